@@ -1,0 +1,2 @@
+//! The `althing` command.
+fn main() {}
