@@ -1,3 +1,17 @@
 #![no_std]
-//! Placeholder
+//! Identifiers, quorums, agreed time and the bounded canonical codec: the words that every other
+//! crate of Althing speaks.
+
 extern crate alloc;
+
+mod codec;
+mod digest;
+mod ids;
+mod quorums;
+mod time;
+
+pub use codec::{DecodeError, decode, encode};
+pub use digest::Digest;
+pub use ids::{ClientId, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
+pub use quorums::{Quorums, QuorumsError};
+pub use time::Instant;

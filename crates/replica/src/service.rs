@@ -1,0 +1,100 @@
+use alloc::vec::Vec;
+use althing_types::{ClientId, Instant, Seq};
+use thiserror::Error;
+
+/// The most bytes one page of a service's state may have.
+pub const MAX_PAGE_BYTES: usize = 64 * 1024;
+
+/// The most pages a service's state may have.
+pub const MAX_PAGES: u32 = 1 << 20;
+
+/// What every replica agrees on about the operation it executes. Nothing else may influence a
+/// [`Service`]: not the clock, not randomness of its own, not the order of a hash map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// Who submitted the operation.
+    pub client: ClientId,
+    /// The batch that the operation stands in.
+    pub seq: Seq,
+    /// Agreed time: proposed by the primary, checked by the backups, strictly growing from batch to batch.
+    pub time: Instant,
+    /// Agreed randomness for this operation. Unpredictable to nobody but equal everywhere: seed a
+    /// generator with it, keep no secret with it.
+    pub seed: [u8; 32],
+}
+
+/// Something that a service sends without being asked: an event for whoever listens to `channel`.
+///
+/// Every correct replica emits the same bytes, so a listener accepts a payload once f + 1 replicas
+/// have sent it. An emission is sent once and can be lost: whoever needs it for certain numbers it
+/// inside the payload, keeps it in the service's state until it is acknowledged, and lets listeners
+/// ask again with a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emission {
+    /// Which listeners it is for, in the numbering that service and runtime have agreed on.
+    pub channel: u32,
+    /// The event.
+    pub payload: Vec<u8>,
+}
+
+/// What executing an operation led to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The result for the client that submitted the operation.
+    pub result: Vec<u8>,
+    /// Events for others.
+    pub emissions: Vec<Emission>,
+}
+
+impl From<Vec<u8>> for Outcome {
+    fn from(result: Vec<u8>) -> Self {
+        Self {
+            result,
+            emissions: Vec::new(),
+        }
+    }
+}
+
+/// Pages that do not form a state of this service.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("page {page} is not part of a state of this service: {reason}")]
+pub struct InstallError {
+    /// The page at fault.
+    pub page: u32,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// A deterministic state machine: what is replicated.
+///
+/// Two instances that started alike and executed the same operations in the same contexts have
+/// equal pages and gave equal outcomes (PBFT §3). Operations come from anywhere: a malformed one
+/// is answered with an error result of the service's own, never a panic.
+///
+/// The state is numbered pages, so that checkpoints, their digests and state transfer cost what
+/// changed and not what exists. Page `i` of `page_count()` is at most [`MAX_PAGE_BYTES`] long and a
+/// canonical encoding of its part of the state.
+pub trait Service {
+    /// Executes one ordered operation.
+    fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome;
+
+    /// Answers an operation that changes nothing from the present state, or `None` where the
+    /// operation has to be ordered.
+    fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>>;
+
+    /// Pages that the state has now.
+    fn page_count(&self) -> u32;
+
+    /// Page `index`, with `index < page_count()`.
+    fn page(&self, index: u32) -> Vec<u8>;
+
+    /// The pages that may have changed since the last call (all of them at the first call), in any
+    /// order, without those past the end.
+    fn take_dirty(&mut self) -> Vec<u32>;
+
+    /// Replaces the whole state by `pages`, as [`Service::page`] gave them at another replica.
+    ///
+    /// # Errors
+    /// When they are no state of this service; the state is then unchanged.
+    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError>;
+}

@@ -1,0 +1,155 @@
+use crate::{ReplicaId, View};
+use thiserror::Error;
+
+/// A group size that can't tolerate the faults asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum QuorumsError {
+    /// Byzantine agreement needs n ≥ 3f + 1 (PBFT §3).
+    #[error("{n} replicas tolerate {} Byzantine fault(s), not {f}; use at least {} replicas", n.saturating_sub(1) / 3, 3 * f + 1)]
+    TooFewReplicas {
+        /// Replicas given.
+        n: usize,
+        /// Faults asked for.
+        f: usize,
+    },
+    /// More replicas than a group may have.
+    #[error("{n} replicas, but a group has at most {}", Quorums::MAX_REPLICAS)]
+    TooManyReplicas {
+        /// Replicas given.
+        n: usize,
+    },
+}
+
+/// The quorums of a group, each named by what it is for. Built once from the fault model; no other
+/// place computes a quorum's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorums {
+    n: usize,
+    f: usize,
+}
+
+impl Quorums {
+    /// The largest group.
+    pub const MAX_REPLICAS: usize = 100;
+
+    /// Quorums for `n` replicas of which `f` may be Byzantine, for any n ≥ 3f + 1.
+    ///
+    /// # Errors
+    /// When `n` is too small for `f`, or above [`Self::MAX_REPLICAS`].
+    ///
+    /// # Panics
+    /// Never: the intersections asserted here follow from n ≥ 3f + 1.
+    pub fn byzantine(n: usize, f: usize) -> Result<Self, QuorumsError> {
+        if n > Self::MAX_REPLICAS {
+            return Err(QuorumsError::TooManyReplicas { n });
+        }
+        if f > Self::MAX_REPLICAS || n < 3 * f + 1 {
+            return Err(QuorumsError::TooFewReplicas { n, f });
+        }
+        let quorums = Self { n, f };
+        assert!(
+            2 * quorums.agreement() > n + f,
+            "two agreement quorums share a correct replica"
+        );
+        assert!(
+            quorums.agreement() <= n - f,
+            "the correct replicas alone form a quorum"
+        );
+        assert!(
+            quorums.one_correct() > f,
+            "a weak quorum holds a correct replica"
+        );
+        Ok(quorums)
+    }
+
+    /// Replicas in the group.
+    #[must_use]
+    pub fn n(self) -> usize {
+        self.n
+    }
+
+    /// Faulty replicas tolerated.
+    #[must_use]
+    pub fn f(self) -> usize {
+        self.f
+    }
+
+    /// Any two of these share a correct replica: ⌈(n + f + 1) / 2⌉, which is 2f + 1 when n = 3f + 1.
+    /// Prepared and committed certificates, stable checkpoints and new views need one.
+    #[must_use]
+    pub fn agreement(self) -> usize {
+        (self.n + self.f) / 2 + 1
+    }
+
+    /// At least one of these is correct: f + 1. Replies, joining a view change, vouching.
+    #[must_use]
+    pub fn one_correct(self) -> usize {
+        self.f + 1
+    }
+
+    /// The most a replica can wait for without depending on a faulty one: n − f.
+    #[must_use]
+    pub fn available(self) -> usize {
+        self.n - self.f
+    }
+
+    /// The primary of `view`: replica `view mod n` (PBFT §4).
+    #[must_use]
+    pub fn primary(self, view: View) -> ReplicaId {
+        let index = view.0 % self.n as u64;
+        ReplicaId(u16::try_from(index).expect("a group has at most 100 replicas"))
+    }
+
+    /// All replicas, in order.
+    pub fn replicas(self) -> impl Iterator<Item = ReplicaId> {
+        (0..self.n).map(|i| ReplicaId(u16::try_from(i).expect("a group has at most 100 replicas")))
+    }
+
+    /// Whether `replica` has a place in this group.
+    #[must_use]
+    pub fn has(self, replica: ReplicaId) -> bool {
+        usize::from(replica.0) < self.n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_the_papers_for_3f_plus_1() {
+        for f in 0..=33 {
+            let q = Quorums::byzantine(3 * f + 1, f).unwrap();
+            assert_eq!(
+                (q.agreement(), q.one_correct(), q.available()),
+                (2 * f + 1, f + 1, 2 * f + 1)
+            );
+        }
+    }
+
+    #[test]
+    fn too_few_and_too_many_are_refused() {
+        assert_eq!(
+            Quorums::byzantine(3, 1),
+            Err(QuorumsError::TooFewReplicas { n: 3, f: 1 })
+        );
+        assert_eq!(
+            Quorums::byzantine(101, 1),
+            Err(QuorumsError::TooManyReplicas { n: 101 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_valid_group_keeps_its_intersections(f in 0usize..33, extra in 0usize..40) {
+            let n = (3 * f + 1 + extra).min(100);
+            let q = Quorums::byzantine(n, f).unwrap();
+            prop_assert!(2 * q.agreement() - n > f);
+            prop_assert!(q.agreement() + f <= n);
+            // A view change sees every committed batch: an agreement quorum of view changes meets
+            // the correct part of any agreement quorum of commits.
+            prop_assert!(q.agreement() + (q.agreement() - f) > n);
+        }
+    }
+}
