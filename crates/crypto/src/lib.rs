@@ -1,3 +1,19 @@
 #![no_std]
-//! Placeholder
+//! Digests, message authentication codes, signatures and keys: everything that lets one machine
+//! know who said what.
+//!
+//! - digests and MACs: BLAKE3, plain and keyed;
+//! - transferable proofs: Ed25519;
+//! - pairwise MAC keys: derived from static X25519 keys, one for each direction of each pair.
+
 extern crate alloc;
+
+mod hash;
+mod identity;
+mod keyring;
+mod mac;
+
+pub use hash::{Hasher, hash};
+pub use identity::{Identity, KeyError, Proof, PublicIdentity};
+pub use keyring::{Domain, Keyring};
+pub use mac::{Authenticator, Mac};
