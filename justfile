@@ -1,0 +1,47 @@
+# Short names for what one does daily. `just` lists them; `cargo install just` brings it. Every
+# recipe is a plain command, so nothing here is needed to work on Althing.
+
+
+_default:
+    @just --list --unsorted
+
+# A whole small system on this machine, with faults injected live
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# All tests, or those that ARGS name
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# Clippy, warnings are errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# What CI runs, or only the SECTIONS named
+ci *SECTIONS:
+    bash .ci/run {{SECTIONS}}
+
+# The simulator: `just sim --protocol pbft --seeds 500`
+sim *ARGS:
+    cargo run --release -- sim {{ARGS}}
+
+# One fuzz target for SECONDS, or without a name the list of them
+fuzz TARGET="" SECONDS="600":
+    bash fuzz/run {{TARGET}} {{SECONDS}}
+
+# Load with latency figures
+bench *ARGS:
+    cargo run --release -- bench {{ARGS}}
+
+# The book and the API documentation
+docs:
+    mdbook build docs
+    cargo doc --workspace --no-deps
+
+# Licences, bans, sources and, where the database can be reached, advisories
+deny:
+    cargo deny check
