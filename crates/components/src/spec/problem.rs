@@ -1,0 +1,3 @@
+/// A problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem;
