@@ -1,1 +1,3 @@
-//! Placeholder
+//! The only place of Althing with threads, sockets, disks and the wall clock.
+
+pub mod log;

@@ -1,0 +1,58 @@
+use super::*;
+use crate::log::LogOptions;
+
+fn open(dir: &tempfile::TempDir) -> (Log, Vec<Bytes>) {
+    let options = LogOptions { max_record_len: 1024 };
+    let (log, recovery) = Log::open(dir.path().join("replica.log"), options).unwrap();
+    (log, recovery.records)
+}
+
+#[tokio::test]
+async fn every_command_is_reported_durable_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (thread, mut events) = LogThread::spawn(open(&dir).0, 16).unwrap();
+    let sender = tokio::spawn(async move {
+        for id in 0..1000_u64 {
+            thread.append(id, Bytes::copy_from_slice(&id.to_le_bytes())).await.unwrap();
+        }
+        thread.close().await;
+    });
+    let mut durable = Vec::new();
+    while let Some(event) = events.recv().await {
+        let LogEvent::Durable(ids) = event else { panic!("{event:?}") };
+        durable.extend(ids);
+    }
+    sender.await.unwrap();
+    assert_eq!(durable, (0..1000).collect::<Vec<_>>());
+    let (_, records) = open(&dir);
+    assert_eq!(records.len(), 1000);
+    assert!(records.iter().zip(0_u64..).all(|(r, id)| r[..] == id.to_le_bytes()));
+}
+
+#[tokio::test]
+async fn a_rewrite_keeps_its_place_among_the_appends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (thread, mut events) = LogThread::spawn(open(&dir).0, 16).unwrap();
+    thread.append(1, "before".into()).await.unwrap();
+    thread.rewrite(2, vec!["checkpoint".into()]).await.unwrap();
+    thread.append(3, "after".into()).await.unwrap();
+    thread.close().await;
+    let mut durable = Vec::new();
+    while let Some(LogEvent::Durable(ids)) = events.recv().await {
+        durable.extend(ids);
+    }
+    assert_eq!(durable, [1, 2, 3]);
+    assert_eq!(open(&dir).1, ["checkpoint", "after"]);
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_and_ends_the_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let (thread, mut events) = LogThread::spawn(open(&dir).0, 16).unwrap();
+    thread.append(1, vec![0; 1025].into()).await.unwrap();
+    let event = events.recv().await.unwrap();
+    assert!(matches!(event, LogEvent::Failed(LogError::RecordTooLong { .. })), "{event:?}");
+    assert!(events.recv().await.is_none());
+    assert_eq!(thread.append(2, "more".into()).await, Err(LogClosed));
+    thread.close().await;
+}
