@@ -1,3 +1,20 @@
 #![no_std]
-//! Placeholder
+//! The `Protocol` contract, what protocols share, and one module for each replication protocol.
+//!
+//! A protocol is a deterministic state machine that orders operations: it is handed events with the
+//! time they happen at, and answers with actions. It has no clock, socket, thread or disk, and it
+//! knows no keys: it asks for a kind of authentication ([`Auth`]) and is given only messages whose
+//! authentication, outer and inner, has been checked.
+
 extern crate alloc;
+
+mod batch;
+mod contract;
+mod evidence;
+pub mod pbft;
+
+pub use batch::{Batch, Request, RequestAuth};
+pub use contract::{
+    Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, SignedPart, Start, TimerId,
+};
+pub use evidence::{Evidence, Misbehaviour, Statement};

@@ -1,0 +1,210 @@
+use crate::{Batch, Evidence, Request};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::Proof;
+use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::fmt::Debug;
+use core::time::Duration;
+
+/// A replication protocol: orders operations.
+///
+/// The contract with the layer below:
+/// - `now` never runs backwards.
+/// - A message is handed over only after its outer authentication and all its
+///   [`Message::signed_parts`] were checked, and with [`Request::is_authentic`] set on each request.
+/// - A message sent with [`Auth::Transferable`] to all also comes back to its sender, as a
+///   [`Event::Message`] from itself with its proof.
+/// - [`Action::Execute`] is carried out in order, and each is answered by [`Event::Executed`].
+/// - [`Event::Persisted`] comes in the order of the ids, and says that this and all earlier records
+///   are on disk. A runtime whose storage fails stops the replica.
+pub trait Protocol {
+    /// What replicas say to each other.
+    type Message: Message;
+
+    /// Takes one event at time `now`, appending what is to be done to `actions`.
+    fn handle(&mut self, now: Instant, event: Event<Self::Message>, actions: &mut Actions<Self::Message>);
+}
+
+/// A protocol's message, as far as the layer below has to know it.
+pub trait Message: BorshSerialize + BorshDeserialize + Clone + Debug {
+    /// The messages inside this one that others signed. The layer below checks each.
+    fn signed_parts(&self) -> Vec<SignedPart>;
+
+    /// The requests inside this one. The layer below sets [`Request::is_authentic`] on each.
+    fn requests_mut(&mut self) -> &mut [Request];
+
+    /// The kind of message, as the paper calls it: for logs, metrics and fault injection.
+    fn kind(&self) -> &'static str;
+
+    /// A well-formed message that contradicts this one, as a faulty replica could send it to some
+    /// and this one to others; `None` where there is nothing to contradict. For fault injection.
+    fn contradiction(&self) -> Option<Self>;
+}
+
+/// A message inside another, signed by its own author.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedPart {
+    /// Whose statement it is.
+    pub signer: ReplicaId,
+    /// The canonical encoding of the message that was signed.
+    pub bytes: Vec<u8>,
+    /// The signer's proof over `bytes`.
+    pub proof: Proof,
+}
+
+/// The kind of authentication that a message needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// The receiver must be sure of the sender, and need not convince anybody else.
+    Mac,
+    /// The receiver must be able to prove to others what the sender said.
+    Transferable,
+}
+
+/// Names a record handed to storage. Ids grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, BorshSerialize, BorshDeserialize)]
+pub struct PersistId(pub u64);
+
+/// Names a timer. Setting a timer that is running starts it afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimerId(pub u32);
+
+/// What a replica starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The group is new: no replica has ever run.
+    Genesis,
+    /// The records that were on disk, oldest first. The state was brought to checkpoint `stable`
+    /// before (0: the initial state).
+    Recovered {
+        /// The checkpoint that the engine's state is at.
+        stable: Seq,
+        /// The last request of each client that this state has executed.
+        executed: Vec<(ClientId, RequestNumber)>,
+        /// All records persisted since the last [`Action::Compact`], its own included.
+        records: Vec<Vec<u8>>,
+    },
+    /// The disk is lost. What this replica once voted for, it no longer knows.
+    Amnesia,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event<M> {
+    /// The replica starts. Always the first event.
+    Start(Start),
+    /// A message from a replica of the group, authenticated.
+    Message {
+        /// Who sent it.
+        from: ReplicaId,
+        /// What it says.
+        message: M,
+        /// The sender's proof, for messages sent with [`Auth::Transferable`].
+        proof: Option<Proof>,
+    },
+    /// A timer expired.
+    Timer(TimerId),
+    /// A client's request: authentic, and newer than what the client had executed before.
+    Request(Request),
+    /// This record, and all before it, are on disk.
+    Persisted(PersistId),
+    /// A batch was executed.
+    Executed {
+        /// Its number.
+        seq: Seq,
+        /// The digest of the state, where `seq` is a checkpoint of this protocol.
+        state: Option<Digest>,
+    },
+    /// State transfer brought the replica to a checkpoint that the protocol had asked for.
+    StateInstalled {
+        /// The checkpoint.
+        seq: Seq,
+        /// The last request of each client that this state has executed.
+        executed: Vec<(ClientId, RequestNumber)>,
+    },
+}
+
+/// A batch whose place in the order is final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Its number.
+    pub seq: Seq,
+    /// The view in which it was decided.
+    pub view: View,
+    /// The batch's digest.
+    pub digest: Digest,
+    /// The batch.
+    pub batch: Arc<Batch>,
+    /// Whether the engine has to answer with the digest of its state.
+    pub is_checkpoint: bool,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone)]
+pub enum Action<M> {
+    /// Send a message to one replica.
+    Send {
+        /// To whom.
+        to: ReplicaId,
+        /// What.
+        message: M,
+        /// Authenticated how.
+        auth: Auth,
+    },
+    /// Send a message to all other replicas (and, if transferable, to oneself).
+    Broadcast {
+        /// What.
+        message: M,
+        /// Authenticated how.
+        auth: Auth,
+    },
+    /// Raise [`Event::Timer`] after this time.
+    SetTimer {
+        /// Which.
+        id: TimerId,
+        /// From now.
+        after: Duration,
+    },
+    /// Forget a timer.
+    CancelTimer(TimerId),
+    /// Write a record to disk, then raise [`Event::Persisted`].
+    Persist {
+        /// Its id.
+        id: PersistId,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// All records so far may be replaced by these.
+    Compact(Vec<Vec<u8>>),
+    /// Execute a batch.
+    Execute(Decision),
+    /// A checkpoint is stable: enough replicas have this state, and this replica is one of them.
+    /// Earlier ones may be forgotten, and a state transfer to this one or an earlier one that has not
+    /// been installed yet is dropped.
+    Stable {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
+    /// Bring the state to this checkpoint, by state transfer, then raise
+    /// [`Event::StateInstalled`]. Asking again for the same changes nothing; a newer one replaces an
+    /// older. Execution goes on meanwhile; the installed state may also lie before what was executed,
+    /// where this replica's own state had diverged.
+    FetchState {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest that its state must have.
+        state: Digest,
+    },
+    /// A peer broke the protocol.
+    Evidence(Evidence),
+    /// The replica is now in this view; for clients, metrics and logs.
+    EnteredView(View),
+    /// The replica has given up on the view before this one.
+    LeftView(View),
+}
+
+/// The actions that an event led to, in the order in which they are to be done.
+pub type Actions<M> = Vec<Action<M>>;

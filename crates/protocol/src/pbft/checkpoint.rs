@@ -1,0 +1,147 @@
+//! Checkpoints, their certificates, and the truncation of the log (PBFT §4.3).
+
+use super::message::{Checkpoint, CheckpointCertificate, PbftMessage};
+use super::{Pbft, Step, choice, statement};
+use crate::{Action, Misbehaviour};
+use alloc::vec::Vec;
+use althing_crypto::Proof;
+use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq};
+
+impl Pbft {
+    pub(super) fn on_executed(&mut self, step: &mut Step, seq: Seq, state: Option<Digest>) {
+        let Some(state) = state else { return };
+        if seq <= self.stable {
+            return;
+        }
+        self.own_checkpoints.insert(seq, state);
+        step.broadcast_signed(PbftMessage::Checkpoint(Checkpoint { seq, state }));
+        // The others may have been faster.
+        if let Some(certificate) = self.behind.take() {
+            self.on_certificate(step, certificate);
+        }
+    }
+
+    pub(super) fn on_checkpoint(&mut self, step: &mut Step, from: ReplicaId, own: Checkpoint, proof: Proof) {
+        let Checkpoint { seq, state } = own;
+        // One far ahead is learnt from its certificate, once it is stable.
+        if !self.is_in_watermarks(seq) || !self.is_checkpoint(seq) {
+            return;
+        }
+        let votes = self.checkpoints.entry(seq).or_default();
+        match votes.get(&from) {
+            Some((known, _)) if *known == state => return,
+            Some((known, known_proof)) => {
+                let other = Checkpoint { seq, state: *known };
+                let statements = [(own, &proof), (other, known_proof)]
+                    .map(|(checkpoint, proof)| statement(&PbftMessage::Checkpoint(checkpoint), proof));
+                return self.accuse(
+                    step,
+                    from,
+                    Misbehaviour::ConflictingCheckpoint(seq),
+                    statements.to_vec(),
+                );
+            }
+            None => votes.insert(from, (state, proof)),
+        };
+        let agreeing: Vec<_> = votes
+            .iter()
+            .filter(|(_, (theirs, _))| *theirs == state)
+            .map(|(signer, (_, proof))| (*signer, proof.clone()))
+            .collect();
+        if agreeing.len() >= self.quorums().agreement() {
+            self.on_certificate(step, CheckpointCertificate { checkpoint: own, votes: agreeing });
+        }
+    }
+
+    pub(super) fn on_relayed_certificate(
+        &mut self,
+        step: &mut Step,
+        from: ReplicaId,
+        certificate: CheckpointCertificate,
+    ) {
+        if choice::is_certificate(self.quorums(), &certificate, self.config.settings.checkpoint_period) {
+            self.on_certificate(step, certificate);
+        } else {
+            self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
+        }
+    }
+
+    /// A checkpoint is proven stable: if this replica shares its state the log is truncated, and
+    /// else it is to be brought there.
+    pub(super) fn on_certificate(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
+        let Checkpoint { seq, state } = certificate.checkpoint;
+        let known = self.behind.as_ref().map_or(self.stable, |behind| behind.checkpoint.seq);
+        if seq <= self.stable || seq < known {
+            return;
+        }
+        self.accuse_of_wrong_checkpoint(step, seq, state);
+        if self.own_checkpoints.get(&seq) == Some(&state) {
+            self.make_stable(step, certificate);
+        } else {
+            self.behind = Some(certificate);
+        }
+    }
+
+    fn accuse_of_wrong_checkpoint(&mut self, step: &mut Step, seq: Seq, state: Digest) {
+        let wrong: Vec<_> = self
+            .checkpoints
+            .get(&seq)
+            .into_iter()
+            .flatten()
+            .filter(|(_, (theirs, _))| *theirs != state)
+            .map(|(signer, (theirs, proof))| (*signer, Checkpoint { seq, state: *theirs }, proof.clone()))
+            .collect();
+        for (signer, checkpoint, proof) in wrong {
+            let said = statement(&PbftMessage::Checkpoint(checkpoint), &proof);
+            self.accuse(step, signer, Misbehaviour::WrongCheckpoint(seq), alloc::vec![said]);
+        }
+    }
+
+    fn make_stable(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
+        let Checkpoint { seq, state } = certificate.checkpoint;
+        self.stable = seq;
+        self.stable_certificate = Some(certificate);
+        if self.behind.as_ref().is_some_and(|behind| behind.checkpoint.seq <= seq) {
+            self.behind = None;
+        }
+        // The engine drops a transfer to here or below when it hears of `Stable`.
+        self.fetching.take_if(|fetching| fetching.checkpoint.seq <= seq);
+        self.log.truncate(seq);
+        self.wanted.retain(|(wanted, _), _| *wanted > seq);
+        self.checkpoints = self.checkpoints.split_off(&seq.next());
+        self.own_checkpoints = self.own_checkpoints.split_off(&seq);
+        self.next_seq = self.next_seq.max(seq.next());
+        self.vote_again_if_safe();
+        step.actions.push(Action::Stable { seq, state });
+        step.actions.push(Action::Compact(self.records()));
+    }
+
+    /// Whether execution alone can't bring this replica to the checkpoint it is behind of: it
+    /// executed past it into another state, or it has not moved since `executed_before`.
+    pub(super) fn fetch_state_if_stuck(&mut self, step: &mut Step, executed_before: Seq) {
+        let Some(behind) = &self.behind else { return };
+        let Checkpoint { seq, state } = behind.checkpoint;
+        let has_diverged = self.executed >= seq;
+        if has_diverged || self.executed == executed_before {
+            self.fetching = Some(behind.clone());
+            step.actions.push(Action::FetchState { seq, state });
+        }
+    }
+
+    pub(super) fn on_state_installed(
+        &mut self,
+        step: &mut Step,
+        seq: Seq,
+        executed: &[(ClientId, RequestNumber)],
+    ) {
+        let fetched = self.fetching.take().filter(|fetched| fetched.checkpoint.seq == seq);
+        let fetched = fetched.expect("only the state last asked for is installed");
+        self.executed = seq;
+        for (client, number) in executed {
+            self.pending.note_executed(*client, *number);
+        }
+        self.own_checkpoints.retain(|own, _| *own <= seq);
+        self.own_checkpoints.insert(seq, fetched.checkpoint.state);
+        self.make_stable(step, fetched);
+    }
+}

@@ -1,0 +1,114 @@
+use althing_types::{Quorums, ReplicaId};
+use core::time::Duration;
+use thiserror::Error;
+
+/// Settings of a PBFT replica, not yet checked. [`Default`] gives values for a local network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PbftSettings {
+    /// K: a checkpoint is made every so many sequence numbers.
+    pub checkpoint_period: u64,
+    /// L: how many sequence numbers above the stable checkpoint may be in use; at least 2K.
+    pub log_size: u64,
+    /// How many batches the primary may have under way.
+    pub pipeline: u64,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most operation bytes in a batch; a single request may exceed it.
+    pub max_batch_bytes: usize,
+    /// How long a request may wait before its replica gives up on the primary. Doubles with each
+    /// view change that brings no progress.
+    pub view_timeout: Duration,
+    /// How often a replica that waits for something tells the others where it stands.
+    pub status_period: Duration,
+    /// How far ahead of a backup's clock a batch's time may lie.
+    pub max_clock_skew: Duration,
+}
+
+impl Default for PbftSettings {
+    fn default() -> Self {
+        Self {
+            checkpoint_period: 128,
+            log_size: 256,
+            pipeline: 16,
+            max_batch_requests: 256,
+            max_batch_bytes: 1 << 20,
+            view_timeout: Duration::from_secs(1),
+            status_period: Duration::from_millis(100),
+            max_clock_skew: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Settings that make no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PbftConfigError {
+    /// The replica has no place in the group.
+    #[error("{replica} is not one of the group's {n} replicas")]
+    NoSuchReplica {
+        /// The replica.
+        replica: ReplicaId,
+        /// The group's size.
+        n: usize,
+    },
+    /// A setting that must not be zero is.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// The log could fill up before a checkpoint becomes stable.
+    #[error(
+        "log_size is {log_size}, but must be at least twice the checkpoint_period of {checkpoint_period}"
+    )]
+    LogTooSmall {
+        /// The log's size.
+        log_size: u64,
+        /// The checkpoint period.
+        checkpoint_period: u64,
+    },
+    /// A log larger than a view change may describe.
+    #[error("log_size is {log_size}, but must be at most {}", PbftConfig::MAX_LOG_SIZE)]
+    LogTooLarge {
+        /// The log's size.
+        log_size: u64,
+    },
+}
+
+/// Checked settings of one replica of one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PbftConfig {
+    pub(super) me: ReplicaId,
+    pub(super) quorums: Quorums,
+    pub(super) settings: PbftSettings,
+}
+
+impl PbftConfig {
+    /// The largest L, so that a view change stays a message of bounded size.
+    pub const MAX_LOG_SIZE: u64 = 4096;
+
+    /// Checks `settings` for replica `me` of a group with these quorums.
+    ///
+    /// # Errors
+    /// One variant of [`PbftConfigError`] a rule.
+    pub fn new(me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Result<Self, PbftConfigError> {
+        if !quorums.has(me) {
+            return Err(PbftConfigError::NoSuchReplica { replica: me, n: quorums.n() });
+        }
+        for (name, is_zero) in [
+            ("checkpoint_period", settings.checkpoint_period == 0),
+            ("pipeline", settings.pipeline == 0),
+            ("max_batch_requests", settings.max_batch_requests == 0),
+            ("view_timeout", settings.view_timeout.is_zero()),
+            ("status_period", settings.status_period.is_zero()),
+        ] {
+            if is_zero {
+                return Err(PbftConfigError::Zero(name));
+            }
+        }
+        let (log_size, checkpoint_period) = (settings.log_size, settings.checkpoint_period);
+        if log_size > Self::MAX_LOG_SIZE {
+            return Err(PbftConfigError::LogTooLarge { log_size });
+        }
+        if log_size < 2 * checkpoint_period {
+            return Err(PbftConfigError::LogTooSmall { log_size, checkpoint_period });
+        }
+        Ok(Self { me, quorums, settings })
+    }
+}

@@ -1,0 +1,169 @@
+use super::message::{Claim, Vote};
+use crate::Batch;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_types::{Digest, Quorums, ReplicaId, Seq, View};
+
+/// The most digests that Q keeps for one sequence number. Only liveness depends on it, and only
+/// after that many view changes that each chose another batch for the same number.
+const MAX_PRE_PREPARED: usize = 8;
+
+/// A batch that the primary of `view` assigned to a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Assignment {
+    pub(super) view: View,
+    pub(super) digest: Digest,
+    /// Whether the requests may be believed: each was authenticated here, or enough others vouch.
+    pub(super) is_authentic: bool,
+    /// Whether this replica has handed its own vote for it (or, as primary, the proposal) to disk.
+    pub(super) is_accepted: bool,
+}
+
+/// What is known about one sequence number.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    /// What the primary of the present view assigned.
+    pub(super) assignment: Option<Assignment>,
+    /// Batches by digest: those assigned, and those fetched because others agreed on them.
+    pub(super) bodies: BTreeMap<Digest, Arc<Batch>>,
+    /// The latest prepare of each replica.
+    pub(super) prepares: BTreeMap<ReplicaId, (View, Digest)>,
+    /// The latest commit of each replica.
+    pub(super) commits: BTreeMap<ReplicaId, (View, Digest)>,
+    /// The batch that prepared here last: this number's element of P.
+    pub(super) prepared: Option<(View, Digest)>,
+    /// The batches pre-prepared here, each with the last view: this number's elements of Q.
+    pub(super) pre_prepared: BTreeMap<Digest, View>,
+}
+
+/// How a vote changed a tally.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tally {
+    /// It counts.
+    Counted,
+    /// It was known, or a later one of the same replica is.
+    Stale,
+    /// The same replica voted for another batch in the same view.
+    Conflict,
+}
+
+impl Entry {
+    /// Files a vote. Of each replica only the vote of the latest view is kept: memory is bounded
+    /// and votes that arrive before their view starts here are not lost.
+    pub(super) fn file(
+        votes: &mut BTreeMap<ReplicaId, (View, Digest)>,
+        from: ReplicaId,
+        vote: &Vote,
+    ) -> Tally {
+        match votes.get(&from) {
+            Some((view, digest)) if *view == vote.view && *digest != vote.digest => Tally::Conflict,
+            Some((view, _)) if *view >= vote.view => Tally::Stale,
+            _ => {
+                votes.insert(from, (vote.view, vote.digest));
+                Tally::Counted
+            }
+        }
+    }
+
+    /// How many backups prepared this batch in this view.
+    pub(super) fn prepares_for(&self, view: View, digest: Digest) -> usize {
+        self.prepares.values().filter(|vote| **vote == (view, digest)).count()
+    }
+
+    /// Whether the assignment has prepared: the primary and enough backups stand for it (PBFT §4.2).
+    pub(super) fn has_prepared(&self, quorums: Quorums) -> Option<Assignment> {
+        let assignment = self.assignment.filter(|a| a.is_accepted)?;
+        let votes = 1 + self.prepares_for(assignment.view, assignment.digest);
+        (votes >= quorums.agreement()).then_some(assignment)
+    }
+
+    /// The batch that an agreement quorum has committed in one view, whatever this replica itself
+    /// has seen of it (PBFT §4.2, committed-local).
+    pub(super) fn committed(&self, quorums: Quorums) -> Option<(View, Digest)> {
+        self.commits
+            .values()
+            .copied()
+            .find(|vote| self.commits.values().filter(|other| *other == vote).count() >= quorums.agreement())
+    }
+
+    /// Notes that the batch was pre-prepared in `view`.
+    pub(super) fn note_pre_prepared(&mut self, view: View, digest: Digest) {
+        self.pre_prepared.insert(digest, view);
+        if self.pre_prepared.len() > MAX_PRE_PREPARED {
+            let keep = self.prepared.map(|(_, digest)| digest);
+            let oldest = self
+                .pre_prepared
+                .iter()
+                .filter(|(digest, _)| Some(**digest) != keep)
+                .min_by_key(|(_, view)| **view)
+                .map(|(digest, _)| *digest);
+            if let Some(digest) = oldest {
+                self.pre_prepared.remove(&digest);
+                self.bodies.remove(&digest);
+            }
+        }
+    }
+}
+
+/// The sequence numbers above the stable checkpoint.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Log(BTreeMap<Seq, Entry>);
+
+impl Log {
+    pub(super) fn entry(&mut self, seq: Seq) -> &mut Entry {
+        self.0.entry(seq).or_default()
+    }
+
+    pub(super) fn get(&self, seq: Seq) -> Option<&Entry> {
+        self.0.get(&seq)
+    }
+
+    pub(super) fn get_mut(&mut self, seq: Seq) -> Option<&mut Entry> {
+        self.0.get_mut(&seq)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, &Entry)> {
+        self.0.iter().map(|(seq, entry)| (*seq, entry))
+    }
+
+    pub(super) fn last_seq(&self) -> Option<Seq> {
+        self.0.keys().next_back().copied()
+    }
+
+    /// Forgets everything up to `stable`.
+    pub(super) fn truncate(&mut self, stable: Seq) {
+        self.0 = self.0.split_off(&stable.next());
+    }
+
+    /// A new view starts: forgets what the primaries of earlier ones assigned, and the batches that
+    /// nothing refers to any more.
+    pub(super) fn start_view(&mut self) {
+        for entry in self.0.values_mut() {
+            entry.assignment = None;
+            let Entry { bodies, pre_prepared, commits, .. } = entry;
+            bodies.retain(|digest, _| {
+                pre_prepared.contains_key(digest)
+                    || commits.values().any(|(_, committed)| committed == digest)
+            });
+        }
+    }
+
+    /// P, for a view change.
+    pub(super) fn prepared(&self) -> Vec<Claim> {
+        let claim = |(seq, entry): (Seq, &Entry)| {
+            let (view, digest) = entry.prepared?;
+            Some(Claim { seq, digest, view })
+        };
+        self.iter().filter_map(claim).collect()
+    }
+
+    /// Q, for a view change.
+    pub(super) fn pre_prepared(&self) -> Vec<Claim> {
+        let claims = |(seq, entry): (Seq, &Entry)| {
+            let claim = move |(digest, view): (&Digest, &View)| Claim { seq, digest: *digest, view: *view };
+            entry.pre_prepared.iter().map(claim).collect::<Vec<_>>()
+        };
+        self.iter().flat_map(claims).collect()
+    }
+}

@@ -1,0 +1,339 @@
+//! Practical Byzantine Fault Tolerance: Castro and Liskov, OSDI'99, with the view change that needs
+//! no signed prepares from "Practical Byzantine Fault Tolerance and Proactive Recovery", TOCS 2002.
+//!
+//! Tolerates f Byzantine replicas among n ≥ 3f + 1. Safe under asynchrony; live once messages
+//! between correct replicas arrive within a bound that need not be known.
+//!
+//! | message | from → to | authentication | when |
+//! |---|---|---|---|
+//! | `Forward` | backup → primary | MAC (and the client's own) | a client's request reached a backup |
+//! | `PrePrepare` | primary → all | MAC | it assigns a number to a batch |
+//! | `Prepare` | backup → all | MAC | it accepted the assignment |
+//! | `Commit` | all → all | MAC | the batch prepared there |
+//! | `Checkpoint` | all → all | transferable | every K numbers, with the digest of the state |
+//! | `ViewChange` | all → all | transferable | a request waited too long, or f + 1 others say so |
+//! | `NewView` | new primary → all | transferable | enough view changes came in |
+//! | `RelayNewView`, `RelayStable` | any → any | transferable inside | a `Status` shows that it is missed |
+//! | `Status` | all → all | MAC | regularly, as long as the sender waits for something |
+//! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that others agreed on is missing |
+//! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk |
+//!
+//! Deviations from the papers:
+//! - Quorums are those of any n ≥ 3f + 1, not only of n = 3f + 1 (`Quorums`).
+//! - View changes are signed, so a new view proves itself and can be passed on by anybody; TOCS'02
+//!   §4.4 uses acknowledgements with MACs instead. Stable checkpoints in them carry certificates,
+//!   so a new view starts from the highest one, as in OSDI'99 §4.4.
+//! - An agreement quorum of commits decides, whether or not the batch prepared here. It implies that
+//!   f + 1 correct replicas prepared it, and lets a replica learn what it slept through.
+//! - A request with MACs never starts the view-change timer: a faulty client could make it good for
+//!   a backup and bad for the primary. A client that waits too long signs, and signed requests do.
+//! - The timer guards the *oldest* waiting request instead of any progress, so a primary can't
+//!   starve one client while it serves others.
+//! - The view-change timeout of a replica doubles with each view that brought no progress.
+//! - A replica that lost its disk does not vote until a checkpoint is stable above everything that it
+//!   could have voted for before (the bound H_M of TOCS'02 §5.3.2); the primary fills up with null
+//!   requests so that this comes soon. One that lost its disk as the primary is voted out.
+
+mod checkpoint;
+mod choice;
+mod config;
+mod log;
+mod message;
+mod normal;
+mod pending;
+mod persistence;
+mod recovery;
+mod status;
+mod view_change;
+
+pub use config::{PbftConfig, PbftConfigError, PbftSettings};
+pub use message::{
+    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, Signed, Status, ViewChange,
+    Vote,
+};
+
+use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use althing_crypto::Proof;
+use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use log::Log;
+use pending::{Arrival, Pending};
+use persistence::Outbox;
+use recovery::Membership;
+use status::Peers;
+
+/// Runs while a replica waits for the primary, or for a new view.
+const VIEW_TIMER: TimerId = TimerId(0);
+/// Runs always.
+const STATUS_TIMER: TimerId = TimerId(1);
+
+/// What the view timer runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    /// The primary has to get this request executed.
+    Request(Arrival),
+    /// The primary of this view has to start it.
+    NewView(View),
+}
+
+/// One PBFT replica.
+#[derive(Debug)]
+pub struct Pbft {
+    config: PbftConfig,
+    view: View,
+    /// Whether `view` has started here; if not, this replica is changing to it.
+    is_in_view: bool,
+    /// h: the low watermark.
+    stable: Seq,
+    stable_certificate: Option<CheckpointCertificate>,
+    executed: Seq,
+    log: Log,
+    pending: Pending,
+    /// As primary: the next number to assign.
+    next_seq: Seq,
+    /// Signed checkpoints above the stable one, by number and signer.
+    checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, Proof)>>,
+    /// Checkpoints that this replica made.
+    own_checkpoints: BTreeMap<Seq, Digest>,
+    /// A stable checkpoint that this replica has not reached, or whose state it does not share.
+    behind: Option<CheckpointCertificate>,
+    /// The stable checkpoint that state transfer was last asked for.
+    fetching: Option<CheckpointCertificate>,
+    /// The view change of the highest view from each replica.
+    view_changes: BTreeMap<ReplicaId, Signed<ViewChange>>,
+    own_view_change: Option<ViewChange>,
+    /// The new view that started `view`, to pass on; none for view 0.
+    new_view: Option<Signed<NewView>>,
+    /// As new primary: the one new view that this replica has made for `view`.
+    own_new_view: Option<NewView>,
+    /// View changes since a request was last executed.
+    fruitless_views: u32,
+    guard: Option<Guard>,
+    outbox: Outbox,
+    peers: Peers,
+    membership: Membership,
+    /// As primary: propose null requests up to here, for a replica that recovers.
+    fill_to: Seq,
+    /// Batches that are agreed on and missing here, and when they were last asked for.
+    wanted: BTreeMap<(Seq, Digest), Instant>,
+    /// What was reported, so that a replica is accused of each thing once.
+    accused: BTreeSet<(ReplicaId, Vec<u8>)>,
+}
+
+/// What one event leads to.
+struct Step<'a> {
+    now: Instant,
+    actions: &'a mut Actions<PbftMessage>,
+}
+
+impl Step<'_> {
+    fn send(&mut self, to: ReplicaId, message: PbftMessage) {
+        self.actions.push(Action::Send { to, message, auth: Auth::Mac });
+    }
+
+    fn send_signed(&mut self, to: ReplicaId, message: PbftMessage) {
+        self.actions.push(Action::Send { to, message, auth: Auth::Transferable });
+    }
+
+    fn broadcast(&mut self, message: PbftMessage) {
+        self.actions.push(Action::Broadcast { message, auth: Auth::Mac });
+    }
+
+    fn broadcast_signed(&mut self, message: PbftMessage) {
+        self.actions.push(Action::Broadcast { message, auth: Auth::Transferable });
+    }
+}
+
+impl Pbft {
+    /// A replica that has not started yet.
+    #[must_use]
+    pub fn new(config: PbftConfig) -> Self {
+        Self {
+            config,
+            view: View(0),
+            is_in_view: true,
+            stable: Seq(0),
+            stable_certificate: None,
+            executed: Seq(0),
+            log: Log::default(),
+            pending: Pending::default(),
+            next_seq: Seq(1),
+            checkpoints: BTreeMap::new(),
+            own_checkpoints: BTreeMap::new(),
+            behind: None,
+            fetching: None,
+            view_changes: BTreeMap::new(),
+            own_view_change: None,
+            new_view: None,
+            own_new_view: None,
+            fruitless_views: 0,
+            guard: None,
+            outbox: Outbox::default(),
+            peers: Peers::default(),
+            membership: Membership::Voter,
+            fill_to: Seq(0),
+            wanted: BTreeMap::new(),
+            accused: BTreeSet::new(),
+        }
+    }
+
+    /// The view that the replica is in or moving to.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// Whether that view has started here.
+    #[must_use]
+    pub fn is_in_view(&self) -> bool {
+        self.is_in_view
+    }
+
+    /// The last stable checkpoint: the low watermark.
+    #[must_use]
+    pub fn stable(&self) -> Seq {
+        self.stable
+    }
+
+    /// The last batch handed out for execution.
+    #[must_use]
+    pub fn executed(&self) -> Seq {
+        self.executed
+    }
+
+    /// Whether the replica votes. One that lost its disk does not until it is safe again.
+    #[must_use]
+    pub fn is_voting(&self) -> bool {
+        self.membership.is_voter()
+    }
+
+    /// How much is held in memory, in elements: for the simulator's memory oracle.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let entries = |(_, entry): (Seq, &log::Entry)| {
+            1 + entry.bodies.len() + entry.prepares.len() + entry.commits.len() + entry.pre_prepared.len()
+        };
+        self.log.iter().map(entries).sum::<usize>()
+            + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
+            + self.own_checkpoints.len()
+            + self.view_changes.len()
+            + self.pending.iter().count()
+            + self.outbox.len()
+    }
+
+    fn quorums(&self) -> Quorums {
+        self.config.quorums
+    }
+
+    fn me(&self) -> ReplicaId {
+        self.config.me
+    }
+
+    fn primary(&self) -> ReplicaId {
+        self.quorums().primary(self.view)
+    }
+
+    /// Whether this replica is the primary of a view that has started.
+    fn is_leading(&self) -> bool {
+        self.is_in_view && self.primary() == self.me()
+    }
+
+    /// H: the high watermark.
+    fn high_watermark(&self) -> Seq {
+        Seq(self.stable.0 + self.config.settings.log_size)
+    }
+
+    fn is_in_watermarks(&self, seq: Seq) -> bool {
+        seq > self.stable && seq <= self.high_watermark()
+    }
+
+    fn is_checkpoint(&self, seq: Seq) -> bool {
+        seq.0.is_multiple_of(self.config.settings.checkpoint_period)
+    }
+
+    fn accuse(
+        &mut self,
+        step: &mut Step,
+        accused: ReplicaId,
+        misbehaviour: Misbehaviour,
+        statements: Vec<Statement>,
+    ) {
+        const MAX_REPORTS: usize = 1024;
+        if accused != self.me()
+            && self.accused.len() < MAX_REPORTS
+            && self.accused.insert((accused, encode(&misbehaviour)))
+        {
+            step.actions.push(Action::Evidence(Evidence { accused, misbehaviour, statements }));
+        }
+    }
+
+    fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PbftMessage, proof: Option<Proof>) {
+        match (message, proof) {
+            (PbftMessage::Forward(request), _) => self.on_forward(request),
+            (PbftMessage::PrePrepare(proposal), _) => self.on_pre_prepare(step, from, proposal),
+            (PbftMessage::Prepare(vote), _) => self.on_prepare(step, from, &vote),
+            (PbftMessage::Commit(vote), _) => self.on_commit(step, from, &vote),
+            (PbftMessage::Checkpoint(checkpoint), Some(proof)) => {
+                self.on_checkpoint(step, from, checkpoint, proof)
+            }
+            (PbftMessage::ViewChange(content), Some(proof)) => {
+                self.on_view_change(step, Signed { signer: from, content, proof });
+            }
+            (PbftMessage::NewView(content), Some(proof)) => {
+                self.on_new_view(step, Signed { signer: from, content, proof });
+            }
+            (PbftMessage::RelayNewView(signed), _) => self.on_new_view(step, signed),
+            (PbftMessage::RelayStable(certificate), _) => {
+                self.on_relayed_certificate(step, from, certificate)
+            }
+            (PbftMessage::Status(status), _) => self.on_status(step, from, status),
+            (PbftMessage::FetchBatch { seq, digest }, _) => self.on_fetch_batch(step, from, seq, digest),
+            (PbftMessage::BatchBody { seq, batch }, _) => self.on_batch_body(step, seq, batch),
+            (PbftMessage::RecoverQuery { nonce, target }, _) => {
+                self.on_recover_query(step, from, nonce, target)
+            }
+            (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
+                self.on_recover_report(step, from, nonce, last, stable);
+            }
+            (PbftMessage::Checkpoint(_) | PbftMessage::ViewChange(_) | PbftMessage::NewView(_), None) => {
+                self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
+            }
+        }
+    }
+
+    /// Does whatever has become possible: run after every event, so that no handler has to think of
+    /// what its change enables elsewhere.
+    fn settle(&mut self, step: &mut Step) {
+        self.execute_committed(step);
+        self.join_view_change(step);
+        self.start_new_view(step);
+        self.propose(step);
+        self.update_guard(step);
+    }
+}
+
+impl Protocol for Pbft {
+    type Message = PbftMessage;
+
+    fn handle(&mut self, now: Instant, event: Event<PbftMessage>, actions: &mut Actions<PbftMessage>) {
+        let mut step = Step { now, actions };
+        match event {
+            Event::Start(start) => self.on_start(&mut step, start),
+            Event::Message { from, message, proof } => self.on_message(&mut step, from, message, proof),
+            Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
+            Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
+            Event::Timer(_) => {}
+            Event::Request(request) => self.on_request(&mut step, request),
+            Event::Persisted(id) => self.on_persisted(&mut step, id),
+            Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),
+            Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
+        }
+        self.settle(&mut step);
+    }
+}
+
+/// The signed message as a statement to accuse its signer with.
+fn statement(message: &PbftMessage, proof: &Proof) -> Statement {
+    Statement { bytes: encode(message), proof: proof.clone() }
+}

@@ -1,0 +1,231 @@
+//! The normal case: three phases, and execution in order (PBFT §4.2).
+
+use super::log::{Assignment, Entry, Tally};
+use super::message::{PbftMessage, PrePrepare, Vote};
+use super::persistence::{Deferred, Record};
+use super::{Pbft, Step};
+use crate::{Action, Batch, Decision, Misbehaviour, Request};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_types::{Digest, ReplicaId, Seq, View};
+
+impl Pbft {
+    pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
+        let copy = request.clone();
+        if self.admit(request) && self.is_in_view && !self.is_leading() {
+            step.send(self.primary(), PbftMessage::Forward(copy));
+        }
+    }
+
+    pub(super) fn on_forward(&mut self, request: Request) {
+        self.admit(request);
+    }
+
+    fn admit(&mut self, request: Request) -> bool {
+        request.is_authentic && self.pending.insert(request)
+    }
+
+    /// As primary: assigns numbers to waiting requests while the pipeline and the watermarks allow.
+    /// What arrives while the pipeline is full gathers into the next batch.
+    pub(super) fn propose(&mut self, step: &mut Step) {
+        let settings = &self.config.settings;
+        let (max_requests, max_bytes, pipeline) =
+            (settings.max_batch_requests, settings.max_batch_bytes, settings.pipeline);
+        while self.is_leading() && self.membership.is_voter() {
+            let seq = self.next_seq;
+            if seq > self.high_watermark() || seq.0 > self.executed.0 + pipeline {
+                return;
+            }
+            let batch = if self.pending.has_unproposed() {
+                Batch { time: step.now, requests: self.pending.take_batch(max_requests, max_bytes) }
+            } else if seq <= self.fill_to {
+                Batch::null()
+            } else {
+                return;
+            };
+            self.next_seq = seq.next();
+            self.assign(step, seq, Arc::new(batch));
+        }
+    }
+
+    fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
+        let (view, digest) = (self.view, batch.digest());
+        let entry = self.log.entry(seq);
+        entry.assignment = Some(Assignment { view, digest, is_authentic: true, is_accepted: true });
+        entry.note_pre_prepared(view, digest);
+        entry.bodies.insert(digest, Arc::clone(&batch));
+        let record = Record::PrePrepared { view, seq, batch: Arc::clone(&batch) };
+        let proposal = PrePrepare { view, seq, batch };
+        self.outbox.persist(step, &record, Deferred::Propose(proposal));
+    }
+
+    pub(super) fn on_pre_prepare(&mut self, step: &mut Step, from: ReplicaId, proposal: PrePrepare) {
+        let PrePrepare { view, seq, batch } = proposal;
+        if from != self.quorums().primary(view) {
+            return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
+        }
+        if view != self.view || !self.is_in_view || from == self.me() || !self.is_in_watermarks(seq) {
+            return;
+        }
+        let digest = batch.digest();
+        let is_authentic = batch.requests.iter().all(|request| {
+            request.is_authentic || self.pending.has_authentic(request.client, request.digest())
+        });
+        match self.log.entry(seq).assignment.as_mut() {
+            Some(assignment) if assignment.digest != digest => {
+                return self.accuse(step, from, Misbehaviour::ConflictingPrePrepare(view, seq), Vec::new());
+            }
+            Some(assignment) => assignment.is_authentic |= is_authentic,
+            None => {
+                if !self.is_acceptable(step, &batch) {
+                    return self.accuse(step, from, Misbehaviour::InvalidBatch(view, seq), Vec::new());
+                }
+                let assignment = Assignment { view, digest, is_authentic, is_accepted: false };
+                self.log.entry(seq).assignment = Some(assignment);
+            }
+        }
+        self.log.entry(seq).bodies.insert(digest, batch);
+        self.accept_assignment(step, seq);
+    }
+
+    /// Whether a correct primary could have made this batch. Its own settings are the measure: a
+    /// group's replicas share them.
+    fn is_acceptable(&self, step: &Step, batch: &Batch) -> bool {
+        let settings = &self.config.settings;
+        let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
+        batch.requests.len() <= settings.max_batch_requests
+            && (bytes <= settings.max_batch_bytes || batch.requests.len() == 1)
+            && batch.time <= step.now + settings.max_clock_skew
+            && (batch.is_null() || !batch.requests.is_empty())
+    }
+
+    /// Votes for an assignment as soon as its batch is here and its requests may be believed: each
+    /// authentic here, or f + 1 replicas stand for them, one of which is correct (TOCS'02 §3.2).
+    pub(super) fn accept_assignment(&mut self, step: &mut Step, seq: Seq) {
+        let one_correct = self.quorums().one_correct();
+        let (me, primary, is_voter) = (self.me(), self.primary(), self.membership.is_voter());
+        let Some(entry) = self.log.get_mut(seq) else { return };
+        let Some(assignment) = entry.assignment else { return };
+        let Assignment { view, digest, .. } = assignment;
+        let is_believed = assignment.is_authentic || 1 + entry.prepares_for(view, digest) >= one_correct;
+        let Some(batch) = entry.bodies.get(&digest).cloned() else {
+            return self.fetch_batch(step, seq, digest);
+        };
+        if assignment.is_accepted || !is_believed || !is_voter {
+            return;
+        }
+        entry.assignment = Some(Assignment { is_accepted: true, ..assignment });
+        entry.note_pre_prepared(view, digest);
+        self.pending.note_proposed(&batch);
+        let vote = Vote { view, seq, digest };
+        // The primary's proposal stands for its prepare (PBFT §4.2).
+        let then = if me == primary { Deferred::Nothing } else { Deferred::Prepare(vote) };
+        self.outbox.persist(step, &Record::PrePrepared { view, seq, batch }, then);
+        self.prepare_if_due(step, seq);
+    }
+
+    pub(super) fn on_prepare(&mut self, step: &mut Step, from: ReplicaId, vote: &Vote) {
+        if from == self.quorums().primary(vote.view) {
+            return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
+        }
+        if self.file_vote(step, from, vote, |entry| &mut entry.prepares) {
+            self.accept_assignment(step, vote.seq);
+            self.prepare_if_due(step, vote.seq);
+        }
+    }
+
+    pub(super) fn on_commit(&mut self, step: &mut Step, from: ReplicaId, vote: &Vote) {
+        self.file_vote(step, from, vote, |entry| &mut entry.commits);
+    }
+
+    /// Files a vote of somebody else or of this replica; says whether it counts.
+    fn file_vote(
+        &mut self,
+        step: &mut Step,
+        from: ReplicaId,
+        vote: &Vote,
+        votes: impl FnOnce(&mut Entry) -> &mut alloc::collections::BTreeMap<ReplicaId, (View, Digest)>,
+    ) -> bool {
+        if !self.is_in_watermarks(vote.seq) {
+            return false;
+        }
+        match Entry::file(votes(self.log.entry(vote.seq)), from, vote) {
+            Tally::Counted => true,
+            Tally::Stale => false,
+            Tally::Conflict => {
+                self.accuse(step, from, Misbehaviour::ConflictingVote(vote.view, vote.seq), Vec::new());
+                false
+            }
+        }
+    }
+
+    /// Moves to phase three once the assignment has prepared.
+    fn prepare_if_due(&mut self, step: &mut Step, seq: Seq) {
+        let quorums = self.quorums();
+        let (is_in_view, is_voter) = (self.is_in_view, self.membership.is_voter());
+        let Some(entry) = self.log.get_mut(seq) else { return };
+        let Some(assignment) = entry.has_prepared(quorums) else { return };
+        let certificate = (assignment.view, assignment.digest);
+        if !is_in_view || !is_voter || entry.prepared == Some(certificate) {
+            return;
+        }
+        entry.prepared = Some(certificate);
+        let vote = Vote { view: assignment.view, seq, digest: assignment.digest };
+        self.outbox.persist(step, &Record::Prepared(vote), Deferred::Commit(vote));
+    }
+
+    /// Sends a prepare that is on disk, and counts it.
+    pub(super) fn release_prepare(&mut self, step: &mut Step, vote: Vote) {
+        if self.is_current(&vote) {
+            step.broadcast(PbftMessage::Prepare(vote));
+            self.on_prepare(step, self.me(), &vote);
+        }
+    }
+
+    /// Sends a commit that is on disk, and counts it.
+    pub(super) fn release_commit(&mut self, step: &mut Step, vote: Vote) {
+        if self.is_current(&vote) {
+            step.broadcast(PbftMessage::Commit(vote));
+            self.on_commit(step, self.me(), &vote);
+        }
+    }
+
+    /// Sends a proposal that is on disk.
+    pub(super) fn release_proposal(&mut self, step: &mut Step, proposal: PrePrepare) {
+        if self.is_in_view && proposal.view == self.view {
+            let seq = proposal.seq;
+            step.broadcast(PbftMessage::PrePrepare(proposal));
+            // In a group of one the proposal alone prepares.
+            self.prepare_if_due(step, seq);
+        }
+    }
+
+    /// Whether a vote still means something: its view goes on and its number is not yet truncated.
+    fn is_current(&self, vote: &Vote) -> bool {
+        self.is_in_view && vote.view == self.view && self.is_in_watermarks(vote.seq)
+    }
+
+    /// Executes what an agreement quorum has committed, in order and without gaps.
+    pub(super) fn execute_committed(&mut self, step: &mut Step) {
+        loop {
+            let seq = self.executed.next();
+            let Some(entry) = self.log.get(seq) else { return };
+            let Some((view, digest)) = entry.committed(self.quorums()) else { return };
+            let batch = match entry.bodies.get(&digest) {
+                Some(batch) => Arc::clone(batch),
+                None if digest == Digest::NULL => Arc::new(Batch::null()),
+                None => return self.fetch_batch(step, seq, digest),
+            };
+            self.executed = seq;
+            self.next_seq = self.next_seq.max(seq.next());
+            for request in &batch.requests {
+                self.pending.note_executed(request.client, request.number);
+            }
+            if self.is_in_view && !batch.requests.is_empty() {
+                self.fruitless_views = 0;
+            }
+            let is_checkpoint = self.is_checkpoint(seq);
+            step.actions.push(Action::Execute(Decision { seq, view, digest, batch, is_checkpoint }));
+        }
+    }
+}

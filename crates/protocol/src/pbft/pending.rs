@@ -1,0 +1,129 @@
+use crate::{Batch, Request, RequestAuth};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use althing_types::{ClientId, Digest, RequestNumber};
+
+/// When a request arrived, relative to others.
+pub(super) type Arrival = u64;
+
+/// Requests that wait to be executed, the latest of each client, in order of arrival.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pending {
+    requests: BTreeMap<Arrival, Request>,
+    by_client: BTreeMap<ClientId, Arrival>,
+    /// Those that this replica, as primary, has not put into a batch of the present view.
+    unproposed: BTreeSet<Arrival>,
+    /// The last request of each client that was executed.
+    executed: BTreeMap<ClientId, RequestNumber>,
+    arrivals: Arrival,
+    /// Clients whose MACs were once good for some replicas and bad for others: only their
+    /// signatures count from then on.
+    distrusted: BTreeSet<ClientId>,
+}
+
+impl Pending {
+    /// Adds a request, unless it is not newer than what its client has waiting or executed. A
+    /// signed copy replaces one with MACs.
+    pub(super) fn insert(&mut self, request: Request) -> bool {
+        let client = request.client;
+        let is_executed = self.executed.get(&client).is_some_and(|last| *last >= request.number);
+        let is_signed = matches!(request.auth, RequestAuth::Signed(_));
+        if is_executed || (!is_signed && self.distrusted.contains(&client)) {
+            return false;
+        }
+        if let Some(arrival) = self.by_client.get(&client).copied() {
+            let waiting = &self.requests[&arrival];
+            let is_upgrade =
+                is_signed && matches!(waiting.auth, RequestAuth::Macs(_)) && waiting.number == request.number;
+            if waiting.number >= request.number && !is_upgrade {
+                return false;
+            }
+            self.remove(arrival);
+        }
+        self.arrivals += 1;
+        self.by_client.insert(client, self.arrivals);
+        self.unproposed.insert(self.arrivals);
+        self.requests.insert(self.arrivals, request);
+        true
+    }
+
+    fn remove(&mut self, arrival: Arrival) {
+        if let Some(request) = self.requests.remove(&arrival) {
+            self.by_client.remove(&request.client);
+            self.unproposed.remove(&arrival);
+        }
+    }
+
+    /// Whether this very request came from its client, authenticated.
+    pub(super) fn has_authentic(&self, client: ClientId, digest: Digest) -> bool {
+        self.by_client.get(&client).is_some_and(|arrival| self.requests[arrival].digest() == digest)
+    }
+
+    /// Notes that a request was executed.
+    pub(super) fn note_executed(&mut self, client: ClientId, number: RequestNumber) {
+        let last = self.executed.entry(client).or_default();
+        *last = (*last).max(number);
+        if let Some(arrival) = self.by_client.get(&client).copied()
+            && self.requests[&arrival].number <= *last
+        {
+            self.remove(arrival);
+        }
+    }
+
+    /// The signed request that has waited longest. One with MACs may be bad for the primary and is
+    /// no reason to doubt it; its client signs when it asks again.
+    pub(super) fn oldest_signed(&self) -> Option<Arrival> {
+        let is_signed = |request: &Request| matches!(request.auth, RequestAuth::Signed(_));
+        self.requests.iter().find(|(_, request)| is_signed(request)).map(|(arrival, _)| *arrival)
+    }
+
+    /// Believes only signatures of this client from now on.
+    pub(super) fn distrust(&mut self, client: ClientId) {
+        self.distrusted.insert(client);
+    }
+
+    pub(super) fn has_unproposed(&self) -> bool {
+        !self.unproposed.is_empty()
+    }
+
+    /// The next requests for a batch, in order of arrival.
+    pub(super) fn take_batch(&mut self, max_requests: usize, max_bytes: usize) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut bytes = 0;
+        while requests.len() < max_requests {
+            let Some(arrival) = self.unproposed.first().copied() else { break };
+            let request = &self.requests[&arrival];
+            if !requests.is_empty() && bytes + request.operation.len() > max_bytes {
+                break;
+            }
+            bytes += request.operation.len();
+            requests.push(request.clone());
+            self.unproposed.remove(&arrival);
+        }
+        requests
+    }
+
+    /// A new view starts: nothing is proposed in it yet.
+    pub(super) fn reset_proposed(&mut self) {
+        self.unproposed = self.requests.keys().copied().collect();
+    }
+
+    /// A batch of the present view already holds these.
+    pub(super) fn note_proposed(&mut self, batch: &Batch) {
+        for request in &batch.requests {
+            if let Some(arrival) = self.by_client.get(&request.client)
+                && self.requests[arrival].number == request.number
+            {
+                self.unproposed.remove(arrival);
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.requests.values()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}

@@ -1,0 +1,114 @@
+//! What a replica writes to disk, and the rule that a vote leaves only after its own record.
+
+use super::message::{CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote};
+use super::{Pbft, Step};
+use crate::{Action, Batch, PersistId};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_types::{Seq, View, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// One record on disk.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) enum Record {
+    /// This replica stands for the batch: as primary it proposed it, as backup it prepared it.
+    PrePrepared {
+        /// In this view.
+        view: View,
+        /// At this number.
+        seq: Seq,
+        /// The batch.
+        batch: Arc<Batch>,
+    },
+    /// The batch prepared here, and this replica commits it.
+    Prepared(Vote),
+    /// This replica left all views below that of its view change.
+    LeftView(ViewChange),
+    /// As new primary, this replica made this new view, and will make no other.
+    MadeNewView(NewView),
+    /// This replica entered a view.
+    EnteredView(Signed<NewView>),
+    /// A checkpoint is stable.
+    Stable(CheckpointCertificate),
+    /// This replica lost its disk and does not vote yet.
+    Learner,
+}
+
+/// What waits for a record to be on disk.
+#[derive(Debug)]
+pub(super) enum Deferred {
+    Nothing,
+    Propose(PrePrepare),
+    Prepare(Vote),
+    Commit(Vote),
+    ViewChange(ViewChange),
+    NewView(NewView),
+}
+
+/// Records handed to storage, and what may leave once they are durable.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    last_id: PersistId,
+    waiting: VecDeque<(PersistId, Deferred)>,
+}
+
+impl Outbox {
+    /// Hands a record to storage; `then` happens when it is on disk.
+    pub(super) fn persist(&mut self, step: &mut Step, record: &Record, then: Deferred) {
+        self.last_id.0 += 1;
+        self.waiting.push_back((self.last_id, then));
+        step.actions.push(Action::Persist { id: self.last_id, record: encode(record) });
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+impl Pbft {
+    /// Releases what waited for records up to `id`, in their order.
+    pub(super) fn on_persisted(&mut self, step: &mut Step, id: PersistId) {
+        while self.outbox.waiting.front().is_some_and(|(waiting, _)| *waiting <= id) {
+            let Some((_, deferred)) = self.outbox.waiting.pop_front() else { return };
+            match deferred {
+                Deferred::Nothing => {}
+                Deferred::Propose(proposal) => self.release_proposal(step, proposal),
+                Deferred::Prepare(vote) => self.release_prepare(step, vote),
+                Deferred::Commit(vote) => self.release_commit(step, vote),
+                Deferred::ViewChange(content) if content.view == self.view && !self.is_in_view => {
+                    step.broadcast_signed(PbftMessage::ViewChange(content));
+                }
+                Deferred::NewView(content) if content.view == self.view && !self.is_in_view => {
+                    step.broadcast_signed(PbftMessage::NewView(content));
+                }
+                Deferred::ViewChange(_) | Deferred::NewView(_) => {}
+            }
+        }
+    }
+
+    /// The records from which this replica would start as it is now.
+    pub(super) fn records(&self) -> Vec<Vec<u8>> {
+        let mut records = Vec::new();
+        if !self.membership.is_voter() {
+            records.push(Record::Learner);
+        }
+        records.extend(self.stable_certificate.clone().map(Record::Stable));
+        for (seq, entry) in self.log.iter() {
+            for (digest, view) in &entry.pre_prepared {
+                if let Some(batch) = entry.bodies.get(digest) {
+                    records.push(Record::PrePrepared { view: *view, seq, batch: Arc::clone(batch) });
+                }
+            }
+            if let Some((view, digest)) = entry.prepared {
+                records.push(Record::Prepared(Vote { view, seq, digest }));
+            }
+        }
+        records.extend(self.new_view.clone().map(Record::EnteredView));
+        if !self.is_in_view {
+            records.extend(self.own_view_change.clone().map(Record::LeftView));
+            records.extend(self.own_new_view.clone().map(Record::MadeNewView));
+        }
+        records.iter().map(encode).collect()
+    }
+}

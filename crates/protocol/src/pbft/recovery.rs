@@ -1,0 +1,207 @@
+//! Starting again: from the records on disk, or without them.
+
+use super::message::{CheckpointCertificate, PbftMessage, Vote};
+use super::persistence::{Deferred, Record};
+use super::{Pbft, STATUS_TIMER, Step, choice};
+use crate::{Action, Start};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_types::{Instant, ReplicaId, Seq};
+
+/// The longest record that is read back.
+const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// Whether a replica may vote.
+#[derive(Debug)]
+pub(super) enum Membership {
+    /// It knows all that it ever voted for.
+    Voter,
+    /// It lost its disk.
+    Learner {
+        /// Binds answers to this start.
+        nonce: u64,
+        /// Where the others stand: the last checkpoint that each has made.
+        reports: BTreeMap<ReplicaId, Seq>,
+        /// Above everything that this replica could have voted for: H_M, once known.
+        bar: Option<Seq>,
+    },
+}
+
+impl Membership {
+    pub(super) fn is_voter(&self) -> bool {
+        matches!(self, Self::Voter)
+    }
+
+    fn learner(now: Instant) -> Self {
+        Self::Learner { nonce: now.0, reports: BTreeMap::new(), bar: None }
+    }
+}
+
+impl Pbft {
+    pub(super) fn on_start(&mut self, step: &mut Step, start: Start) {
+        step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
+        match start {
+            Start::Genesis => {}
+            Start::Recovered { stable, executed, records } => {
+                self.executed = stable;
+                for (client, number) in executed {
+                    self.pending.note_executed(client, number);
+                }
+                for record in records {
+                    // What this replica wrote itself it can read, unless the disk lies: then it knows
+                    // no longer what it voted for.
+                    match althing_types::decode(&record, MAX_RECORD_BYTES) {
+                        Ok(record) => self.replay(step, record),
+                        Err(_) => self.membership = Membership::learner(step.now),
+                    }
+                }
+                step.actions.push(Action::EnteredView(self.view));
+                if let Some(content) = self.own_view_change.clone() {
+                    step.broadcast_signed(PbftMessage::ViewChange(content));
+                }
+            }
+            Start::Amnesia if self.quorums().n() == 1 => {
+                // Nobody else knows anything either.
+            }
+            Start::Amnesia => {
+                self.membership = Membership::learner(step.now);
+                self.outbox.persist(step, &Record::Learner, Deferred::Nothing);
+                self.ask_where_others_stand(step);
+            }
+        }
+    }
+
+    /// Redoes what a record says, without doing again what it led to.
+    fn replay(&mut self, step: &mut Step, record: Record) {
+        let me = self.me();
+        match record {
+            Record::PrePrepared { view, seq, batch } => {
+                let digest = batch.digest();
+                if seq <= self.stable {
+                    return;
+                }
+                let is_backup = self.quorums().primary(view) != me;
+                let entry = self.log.entry(seq);
+                entry.bodies.insert(digest, batch);
+                entry.note_pre_prepared(view, digest);
+                if is_backup {
+                    super::log::Entry::file(&mut entry.prepares, me, &Vote { view, seq, digest });
+                }
+                self.resume_assignment(view, seq, digest);
+            }
+            Record::Prepared(vote) if vote.seq > self.stable => {
+                let entry = self.log.entry(vote.seq);
+                entry.prepared = Some((vote.view, vote.digest));
+                super::log::Entry::file(&mut entry.commits, me, &vote);
+            }
+            Record::Prepared(_) => {}
+            Record::LeftView(content) => {
+                self.view = content.view;
+                self.is_in_view = false;
+                self.new_view = None;
+                self.own_new_view = None;
+                self.own_view_change = Some(content);
+            }
+            Record::MadeNewView(content) => self.own_new_view = Some(content),
+            Record::EnteredView(signed) => {
+                self.resume_view(signed);
+                self.resume_assignments();
+            }
+            Record::Stable(certificate) => {
+                self.stable = certificate.checkpoint.seq;
+                self.own_checkpoints.insert(self.stable, certificate.checkpoint.state);
+                self.stable_certificate = Some(certificate);
+                self.log.truncate(self.stable);
+                self.next_seq = self.next_seq.max(self.stable.next());
+            }
+            Record::Learner => self.membership = Membership::learner(step.now),
+        }
+    }
+
+    /// Takes up again what was pre-prepared in the view that goes on.
+    fn resume_assignments(&mut self) {
+        let view = self.view;
+        let resumed: Vec<_> = self
+            .log
+            .iter()
+            .flat_map(|(seq, entry)| {
+                entry.pre_prepared.iter().map(move |(digest, view)| (*view, seq, *digest))
+            })
+            .filter(|(pre_prepared, ..)| *pre_prepared == view)
+            .collect();
+        for (view, seq, digest) in resumed {
+            self.resume_assignment(view, seq, digest);
+        }
+    }
+
+    fn resume_assignment(&mut self, view: althing_types::View, seq: Seq, digest: althing_types::Digest) {
+        if view == self.view && self.is_in_view {
+            let assignment = super::log::Assignment { view, digest, is_authentic: true, is_accepted: true };
+            self.log.entry(seq).assignment = Some(assignment);
+            self.next_seq = self.next_seq.max(seq.next());
+        }
+    }
+
+    /// As a learner: asks the others for their checkpoints, until it may vote again.
+    pub(super) fn ask_where_others_stand(&self, step: &mut Step) {
+        if let Membership::Learner { nonce, bar, .. } = &self.membership {
+            let target = bar.unwrap_or_default();
+            step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce, target });
+        }
+    }
+
+    pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64, target: Seq) {
+        let last = self.own_checkpoints.last_key_value().map_or(self.stable, |(seq, _)| *seq);
+        let stable = self.stable_certificate.clone();
+        step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
+        // A correct replica's bar lies at most 2L above any stable checkpoint that it was told of.
+        if target.0 <= self.stable.0 + 2 * self.config.settings.log_size {
+            self.fill_to = self.fill_to.max(target);
+        }
+        // A primary that does not vote can't lead.
+        if self.is_in_view && from == self.primary() {
+            self.leave_view(step, self.view.next());
+        }
+    }
+
+    pub(super) fn on_recover_report(
+        &mut self,
+        step: &mut Step,
+        from: ReplicaId,
+        answered: u64,
+        last: Seq,
+        stable: Option<CheckpointCertificate>,
+    ) {
+        let (quorums, settings) = (self.config.quorums, &self.config.settings);
+        let (log_size, period) = (settings.log_size, settings.checkpoint_period);
+        let Membership::Learner { nonce, reports, bar } = &mut self.membership else { return };
+        let certified = stable.as_ref().map_or(0, |certificate| certificate.checkpoint.seq.0);
+        let is_proven =
+            stable.as_ref().is_none_or(|certificate| choice::is_certificate(quorums, certificate, period));
+        // Who claims more than its own log could hold lies; the proof bounds every other claim.
+        if answered != *nonce || !is_proven || last.0 > certified + log_size || !last.0.is_multiple_of(period)
+        {
+            return;
+        }
+        reports.insert(from, last);
+        if bar.is_none() && reports.len() >= quorums.agreement() {
+            // What this replica's former self voted for lay at most L above a checkpoint that an
+            // agreement quorum had made. One of those that reported was in it, and is correct.
+            let highest = reports.values().copied().max().unwrap_or_default();
+            *bar = Some(Seq((highest.0 + log_size).next_multiple_of(period)));
+        }
+        if let Some(certificate) = stable {
+            self.on_certificate(step, certificate);
+        }
+    }
+
+    /// Ends the learner's silence once a checkpoint above its bar is stable: nothing that its former
+    /// self voted for matters any more.
+    pub(super) fn vote_again_if_safe(&mut self) {
+        if let Membership::Learner { bar: Some(bar), .. } = &self.membership
+            && self.stable >= *bar
+        {
+            self.membership = Membership::Voter;
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Retransmission, driven by what the others say they have (TOCS'02 §5.2), and the fetching of
+//! batches that others agreed on.
+
+use super::message::{PbftMessage, PrePrepare, Status, Vote};
+use super::{Pbft, STATUS_TIMER, Step};
+use crate::{Action, Batch};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use althing_types::{Digest, Instant, ReplicaId, Seq};
+
+/// How many sequence numbers one status brings again at most.
+const RESEND_BURST: u64 = 32;
+
+/// A replica that waits for nothing sends its status only every so many periods.
+const IDLE_PERIODS: u64 = 10;
+
+/// What the others last said of themselves.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    statuses: BTreeMap<ReplicaId, Peer>,
+    ticks: u64,
+    executed_at_tick: Seq,
+}
+
+#[derive(Debug)]
+struct Peer {
+    status: Status,
+    answered: Option<Instant>,
+}
+
+impl Pbft {
+    pub(super) fn on_status_timer(&mut self, step: &mut Step) {
+        step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
+        self.peers.ticks += 1;
+        let executed_before = core::mem::replace(&mut self.peers.executed_at_tick, self.executed);
+        self.fetch_state_if_stuck(step, executed_before);
+        self.ask_where_others_stand(step);
+        if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
+            step.broadcast(PbftMessage::Status(self.status()));
+        }
+    }
+
+    fn status(&self) -> Status {
+        Status { view: self.view, is_in_view: self.is_in_view, stable: self.stable, executed: self.executed }
+    }
+
+    /// Whether something is under way that the others' help may finish.
+    fn is_waiting(&self) -> bool {
+        let is_ahead = |peer: &Peer| {
+            peer.status.view > self.view
+                || peer.status.executed > self.executed
+                || peer.status.stable > self.stable
+        };
+        !self.is_in_view
+            || self.behind.is_some()
+            || !self.pending.is_empty()
+            || !self.membership.is_voter()
+            || self.log.last_seq().is_some_and(|last| last > self.executed)
+            || self.own_checkpoints.last_key_value().is_some_and(|(seq, _)| *seq > self.stable)
+            || self.peers.statuses.values().any(is_ahead)
+    }
+
+    pub(super) fn on_status(&mut self, step: &mut Step, from: ReplicaId, status: Status) {
+        let answer_again = self.config.settings.status_period / 2;
+        let known = self.peers.statuses.get(&from);
+        let is_answered =
+            known.and_then(|peer| peer.answered).is_some_and(|at| step.now.since(at) < answer_again);
+        // What is on its way need not be sent again: only a peer that has not moved is helped.
+        let is_stuck = known.is_some_and(|peer| {
+            peer.status.executed == status.executed && peer.status.stable == status.stable
+        });
+        let answered = if is_answered { known.and_then(|peer| peer.answered) } else { Some(step.now) };
+        self.peers.statuses.insert(from, Peer { status, answered });
+        if is_answered {
+            return;
+        }
+        self.help_into_view(step, from, status);
+        if let Some(certificate) = self.stable_certificate.clone().filter(|_| status.stable < self.stable) {
+            step.send(from, PbftMessage::RelayStable(certificate));
+        }
+        if is_stuck {
+            self.resend_checkpoints(step, from, status);
+            self.resend_votes(step, from, status);
+        }
+    }
+
+    fn help_into_view(&self, step: &mut Step, peer: ReplicaId, status: Status) {
+        let misses_view = status.view < self.view || (status.view == self.view && !status.is_in_view);
+        if !misses_view {
+            return;
+        }
+        if self.is_in_view {
+            step.actions.extend(self.new_view.clone().map(|signed| Action::Send {
+                to: peer,
+                message: PbftMessage::RelayNewView(signed),
+                auth: crate::Auth::Mac,
+            }));
+        } else {
+            if let Some(content) = self.own_view_change.clone() {
+                step.send_signed(peer, PbftMessage::ViewChange(content));
+            }
+            if let Some(content) = self.own_new_view.clone() {
+                step.send_signed(peer, PbftMessage::NewView(content));
+            }
+        }
+    }
+
+    fn resend_checkpoints(&self, step: &mut Step, peer: ReplicaId, status: Status) {
+        for (seq, state) in self.own_checkpoints.range(status.stable.next()..) {
+            let checkpoint = super::Checkpoint { seq: *seq, state: *state };
+            step.send_signed(peer, PbftMessage::Checkpoint(checkpoint));
+        }
+    }
+
+    fn resend_votes(&self, step: &mut Step, peer: ReplicaId, status: Status) {
+        let me = self.me();
+        let first = status.executed.max(self.stable).next();
+        for seq in (first.0..first.0 + RESEND_BURST).map(Seq) {
+            let Some(entry) = self.log.get(seq) else { continue };
+            let own = |votes: &BTreeMap<_, _>| {
+                votes.get(&me).map(|(view, digest)| Vote { view: *view, seq, digest: *digest })
+            };
+            let proposal = entry.assignment.filter(|a| a.is_accepted && self.is_leading());
+            if let Some((assignment, batch)) = proposal.and_then(|a| Some((a, entry.bodies.get(&a.digest)?)))
+            {
+                // Numbers that the new view itself assigned need no proposal; one more does no harm.
+                let proposal = PrePrepare { view: assignment.view, seq, batch: Arc::clone(batch) };
+                step.send(peer, PbftMessage::PrePrepare(proposal));
+            }
+            if let Some(vote) = own(&entry.prepares) {
+                step.send(peer, PbftMessage::Prepare(vote));
+            }
+            if let Some(vote) = own(&entry.commits) {
+                step.send(peer, PbftMessage::Commit(vote));
+            }
+        }
+    }
+
+    /// Asks everybody for a batch that others agreed on, again only after a while.
+    pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
+        let again = self.config.settings.status_period;
+        let asked = self.wanted.get(&(seq, digest));
+        if asked.is_none_or(|at| step.now.since(*at) >= again) {
+            self.wanted.insert((seq, digest), step.now);
+            step.broadcast(PbftMessage::FetchBatch { seq, digest });
+        }
+    }
+
+    pub(super) fn on_fetch_batch(&self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
+        if let Some(batch) = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest)) {
+            step.send(from, PbftMessage::BatchBody { seq, batch: Arc::clone(batch) });
+        }
+    }
+
+    pub(super) fn on_batch_body(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
+        let digest = batch.digest();
+        if self.wanted.remove(&(seq, digest)).is_some() && self.is_in_watermarks(seq) {
+            self.log.entry(seq).bodies.insert(digest, batch);
+            self.accept_assignment(step, seq);
+        }
+    }
+}

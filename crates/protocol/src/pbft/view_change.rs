@@ -1,0 +1,246 @@
+//! View changes: leaving a primary that does not serve, and starting under the next without losing
+//! what the last may have committed (TOCS'02 §4.4).
+
+use super::log::Assignment;
+use super::message::{NewView, PbftMessage, Signed, ViewChange};
+use super::persistence::{Deferred, Record};
+use super::{Guard, Pbft, Step, VIEW_TIMER, choice, statement};
+use crate::{Action, Batch, Misbehaviour};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_types::{Digest, Seq, View};
+use core::time::Duration;
+
+/// The view-change timeout doubles this often at most.
+const MAX_DOUBLINGS: u32 = 8;
+
+impl Pbft {
+    /// Sets the view timer for what it has to guard now, and leaves it running if that is what it
+    /// guards already.
+    pub(super) fn update_guard(&mut self, step: &mut Step) {
+        let guard = if !self.membership.is_voter() {
+            None
+        } else if !self.is_in_view {
+            let has_quorum = self.view_changes_for(self.view).count() >= self.quorums().agreement();
+            has_quorum.then_some(Guard::NewView(self.view))
+        } else if self.is_leading() {
+            None
+        } else {
+            self.pending.oldest_signed().map(Guard::Request)
+        };
+        if guard == self.guard {
+            return;
+        }
+        self.guard = guard;
+        step.actions.push(match guard {
+            Some(_) => Action::SetTimer { id: VIEW_TIMER, after: self.view_timeout() },
+            None => Action::CancelTimer(VIEW_TIMER),
+        });
+    }
+
+    fn view_timeout(&self) -> Duration {
+        self.config.settings.view_timeout * 2u32.pow(self.fruitless_views.min(MAX_DOUBLINGS))
+    }
+
+    pub(super) fn on_view_timer(&mut self, step: &mut Step) {
+        if self.guard.take().is_some() {
+            self.leave_view(step, self.view.next());
+        }
+    }
+
+    /// Gives up on the present view and asks for `view`.
+    pub(super) fn leave_view(&mut self, step: &mut Step, view: View) {
+        if !self.membership.is_voter() || view <= self.view {
+            return;
+        }
+        self.distrust_clients_that_stall();
+        self.view = view;
+        self.is_in_view = false;
+        self.fruitless_views = self.fruitless_views.saturating_add(1);
+        self.guard = None;
+        self.new_view = None;
+        self.own_new_view = None;
+        step.actions.push(Action::CancelTimer(VIEW_TIMER));
+        step.actions.push(Action::LeftView(view));
+        let view_change = ViewChange {
+            view,
+            stable: self.stable_certificate.clone(),
+            prepared: self.log.prepared(),
+            pre_prepared: self.log.pre_prepared(),
+        };
+        self.own_view_change = Some(view_change.clone());
+        let record = Record::LeftView(view_change.clone());
+        self.outbox.persist(step, &record, Deferred::ViewChange(view_change));
+    }
+
+    /// A client whose MACs were good for the primary and bad here has stalled the order. It has to
+    /// sign from now on.
+    fn distrust_clients_that_stall(&mut self) {
+        let stalled = self.log.iter().filter_map(|(_, entry)| {
+            let assignment = entry.assignment.filter(|a| !a.is_authentic && !a.is_accepted)?;
+            entry.bodies.get(&assignment.digest)
+        });
+        let clients: Vec<_> = stalled
+            .flat_map(|batch| batch.requests.iter().filter(|r| !r.is_authentic).map(|r| r.client))
+            .collect();
+        for client in clients {
+            self.pending.distrust(client);
+        }
+    }
+
+    fn view_changes_for(&self, view: View) -> impl Iterator<Item = &Signed<ViewChange>> {
+        self.view_changes.values().filter(move |signed| signed.content.view == view)
+    }
+
+    pub(super) fn on_view_change(&mut self, step: &mut Step, signed: Signed<ViewChange>) {
+        let settings = &self.config.settings;
+        let (signer, view) = (signed.signer, signed.content.view);
+        let said = |signed: &Signed<ViewChange>| {
+            statement(&PbftMessage::ViewChange(signed.content.clone()), &signed.proof)
+        };
+        if !choice::is_well_formed(
+            self.quorums(),
+            &signed.content,
+            settings.checkpoint_period,
+            settings.log_size,
+        ) {
+            return self.accuse(
+                step,
+                signer,
+                Misbehaviour::InvalidViewChange(view),
+                alloc::vec![said(&signed)],
+            );
+        }
+        if let Some(known) = self.view_changes.get(&signer) {
+            if known.content.view == view && known.content != signed.content {
+                let statements = alloc::vec![said(known), said(&signed)];
+                return self.accuse(step, signer, Misbehaviour::ConflictingViewChange(view), statements);
+            }
+            if known.content.view >= view {
+                return;
+            }
+        }
+        if let Some(certificate) = signed.content.stable.clone() {
+            self.on_certificate(step, certificate);
+        }
+        self.view_changes.insert(signer, signed);
+    }
+
+    /// Follows f + 1 replicas that ask for later views: one of them is correct (TOCS'02 §4.4).
+    pub(super) fn join_view_change(&mut self, step: &mut Step) {
+        let mut later: Vec<_> = self
+            .view_changes
+            .values()
+            .map(|signed| signed.content.view)
+            .filter(|view| *view > self.view)
+            .collect();
+        later.sort_unstable_by(|a, b| b.cmp(a));
+        if let Some(view) = later.get(self.quorums().one_correct() - 1) {
+            self.leave_view(step, *view);
+        }
+    }
+
+    /// As primary of a view that has not started: starts it, once the view changes suffice to decide
+    /// every number and the batches are here (condition A3).
+    pub(super) fn start_new_view(&mut self, step: &mut Step) {
+        let is_due = !self.is_in_view && self.primary() == self.me() && self.membership.is_voter();
+        if !is_due || self.own_new_view.is_some() {
+            return;
+        }
+        let view_changes: Vec<_> = self.view_changes_for(self.view).cloned().collect();
+        let contents: Vec<_> = view_changes.iter().map(|signed| &signed.content).collect();
+        let Some(choice) = choice::choose(self.quorums(), &contents) else { return };
+        let proposals = choice.proposals;
+        let missing: Vec<_> =
+            proposals.iter().copied().filter(|(seq, digest)| self.is_missing(*seq, *digest)).collect();
+        for (seq, digest) in &missing {
+            self.fetch_batch(step, *seq, *digest);
+        }
+        if missing.is_empty() {
+            let new_view = NewView { view: self.view, view_changes, proposals };
+            self.own_new_view = Some(new_view.clone());
+            let record = Record::MadeNewView(new_view.clone());
+            self.outbox.persist(step, &record, Deferred::NewView(new_view));
+        }
+    }
+
+    fn is_missing(&self, seq: Seq, digest: Digest) -> bool {
+        let is_known = digest == Digest::NULL
+            || seq <= self.executed
+            || self.log.get(seq).is_some_and(|entry| entry.bodies.contains_key(&digest));
+        !is_known
+    }
+
+    pub(super) fn on_new_view(&mut self, step: &mut Step, signed: Signed<NewView>) {
+        let settings = &self.config.settings;
+        let view = signed.content.view;
+        if view < self.view || (view == self.view && self.is_in_view) {
+            return;
+        }
+        let is_valid = choice::is_valid_new_view(
+            self.quorums(),
+            signed.signer,
+            &signed.content,
+            settings.checkpoint_period,
+            settings.log_size,
+        );
+        if is_valid {
+            return self.enter_view(step, signed);
+        }
+        let said = statement(&PbftMessage::NewView(signed.content), &signed.proof);
+        self.accuse(step, signed.signer, Misbehaviour::InvalidNewView(view), alloc::vec![said]);
+        if view == self.view && signed.signer == self.primary() {
+            self.leave_view(step, view.next());
+        }
+    }
+
+    fn enter_view(&mut self, step: &mut Step, signed: Signed<NewView>) {
+        let new_view = &signed.content;
+        let stables = new_view.view_changes.iter().filter_map(|vc| vc.content.stable.clone());
+        if let Some(certificate) = stables.max_by_key(|certificate| certificate.checkpoint.seq) {
+            self.on_certificate(step, certificate);
+        }
+        let proposals = new_view.proposals.clone();
+        self.resume_view(signed.clone());
+        self.outbox.persist(step, &Record::EnteredView(signed), Deferred::Nothing);
+        step.actions.push(Action::EnteredView(self.view));
+        for (seq, _) in &proposals {
+            self.accept_assignment(step, *seq);
+        }
+        if !self.is_leading() {
+            let primary = self.primary();
+            for request in self.pending.iter() {
+                step.send(primary, PbftMessage::Forward(request.clone()));
+            }
+        }
+    }
+
+    /// Puts the replica into the view that `signed` starts, with the assignments it makes.
+    pub(super) fn resume_view(&mut self, signed: Signed<NewView>) {
+        let NewView { view, proposals, view_changes } = &signed.content;
+        let (view, last) = (*view, proposals.last().map_or(Seq(0), |(seq, _)| *seq));
+        let start = view_changes.iter().map(|vc| vc.content.stable_seq()).max().unwrap_or_default();
+        self.view = view;
+        self.is_in_view = true;
+        self.own_view_change = None;
+        self.own_new_view = None;
+        self.log.start_view();
+        self.wanted.clear();
+        self.pending.reset_proposed();
+        for (seq, digest) in proposals.iter().copied() {
+            if !self.is_in_watermarks(seq) {
+                continue;
+            }
+            let entry = self.log.entry(seq);
+            if digest == Digest::NULL {
+                entry.bodies.insert(digest, Arc::new(Batch::null()));
+            }
+            entry.assignment = Some(Assignment { view, digest, is_authentic: true, is_accepted: false });
+            if let Some(batch) = entry.bodies.get(&digest) {
+                self.pending.note_proposed(batch);
+            }
+        }
+        self.next_seq = last.max(start).max(self.stable).next();
+        self.new_view = Some(signed);
+    }
+}
