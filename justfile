@@ -29,9 +29,9 @@ ci *SECTIONS:
 sim *ARGS:
     cargo run --release -- sim {{ARGS}}
 
-# One fuzz target for SECONDS, or without a name the list of them
+# One fuzz target (or `all`) for SECONDS each; without a name the list of them
 fuzz TARGET="" SECONDS="600":
-    bash fuzz/run {{TARGET}} {{SECONDS}}
+    fuzz/run "{{TARGET}}" {{SECONDS}}
 
 # Load with latency figures
 bench *ARGS:
