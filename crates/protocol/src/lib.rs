@@ -12,6 +12,7 @@ mod batch;
 mod contract;
 mod evidence;
 pub mod pbft;
+pub mod unreplicated;
 
 pub use batch::{Batch, Request, RequestAuth};
 pub use contract::{

@@ -153,3 +153,100 @@ pub(super) fn is_valid_new_view(
             .all(|vc| vc.view == new_view.view && is_well_formed(quorums, vc, checkpoint_period, log_size))
         && choose(quorums, &contents).is_some_and(|choice| choice.proposals == new_view.proposals)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn quorums() -> Quorums {
+        Quorums::byzantine(4, 1).unwrap()
+    }
+
+    fn digest(i: u8) -> Digest {
+        Digest([i; 32])
+    }
+
+    fn claim(seq: u64, i: u8, view: u64) -> Claim {
+        Claim { seq: Seq(seq), digest: digest(i), view: View(view) }
+    }
+
+    fn view_change(prepared: &[Claim], pre_prepared: &[Claim]) -> ViewChange {
+        ViewChange {
+            view: View(9),
+            stable: None,
+            prepared: prepared.to_vec(),
+            pre_prepared: pre_prepared.to_vec(),
+        }
+    }
+
+    fn chosen(view_changes: &[ViewChange]) -> Option<Vec<(Seq, Digest)>> {
+        choose(quorums(), &view_changes.iter().collect::<Vec<_>>()).map(|choice| choice.proposals)
+    }
+
+    #[test]
+    fn nothing_follows_from_too_few() {
+        let none = view_change(&[], &[]);
+        assert_eq!(chosen(&[none.clone(), none.clone()]), None);
+        assert_eq!(chosen(&[none.clone(), none.clone(), none]), Some(vec![]));
+    }
+
+    #[test]
+    fn what_may_have_committed_is_chosen_though_one_knows_nothing_of_it() {
+        let knows = view_change(&[claim(1, 7, 0)], &[claim(1, 7, 0)]);
+        let ignorant = view_change(&[], &[]);
+        assert_eq!(chosen(&[knows.clone(), knows, ignorant]), Some(vec![(Seq(1), digest(7))]));
+    }
+
+    #[test]
+    fn one_claim_without_a_voucher_decides_nothing_until_a_quorum_denies_it() {
+        let lie = view_change(&[claim(1, 7, 5)], &[claim(1, 7, 5)]);
+        let none = view_change(&[], &[]);
+        let three = [lie, none.clone(), none.clone()];
+        assert_eq!(chosen(&three), None);
+        let [lie, ..] = three;
+        // The trailing null request is left out.
+        assert_eq!(chosen(&[lie, none.clone(), none.clone(), none]), Some(vec![]));
+    }
+
+    #[test]
+    fn a_lie_about_a_later_view_does_not_displace_what_committed() {
+        let true_claim = view_change(&[claim(1, 7, 0)], &[claim(1, 7, 0)]);
+        let lie = view_change(&[claim(1, 8, 5)], &[claim(1, 8, 5)]);
+        assert_eq!(chosen(&[true_claim.clone(), true_claim.clone(), lie.clone()]), None);
+        let four = [true_claim.clone(), true_claim.clone(), true_claim, lie];
+        assert_eq!(chosen(&four), Some(vec![(Seq(1), digest(7))]));
+    }
+
+    #[test]
+    fn a_later_view_outranks_an_earlier_one() {
+        let early = view_change(&[claim(1, 7, 0)], &[claim(1, 7, 0), claim(1, 8, 3)]);
+        let late = view_change(&[claim(1, 8, 3)], &[claim(1, 7, 0), claim(1, 8, 3)]);
+        let four = [early.clone(), late.clone(), late, early];
+        assert_eq!(chosen(&four[..3]), Some(vec![(Seq(1), digest(8))]));
+        assert_eq!(chosen(&four), Some(vec![(Seq(1), digest(8))]));
+    }
+
+    #[test]
+    fn gaps_become_null_requests() {
+        let knows = view_change(&[claim(3, 7, 0)], &[claim(3, 7, 0)]);
+        let expected = vec![(Seq(1), Digest::NULL), (Seq(2), Digest::NULL), (Seq(3), digest(7))];
+        assert_eq!(chosen(&[knows.clone(), knows.clone(), knows]), Some(expected));
+    }
+
+    #[test]
+    fn malformed_view_changes_are_told() {
+        let is_good = |vc: &ViewChange| is_well_formed(quorums(), vc, 4, 8);
+        assert!(is_good(&view_change(&[claim(8, 1, 0)], &[claim(1, 1, 0), claim(8, 1, 8)])));
+        assert!(!is_good(&view_change(&[claim(9, 1, 0)], &[])), "above the watermark");
+        assert!(!is_good(&view_change(&[claim(0, 1, 0)], &[])), "at the stable checkpoint");
+        assert!(!is_good(&view_change(&[claim(1, 1, 9)], &[])), "from the view that is asked for");
+        assert!(!is_good(&view_change(&[claim(1, 1, 0), claim(1, 2, 0)], &[])), "two for one number in P");
+        assert!(!is_good(&view_change(&[], &[claim(2, 1, 0), claim(1, 2, 0)])), "out of order");
+        let many: Vec<_> = (0..9).map(|i| claim(1, i, 0)).collect();
+        assert!(
+            is_good(&view_change(&[], &many[..8])) && !is_good(&view_change(&[], &many)),
+            "too many in Q"
+        );
+    }
+}
