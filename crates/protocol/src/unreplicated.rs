@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use althing_types::{Instant, Seq, View};
-use borsh::{BorshDeserialize, BorshSerialize};
+use borsh::{BorshDeserialize, BorshSerialize, io};
 
 /// The protocol of a group of one.
 #[derive(Debug, Default)]
@@ -17,8 +17,20 @@ pub struct Unreplicated {
 }
 
 /// A lone replica has nothing to say to others: there is no value of this type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Silence {}
+
+impl BorshSerialize for Silence {
+    fn serialize<W: io::Write>(&self, _: &mut W) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+impl BorshDeserialize for Silence {
+    fn deserialize_reader<R: io::Read>(_: &mut R) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a lone replica has no peers"))
+    }
+}
 
 impl Message for Silence {
     fn signed_parts(&self) -> Vec<SignedPart> {
