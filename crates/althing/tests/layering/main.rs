@@ -28,9 +28,7 @@ fn metadata() -> Value {
 
 /// The folder of a crate, or `None` while it has not appeared.
 fn folder(name: &str) -> Option<PathBuf> {
-    let folder = workspace()
-        .join("crates")
-        .join(name.strip_prefix("althing-").unwrap_or(name));
+    let folder = workspace().join("crates").join(name.strip_prefix("althing-").unwrap_or(name));
     folder.is_dir().then_some(folder)
 }
 
@@ -50,11 +48,7 @@ fn sources(krate: &Path) -> Vec<Source> {
             }
         }
     }
-    assert!(
-        !found.is_empty(),
-        "no source files below {}",
-        root.display()
-    );
+    assert!(!found.is_empty(), "no source files below {}", root.display());
     found
 }
 
@@ -71,14 +65,8 @@ fn crates_use_only_what_is_above_them() {
 
 #[test]
 fn the_sans_io_crates_have_no_standard_library() {
-    let present: Vec<_> = SANS_IO
-        .iter()
-        .filter_map(|name| Some((*name, folder(name)?)))
-        .collect();
-    assert!(
-        present.len() >= 4,
-        "types, crypto, protocol and replica exist: {present:?}"
-    );
+    let present: Vec<_> = SANS_IO.iter().filter_map(|name| Some((*name, folder(name)?))).collect();
+    assert!(present.len() >= 4, "types, crypto, protocol and replica exist: {present:?}");
     for (name, folder) in present {
         assert_none(&rules::no_std_sources(name, &sources(&folder)));
     }
@@ -102,9 +90,6 @@ fn the_simulator_bans_real_clocks_sockets_threads_and_unordered_maps_by_lint() {
         "std::thread::spawn",
         "std::net::TcpStream",
     ] {
-        assert!(
-            banned.contains(&format!("\"{path}\"")),
-            "{path} is not banned"
-        );
+        assert!(banned.contains(&format!("\"{path}\"")), "{path} is not banned");
     }
 }

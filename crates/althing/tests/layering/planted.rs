@@ -12,10 +12,7 @@ fn workspace(name: &str, dependency: Value) -> Value {
 }
 
 fn source(path: &str, text: &str) -> Source {
-    Source {
-        path: path.into(),
-        text: text.into(),
-    }
+    Source { path: path.into(), text: text.into() }
 }
 
 #[test]
@@ -68,15 +65,9 @@ fn a_sans_io_crate_with_std_is_caught() {
     assert!(check("#![no_std]\n//! Words.\nextern crate alloc;").is_empty());
     assert!(check("#![no_std]\n#[cfg(test)]\nextern crate std;").is_empty());
     assert_eq!(check("//! #![no_std]").len(), 1);
-    assert_eq!(
-        check("#![cfg_attr(not(feature = \"std\"), no_std)]").len(),
-        1
-    );
+    assert_eq!(check("#![cfg_attr(not(feature = \"std\"), no_std)]").len(), 1);
     assert_eq!(check("#![no_std]\nextern crate std;").len(), 1);
-    let hidden = [
-        source("lib.rs", "#![no_std]"),
-        source("clock/mod.rs", "extern crate std as alias;"),
-    ];
+    let hidden = [source("lib.rs", "#![no_std]"), source("clock/mod.rs", "extern crate std as alias;")];
     assert_eq!(rules::no_std_sources("althing-types", &hidden).len(), 1);
 }
 

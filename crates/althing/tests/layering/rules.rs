@@ -23,13 +23,8 @@ pub(crate) const ORDER: [&str; 13] = [
 ];
 
 /// The crates without a clock, a socket, a thread or a disk: `#![no_std]`.
-pub(crate) const SANS_IO: [&str; 5] = [
-    "althing-types",
-    "althing-crypto",
-    "althing-protocol",
-    "althing-replica",
-    "althing-wide",
-];
+pub(crate) const SANS_IO: [&str; 5] =
+    ["althing-types", "althing-crypto", "althing-protocol", "althing-replica", "althing-wide"];
 
 /// The modules of `crates/protocol` that are a protocol each.
 pub(crate) const PROTOCOLS: [&str; 5] = ["pbft", "paxos", "zyzzyva", "quorum", "chain"];
@@ -72,13 +67,10 @@ pub(crate) fn no_std_dependencies(metadata: &Value) -> Vec<String> {
         let name = text(package, "name");
         for dependency in dependencies(package).filter(|d| d["kind"].is_null() && !is_ours(d)) {
             let on = text(dependency, "name");
-            let has_std = dependency["features"]
-                .as_array()
-                .is_some_and(|features| features.iter().any(|f| f == "std"));
+            let has_std =
+                dependency["features"].as_array().is_some_and(|features| features.iter().any(|f| f == "std"));
             if dependency["uses_default_features"] != false || has_std {
-                violations.push(format!(
-                    "{name} depends on {on} with its default features or `std`"
-                ));
+                violations.push(format!("{name} depends on {on} with its default features or `std`"));
             }
         }
     }
@@ -89,19 +81,14 @@ pub(crate) fn no_std_dependencies(metadata: &Value) -> Vec<String> {
 pub(crate) fn no_std_sources(name: &str, sources: &[Source]) -> Vec<String> {
     let mut violations = Vec::new();
     let declares = |source: &Source| tokens(&source.text).join("").contains("#![no_std]");
-    if !sources
-        .iter()
-        .any(|s| s.path == Path::new("lib.rs") && declares(s))
-    {
+    if !sources.iter().any(|s| s.path == Path::new("lib.rs") && declares(s)) {
         violations.push(format!("{name} is not #![no_std]"));
     }
     for source in sources {
         let code = tokens(&source.text);
         if code.windows(3).any(|w| w == ["extern", "crate", "std"]) {
-            violations.push(format!(
-                "{name}: {} takes std back with `extern crate std`",
-                source.path.display()
-            ));
+            violations
+                .push(format!("{name}: {} takes std back with `extern crate std`", source.path.display()));
         }
     }
     violations
@@ -116,10 +103,7 @@ pub(crate) fn protocols_apart(sources: &[Source]) -> Vec<String> {
         };
         for named in crate_paths(&tokens(&source.text)) {
             if named != own && PROTOCOLS.contains(&named.as_str()) {
-                violations.push(format!(
-                    "{} belongs to {own} and imports {named}",
-                    source.path.display()
-                ));
+                violations.push(format!("{} belongs to {own} and imports {named}", source.path.display()));
             }
         }
     }

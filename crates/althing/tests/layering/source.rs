@@ -90,12 +90,7 @@ fn without_test_items(tokens: &[String]) -> Vec<String> {
     let mut kept = Vec::with_capacity(tokens.len());
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at..]
-            .iter()
-            .map(String::as_str)
-            .take(marker.len())
-            .eq(marker)
-        {
+        if tokens[at..].iter().map(String::as_str).take(marker.len()).eq(marker) {
             at += marker.len();
             at += item_length(&tokens[at..]);
         } else {
