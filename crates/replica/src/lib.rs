@@ -1,8 +1,48 @@
 #![no_std]
-//! The `Service` contract and the engine around a replication protocol.
+//! The `Service` contract, and the engine that runs a service under a replication protocol:
+//! authentication, exactly-once clients, execution, checkpoints, state transfer, durability; and the
+//! client's side of it. Sans-IO: a runtime brings clock, network and disk.
+//!
+//! The way of a request: [`Client`] seals it; [`Replica`] opens it, checks it and hands it to the
+//! protocol; once ordered it is executed by the [`Service`], and the reply goes back. Every so often
+//! the state becomes a checkpoint, from which a replica that fell behind can be brought up to date
+//! by others that it need not trust.
 
 extern crate alloc;
 
+mod actions;
+mod admission;
+mod checkpoints;
+mod client;
+mod client_table;
+mod execution;
+mod frame;
+mod inbound;
+mod limits;
+mod outbound;
+mod pages;
+mod records;
+mod replica;
 mod service;
+mod tally;
+mod tamper;
+mod transfer;
 
+pub use client::{
+    Client, ClientConfig, ClientInput, ClientOutput, OperationKind, ReadPolicy, RequestAuthKind, SubmitError,
+};
+pub use execution::StateError;
+pub use frame::{
+    ClientFrame, ClientMessage, Envelope, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal,
+    decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
+};
+pub use limits::{LimitSettings, Limits, LimitsError};
+pub use pages::NodeId;
+pub use records::{EngineRecord, RecordError, decode_record};
+pub use replica::{
+    Durability, Input, Output, Replica, ReplicaConfig, ReplicaStatus, Report, RequestAuthPolicy, Startup,
+    Timer,
+};
 pub use service::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Service};
+pub use tamper::{Injected, Outgoing, Tamper};
+pub use transfer::{EngineMessage, Parts, Want};

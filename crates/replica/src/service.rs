@@ -48,10 +48,7 @@ pub struct Outcome {
 
 impl From<Vec<u8>> for Outcome {
     fn from(result: Vec<u8>) -> Self {
-        Self {
-            result,
-            emissions: Vec::new(),
-        }
+        Self { result, emissions: Vec::new() }
     }
 }
 

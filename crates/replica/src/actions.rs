@@ -1,0 +1,176 @@
+//! How the engine carries out what the protocol asks for.
+
+use crate::frame::ClientMessage;
+use crate::pages::PageTree;
+use crate::records::{EngineRecord, rewrite};
+use crate::replica::{Durability, Output, Replica, Report, Timer};
+use crate::transfer::{Step, Transfer};
+use crate::{Emission, Service};
+use alloc::vec::Vec;
+use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol};
+use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
+
+impl<P: Protocol, S: Service> Replica<P, S> {
+    /// Has the protocol handle all that it still has to be told, and carries out what it wants,
+    /// until nothing is left.
+    pub(crate) fn run(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        let mut actions = Vec::new();
+        while let Some(event) = self.events.pop_front() {
+            self.protocol.handle(now, event, &mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(now, action, outputs);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, action: Action<P::Message>, outputs: &mut Vec<Output>) {
+        match action {
+            Action::Send { to, message, auth } => self.send(to, message, auth, outputs),
+            Action::Broadcast { message, auth } => {
+                let proof = self.outbound.broadcast(&message, auth, outputs);
+                if proof.is_some() {
+                    self.events.push_back(Event::Message { from: self.me, message, proof });
+                }
+            }
+            Action::SetTimer { id, after } => {
+                outputs.push(Output::SetTimer { timer: Timer::protocol(id), after });
+            }
+            Action::CancelTimer(id) => outputs.push(Output::CancelTimer(Timer::protocol(id))),
+            Action::Persist { id, record } => self.persist(id, record, outputs),
+            Action::Compact(records) => {
+                if self.durability == Durability::Log {
+                    let records = rewrite(self.checkpoints.stable(), records);
+                    outputs.push(Output::Rewrite { records });
+                }
+            }
+            Action::Execute(decision) => self.execute(&decision, outputs),
+            Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
+            Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
+            Action::Evidence(evidence) => outputs.push(Output::Evidence(evidence)),
+            Action::EnteredView(view) => self.on_view(view, true, outputs),
+            Action::LeftView(view) => self.on_view(view, false, outputs),
+        }
+    }
+
+    fn send(&mut self, to: ReplicaId, message: P::Message, auth: Auth, outputs: &mut Vec<Output>) {
+        if to == self.me {
+            let proof = (auth == Auth::Transferable).then(|| self.outbound.prove(&message));
+            self.events.push_back(Event::Message { from: to, message, proof });
+        } else {
+            self.outbound.send(to, message, auth, outputs);
+        }
+    }
+
+    fn persist(&mut self, id: PersistId, record: Vec<u8>, outputs: &mut Vec<Output>) {
+        match self.durability {
+            Durability::Log => {
+                let record = encode(&EngineRecord::Protocol(record));
+                outputs.push(Output::Append { id: id.0, record });
+            }
+            Durability::None => self.events.push_back(Event::Persisted(id)),
+        }
+    }
+
+    fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {
+        let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
+        let mut requests = Vec::with_capacity(effects.len());
+        for effect in effects {
+            let (client, number, outcome) = (effect.client, effect.number, effect.outcome);
+            requests.push((client, number));
+            self.admission.executed(client, number);
+            let reply = ClientMessage::Reply { view: self.view, number, outcome };
+            self.outbound.send_client(client, reply, outputs);
+            for emission in effect.emissions {
+                self.emit(emission, outputs);
+            }
+        }
+        let Decision { seq, view, digest, .. } = *decision;
+        outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
+        let mut state = None;
+        if decision.is_checkpoint {
+            let (digest, tree) = self.state.checkpoint();
+            self.checkpoints.insert(seq, digest, tree);
+            state = Some(digest);
+        }
+        self.events.push_back(Event::Executed { seq, state });
+    }
+
+    fn emit(&mut self, emission: Emission, outputs: &mut Vec<Output>) {
+        let (channel, bytes) = (emission.channel, emission.payload.len());
+        outputs.push(if bytes <= self.limits.settings().max_reply_bytes {
+            Output::Emit(emission)
+        } else {
+            Output::Report(Report::EmissionTooLong { channel, bytes })
+        });
+    }
+
+    fn on_stable(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        outputs.push(Output::Report(Report::Stable { seq, state }));
+        if self.checkpoints.on_stable(seq, state) {
+            outputs.push(Output::Report(Report::Diverged { seq }));
+        }
+    }
+
+    fn on_view(&mut self, view: View, is_in_view: bool, outputs: &mut Vec<Output>) {
+        (self.view, self.is_in_view) = (view, is_in_view);
+        outputs.push(Output::Report(if is_in_view {
+            Report::EnteredView(view)
+        } else {
+            Report::LeftView(view)
+        }));
+    }
+
+    fn fetch_state(&mut self, now: Instant, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        match &mut self.transfer {
+            Some(transfer) if seq > transfer.target().0 => transfer.retarget(seq, state),
+            Some(_) => return,
+            None => {
+                let base = match self.checkpoints.find(seq, state) {
+                    Some(own) => own.tree.clone(),
+                    None => self.state.checkpoint().1,
+                };
+                // Answers to an earlier incarnation's questions must not pass for answers to ours.
+                let first_ticket = self.next_ticket.max(now.0);
+                let timeout = self.limits.settings().transfer_timeout;
+                let place = (self.me, self.quorums);
+                self.transfer = Some(Transfer::new(place, timeout, (seq, state), base, first_ticket));
+            }
+        }
+        outputs.push(Output::Report(Report::TransferStarted { seq }));
+        self.advance_transfer(outputs);
+    }
+
+    /// Does the next step of the state transfer, if one is under way.
+    pub(crate) fn advance_transfer(&mut self, outputs: &mut Vec<Output>) {
+        let Some(transfer) = &mut self.transfer else { return };
+        match transfer.step() {
+            Step::Wait => {}
+            Step::Pause(after) => outputs.push(Output::SetTimer { timer: Timer::TRANSFER, after }),
+            Step::Ask { to, message, within } => {
+                outputs.push(Output::SetTimer { timer: Timer::TRANSFER, after: within });
+                self.outbound.send_engine(to, message, outputs);
+            }
+            Step::Complete(tree) => {
+                outputs.push(Output::CancelTimer(Timer::TRANSFER));
+                let ((seq, state), bytes) = (transfer.target(), transfer.fetched_bytes());
+                self.next_ticket = transfer.next_ticket();
+                self.transfer = None;
+                self.install(seq, state, tree, bytes, outputs);
+            }
+        }
+    }
+
+    fn install(&mut self, seq: Seq, state: Digest, tree: PageTree, bytes: u64, outputs: &mut Vec<Output>) {
+        if let Err(error) = self.state.install(seq, &tree) {
+            outputs.push(Output::Report(Report::StateRefused { seq, error }));
+            return;
+        }
+        self.checkpoints.reset(seq, state, tree);
+        let executed = self.state.table().executed();
+        for (client, number) in &executed {
+            self.admission.executed(*client, *number);
+        }
+        outputs.push(Output::Report(Report::TransferFinished { seq, bytes }));
+        self.events.push_back(Event::StateInstalled { seq, executed });
+    }
+}

@@ -1,0 +1,108 @@
+use crate::pages::PageTree;
+use alloc::collections::BTreeMap;
+use althing_types::{Digest, Seq};
+
+/// A checkpoint's state: its digest, and the pages that have it.
+#[derive(Debug, Clone)]
+pub(crate) struct Checkpoint {
+    pub(crate) state: Digest,
+    pub(crate) tree: PageTree,
+}
+
+/// The checkpoints kept: the last one known to be stable, and those after it. Unchanged pages are
+/// shared among them.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    kept: BTreeMap<Seq, Checkpoint>,
+    stable: Seq,
+}
+
+impl Checkpoints {
+    /// Keeps the checkpoint made at `seq`.
+    pub(crate) fn insert(&mut self, seq: Seq, state: Digest, tree: PageTree) {
+        self.kept.insert(seq, Checkpoint { state, tree });
+    }
+
+    /// Makes the state installed at `seq`, which others have vouched for, the only one.
+    pub(crate) fn reset(&mut self, seq: Seq, state: Digest, tree: PageTree) {
+        self.kept.clear();
+        self.insert(seq, state, tree);
+        self.stable = seq;
+    }
+
+    /// Takes down that `state` is the group's state at `seq`, and forgets what lies before. Says
+    /// whether the checkpoint made here has another digest: then this replica has diverged, and its
+    /// own checkpoints from there on are worth nothing.
+    ///
+    /// A replica that has not got there yet keeps what it has, to restart from.
+    pub(crate) fn on_stable(&mut self, seq: Seq, state: Digest) -> bool {
+        match self.kept.get(&seq) {
+            Some(own) if own.state == state => {
+                self.kept = self.kept.split_off(&seq);
+                self.stable = seq;
+                false
+            }
+            Some(_) => {
+                self.kept.split_off(&seq);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The checkpoint kept for `seq`, if its digest is `state`.
+    pub(crate) fn find(&self, seq: Seq, state: Digest) -> Option<&Checkpoint> {
+        self.kept.get(&seq).filter(|checkpoint| checkpoint.state == state)
+    }
+
+    /// The last stable checkpoint that is held; `None` at the initial state.
+    pub(crate) fn stable(&self) -> Option<(Seq, &Checkpoint)> {
+        Some((self.stable, self.kept.get(&self.stable)?))
+    }
+
+    pub(crate) fn stable_seq(&self) -> Seq {
+        self.stable
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints(seqs: &[u64]) -> Checkpoints {
+        let mut checkpoints = Checkpoints::default();
+        for seq in seqs {
+            checkpoints.insert(Seq(*seq), Digest([*seq as u8; 32]), PageTree::default());
+        }
+        checkpoints
+    }
+
+    #[test]
+    fn a_stable_checkpoint_drops_earlier_ones_only() {
+        let mut kept = checkpoints(&[4, 8, 12]);
+        assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        assert_eq!((kept.len(), kept.stable_seq()), (2, Seq(8)));
+        assert!(kept.find(Seq(12), Digest([12; 32])).is_some());
+        assert!(kept.find(Seq(12), Digest([1; 32])).is_none());
+    }
+
+    #[test]
+    fn one_that_is_not_held_drops_nothing() {
+        let mut kept = checkpoints(&[4]);
+        kept.on_stable(Seq(4), Digest([4; 32]));
+        assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        assert_eq!(kept.stable().unwrap().0, Seq(4));
+    }
+
+    #[test]
+    fn a_diverged_replica_is_told_and_keeps_what_was_right() {
+        let mut kept = checkpoints(&[4, 8, 12]);
+        kept.on_stable(Seq(4), Digest([4; 32]));
+        assert!(kept.on_stable(Seq(8), Digest([9; 32])));
+        assert_eq!((kept.len(), kept.stable_seq()), (1, Seq(4)));
+    }
+}

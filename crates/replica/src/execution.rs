@@ -1,0 +1,224 @@
+use crate::client_table::{ClientTable, Standing};
+use crate::frame::ReplyOutcome;
+use crate::pages::PageTree;
+use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Service};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::Hasher;
+use althing_protocol::{Decision, Request};
+use althing_types::{ClientId, Digest, Instant, RequestNumber, Seq, decode, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+use thiserror::Error;
+
+/// Where the page with the agreed values lies in the index space of the page tree; the service's
+/// pages lie from 0 on.
+const HEADER_PAGE: u32 = 0x8000_0000;
+const _: () = assert!(MAX_PAGES < HEADER_PAGE);
+
+/// The agreed values that belong to the state beside the service and the client table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+struct Header {
+    executed: Seq,
+    time: Instant,
+    seed: Digest,
+    clients: u32,
+    service_pages: u32,
+}
+
+/// Why pages whose digest is right are no state: a bug of this software or of the service, or a
+/// group whose replicas run different services.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StateError {
+    /// The engine's own pages make no sense.
+    #[error("the state's own pages do not fit together: {0}")]
+    Engine(&'static str),
+    /// The state belongs to another sequence number than the checkpoint that names it.
+    #[error("the state says it is at {actual}, not at {expected}")]
+    Seq {
+        /// Where the state says it is.
+        actual: Seq,
+        /// The checkpoint.
+        expected: Seq,
+    },
+    /// The service refused its pages.
+    #[error(transparent)]
+    Service(#[from] InstallError),
+    /// The service took its pages and now shows others: they are not canonical.
+    #[error("after the installation the service's pages give the digest {actual}, not {expected}")]
+    Digest {
+        /// The digest of the pages that the service shows.
+        actual: Digest,
+        /// The digest of those that it was given.
+        expected: Digest,
+    },
+}
+
+/// A request that took effect.
+#[derive(Debug)]
+pub(crate) struct Effect {
+    pub(crate) client: ClientId,
+    pub(crate) number: RequestNumber,
+    pub(crate) outcome: ReplyOutcome,
+    pub(crate) emissions: Vec<Emission>,
+}
+
+/// The replicated state: the service, its clients and the agreed values; and its page tree.
+#[derive(Debug)]
+pub(crate) struct State<S> {
+    service: S,
+    table: ClientTable,
+    header: Header,
+    /// As of the last checkpoint.
+    tree: PageTree,
+}
+
+impl<S: Service> State<S> {
+    pub(crate) fn new(service: S) -> Self {
+        Self { service, table: ClientTable::default(), header: Header::default(), tree: PageTree::default() }
+    }
+
+    pub(crate) fn service(&self) -> &S {
+        &self.service
+    }
+
+    pub(crate) fn table(&self) -> &ClientTable {
+        &self.table
+    }
+
+    pub(crate) fn executed(&self) -> Seq {
+        self.header.executed
+    }
+
+    pub(crate) fn time(&self) -> Instant {
+        self.header.time
+    }
+
+    /// Executes a batch, and gives back the requests that took effect. A batch may hold requests
+    /// that were executed before, or twice the same, if its primary is faulty: those are skipped,
+    /// by the replicated client table and thus equally everywhere.
+    pub(crate) fn execute(&mut self, decision: &Decision, max_reply_bytes: usize) -> Vec<Effect> {
+        assert_eq!(decision.seq, self.header.executed.next(), "batches are executed in order");
+        self.header.executed = decision.seq;
+        // Agreed time strictly grows, whatever the primary proposed (TOCS'02 §6, BFS's time).
+        let next = Instant(self.header.time.0.saturating_add(1));
+        self.header.time = decision.batch.time.max(next);
+        let mut hasher = Hasher::new("althing agreed seed");
+        hasher.value(&(self.header.seed, decision.seq, self.header.time, decision.digest));
+        self.header.seed = hasher.finish();
+
+        let mut effects = Vec::new();
+        for (index, request) in (0u64..).zip(&decision.batch.requests) {
+            if self.table.standing(request.client, request.number) == Standing::New {
+                effects.push(self.execute_one(request, index, max_reply_bytes));
+            }
+        }
+        effects
+    }
+
+    fn execute_one(&mut self, request: &Request, index: u64, max_reply_bytes: usize) -> Effect {
+        let mut hasher = Hasher::new("althing operation seed");
+        hasher.value(&(self.header.seed, index));
+        let context = Context {
+            client: request.client,
+            seq: self.header.executed,
+            time: self.header.time,
+            seed: hasher.finish().0,
+        };
+        let done = self.service.execute(&request.operation, &context);
+        let outcome = if done.result.len() <= max_reply_bytes {
+            ReplyOutcome::Result(done.result)
+        } else {
+            ReplyOutcome::TooLong { bytes: done.result.len() as u64 }
+        };
+        self.table.record(request.client, request.number, outcome.clone());
+        Effect { client: request.client, number: request.number, outcome, emissions: done.emissions }
+    }
+
+    /// The present state's pages, and their root. Costs what changed since the last call.
+    pub(crate) fn checkpoint(&mut self) -> (Digest, PageTree) {
+        let count = self.service.page_count();
+        assert!(count <= MAX_PAGES, "a service has at most {MAX_PAGES} pages, not {count}");
+        for index in count..self.header.service_pages {
+            self.tree.remove(index);
+        }
+        for index in self.service.take_dirty() {
+            if index < count {
+                self.tree.set(index, service_page(&self.service, index));
+            }
+        }
+        self.table.flush(&mut self.tree);
+        self.header.service_pages = count;
+        self.header.clients = self.table.len();
+        self.tree.set(HEADER_PAGE, encode(&self.header).into());
+        (self.tree.refresh(), self.tree.clone())
+    }
+
+    /// Replaces the whole state by the one at checkpoint `seq`, whose digest has been verified.
+    ///
+    /// # Errors
+    /// See [`StateError`]. The state is then unchanged.
+    ///
+    /// # Panics
+    /// If the service does not take back its own pages.
+    pub(crate) fn install(&mut self, seq: Seq, tree: &PageTree) -> Result<(), StateError> {
+        let (header, table) = engine_pages(seq, tree)?;
+        let (_, before) = self.checkpoint();
+        self.service.install(&service_pages(tree, header.service_pages)?)?;
+        let expected = tree.clone().refresh();
+        let actual = self.shown(tree, header.service_pages);
+        if actual != expected {
+            let own = service_pages(&before, self.header.service_pages)?;
+            self.service.install(&own).expect("a service takes its own pages");
+            self.service.take_dirty();
+            return Err(StateError::Digest { actual, expected });
+        }
+        self.service.take_dirty();
+        (self.header, self.table, self.tree) = (header, table, tree.clone());
+        Ok(())
+    }
+
+    /// The root with the pages that the service shows now, in place of the first `count` of
+    /// `tree`. If a service's pages are not canonical, the replica would diverge at its next
+    /// checkpoint; better to see it at once.
+    fn shown(&self, tree: &PageTree, count: u32) -> Digest {
+        let mut shown = tree.clone();
+        for index in self.service.page_count()..count {
+            shown.remove(index);
+        }
+        for index in 0..self.service.page_count() {
+            shown.set(index, service_page(&self.service, index));
+        }
+        shown.refresh()
+    }
+}
+
+fn service_pages(tree: &PageTree, count: u32) -> Result<Vec<&[u8]>, StateError> {
+    (0..count)
+        .map(|index| tree.page(index).map(|bytes| &**bytes))
+        .collect::<Option<_>>()
+        .ok_or(StateError::Engine("a page of the service is missing"))
+}
+
+fn service_page<S: Service>(service: &S, index: u32) -> Arc<[u8]> {
+    let page = service.page(index);
+    assert!(
+        page.len() <= MAX_PAGE_BYTES,
+        "page {index} has {} bytes, more than {MAX_PAGE_BYTES}",
+        page.len()
+    );
+    page.into()
+}
+
+fn engine_pages(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), StateError> {
+    let bytes = tree.page(HEADER_PAGE).ok_or(StateError::Engine("the header page is missing"))?;
+    let header: Header =
+        decode(bytes, MAX_PAGE_BYTES).map_err(|_| StateError::Engine("the header page is malformed"))?;
+    if header.executed != seq {
+        return Err(StateError::Seq { actual: header.executed, expected: seq });
+    }
+    if header.service_pages > MAX_PAGES {
+        return Err(StateError::Engine("it has more pages than a service may have"));
+    }
+    let table = ClientTable::restore(tree, header.clients).map_err(StateError::Engine)?;
+    Ok((header, table))
+}

@@ -1,0 +1,225 @@
+//! What travels between the members of a group, and how it is decoded. Everything here comes from
+//! outside and may be anything: decoding is bounded by [`Limits`] and never panics.
+
+use crate::Limits;
+use crate::transfer::{EngineMessage, MAX_ENGINE_MESSAGE_BYTES};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::{Authenticator, Domain, Mac, Proof};
+use althing_protocol::Request;
+use althing_types::{ClientId, DecodeError, ReplicaId, RequestNumber, View, decode, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// How a message among replicas is authenticated.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Seal {
+    /// For all replicas: a MAC for each.
+    Macs(Authenticator),
+    /// For one replica.
+    Mac(Mac),
+    /// For anybody, transferable.
+    Proof(Proof),
+}
+
+/// Whose message it is among replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Room {
+    /// The protocol's: the body is the canonical encoding of its message.
+    Protocol,
+    /// The engine's own: the body is an [`EngineMessage`].
+    Engine,
+}
+
+impl Room {
+    /// What the seal is made in.
+    #[must_use]
+    pub fn domain(self) -> Domain {
+        match self {
+            Self::Protocol => Domain::Protocol,
+            Self::Engine => Domain::Engine,
+        }
+    }
+}
+
+/// What a replica sends to a replica.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Envelope {
+    /// Who says it.
+    pub sender: ReplicaId,
+    /// Whose message it is.
+    pub room: Room,
+    /// The sender's authentication over exactly `body`.
+    pub seal: Seal,
+    /// The message.
+    pub body: Vec<u8>,
+}
+
+/// A question that changes nothing, answered without ordering.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Query {
+    /// Who asks.
+    pub client: ClientId,
+    /// The client's number for it, from the same sequence as its requests.
+    pub number: RequestNumber,
+    /// What to answer, in the service's own encoding.
+    pub operation: Vec<u8>,
+    /// The client's MACs over [`Query::signed_bytes`].
+    pub macs: Authenticator,
+}
+
+impl Query {
+    /// What the client authenticates.
+    #[must_use]
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        encode(&(self.client, self.number, &self.operation))
+    }
+}
+
+/// What a client sends to a replica.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ClientFrame {
+    /// An operation to be ordered and executed.
+    Request(Request),
+    /// A question to be answered from the present state.
+    Query(Query),
+}
+
+/// What executing a request gave.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum ReplyOutcome {
+    /// The service's result.
+    Result(Vec<u8>),
+    /// The operation was executed, but its result is longer than the group allows.
+    TooLong {
+        /// The result's length.
+        bytes: u64,
+    },
+}
+
+/// What a query gave.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum QueryAnswer {
+    /// The service's answer.
+    Result(Vec<u8>),
+    /// The operation has to be ordered.
+    MustOrder,
+}
+
+/// What a replica says to a client.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ClientMessage {
+    /// A request was executed.
+    Reply {
+        /// The view that the replica is in.
+        view: View,
+        /// The request's number.
+        number: RequestNumber,
+        /// What it gave.
+        outcome: ReplyOutcome,
+    },
+    /// A query was answered.
+    QueryReply {
+        /// The query's number.
+        number: RequestNumber,
+        /// What it gave.
+        answer: QueryAnswer,
+    },
+    /// The replica has no room for the request now; ask again later.
+    Busy {
+        /// The request's number.
+        number: RequestNumber,
+    },
+    /// The service sent an event of its own accord.
+    Emission {
+        /// Which listeners it is for.
+        channel: u32,
+        /// The event.
+        payload: Vec<u8>,
+    },
+}
+
+/// What a replica sends to a client.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ReplyFrame {
+    /// Who says it.
+    pub replica: ReplicaId,
+    /// The replica's MAC over exactly `body`, for this client.
+    pub mac: Mac,
+    /// A [`ClientMessage`].
+    pub body: Vec<u8>,
+}
+
+/// Decodes what came from a replica.
+///
+/// # Errors
+/// When it is too long or no envelope.
+pub fn decode_envelope(bytes: &[u8], limits: &Limits) -> Result<Envelope, DecodeError> {
+    decode(bytes, limits.max_replica_frame_bytes())
+}
+
+/// Decodes the body of an envelope of the engine.
+///
+/// # Errors
+/// When it is too long or no message of the engine.
+pub fn decode_engine_message(bytes: &[u8]) -> Result<EngineMessage, DecodeError> {
+    decode(bytes, MAX_ENGINE_MESSAGE_BYTES)
+}
+
+/// Decodes what came from a client.
+///
+/// # Errors
+/// When it is too long or neither request nor query.
+pub fn decode_client_frame(bytes: &[u8], limits: &Limits) -> Result<ClientFrame, DecodeError> {
+    decode(bytes, limits.max_client_frame_bytes())
+}
+
+/// Decodes what a client got from a replica: the frame, and the message in it.
+///
+/// # Errors
+/// When it is too long or no reply frame.
+pub fn decode_reply_frame(bytes: &[u8], limits: &Limits) -> Result<(ReplyFrame, ClientMessage), DecodeError> {
+    let frame: ReplyFrame = decode(bytes, limits.max_reply_frame_bytes())?;
+    let message = decode(&frame.body, limits.max_reply_frame_bytes())?;
+    Ok((frame, message))
+}
+
+/// The bytes of a frame, shared by all who get it.
+pub(crate) fn frame_bytes<T: BorshSerialize>(frame: &T) -> Arc<[u8]> {
+    encode(frame).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LimitSettings, MAX_PAGE_BYTES};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_longest_allowed_fits_and_one_more_byte_does_not() {
+        let limits = Limits::default();
+        let request = |bytes: usize| {
+            encode(&ClientFrame::Request(Request {
+                client: ClientId(1),
+                number: RequestNumber(1),
+                operation: alloc::vec![0; bytes],
+                auth: althing_protocol::RequestAuth::Macs(Authenticator(alloc::vec![Mac::default(); 100])),
+                is_authentic: false,
+            }))
+        };
+        let longest = limits.settings().max_operation_bytes;
+        assert!(decode_client_frame(&request(longest), &limits).is_ok());
+        assert!(decode_client_frame(&request(longest + 4096), &limits).is_err());
+        assert!(LimitSettings::default().max_message_bytes > MAX_PAGE_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let limits = Limits::default();
+            let _ = decode_envelope(&bytes, &limits);
+            let _ = decode_engine_message(&bytes);
+            let _ = decode_client_frame(&bytes, &limits);
+            let _ = decode_reply_frame(&bytes, &limits);
+        }
+    }
+}

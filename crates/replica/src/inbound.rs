@@ -1,0 +1,217 @@
+use crate::frame::{
+    ClientFrame, Envelope, Seal, decode_client_frame, decode_engine_message, decode_envelope,
+};
+use crate::replica::{ReplicaConfig, RequestAuthPolicy};
+use crate::transfer::EngineMessage;
+use crate::{Limits, Room};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use althing_crypto::{Domain, Hasher, Keyring, Proof};
+use althing_protocol::{Evidence, Message, Misbehaviour, Request, RequestAuth, SignedPart, Statement};
+use althing_types::{ClientId, Digest, Principal, Quorums, ReplicaId, decode};
+
+/// A frame from a replica, opened and checked.
+#[derive(Debug)]
+pub(crate) enum Opened<M> {
+    Protocol { message: M, proof: Option<Proof> },
+    Engine(EngineMessage),
+}
+
+/// Why a frame from a replica was not let in.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Anybody could have made it.
+    Unauthentic(&'static str),
+    /// Only a faulty replica makes it.
+    Caught(Evidence),
+}
+
+/// Opens frames: checks who sent them, and everything in them that somebody authenticated.
+pub(crate) struct Opener {
+    me: ReplicaId,
+    quorums: Quorums,
+    keyring: Keyring,
+    limits: Limits,
+    policy: RequestAuthPolicy,
+    verified: Verified,
+}
+
+impl Opener {
+    pub(crate) fn new(config: &ReplicaConfig) -> Self {
+        Self {
+            me: config.replica,
+            quorums: config.quorums,
+            keyring: config.keyring.clone(),
+            limits: config.limits.clone(),
+            policy: config.request_auth,
+            verified: Verified::default(),
+        }
+    }
+
+    /// Opens a frame from replica `from`.
+    pub(crate) fn open<M: Message>(&mut self, from: ReplicaId, bytes: &[u8]) -> Result<Opened<M>, Refusal> {
+        let envelope = decode_envelope(bytes, &self.limits)
+            .map_err(|_| Refusal::Unauthentic("a frame is malformed or too long"))?;
+        if envelope.sender != from || from == self.me || !self.quorums.has(from) {
+            return Err(Refusal::Unauthentic("a frame's sender is not who the channel belongs to"));
+        }
+        if !self.is_sealed_by(from, &envelope) {
+            return Err(Refusal::Unauthentic("a frame's authentication does not hold"));
+        }
+        match envelope.room {
+            Room::Engine => match decode_engine_message(&envelope.body) {
+                Ok(message) => Ok(Opened::Engine(message)),
+                Err(_) => Err(caught(&envelope, Misbehaviour::InvalidMessage)),
+            },
+            Room::Protocol => self.open_protocol(envelope),
+        }
+    }
+
+    fn is_sealed_by(&self, from: ReplicaId, envelope: &Envelope) -> bool {
+        let (sender, domain, body) = (Principal::Replica(from), envelope.room.domain(), &envelope.body);
+        match &envelope.seal {
+            Seal::Mac(mac) => self.keyring.verify_mac(sender, mac, domain, body),
+            Seal::Macs(macs) if macs.0.len() == self.quorums.n() => {
+                macs.mac_for(self.me).is_some_and(|mac| self.keyring.verify_mac(sender, mac, domain, body))
+            }
+            Seal::Macs(_) => false,
+            Seal::Proof(proof) => self.keyring.verify(sender, proof, domain, body),
+        }
+    }
+
+    fn open_protocol<M: Message>(&mut self, envelope: Envelope) -> Result<Opened<M>, Refusal> {
+        let Ok(mut message) = decode::<M>(&envelope.body, self.limits.settings().max_message_bytes) else {
+            return Err(caught(&envelope, Misbehaviour::InvalidMessage));
+        };
+        let parts = message.signed_parts();
+        let too_many = parts.len() > most_signed_parts(self.quorums)
+            || message.requests_mut().len() > self.limits.settings().max_requests_per_message;
+        if too_many {
+            return Err(caught(&envelope, Misbehaviour::InvalidMessage));
+        }
+        if !parts.iter().all(|part| self.is_genuine(part)) {
+            return Err(caught(&envelope, Misbehaviour::Forgery));
+        }
+        for request in message.requests_mut() {
+            request.is_authentic = self.is_authentic(request);
+        }
+        let proof = match envelope.seal {
+            Seal::Proof(proof) => Some(proof),
+            Seal::Mac(_) | Seal::Macs(_) => None,
+        };
+        Ok(Opened::Protocol { message, proof })
+    }
+
+    fn is_genuine(&mut self, part: &SignedPart) -> bool {
+        let signer = Principal::Replica(part.signer);
+        let keyring = &self.keyring;
+        self.verified.check(signer, &part.bytes, &part.proof, Domain::Protocol, keyring)
+    }
+
+    /// Whether the client that `request` names made it, and may make such a one.
+    pub(crate) fn is_authentic(&mut self, request: &Request) -> bool {
+        if request.operation.len() > self.limits.settings().max_operation_bytes {
+            return false;
+        }
+        let (client, bytes) = (Principal::Client(request.client), request.signed_bytes());
+        match (&request.auth, self.policy) {
+            (RequestAuth::Signed(proof), _) => {
+                self.verified.check(client, &bytes, proof, Domain::Request, &self.keyring)
+            }
+            (RequestAuth::Macs(macs), RequestAuthPolicy::MacsOrSignature) => {
+                macs.0.len() == self.quorums.n()
+                    && macs
+                        .mac_for(self.me)
+                        .is_some_and(|mac| self.keyring.verify_mac(client, mac, Domain::Request, &bytes))
+            }
+            (RequestAuth::Macs(_), RequestAuthPolicy::SignatureOnly) => false,
+        }
+    }
+
+    /// Opens a frame from client `from`. A request in it is authentic.
+    pub(crate) fn open_client(&mut self, from: ClientId, bytes: &[u8]) -> Result<ClientFrame, &'static str> {
+        if self.keyring.public(Principal::Client(from)).is_none() {
+            return Err("the client is not in the group's directory");
+        }
+        let mut frame = decode_client_frame(bytes, &self.limits)
+            .map_err(|_| "a client's frame is malformed or too long")?;
+        let (client, is_authentic) = match &mut frame {
+            ClientFrame::Request(request) => {
+                request.is_authentic = self.is_authentic(request);
+                (request.client, request.is_authentic)
+            }
+            ClientFrame::Query(query) => {
+                let (sender, signed) = (Principal::Client(query.client), query.signed_bytes());
+                let is_authentic = query.operation.len() <= self.limits.settings().max_operation_bytes
+                    && query
+                        .macs
+                        .mac_for(self.me)
+                        .is_some_and(|mac| self.keyring.verify_mac(sender, mac, Domain::Query, &signed));
+                (query.client, is_authentic)
+            }
+        };
+        if client != from {
+            return Err("a frame's client is not who the channel belongs to");
+        }
+        if !is_authentic {
+            return Err("a client's authentication does not hold, or is not of the kind asked for");
+        }
+        Ok(frame)
+    }
+}
+
+/// The most signed parts of a message that makes sense: a new view with a view change of each
+/// replica, each with a certificate by each replica. More would only burn time.
+fn most_signed_parts(quorums: Quorums) -> usize {
+    quorums.n() * (quorums.n() + 1) + 1
+}
+
+fn caught(envelope: &Envelope, misbehaviour: Misbehaviour) -> Refusal {
+    let statements = match (&envelope.seal, envelope.room) {
+        (Seal::Proof(proof), Room::Protocol) => {
+            alloc::vec![Statement { bytes: envelope.body.clone(), proof: proof.clone() }]
+        }
+        _ => Vec::new(),
+    };
+    Refusal::Caught(Evidence { accused: envelope.sender, misbehaviour, statements })
+}
+
+/// Proofs that were found good lately: the same certificates and requests come again and again, and
+/// checking a signature costs more than all else.
+#[derive(Debug, Default)]
+struct Verified {
+    digests: BTreeSet<Digest>,
+    order: VecDeque<Digest>,
+}
+
+impl Verified {
+    const MOST: usize = 4096;
+
+    fn check(
+        &mut self,
+        signer: Principal,
+        bytes: &[u8],
+        proof: &Proof,
+        domain: Domain,
+        keyring: &Keyring,
+    ) -> bool {
+        let mut hasher = Hasher::new("althing verified proof");
+        hasher.value(&(signer, domain as u8, proof));
+        hasher.bytes(bytes);
+        let digest = hasher.finish();
+        if self.digests.contains(&digest) {
+            return true;
+        }
+        if !keyring.verify(signer, proof, domain, bytes) {
+            return false;
+        }
+        if self.order.len() >= Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.digests.remove(&oldest);
+        }
+        self.digests.insert(digest);
+        self.order.push_back(digest);
+        true
+    }
+}

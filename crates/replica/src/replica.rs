@@ -1,0 +1,455 @@
+use crate::admission::Admission;
+use crate::checkpoints::Checkpoints;
+use crate::client_table::Standing;
+use crate::execution::{State, StateError};
+use crate::frame::{ClientFrame, ClientMessage, Query, QueryAnswer};
+use crate::inbound::{Opened, Opener, Refusal};
+use crate::outbound::Outbound;
+use crate::records::{RecordError, recover};
+use crate::tamper::Tamper;
+use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
+use crate::{Emission, Limits, Service};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::Keyring;
+use althing_protocol::{Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start, TimerId};
+use althing_types::{ClientId, Digest, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, View};
+use core::time::Duration;
+
+/// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequestAuthPolicy {
+    /// A MAC vector or a signature.
+    #[default]
+    MacsOrSignature,
+    /// A signature: no client can then show some replicas a valid request and others an invalid one.
+    SignatureOnly,
+}
+
+/// Whether what a protocol asks to persist goes to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// To the runtime's log.
+    #[default]
+    Log,
+    /// Nowhere: a replica that restarts has lost all it knew, and starts with [`Startup::Amnesia`].
+    None,
+}
+
+/// What a replica has to know from the start.
+#[derive(Clone)]
+pub struct ReplicaConfig {
+    /// Which replica it is.
+    pub replica: ReplicaId,
+    /// The group's quorums.
+    pub quorums: Quorums,
+    /// Its keys, and everybody's public ones.
+    pub keyring: Keyring,
+    /// The bounds on what it takes, keeps and gives.
+    pub limits: Limits,
+    /// Which requests it takes.
+    pub request_auth: RequestAuthPolicy,
+    /// Whether it writes to disk.
+    pub durability: Durability,
+}
+
+/// What a replica starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Startup {
+    /// The group is new: no replica has ever run.
+    Genesis,
+    /// The records on disk, as [`Output::Append`] and [`Output::Rewrite`] gave them, oldest first.
+    Recovered(Vec<Vec<u8>>),
+    /// The disk is lost, or there never was one, and the group has been running.
+    Amnesia,
+}
+
+/// Names a timer of a replica, for its runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer(TimerKind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKind {
+    Protocol(TimerId),
+    Transfer,
+}
+
+impl Timer {
+    pub(crate) const TRANSFER: Self = Self(TimerKind::Transfer);
+
+    pub(crate) fn protocol(id: TimerId) -> Self {
+        Self(TimerKind::Protocol(id))
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The replica starts. Always the first input, and only that.
+    Start(Startup),
+    /// Bytes came over the channel of `from`.
+    Frame {
+        /// Whose channel it is, as the channel's own handshake has shown.
+        from: Principal,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A timer expired.
+    Timer(Timer),
+    /// The record with this id, and all before it, are on disk.
+    Persisted(u64),
+}
+
+/// Something to be done by the runtime, in the order given.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send a frame. It may get lost.
+    Send {
+        /// To whom.
+        to: Principal,
+        /// What.
+        frame: Arc<[u8]>,
+    },
+    /// Hand in [`Input::Timer`] after this time. A timer that is running starts afresh.
+    SetTimer {
+        /// Which.
+        timer: Timer,
+        /// From now.
+        after: Duration,
+    },
+    /// Forget a timer.
+    CancelTimer(Timer),
+    /// Write a record to disk, then hand in [`Input::Persisted`]; for several, the last id will do.
+    Append {
+        /// Grows from record to record.
+        id: u64,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// Replace all that was appended so far by these records, in one step or by appending them:
+    /// a rewrite that was cut off changes nothing. Needs no answer.
+    Rewrite {
+        /// The records, oldest first.
+        records: Vec<Vec<u8>>,
+    },
+    /// The service emitted something, for listeners that the runtime knows; see
+    /// [`Replica::seal_emission`].
+    Emit(Emission),
+    /// A replica broke the protocol.
+    Evidence(Evidence),
+    /// Something that an operator may want to know.
+    Report(Report),
+}
+
+/// What a replica tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It is now in this view.
+    EnteredView(View),
+    /// It has given up on the view before this one.
+    LeftView(View),
+    /// It executed a batch.
+    Executed {
+        /// The batch's number.
+        seq: Seq,
+        /// The view in which it was decided.
+        view: View,
+        /// The batch's digest.
+        digest: Digest,
+        /// The requests that took effect, in order: those not executed before.
+        requests: Vec<(ClientId, RequestNumber)>,
+    },
+    /// A checkpoint is stable.
+    Stable {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
+    /// This replica's own checkpoint differs from the stable one: its state has gone bad.
+    Diverged {
+        /// The checkpoint.
+        seq: Seq,
+    },
+    /// It has begun to fetch the state of a checkpoint.
+    TransferStarted {
+        /// The checkpoint.
+        seq: Seq,
+    },
+    /// Its state is now that of a checkpoint.
+    TransferFinished {
+        /// The checkpoint.
+        seq: Seq,
+        /// How much of the state had to be fetched.
+        bytes: u64,
+    },
+    /// A verified state could not be installed: a bug, or replicas that run different services.
+    StateRefused {
+        /// The checkpoint.
+        seq: Seq,
+        /// Why.
+        error: StateError,
+    },
+    /// What was on disk is damaged; the replica starts as if the disk were lost.
+    RecordsUnusable(RecordError),
+    /// Something that came was not let in.
+    Refused {
+        /// Over whose channel it came.
+        from: Principal,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An emission was dropped, because it is longer than the group allows.
+    EmissionTooLong {
+        /// Its channel.
+        channel: u32,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// Where a replica stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The view it is in, or moving to.
+    pub view: View,
+    /// Whether that view has started for it.
+    pub is_in_view: bool,
+    /// The last batch it executed.
+    pub executed: Seq,
+    /// The last stable checkpoint that it holds.
+    pub stable: Seq,
+    /// Checkpoints that it keeps.
+    pub checkpoints: usize,
+    /// Whether it is fetching the state.
+    pub is_transferring: bool,
+    /// Clients that have had a request executed.
+    pub clients: u32,
+    /// Requests that are accepted and not yet executed.
+    pub outstanding: usize,
+    /// The agreed time of the last batch.
+    pub time: Instant,
+}
+
+/// One replica: a protocol that orders, a service that executes, and everything between them.
+///
+/// It does no input or output itself: a runtime hands in what happens and does what comes out.
+pub struct Replica<P: Protocol, S: Service> {
+    pub(crate) me: ReplicaId,
+    pub(crate) quorums: Quorums,
+    pub(crate) limits: Limits,
+    pub(crate) durability: Durability,
+    pub(crate) protocol: P,
+    pub(crate) state: State<S>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) next_ticket: u64,
+    supplier: Supplier,
+    pub(crate) admission: Admission,
+    opener: Opener,
+    pub(crate) outbound: Outbound<P::Message>,
+    /// What the protocol still has to be told.
+    pub(crate) events: VecDeque<Event<P::Message>>,
+    pub(crate) view: View,
+    pub(crate) is_in_view: bool,
+    is_started: bool,
+}
+
+impl<P: Protocol, S: Service> Replica<P, S> {
+    /// A replica that has yet to be started. `service` is in its initial state.
+    ///
+    /// # Panics
+    /// If the keyring belongs to somebody else than `config.replica`.
+    pub fn new(config: ReplicaConfig, protocol: P, service: S) -> Self {
+        assert_eq!(config.keyring.me(), Principal::Replica(config.replica), "the keyring is its own");
+        let settings = config.limits.settings();
+        Self {
+            me: config.replica,
+            quorums: config.quorums,
+            durability: config.durability,
+            protocol,
+            state: State::new(service),
+            checkpoints: Checkpoints::default(),
+            transfer: None,
+            next_ticket: 0,
+            supplier: Supplier::new(settings.transfer_bytes_per_second),
+            admission: Admission::new(settings.max_outstanding_requests, settings.outstanding_expiry),
+            opener: Opener::new(&config),
+            outbound: Outbound::new(&config),
+            events: VecDeque::new(),
+            view: View(0),
+            is_in_view: false,
+            is_started: false,
+            limits: config.limits,
+        }
+    }
+
+    /// Takes one input at time `now`, appending what is to be done to `outputs`.
+    ///
+    /// # Panics
+    /// If the first input is not [`Input::Start`], or a later one is; and where the protocol breaks
+    /// its contract.
+    pub fn handle(&mut self, now: Instant, input: Input, outputs: &mut Vec<Output>) {
+        assert_eq!(self.is_started, !matches!(input, Input::Start(_)), "the first input starts the replica");
+        match input {
+            Input::Start(startup) => self.start(startup, outputs),
+            Input::Frame { from: Principal::Replica(from), bytes } => {
+                self.on_replica_frame(now, from, &bytes, outputs);
+            }
+            Input::Frame { from: Principal::Client(from), bytes } => {
+                self.on_client_frame(now, from, &bytes, outputs);
+            }
+            Input::Timer(Timer(TimerKind::Protocol(id))) => self.events.push_back(Event::Timer(id)),
+            Input::Timer(Timer::TRANSFER) => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.on_timer();
+                    self.advance_transfer(outputs);
+                }
+            }
+            Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
+        }
+        self.run(now, outputs);
+    }
+
+    /// Has `tamper` change what this replica says from now on; `None` makes it honest again.
+    pub fn set_tamper(&mut self, tamper: Option<Box<dyn Tamper<P::Message> + Send>>) {
+        self.outbound.set_tamper(tamper);
+    }
+
+    /// The frames that carry an emission to a listening client: one, unless there is a tamper.
+    pub fn seal_emission(&mut self, emission: &Emission, to: ClientId) -> Vec<Arc<[u8]>> {
+        let Emission { channel, payload } = emission.clone();
+        self.outbound.seal_client(to, ClientMessage::Emission { channel, payload })
+    }
+
+    /// Where the replica stands.
+    #[must_use]
+    pub fn status(&self) -> ReplicaStatus {
+        ReplicaStatus {
+            view: self.view,
+            is_in_view: self.is_in_view,
+            executed: self.state.executed(),
+            stable: self.checkpoints.stable_seq(),
+            checkpoints: self.checkpoints.len(),
+            is_transferring: self.transfer.is_some(),
+            clients: self.state.table().len(),
+            outstanding: self.admission.len(),
+            time: self.state.time(),
+        }
+    }
+
+    /// The service, as of the last batch executed.
+    #[must_use]
+    pub fn service(&self) -> &S {
+        self.state.service()
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    fn start(&mut self, startup: Startup, outputs: &mut Vec<Output>) {
+        self.is_started = true;
+        let start = match (startup, self.durability) {
+            (Startup::Genesis, _) => Start::Genesis,
+            (Startup::Recovered(records), Durability::Log) => {
+                self.restore(&records).unwrap_or_else(|error| {
+                    outputs.push(Output::Report(Report::RecordsUnusable(error)));
+                    Start::Amnesia
+                })
+            }
+            (Startup::Recovered(_) | Startup::Amnesia, _) => Start::Amnesia,
+        };
+        self.events.push_back(Event::Start(start));
+    }
+
+    fn restore(&mut self, records: &[Vec<u8>]) -> Result<Start, RecordError> {
+        let recovered = recover(records)?;
+        if let Some((seq, checkpoint)) = recovered.stable {
+            self.state.install(seq, &checkpoint.tree).map_err(|error| RecordError::State { seq, error })?;
+            self.checkpoints.reset(seq, checkpoint.state, checkpoint.tree);
+        }
+        Ok(Start::Recovered {
+            stable: self.state.executed(),
+            executed: self.state.table().executed(),
+            records: recovered.records,
+        })
+    }
+
+    fn on_replica_frame(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<Output>) {
+        match self.opener.open(from, bytes) {
+            Ok(Opened::Protocol { message, proof }) => {
+                self.events.push_back(Event::Message { from, message, proof });
+            }
+            Ok(Opened::Engine(EngineMessage::Fetch { seq, state, ticket, want })) => {
+                let parts = self.supplier.answer(now, from, (seq, state), &want, &self.checkpoints);
+                self.outbound.send_engine(from, EngineMessage::Fetched { ticket, parts }, outputs);
+            }
+            Ok(Opened::Engine(EngineMessage::Fetched { ticket, parts })) => {
+                let Some(transfer) = &mut self.transfer else { return };
+                if transfer.on_fetched(from, ticket, parts) == Received::Wrong {
+                    let (seq, _) = transfer.target();
+                    outputs.push(Output::Evidence(Evidence {
+                        accused: from,
+                        misbehaviour: Misbehaviour::WrongState(seq),
+                        statements: Vec::new(),
+                    }));
+                }
+                self.advance_transfer(outputs);
+            }
+            Err(Refusal::Caught(evidence)) => outputs.push(Output::Evidence(evidence)),
+            Err(Refusal::Unauthentic(reason)) => {
+                outputs.push(Output::Report(Report::Refused { from: Principal::Replica(from), reason }));
+            }
+        }
+    }
+
+    fn on_client_frame(&mut self, now: Instant, from: ClientId, bytes: &[u8], outputs: &mut Vec<Output>) {
+        match self.opener.open_client(from, bytes) {
+            Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
+            Ok(ClientFrame::Query(query)) => self.on_query(&query, outputs),
+            Err(reason) => {
+                outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
+            }
+        }
+    }
+
+    /// PBFT §4.1: a request that was executed is answered again; an older one is ignored.
+    fn on_request(&mut self, now: Instant, request: Request, outputs: &mut Vec<Output>) {
+        let Request { client, number, .. } = request;
+        match self.state.table().standing(client, number) {
+            Standing::Old => {}
+            Standing::Last(outcome) => {
+                let reply = ClientMessage::Reply { view: self.view, number, outcome: outcome.clone() };
+                self.outbound.send_client(client, reply, outputs);
+            }
+            Standing::New if self.admission.admit(now, client, number) => {
+                self.events.push_back(Event::Request(request));
+            }
+            Standing::New => {
+                self.outbound.send_client(client, ClientMessage::Busy { number }, outputs);
+            }
+        }
+    }
+
+    /// A replica that is not in a view, or is fetching the state, may have a state from long ago and
+    /// says nothing; the client then has its operation ordered.
+    fn on_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
+        if !self.is_in_view || self.transfer.is_some() {
+            return;
+        }
+        let answer = match self.state.service().query(&query.operation, query.client) {
+            Some(result) if result.len() <= self.limits.settings().max_reply_bytes => {
+                QueryAnswer::Result(result)
+            }
+            // Ordered, it will be refused for its length by all alike.
+            Some(_) | None => QueryAnswer::MustOrder,
+        };
+        let reply = ClientMessage::QueryReply { number: query.number, answer };
+        self.outbound.send_client(query.client, reply, outputs);
+    }
+}
