@@ -14,21 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     match shape % 6 {
-        0 => drop(canonical::<(GroupId, Principal, RequestNumber, Vec<u8>)>(
-            rest, LIMIT,
-        )),
+        0 => drop(canonical::<(GroupId, Principal, RequestNumber, Vec<u8>)>(rest, LIMIT)),
         1 => drop(canonical::<Vec<(Principal, Proof)>>(rest, LIMIT)),
-        2 => drop(canonical::<Option<(View, Seq, Digest, Authenticator)>>(
-            rest, LIMIT,
-        )),
-        3 => drop(canonical::<
-            BTreeMap<ClientId, (RequestNumber, Option<String>)>,
-        >(rest, LIMIT)),
+        2 => drop(canonical::<Option<(View, Seq, Digest, Authenticator)>>(rest, LIMIT)),
+        3 => drop(canonical::<BTreeMap<ClientId, (RequestNumber, Option<String>)>>(rest, LIMIT)),
         4 => drop(canonical::<Vec<Vec<Result<Mac, ReplicaId>>>>(rest, LIMIT)),
-        _ => drop(canonical::<(
-            bool,
-            Box<[u64]>,
-            std::collections::BTreeSet<Digest>,
-        )>(rest, LIMIT)),
+        _ => drop(canonical::<(bool, Box<[u64]>, std::collections::BTreeSet<Digest>)>(rest, LIMIT)),
     }
 });

@@ -6,10 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     if let Ok(identity) = text.parse::<Identity>() {
-        let again: Identity = identity
-            .to_secret_text()
-            .parse()
-            .expect("its own text is a key");
+        let again: Identity = identity.to_secret_text().parse().expect("its own text is a key");
         assert_eq!(again.public(), identity.public());
     }
     if let Ok(public) = text.parse::<PublicIdentity>() {

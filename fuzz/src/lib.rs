@@ -1,5 +1,7 @@
 //! What the fuzz targets share.
 
+pub mod pbft_group;
+
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Decodes `bytes` as a `T` and holds it to the codec's promise: each value has one encoding, so
@@ -10,10 +12,6 @@ use borsh::{BorshDeserialize, BorshSerialize};
 /// two digests.
 pub fn canonical<T: BorshDeserialize + BorshSerialize>(bytes: &[u8], limit: usize) -> Option<T> {
     let value = althing_types::decode::<T>(bytes, limit).ok()?;
-    assert!(
-        althing_types::encode(&value) == bytes,
-        "{} has a second encoding",
-        std::any::type_name::<T>()
-    );
+    assert!(althing_types::encode(&value) == bytes, "{} has a second encoding", std::any::type_name::<T>());
     Some(value)
 }
