@@ -9,6 +9,7 @@ mod courier;
 mod edge;
 mod outbox;
 pub mod plan;
+pub mod process;
 mod service;
 pub mod spec;
 mod value;

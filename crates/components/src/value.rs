@@ -26,11 +26,13 @@ pub enum PortType {
 /// Why a value was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValueError {
-    /// Longer than [`MAX_EVENT_BYTES`].
-    #[error("{actual} bytes, but an event has at most {MAX_EVENT_BYTES}")]
+    /// Longer than allowed; [`MAX_EVENT_BYTES`] for an event.
+    #[error("{actual} bytes where at most {limit} are allowed")]
     TooLong {
         /// Bytes received.
         actual: usize,
+        /// Bytes allowed.
+        limit: usize,
     },
     /// Neither JSON nor, on a string port, UTF-8 text.
     #[error("not a JSON value: {reason}")]
@@ -112,14 +114,14 @@ impl PortType {
             return Ok(value);
         }
         if payload.len() > MAX_EVENT_BYTES {
-            return Err(ValueError::TooLong { actual: payload.len() });
+            return Err(ValueError::TooLong { actual: payload.len(), limit: MAX_EVENT_BYTES });
         }
         let text = std::str::from_utf8(payload)
             .map_err(|e| ValueError::NotJson { reason: format!("not UTF-8 text: {e}") })?;
         let value = Value::String(text.to_owned());
         let actual = canonical(&value).len();
         if actual > MAX_EVENT_BYTES {
-            return Err(ValueError::TooLong { actual });
+            return Err(ValueError::TooLong { actual, limit: MAX_EVENT_BYTES });
         }
         Ok(value)
     }
@@ -208,18 +210,24 @@ fn write_leaf<T: Serialize + ?Sized>(leaf: &T, out: &mut Vec<u8>) {
 /// Reads one JSON value from bytes that may come from anywhere.
 ///
 /// # Errors
-/// When it is too long, no JSON, or holds a whole number that would have to be rounded.
+/// When it is too long for an event, no JSON, or holds a whole number that would have to be rounded.
 pub fn parse(bytes: &[u8]) -> Result<Value, ValueError> {
-    if bytes.len() > MAX_EVENT_BYTES {
-        return Err(ValueError::TooLong { actual: bytes.len() });
+    let value = parse_up_to(bytes, MAX_EVENT_BYTES)?;
+    let actual = canonical(&value).len();
+    if actual > MAX_EVENT_BYTES {
+        return Err(ValueError::TooLong { actual, limit: MAX_EVENT_BYTES });
+    }
+    Ok(value)
+}
+
+/// As [`parse`], for JSON that is no event and can have up to `limit` bytes.
+pub(crate) fn parse_up_to(bytes: &[u8], limit: usize) -> Result<Value, ValueError> {
+    if bytes.len() > limit {
+        return Err(ValueError::TooLong { actual: bytes.len(), limit });
     }
     let value: Value =
         serde_json::from_slice(bytes).map_err(|e| ValueError::NotJson { reason: e.to_string() })?;
     check_whole_numbers(bytes)?;
-    let actual = canonical(&value).len();
-    if actual > MAX_EVENT_BYTES {
-        return Err(ValueError::TooLong { actual });
-    }
     Ok(value)
 }
 

@@ -137,7 +137,7 @@ pub enum Implementation {
         /// Its settings.
         config: Map<String, Value>,
     },
-    /// A program that speaks the line protocol.
+    /// A program that speaks the [line protocol](crate::process).
     Process {
         /// The program and its arguments; never empty.
         argv: Vec<String>,

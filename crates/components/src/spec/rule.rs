@@ -1,0 +1,307 @@
+use super::{MAX_COMPONENTS, MAX_FAULTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES};
+use crate::builtins::BuiltinError;
+use crate::value::PortType;
+use std::fmt;
+use thiserror::Error;
+
+/// A rule of the spec file, with the values that break it.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum Rule {
+    /// Longer than [`MAX_SPEC_BYTES`].
+    #[error("the file has {bytes} bytes, but a spec file has at most {MAX_SPEC_BYTES}")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// Nothing in it.
+    #[error("the file describes no application: it is empty")]
+    Empty,
+    /// Not YAML.
+    #[error("this is not YAML: {message}")]
+    NotYaml {
+        /// What the parser says.
+        message: String,
+    },
+    /// A key that means nothing here.
+    #[error("there is no key `{key}` here")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The keys that there are.
+        known: Vec<&'static str>,
+        /// One of them that looks like it.
+        nearest: Option<String>,
+    },
+    /// A key that has to be there and isn't.
+    #[error("the key `{key}` is missing")]
+    MissingKey {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key that is there twice: a component, a port, a setting or anything else.
+    #[error("`{key}` is there twice")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// A value of another shape.
+    #[error("expected {expected} here")]
+    WrongShape {
+        /// What it should be.
+        expected: String,
+    },
+    /// A name with characters that names don't have.
+    #[error("`{name}` is no name for {what}")]
+    BadName {
+        /// What it names.
+        what: Named,
+        /// The name.
+        name: String,
+    },
+    /// A name that Althing uses itself.
+    #[error("a component can't be called `{name}`: that means something else here")]
+    ReservedName {
+        /// The name.
+        name: String,
+    },
+    /// No component.
+    #[error("the application has no components")]
+    NoComponents,
+    /// More than [`MAX_COMPONENTS`].
+    #[error("{count} components, but an application has at most {MAX_COMPONENTS}")]
+    TooManyComponents {
+        /// Components given.
+        count: usize,
+    },
+    /// More than [`MAX_WIRES`].
+    #[error("{count} wires, but an application has at most {MAX_WIRES}")]
+    TooManyWires {
+        /// Wires given.
+        count: usize,
+    },
+    /// More than [`MAX_PORTS`].
+    #[error("`{component}` has {count} ports as `{direction}`, but at most {MAX_PORTS} are possible")]
+    TooManyPorts {
+        /// The component.
+        component: String,
+        /// Which ports.
+        direction: Direction,
+        /// How many.
+        count: usize,
+    },
+    /// A process without any port.
+    #[error("`{component}` has no ports, so nothing can reach it")]
+    NoPorts {
+        /// The component.
+        component: String,
+    },
+    /// Neither `builtin` nor `process`.
+    #[error("nothing says what `{component}` is made of")]
+    NoImplementation {
+        /// The component.
+        component: String,
+    },
+    /// Both of them.
+    #[error("`{component}` is both a builtin and a process")]
+    TwoImplementations {
+        /// The component.
+        component: String,
+    },
+    /// A builtin that does not exist.
+    #[error("there is no builtin `{name}`")]
+    UnknownBuiltin {
+        /// Its name.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<String>,
+    },
+    /// Settings that don't suit the builtin.
+    #[error("{0}")]
+    BadSetting(BuiltinError),
+    /// Ports that the builtin does not have.
+    #[error("{0}")]
+    BuiltinPorts(BuiltinError),
+    /// Settings for a program.
+    #[error("`{component}` is a process, and `config` is for builtins")]
+    ConfigOfProcess {
+        /// The component.
+        component: String,
+    },
+    /// A program that is not named.
+    #[error("`process` of `{component}` names no program")]
+    EmptyCommand {
+        /// The component.
+        component: String,
+    },
+    /// A port type that does not exist.
+    #[error("there is no port type `{name}`")]
+    UnknownType {
+        /// Its name.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<String>,
+    },
+    /// A fault model that does not exist.
+    #[error("there is no fault model `{name}`")]
+    UnknownFaultModel {
+        /// Its name.
+        name: String,
+    },
+    /// Too few faults, or more than a group can tolerate.
+    #[error("f is {f}, but it must be from 1 to {MAX_FAULTS}")]
+    FaultsOutOfRange {
+        /// The faults asked for.
+        f: i64,
+    },
+    /// An address that is none.
+    #[error("`{address}` is no address of an MQTT broker: {reason}")]
+    BadBroker {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An end of a wire that is neither a port nor a topic.
+    #[error("`{end}` is no end of a wire")]
+    BadEnd {
+        /// The end.
+        end: String,
+    },
+    /// A wire at a component that does not exist.
+    #[error("there is no component `{name}`")]
+    UnknownComponent {
+        /// Its name.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<String>,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A wire at a port that does not exist.
+    #[error("`{component}` has no port `{port}`")]
+    UnknownPort {
+        /// The component.
+        component: String,
+        /// The port.
+        port: String,
+        /// A port that looks like it.
+        nearest: Option<String>,
+        /// The ports in the direction that is meant.
+        known: Vec<String>,
+    },
+    /// A wire that comes from an input or goes to an output.
+    #[error("`{component}.{port}` is an {} port, so no wire {} it", actual.adjective(), actual.verb_it_lacks())]
+    WrongDirection {
+        /// The component.
+        component: String,
+        /// The port.
+        port: String,
+        /// The direction it has.
+        actual: Direction,
+    },
+    /// A wire from MQTT to MQTT.
+    #[error("this wire connects MQTT with MQTT and no component with anything")]
+    MqttToMqtt,
+    /// A topic that MQTT does not allow there.
+    #[error("`{topic}` is no MQTT topic for this end: {reason}")]
+    BadTopic {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A wire between ports of types that don't fit.
+    #[error("`{from}` gives {from_type}, but `{to}` takes {to_type}")]
+    TypeMismatch {
+        /// The output port.
+        from: String,
+        /// Its type.
+        from_type: PortType,
+        /// The input port.
+        to: String,
+        /// Its type.
+        to_type: PortType,
+    },
+    /// A wire that is there twice: each event would arrive twice.
+    #[error("the wire from `{from}` to `{to}` is there twice, already in line {first_line}")]
+    DuplicateWire {
+        /// Where it comes from.
+        from: String,
+        /// Where it goes.
+        to: String,
+        /// The line of the one before.
+        first_line: usize,
+    },
+    /// A port that no wire touches: a warning.
+    #[error("no wire {} `{component}.{port}`", direction.verb())]
+    Unconnected {
+        /// The component.
+        component: String,
+        /// The port.
+        port: String,
+        /// Its direction.
+        direction: Direction,
+    },
+}
+
+/// What a name is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// An application.
+    Application,
+    /// A component.
+    Component,
+    /// A port.
+    Port,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Application => "an application",
+            Self::Component => "a component",
+            Self::Port => "a port",
+        })
+    }
+}
+
+/// The direction of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Takes events.
+    In,
+    /// Gives events.
+    Out,
+}
+
+impl Direction {
+    pub(super) fn adjective(self) -> &'static str {
+        match self {
+            Self::In => "input",
+            Self::Out => "output",
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::In => "goes to",
+            Self::Out => "comes from",
+        }
+    }
+
+    fn verb_it_lacks(self) -> &'static str {
+        match self {
+            Self::In => Self::Out.verb(),
+            Self::Out => Self::In.verb(),
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In => "in",
+            Self::Out => "out",
+        })
+    }
+}
