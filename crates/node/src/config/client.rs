@@ -1,0 +1,97 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use althing_crypto::Identity;
+use althing_types::{ClientId, Principal};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, Rule};
+use super::files::{read_json, relative_to};
+use super::group::{GroupConfig, parse_client_id};
+
+/// How long a client waits before it sends a request again, in milliseconds.
+const DEFAULT_RETRY_MS: u64 = 300;
+
+/// A client file as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawClient {
+    /// The group file.
+    pub group: PathBuf,
+    /// The client's id in that group, as decimal text.
+    pub client: String,
+    /// The file with its secret key.
+    pub secret_key: PathBuf,
+    /// How long to wait before a request is sent again, at first.
+    #[serde(default = "default_retry_ms")]
+    pub retry_ms: u64,
+}
+
+fn default_retry_ms() -> u64 {
+    DEFAULT_RETRY_MS
+}
+
+impl RawClient {
+    /// A client with the usual timeout.
+    #[must_use]
+    pub fn new(group: PathBuf, client: ClientId, secret_key: PathBuf) -> Self {
+        Self { group, client: client.0.to_string(), secret_key, retry_ms: DEFAULT_RETRY_MS }
+    }
+}
+
+/// A checked client file: one client of one group, with its secret key.
+#[derive(Debug, Clone)]
+pub struct ClientFile {
+    group: Arc<GroupConfig>,
+    client: ClientId,
+    identity: Identity,
+    retry: Duration,
+}
+
+impl ClientFile {
+    /// Reads and checks a client file, and the group and key files that it names.
+    ///
+    /// # Errors
+    /// When one of them can't be read or breaks a rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::check(read_json::<RawClient>(path)?, path)
+    }
+
+    /// Checks what stands in the file at `path`, or a part of it.
+    pub(super) fn check(raw: RawClient, path: &Path) -> Result<Self, ConfigError> {
+        let rule = ConfigError::rule(path);
+        let group = Arc::new(GroupConfig::load(&relative_to(path, &raw.group))?);
+        let client = parse_client_id(&raw.client).map_err(&rule)?;
+        if raw.retry_ms == 0 {
+            return Err(rule(Rule::Zero("retry_ms")));
+        }
+        let secret = relative_to(path, &raw.secret_key);
+        let identity = group.secret_of(Principal::Client(client), path, &secret)?;
+        Ok(Self { group, client, identity, retry: Duration::from_millis(raw.retry_ms) })
+    }
+
+    /// The group to speak to.
+    #[must_use]
+    pub fn group(&self) -> &Arc<GroupConfig> {
+        &self.group
+    }
+
+    /// The client to be.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// Its secret keys.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How long to wait before a request is sent again, at first.
+    #[must_use]
+    pub fn retry(&self) -> Duration {
+        self.retry
+    }
+}

@@ -1,0 +1,206 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use althing_components::BuiltinError;
+use althing_crypto::KeyError;
+use althing_protocol::pbft::PbftConfigError;
+use althing_types::{ClientId, QuorumsError, ReplicaId};
+
+/// A file of a deployment that can't be used. Each names the file, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file or directory can't be written.
+    #[error("{path}: cannot be written: {source}")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Longer than any such file.
+    #[error("{path}: longer than {limit} bytes; this is no file of a deployment")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Not JSON, or not of the expected form.
+    #[error("{path}: {source}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// What it says makes no sense.
+    #[error("{path}: {rule}")]
+    Rule {
+        /// The file.
+        path: PathBuf,
+        /// The rule that it breaks.
+        rule: Rule,
+    },
+    /// The system gives no random bytes to make keys of.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+impl ConfigError {
+    /// The same for every rule of one file.
+    pub(super) fn rule(path: &Path) -> impl Fn(Rule) -> Self + '_ {
+        |rule| Self::Rule { path: path.to_owned(), rule }
+    }
+}
+
+/// A rule that a file of a deployment breaks.
+#[derive(Debug, thiserror::Error)]
+pub enum Rule {
+    /// A name that can't name files and groups.
+    #[error("the name `{0}` is not 1 to 64 letters, digits, `_` and `-`")]
+    Name(String),
+    /// A group id that is none.
+    #[error("the group id `{0}` is not 32 hexadecimal digits")]
+    GroupId(String),
+    /// A client id that is none.
+    #[error("the client id `{0}` is not a number from 0 to 2⁶⁴ − 1")]
+    ClientId(String),
+    /// Too few or too many replicas.
+    #[error(transparent)]
+    Quorums(#[from] QuorumsError),
+    /// The protocol without replication was given replicas.
+    #[error("protocol `unreplicated` runs in a group of one replica and f: 0, not of {n} and f: {f}")]
+    Unreplicated {
+        /// Replicas given.
+        n: usize,
+        /// Faults to tolerate.
+        f: usize,
+    },
+    /// A public key that is none.
+    #[error("public key of {who}: {source}")]
+    PublicKey {
+        /// Whose.
+        who: String,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// Two members with one key: their channels could not be told apart.
+    #[error("{first} and {second} have the same public key; each member needs its own")]
+    SharedKey {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two replicas with one address.
+    #[error("{first} and {second} have the same address; each replica needs its own")]
+    SharedAddress {
+        /// The one.
+        first: ReplicaId,
+        /// The other.
+        second: ReplicaId,
+    },
+    /// A client that is listed twice.
+    #[error("client {0} is listed twice")]
+    DuplicateClient(ClientId),
+    /// Settings of PBFT that make no sense.
+    #[error("pbft: {0}")]
+    Pbft(#[from] PbftConfigError),
+    /// A secret key that others can read.
+    #[error("the secret key file {path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
+    OpenSecret {
+        /// The key file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A secret key that is none.
+    #[error("the secret key file {path}: {source}")]
+    SecretKey {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// A secret key that belongs to somebody else.
+    #[error("the secret key file {path} is not the key of {who}, whose public key the group file holds")]
+    WrongSecret {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it should be.
+        who: String,
+    },
+    /// The group has no such replica.
+    #[error("the group `{group}` has no replica {replica}; it has {n}")]
+    NoSuchReplica {
+        /// The group.
+        group: String,
+        /// The replica asked for.
+        replica: u16,
+        /// Replicas it has.
+        n: usize,
+    },
+    /// The group has no such client.
+    #[error("the group `{group}` does not know client {client}")]
+    NoSuchClient {
+        /// The group.
+        group: String,
+        /// The client asked for.
+        client: ClientId,
+    },
+    /// A process component without a program.
+    #[error("a process component needs the program to run in `argv`")]
+    NoProgram,
+    /// A duration that is zero.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// A builtin that does not exist.
+    #[error("there is no builtin component `{0}`")]
+    NoSuchBuiltin(String),
+    /// A builtin with settings that it does not take.
+    #[error(transparent)]
+    Builtin(#[from] BuiltinError),
+    /// A wire at a port that the component does not have.
+    #[error("wire {wire} is at the port `{port}`, which the component does not have")]
+    NoSuchPort {
+        /// The wire.
+        wire: u32,
+        /// The port.
+        port: String,
+    },
+    /// A wire listed twice on one side.
+    #[error("wire {0} is listed twice")]
+    DuplicateWire(u32),
+    /// A group of producers or couriers that is not one client a replica.
+    #[error("wire {wire} lists other replicas than 0 to {}, each once", n.saturating_sub(1))]
+    WrongMembers {
+        /// The wire.
+        wire: u32,
+        /// Replicas that there should be.
+        n: u16,
+    },
+    /// A courier for a wire that does not leave this component for a group.
+    #[error("a courier is to carry wire {0}, which does not lead from this component to another")]
+    WrongCourier(u32),
+    /// The service is no component, and yet there are couriers.
+    #[error("only the replicas of a component have couriers")]
+    UnwantedCourier,
+    /// A topic that can't be published to, or a filter that is none.
+    #[error("wire {wire}: `{topic}` is no MQTT {kind}")]
+    Topic {
+        /// The wire.
+        wire: u32,
+        /// The text.
+        topic: String,
+        /// `topic` or `topic filter`.
+        kind: &'static str,
+    },
+}

@@ -1,0 +1,411 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use althing_crypto::{Identity, Keyring, PublicIdentity};
+use althing_protocol::pbft::{PbftConfig, PbftSettings};
+use althing_replica::ReadPolicy;
+use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ConfigError, Rule};
+use super::files::{read_json, read_secret};
+
+/// A group file as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawGroup {
+    /// The group's name.
+    pub name: String,
+    /// Its id, as 32 hexadecimal digits.
+    pub id: String,
+    /// Replicas that may be faulty.
+    pub f: usize,
+    /// The replicas, by number.
+    pub replicas: Vec<RawReplicaEntry>,
+    /// The clients.
+    pub clients: Vec<RawClientEntry>,
+    /// The protocol.
+    #[serde(default)]
+    pub protocol: ProtocolKind,
+    /// Settings of PBFT.
+    #[serde(default)]
+    pub pbft: RawPbft,
+    /// What an acknowledged operation survives.
+    #[serde(default)]
+    pub durability: Durability,
+    /// How clients authenticate requests.
+    #[serde(default)]
+    pub request_auth: RequestAuthKind,
+    /// How clients read.
+    #[serde(default)]
+    pub reads: ReadKind,
+}
+
+/// A replica in a group file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawReplicaEntry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its public key, as text.
+    pub public_key: String,
+}
+
+/// A client in a group file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawClientEntry {
+    /// Its id, as decimal text: it does not fit the numbers of all JSON readers.
+    pub id: String,
+    /// What it is there for, for people.
+    pub role: String,
+    /// Its public key, as text.
+    pub public_key: String,
+}
+
+/// The protocol that a group runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolKind {
+    /// Practical Byzantine Fault Tolerance.
+    #[default]
+    Pbft,
+    /// None: one server that nothing backs. What replication is measured against.
+    Unreplicated,
+}
+
+/// What an acknowledged operation survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The power failing at every replica at once: each vote is on disk before it leaves.
+    #[default]
+    Sync,
+    /// The failure of f replicas, and no more: nothing is written, a replica that restarts recovers
+    /// from the others, and a group whose replicas all stop has lost everything.
+    None,
+}
+
+/// How clients authenticate requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestAuthKind {
+    /// A MAC for each replica; signed only when it has to be sent again.
+    #[default]
+    Macs,
+    /// Signed always.
+    Signatures,
+}
+
+/// How the clients of a group read. All of them read alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadKind {
+    /// Reads are ordered like writes.
+    #[default]
+    Ordered,
+    /// Reads are first tried without ordering; writes wait for more replicas in return.
+    Fast,
+}
+
+impl From<ReadKind> for ReadPolicy {
+    fn from(kind: ReadKind) -> Self {
+        match kind {
+            ReadKind::Ordered => Self::Ordered,
+            ReadKind::Fast => Self::Fast,
+        }
+    }
+}
+
+/// Settings of PBFT as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPbft {
+    /// A checkpoint is made every so many sequence numbers.
+    pub checkpoint_period: u64,
+    /// How many sequence numbers above the stable checkpoint may be in use.
+    pub log_size: u64,
+    /// How many batches the primary may have under way.
+    pub pipeline: u64,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most bytes of operations in a batch.
+    pub max_batch_bytes: usize,
+    /// How long a request may wait before its replica gives up on the primary.
+    pub view_timeout_ms: u64,
+    /// How often a replica that waits tells the others where it stands.
+    pub status_period_ms: u64,
+    /// How far ahead of a backup's clock a batch's time may lie.
+    pub max_clock_skew_ms: u64,
+}
+
+impl Default for RawPbft {
+    fn default() -> Self {
+        let settings = PbftSettings::default();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
+            view_timeout_ms: ms(settings.view_timeout),
+            status_period_ms: ms(settings.status_period),
+            max_clock_skew_ms: ms(settings.max_clock_skew),
+        }
+    }
+}
+
+impl RawPbft {
+    fn settings(&self) -> PbftSettings {
+        PbftSettings {
+            checkpoint_period: self.checkpoint_period,
+            log_size: self.log_size,
+            pipeline: self.pipeline,
+            max_batch_requests: self.max_batch_requests,
+            max_batch_bytes: self.max_batch_bytes,
+            view_timeout: Duration::from_millis(self.view_timeout_ms),
+            status_period: Duration::from_millis(self.status_period_ms),
+            max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
+        }
+    }
+}
+
+/// A replica of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaEntry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its public key.
+    pub key: PublicIdentity,
+}
+
+/// A client of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientEntry {
+    /// What it is there for, for people.
+    pub role: String,
+    /// Its public key.
+    pub key: PublicIdentity,
+}
+
+/// A checked group file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupConfig {
+    name: String,
+    id: GroupId,
+    quorums: Quorums,
+    replicas: Vec<ReplicaEntry>,
+    clients: BTreeMap<ClientId, ClientEntry>,
+    protocol: ProtocolKind,
+    pbft: PbftSettings,
+    durability: Durability,
+    request_auth: RequestAuthKind,
+    reads: ReadKind,
+}
+
+impl GroupConfig {
+    /// Reads and checks a group file.
+    ///
+    /// # Errors
+    /// When it can't be read or breaks a rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::try_from(read_json::<RawGroup>(path)?).map_err(ConfigError::rule(path))
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names the group in whatever is authenticated.
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// The group's quorums.
+    #[must_use]
+    pub fn quorums(&self) -> Quorums {
+        self.quorums
+    }
+
+    /// The replicas, by number.
+    #[must_use]
+    pub fn replicas(&self) -> &[ReplicaEntry] {
+        &self.replicas
+    }
+
+    /// The clients.
+    #[must_use]
+    pub fn clients(&self) -> &BTreeMap<ClientId, ClientEntry> {
+        &self.clients
+    }
+
+    /// The protocol that the group runs.
+    #[must_use]
+    pub fn protocol(&self) -> ProtocolKind {
+        self.protocol
+    }
+
+    /// The settings of PBFT for one replica.
+    ///
+    /// # Panics
+    /// When the group has no such replica.
+    #[must_use]
+    pub fn pbft(&self, replica: ReplicaId) -> PbftConfig {
+        PbftConfig::new(replica, self.quorums, self.pbft.clone()).expect("checked when the file was read")
+    }
+
+    /// What an acknowledged operation survives.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// How clients authenticate requests.
+    #[must_use]
+    pub fn request_auth(&self) -> RequestAuthKind {
+        self.request_auth
+    }
+
+    /// How clients read.
+    #[must_use]
+    pub fn reads(&self) -> ReadKind {
+        self.reads
+    }
+
+    /// The public key of a member.
+    #[must_use]
+    pub fn key_of(&self, who: Principal) -> Option<&PublicIdentity> {
+        match who {
+            Principal::Replica(id) => self.replicas.get(usize::from(id.0)).map(|r| &r.key),
+            Principal::Client(id) => self.clients.get(&id).map(|c| &c.key),
+        }
+    }
+
+    /// The group's keys as `me` holds them, who has `identity`.
+    #[must_use]
+    pub fn keyring(&self, me: Principal, identity: Identity) -> Keyring {
+        let replicas = self.replicas.iter().map(|r| r.key).collect();
+        let clients = self.clients.iter().map(|(id, c)| (*id, c.key)).collect();
+        Keyring::new(self.id, me, identity, replicas, clients)
+    }
+
+    /// Reads the secret key of `who` in the file `secret`, named by the file `config`.
+    pub(super) fn secret_of(
+        &self,
+        who: Principal,
+        config: &Path,
+        secret: &Path,
+    ) -> Result<Identity, ConfigError> {
+        let rule = ConfigError::rule(config);
+        let public = self.key_of(who).ok_or_else(|| {
+            rule(match who {
+                Principal::Replica(id) => Rule::NoSuchReplica {
+                    group: self.name.clone(),
+                    replica: id.0,
+                    n: self.replicas.len(),
+                },
+                Principal::Client(client) => Rule::NoSuchClient { group: self.name.clone(), client },
+            })
+        })?;
+        let identity = read_secret(config, secret)?;
+        if identity.public() != *public {
+            return Err(rule(Rule::WrongSecret { path: secret.to_owned(), who: who.to_string() }));
+        }
+        Ok(identity)
+    }
+}
+
+impl TryFrom<RawGroup> for GroupConfig {
+    type Error = Rule;
+
+    fn try_from(raw: RawGroup) -> Result<Self, Rule> {
+        let quorums = Quorums::byzantine(raw.replicas.len(), raw.f)?;
+        if raw.protocol == ProtocolKind::Unreplicated && (raw.replicas.len(), raw.f) != (1, 0) {
+            return Err(Rule::Unreplicated { n: raw.replicas.len(), f: raw.f });
+        }
+        let pbft = raw.pbft.settings();
+        PbftConfig::new(ReplicaId(0), quorums, pbft.clone())?;
+        let group = Self {
+            name: checked_name(raw.name)?,
+            id: parse_group_id(&raw.id)?,
+            quorums,
+            replicas: quorums.replicas().zip(&raw.replicas).map(parse_replica).collect::<Result<_, _>>()?,
+            clients: parse_clients(&raw.clients)?,
+            protocol: raw.protocol,
+            pbft,
+            durability: raw.durability,
+            request_auth: raw.request_auth,
+            reads: raw.reads,
+        };
+        group.check_distinct()?;
+        Ok(group)
+    }
+}
+
+impl GroupConfig {
+    /// Channels tell members apart by their keys, and addresses by who listens there.
+    fn check_distinct(&self) -> Result<(), Rule> {
+        let mut keys: BTreeMap<[u8; 32], Principal> = BTreeMap::new();
+        let mut addresses: BTreeMap<SocketAddr, ReplicaId> = BTreeMap::new();
+        let replicas = self.quorums.replicas().zip(&self.replicas);
+        for (id, replica) in replicas.clone() {
+            if let Some(first) = addresses.insert(replica.address, id) {
+                return Err(Rule::SharedAddress { first, second: id });
+            }
+        }
+        let replicas = replicas.map(|(id, r)| (Principal::Replica(id), &r.key));
+        let clients = self.clients.iter().map(|(id, c)| (Principal::Client(*id), &c.key));
+        for (who, key) in replicas.chain(clients) {
+            if let Some(first) = keys.insert(key.exchange_bytes(), who) {
+                return Err(Rule::SharedKey { first: first.to_string(), second: who.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name that is fit to be part of file names.
+pub(super) fn checked_name(name: String) -> Result<String, Rule> {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_fit) {
+        return Err(Rule::Name(name));
+    }
+    Ok(name)
+}
+
+/// A client id from its decimal text.
+pub(super) fn parse_client_id(text: &str) -> Result<ClientId, Rule> {
+    text.parse().map(ClientId).map_err(|_| Rule::ClientId(text.to_owned()))
+}
+
+fn parse_group_id(text: &str) -> Result<GroupId, Rule> {
+    let wrong = || Rule::GroupId(text.to_owned());
+    let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let number = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+    Ok(GroupId(number.ok_or_else(wrong)?.to_be_bytes()))
+}
+
+fn parse_replica((id, raw): (ReplicaId, &RawReplicaEntry)) -> Result<ReplicaEntry, Rule> {
+    let key = raw.public_key.parse();
+    let key = key.map_err(|source| Rule::PublicKey { who: format!("replica {id}"), source })?;
+    Ok(ReplicaEntry { address: raw.address, key })
+}
+
+fn parse_clients(raw: &[RawClientEntry]) -> Result<BTreeMap<ClientId, ClientEntry>, Rule> {
+    let mut clients = BTreeMap::new();
+    for entry in raw {
+        let id = parse_client_id(&entry.id)?;
+        let key = entry.public_key.parse();
+        let key = key.map_err(|source| Rule::PublicKey { who: format!("client {id}"), source })?;
+        if clients.insert(id, ClientEntry { role: entry.role.clone(), key }).is_some() {
+            return Err(Rule::DuplicateClient(id));
+        }
+    }
+    Ok(clients)
+}

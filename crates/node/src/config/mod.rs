@@ -1,0 +1,34 @@
+//! What a process is told: JSON files, read into raw structures and checked into ones that can't be
+//! wrong.
+//!
+//! | file | holds | read by |
+//! |---|---|---|
+//! | group | a group's members with their addresses and public keys, and its settings | everybody |
+//! | replica | which replica to run, with which secret key and service | `replica` |
+//! | edge | the MQTT ends of wires | `edge` |
+//! | client | which client of which group to be | command lines, loads, tests |
+//!
+//! Paths in a file are relative to the directory that the file lies in.
+
+mod client;
+mod edge;
+mod error;
+mod files;
+mod group;
+mod replica;
+mod service;
+
+pub use client::{ClientFile, RawClient};
+pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
+pub use error::{ConfigError, Rule};
+pub use group::{
+    ClientEntry, Durability, GroupConfig, ProtocolKind, RawClientEntry, RawGroup, RawPbft,
+    RawReplicaEntry, ReadKind, ReplicaEntry, RequestAuthKind,
+};
+pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
+pub use service::{
+    ComponentConfig, ImplementationConfig, ProcessConfig, RawComponent, RawImplementation, RawIncoming,
+    RawMember, RawOutgoing, RawService, RawSink, RawSource, ServiceConfig,
+};
+
+pub(crate) use files::{create_directory, generate_identity, write_json, write_secret};

@@ -1,0 +1,113 @@
+use std::{collections::VecDeque, io, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{sleep, timeout},
+};
+
+use super::{
+    inbox::Stale,
+    shared::{Attached, Shared, Stop},
+};
+use crate::channel::{Channel, ChannelError, ChannelReader, ChannelWriter};
+
+/// How much is taken from the queue for one write, in bytes (one frame more, to be exact).
+const BATCH_LEN: usize = 256 << 10;
+
+/// Why a connection has ended.
+enum End {
+    Failed(ChannelError),
+    Replaced,
+    Stopped,
+}
+
+/// Keeps a connection going until it fails, is replaced, or the network stops.
+pub(super) async fn run(
+    mut attached: Attached,
+    channel: Channel<TcpStream>,
+    shared: &Arc<Shared>,
+    stop: &Stop,
+) {
+    let peer = attached.peer;
+    tracing::info!(%peer, "connected");
+    let (reader, writer) = channel.into_split(shared.config.limits.frame_len(peer));
+    // The rest of `attached` is borrowed by the two halves meanwhile.
+    let (_, never) = tokio::sync::oneshot::channel();
+    let replaced = std::mem::replace(&mut attached.replaced, never);
+    let attached = &attached;
+    let end = tokio::select! {
+        end = receive(reader, attached, shared) => end,
+        error = send(writer, attached, shared, stop.clone()) => End::Failed(error),
+        _ = replaced => End::Replaced,
+        () = grace_over(shared, stop.clone()) => End::Stopped,
+    };
+    match end {
+        End::Failed(ChannelError::Closed) => tracing::info!(%peer, "disconnected by the peer"),
+        End::Failed(error) => tracing::warn!(%peer, %error, "disconnected"),
+        End::Replaced => tracing::info!(%peer, "replaced by a newer connection"),
+        End::Stopped => tracing::info!(%peer, "disconnected; the network stops"),
+    }
+}
+
+/// Delivers frames, waiting where there is no room for them: then the peer has to wait too.
+async fn receive(mut reader: ChannelReader<OwnedReadHalf>, attached: &Attached, shared: &Shared) -> End {
+    let mut read = Vec::new();
+    let mut frames = VecDeque::new();
+    loop {
+        match timeout(shared.config.timing.idle_timeout, reader.read(&mut read)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return End::Failed(error),
+            Err(_) => return End::Failed(io::Error::from(io::ErrorKind::TimedOut).into()),
+        }
+        attached.counters.received(read.len(), read.iter().map(Bytes::len).sum());
+        frames.extend(read.drain(..));
+        let delivered = shared.inbox.deliver(attached.peer, attached.number, &mut frames).await;
+        if let Err(Stale) = delivered {
+            return End::Replaced;
+        }
+    }
+}
+
+/// Sends what is queued, all of it with as few writes as possible, and an empty message when
+/// there has been nothing for a while. When the network stops, sends what is left and then no more.
+async fn send(
+    mut writer: ChannelWriter<OwnedWriteHalf>,
+    attached: &Attached,
+    shared: &Shared,
+    mut stop: Stop,
+) -> ChannelError {
+    let mut batch = Vec::new();
+    loop {
+        attached.outbox.take(&mut batch, BATCH_LEN);
+        if batch.is_empty() {
+            tokio::select! {
+                biased;
+                () = attached.outbox.ready() => continue,
+                () = stop.wait() => break,
+                () = sleep(shared.config.timing.keep_alive) => {}
+            }
+        }
+        batch.iter().for_each(|frame| writer.push(frame));
+        if let Err(error) = writer.flush().await {
+            return error;
+        }
+        attached.outbox.taken_are_sent();
+        attached.counters.sent(batch.len(), batch.iter().map(Bytes::len).sum());
+        batch.clear();
+    }
+    match writer.shutdown().await {
+        // To close now could destroy what is under way: the peer is to see the end and close.
+        Ok(()) => std::future::pending().await,
+        Err(error) => error,
+    }
+}
+
+/// Waits until the network stops, and then as long as sending what is left may take.
+async fn grace_over(shared: &Shared, mut stop: Stop) {
+    stop.wait().await;
+    sleep(shared.config.timing.shutdown_grace).await;
+}

@@ -1,0 +1,33 @@
+//! The network of one replica or client: a channel to each peer, kept up for ever.
+//!
+//! - Of two replicas, the one with the lower id dials; clients dial every replica. A lost
+//!   connection is dialled again with jittered, growing pauses.
+//! - A newer connection of the same principal replaces the older.
+//! - Sending never waits: each peer has a bounded queue, and what does not fit is dropped and
+//!   counted. The protocols retransmit; a slow peer costs neither memory nor others' time.
+//! - Receiving is fair: each peer has a bounded queue, emptied in turns, and replicas together get
+//!   at least every second turn however many clients flood. A peer whose queue is full is not read
+//!   from until there is room.
+
+mod backoff;
+mod config;
+mod connection;
+mod dialler;
+mod half_open;
+mod handle;
+mod inbox;
+mod listener;
+mod outbox;
+mod peers;
+mod shared;
+mod stats;
+mod throttle;
+
+pub use config::{ConfigError, Directory, Limits, NetworkConfig, Peer, QueueLimit, Timing};
+pub use handle::{Network, NetworkHandle, StartError};
+pub use inbox::{NetEvent, NetEvents};
+pub use outbox::Sent;
+pub use stats::{NetworkStats, PeerStats};
+
+#[cfg(test)]
+mod tests;
