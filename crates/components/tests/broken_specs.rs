@@ -89,8 +89,7 @@ fn sizes_are_bounded() {
     let code = |spec: &str| Application::parse(spec).unwrap_err().all()[0].code();
     assert_eq!(code(&" ".repeat(MAX_SPEC_BYTES + 1)), "spec::too_large");
 
-    let many =
-        |count: usize, line: &dyn Fn(usize) -> String| -> String { (0..count).map(|i| line(i)).collect() };
+    let many = |count: usize, line: &dyn Fn(usize) -> String| -> String { (0..count).map(line).collect() };
     let components = many(257, &|i| format!("  c{i}: {{builtin: average}}\n"));
     assert_eq!(code(&format!("name: a\ncomponents:\n{components}")), "spec::too_many_components");
 
