@@ -1,9 +1,10 @@
 //! How the engine carries out what the protocol asks for.
 
 use crate::frame::ClientMessage;
+use crate::io::{Output, Report, Timer};
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
-use crate::replica::{Durability, Output, Replica, Report, Timer};
+use crate::replica::{Durability, Replica};
 use crate::transfer::{Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;
@@ -13,12 +14,21 @@ use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
 impl<P: Protocol, S: Service> Replica<P, S> {
     /// Has the protocol handle all that it still has to be told, and carries out what it wants,
     /// until nothing is left.
+    ///
+    /// A state is installed only between that: the protocol hears of it before anything else, so it
+    /// never speaks about one state while the engine has another.
     pub(crate) fn run(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let mut actions = Vec::new();
-        while let Some(event) = self.events.pop_front() {
-            self.protocol.handle(now, event, &mut actions);
-            for action in actions.drain(..) {
-                self.carry_out(now, action, outputs);
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                self.protocol.handle(now, event, &mut actions);
+                for action in actions.drain(..) {
+                    self.carry_out(now, action, outputs);
+                }
+            }
+            self.advance_transfer(outputs);
+            if self.events.is_empty() {
+                return;
             }
         }
     }
@@ -109,6 +119,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if self.checkpoints.on_stable(seq, state) {
             outputs.push(Output::Report(Report::Diverged { seq }));
         }
+        self.is_caught_up = true;
+        // What execution has reached need not be fetched any more.
+        if let Some(dropped) = self.transfer.take_if(|transfer| transfer.target().0 <= seq) {
+            self.next_ticket = dropped.next_ticket();
+            outputs.push(Output::CancelTimer(Timer::TRANSFER));
+            outputs.push(Output::Report(Report::TransferDropped { seq: dropped.target().0 }));
+        }
     }
 
     fn on_view(&mut self, view: View, is_in_view: bool, outputs: &mut Vec<Output>) {
@@ -137,11 +154,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
         }
         outputs.push(Output::Report(Report::TransferStarted { seq }));
-        self.advance_transfer(outputs);
     }
 
     /// Does the next step of the state transfer, if one is under way.
-    pub(crate) fn advance_transfer(&mut self, outputs: &mut Vec<Output>) {
+    fn advance_transfer(&mut self, outputs: &mut Vec<Output>) {
         let Some(transfer) = &mut self.transfer else { return };
         match transfer.step() {
             Step::Wait => {}

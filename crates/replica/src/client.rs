@@ -258,26 +258,29 @@ impl Client {
     }
 
     fn start_ordered(&mut self, number: RequestNumber, operation: Vec<u8>, out: &mut Vec<ClientOutput>) {
+        let frame = self.request_frame(number, &operation, self.config.auth);
+        self.begin(number, operation, Phase::Ordered(Tally::new()), frame.clone());
+        let to = self.config.quorums.primary(self.view());
+        out.push(ClientOutput::Send { to, frame });
+        out.push(ClientOutput::SetTimer { after: self.config.retry });
+    }
+
+    fn request_frame(&self, number: RequestNumber, operation: &[u8], auth: RequestAuthKind) -> Arc<[u8]> {
         let mut request = Request {
             client: self.config.client,
             number,
-            operation,
+            operation: operation.to_vec(),
             auth: RequestAuth::Macs(Authenticator(Vec::new())),
             is_authentic: false,
         };
         let bytes = request.signed_bytes();
-        request.auth = match self.config.auth {
+        request.auth = match auth {
             RequestAuthKind::Macs => {
                 RequestAuth::Macs(self.config.keyring.authenticate(Domain::Request, &bytes))
             }
             RequestAuthKind::Signed => RequestAuth::Signed(self.config.keyring.sign(Domain::Request, &bytes)),
         };
-        let operation = request.operation.clone();
-        let frame = frame_bytes(&ClientFrame::Request(request));
-        self.begin(number, operation, Phase::Ordered(Tally::new()), frame.clone());
-        let to = self.config.quorums.primary(self.view());
-        out.push(ClientOutput::Send { to, frame });
-        out.push(ClientOutput::SetTimer { after: self.config.retry });
+        frame_bytes(&ClientFrame::Request(request))
     }
 
     fn begin(&mut self, number: RequestNumber, operation: Vec<u8>, phase: Phase, frame: Arc<[u8]>) {
@@ -300,6 +303,9 @@ impl Client {
         out.push(ClientOutput::SetTimer { after: self.config.retry.saturating_mul(1 << doublings) });
     }
 
+    /// Asks all replicas: the primary may be faulty, or not the primary any more. It signs now, since
+    /// replicas hold a wait against the primary only if they can be sure that the primary believes
+    /// the request too.
     fn on_timer(&mut self, out: &mut Vec<ClientOutput>) {
         let Some(outstanding) = &mut self.outstanding else { return };
         if matches!(outstanding.phase, Phase::Query(_)) {
@@ -307,6 +313,14 @@ impl Client {
         }
         outstanding.retransmissions = outstanding.retransmissions.saturating_add(1);
         outstanding.busy.clear();
+        let is_first = outstanding.retransmissions == 1;
+        let (number, operation) = (outstanding.number, outstanding.operation.clone());
+        if is_first && self.config.auth == RequestAuthKind::Macs {
+            let frame = self.request_frame(number, &operation, RequestAuthKind::Signed);
+            if let Some(outstanding) = &mut self.outstanding {
+                outstanding.frame = frame;
+            }
+        }
         self.send_to_all(out);
     }
 

@@ -18,6 +18,7 @@ mod client_table;
 mod execution;
 mod frame;
 mod inbound;
+mod io;
 mod limits;
 mod outbound;
 mod pages;
@@ -36,13 +37,11 @@ pub use frame::{
     ClientFrame, ClientMessage, Envelope, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal,
     decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
+pub use io::{Input, Output, Report, Startup, Timer};
 pub use limits::{LimitSettings, Limits, LimitsError};
 pub use pages::NodeId;
 pub use records::{EngineRecord, RecordError, decode_record};
-pub use replica::{
-    Durability, Input, Output, Replica, ReplicaConfig, ReplicaStatus, Report, RequestAuthPolicy, Startup,
-    Timer,
-};
+pub use replica::{Durability, Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
 pub use service::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};
 pub use transfer::{EngineMessage, Parts, Want};

@@ -1,5 +1,6 @@
 use crate::frame::{ClientMessage, Envelope, ReplyFrame, Room, Seal, frame_bytes};
-use crate::replica::{Output, ReplicaConfig};
+use crate::io::Output;
+use crate::replica::ReplicaConfig;
 use crate::tamper::{Outgoing, Tamper};
 use crate::transfer::EngineMessage;
 use alloc::boxed::Box;

@@ -190,6 +190,25 @@ impl PageTree {
     }
 }
 
+#[cfg(test)]
+impl PageTree {
+    /// This tree with other bytes on page `index` and all digests as they were.
+    pub(crate) fn with_corrupted_page(&self, index: u32) -> Self {
+        fn corrupt(node: &mut Arc<Node>, level: u8, index: u32) {
+            let slot = NodeId::slot(level, index);
+            let children = &mut Arc::make_mut(node).children;
+            match children.iter_mut().find(|(s, _)| *s == slot) {
+                Some((_, Child::Node(below))) => corrupt(below, level - 1, index),
+                Some((_, Child::Page(_, bytes))) => *bytes = Arc::from([0xba].as_slice()),
+                None => panic!("there is no page {index}"),
+            }
+        }
+        let mut tree = self.clone();
+        corrupt(&mut tree.root, ROOT_LEVEL, index);
+        tree
+    }
+}
+
 fn set_below(node: &mut Arc<Node>, level: u8, index: u32, page: Child) {
     let node = Arc::make_mut(node);
     node.digest = None;

@@ -1,9 +1,10 @@
 use crate::admission::Admission;
 use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
-use crate::execution::{State, StateError};
+use crate::execution::State;
 use crate::frame::{ClientFrame, ClientMessage, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
+use crate::io::{Input, Output, Report, Startup, Timer, TimerKind};
 use crate::outbound::Outbound;
 use crate::records::{RecordError, recover};
 use crate::tamper::Tamper;
@@ -14,9 +15,8 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Keyring;
-use althing_protocol::{Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start, TimerId};
-use althing_types::{ClientId, Digest, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, View};
-use core::time::Duration;
+use althing_protocol::{Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
+use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, Seq, View};
 
 /// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,161 +53,6 @@ pub struct ReplicaConfig {
     pub request_auth: RequestAuthPolicy,
     /// Whether it writes to disk.
     pub durability: Durability,
-}
-
-/// What a replica starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Startup {
-    /// The group is new: no replica has ever run.
-    Genesis,
-    /// The records on disk, as [`Output::Append`] and [`Output::Rewrite`] gave them, oldest first.
-    Recovered(Vec<Vec<u8>>),
-    /// The disk is lost, or there never was one, and the group has been running.
-    Amnesia,
-}
-
-/// Names a timer of a replica, for its runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timer(TimerKind);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum TimerKind {
-    Protocol(TimerId),
-    Transfer,
-}
-
-impl Timer {
-    pub(crate) const TRANSFER: Self = Self(TimerKind::Transfer);
-
-    pub(crate) fn protocol(id: TimerId) -> Self {
-        Self(TimerKind::Protocol(id))
-    }
-}
-
-/// Something that happened.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// The replica starts. Always the first input, and only that.
-    Start(Startup),
-    /// Bytes came over the channel of `from`.
-    Frame {
-        /// Whose channel it is, as the channel's own handshake has shown.
-        from: Principal,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// A timer expired.
-    Timer(Timer),
-    /// The record with this id, and all before it, are on disk.
-    Persisted(u64),
-}
-
-/// Something to be done by the runtime, in the order given.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// Send a frame. It may get lost.
-    Send {
-        /// To whom.
-        to: Principal,
-        /// What.
-        frame: Arc<[u8]>,
-    },
-    /// Hand in [`Input::Timer`] after this time. A timer that is running starts afresh.
-    SetTimer {
-        /// Which.
-        timer: Timer,
-        /// From now.
-        after: Duration,
-    },
-    /// Forget a timer.
-    CancelTimer(Timer),
-    /// Write a record to disk, then hand in [`Input::Persisted`]; for several, the last id will do.
-    Append {
-        /// Grows from record to record.
-        id: u64,
-        /// The record.
-        record: Vec<u8>,
-    },
-    /// Replace all that was appended so far by these records, in one step or by appending them:
-    /// a rewrite that was cut off changes nothing. Needs no answer.
-    Rewrite {
-        /// The records, oldest first.
-        records: Vec<Vec<u8>>,
-    },
-    /// The service emitted something, for listeners that the runtime knows; see
-    /// [`Replica::seal_emission`].
-    Emit(Emission),
-    /// A replica broke the protocol.
-    Evidence(Evidence),
-    /// Something that an operator may want to know.
-    Report(Report),
-}
-
-/// What a replica tells about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// It is now in this view.
-    EnteredView(View),
-    /// It has given up on the view before this one.
-    LeftView(View),
-    /// It executed a batch.
-    Executed {
-        /// The batch's number.
-        seq: Seq,
-        /// The view in which it was decided.
-        view: View,
-        /// The batch's digest.
-        digest: Digest,
-        /// The requests that took effect, in order: those not executed before.
-        requests: Vec<(ClientId, RequestNumber)>,
-    },
-    /// A checkpoint is stable.
-    Stable {
-        /// The checkpoint.
-        seq: Seq,
-        /// The digest of its state.
-        state: Digest,
-    },
-    /// This replica's own checkpoint differs from the stable one: its state has gone bad.
-    Diverged {
-        /// The checkpoint.
-        seq: Seq,
-    },
-    /// It has begun to fetch the state of a checkpoint.
-    TransferStarted {
-        /// The checkpoint.
-        seq: Seq,
-    },
-    /// Its state is now that of a checkpoint.
-    TransferFinished {
-        /// The checkpoint.
-        seq: Seq,
-        /// How much of the state had to be fetched.
-        bytes: u64,
-    },
-    /// A verified state could not be installed: a bug, or replicas that run different services.
-    StateRefused {
-        /// The checkpoint.
-        seq: Seq,
-        /// Why.
-        error: StateError,
-    },
-    /// What was on disk is damaged; the replica starts as if the disk were lost.
-    RecordsUnusable(RecordError),
-    /// Something that came was not let in.
-    Refused {
-        /// Over whose channel it came.
-        from: Principal,
-        /// Why.
-        reason: &'static str,
-    },
-    /// An emission was dropped, because it is longer than the group allows.
-    EmissionTooLong {
-        /// Its channel.
-        channel: u32,
-        /// Its length.
-        bytes: usize,
-    },
 }
 
 /// Where a replica stands.
@@ -254,6 +99,8 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) events: VecDeque<Event<P::Message>>,
     pub(crate) view: View,
     pub(crate) is_in_view: bool,
+    /// Whether the state is no older than one that this replica once had.
+    pub(crate) is_caught_up: bool,
     is_started: bool,
 }
 
@@ -280,7 +127,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             outbound: Outbound::new(&config),
             events: VecDeque::new(),
             view: View(0),
-            is_in_view: false,
+            is_in_view: true,
+            is_caught_up: true,
             is_started: false,
             limits: config.limits,
         }
@@ -305,7 +153,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Input::Timer(Timer::TRANSFER) => {
                 if let Some(transfer) = &mut self.transfer {
                     transfer.on_timer();
-                    self.advance_transfer(outputs);
                 }
             }
             Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
@@ -364,6 +211,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             (Startup::Recovered(_) | Startup::Amnesia, _) => Start::Amnesia,
         };
+        // A group of one has nobody to catch up with.
+        self.is_caught_up = start != Start::Amnesia || self.quorums.n() == 1;
         self.events.push_back(Event::Start(start));
     }
 
@@ -399,7 +248,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                         statements: Vec::new(),
                     }));
                 }
-                self.advance_transfer(outputs);
             }
             Err(Refusal::Caught(evidence)) => outputs.push(Output::Evidence(evidence)),
             Err(Refusal::Unauthentic(reason)) => {
@@ -436,10 +284,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    /// A replica that is not in a view, or is fetching the state, may have a state from long ago and
-    /// says nothing; the client then has its operation ordered.
+    /// A replica that is not in a view, is fetching the state, or has lost it, may have a state from
+    /// long ago and says nothing; the client then has its operation ordered.
     fn on_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
-        if !self.is_in_view || self.transfer.is_some() {
+        if !self.is_in_view || !self.is_caught_up || self.transfer.is_some() {
             return;
         }
         let answer = match self.state.service().query(&query.operation, query.client) {

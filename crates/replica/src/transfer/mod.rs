@@ -430,3 +430,6 @@ impl Transfer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

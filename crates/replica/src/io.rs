@@ -1,0 +1,170 @@
+use crate::Emission;
+use crate::execution::StateError;
+use crate::records::RecordError;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_protocol::{Evidence, TimerId};
+use althing_types::{ClientId, Digest, Principal, RequestNumber, Seq, View};
+use core::time::Duration;
+
+/// What a replica starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Startup {
+    /// The group is new: no replica has ever run.
+    Genesis,
+    /// The records on disk, as [`Output::Append`] and [`Output::Rewrite`] gave them, oldest first.
+    Recovered(Vec<Vec<u8>>),
+    /// The disk is lost, or there never was one, and the group has been running.
+    Amnesia,
+}
+
+/// Names a timer of a replica, for its runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer(pub(crate) TimerKind);
+
+/// Whose timer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TimerKind {
+    Protocol(TimerId),
+    Transfer,
+}
+
+impl Timer {
+    pub(crate) const TRANSFER: Self = Self(TimerKind::Transfer);
+
+    pub(crate) fn protocol(id: TimerId) -> Self {
+        Self(TimerKind::Protocol(id))
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The replica starts. Always the first input, and only that.
+    Start(Startup),
+    /// Bytes came over the channel of `from`.
+    Frame {
+        /// Whose channel it is, as the channel's own handshake has shown.
+        from: Principal,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A timer expired.
+    Timer(Timer),
+    /// The record with this id, and all before it, are on disk.
+    Persisted(u64),
+}
+
+/// Something to be done by the runtime, in the order given.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send a frame. It may get lost.
+    Send {
+        /// To whom.
+        to: Principal,
+        /// What.
+        frame: Arc<[u8]>,
+    },
+    /// Hand in [`Input::Timer`] after this time. A timer that is running starts afresh.
+    SetTimer {
+        /// Which.
+        timer: Timer,
+        /// From now.
+        after: Duration,
+    },
+    /// Forget a timer.
+    CancelTimer(Timer),
+    /// Write a record to disk, then hand in [`Input::Persisted`]; for several, the last id will do.
+    Append {
+        /// Grows from record to record.
+        id: u64,
+        /// The record.
+        record: Vec<u8>,
+    },
+    /// Replace all that was appended so far by these records, in one step or by appending them:
+    /// a rewrite that was cut off changes nothing. Needs no answer.
+    Rewrite {
+        /// The records, oldest first.
+        records: Vec<Vec<u8>>,
+    },
+    /// The service emitted something, for listeners that the runtime knows; see
+    /// [`Replica::seal_emission`].
+    Emit(Emission),
+    /// A replica broke the protocol.
+    Evidence(Evidence),
+    /// Something that an operator may want to know.
+    Report(Report),
+}
+
+/// What a replica tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// It is now in this view.
+    EnteredView(View),
+    /// It has given up on the view before this one.
+    LeftView(View),
+    /// It executed a batch.
+    Executed {
+        /// The batch's number.
+        seq: Seq,
+        /// The view in which it was decided.
+        view: View,
+        /// The batch's digest.
+        digest: Digest,
+        /// The requests that took effect, in order: those not executed before.
+        requests: Vec<(ClientId, RequestNumber)>,
+    },
+    /// A checkpoint is stable.
+    Stable {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
+    /// This replica's own checkpoint differs from the stable one: its state has gone bad.
+    Diverged {
+        /// The checkpoint.
+        seq: Seq,
+    },
+    /// It has begun to fetch the state of a checkpoint.
+    TransferStarted {
+        /// The checkpoint.
+        seq: Seq,
+    },
+    /// Its state is now that of a checkpoint.
+    TransferFinished {
+        /// The checkpoint.
+        seq: Seq,
+        /// How much of the state had to be fetched.
+        bytes: u64,
+    },
+    /// It got to a checkpoint by executing before the state of it, or of an earlier one, had been
+    /// fetched.
+    TransferDropped {
+        /// The checkpoint whose state was being fetched.
+        seq: Seq,
+    },
+    /// A verified state could not be installed: a bug, or replicas that run different services.
+    StateRefused {
+        /// The checkpoint.
+        seq: Seq,
+        /// Why.
+        error: StateError,
+    },
+    /// What was on disk is damaged; the replica starts as if the disk were lost.
+    RecordsUnusable(RecordError),
+    /// Something that came was not let in.
+    Refused {
+        /// Over whose channel it came.
+        from: Principal,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An emission was dropped, because it is longer than the group allows.
+    EmissionTooLong {
+        /// Its channel.
+        channel: u32,
+        /// Its length.
+        bytes: usize,
+    },
+}

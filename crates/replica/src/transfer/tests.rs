@@ -1,0 +1,261 @@
+use super::*;
+use alloc::vec;
+use proptest::prelude::*;
+
+const ME: ReplicaId = ReplicaId(0);
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+fn tree(pages: &BTreeMap<u32, Vec<u8>>) -> PageTree {
+    let mut tree = PageTree::default();
+    for (index, bytes) in pages {
+        tree.set(*index, bytes.clone().into());
+    }
+    tree.refresh();
+    tree
+}
+
+fn checkpoints(seq: Seq, tree: &PageTree) -> (Digest, Checkpoints) {
+    let mut kept = Checkpoints::default();
+    let state = tree.clone().refresh();
+    kept.insert(seq, state, tree.clone());
+    (state, kept)
+}
+
+fn transfer(target: (Seq, Digest), base: &PageTree) -> Transfer {
+    Transfer::new((ME, Quorums::byzantine(4, 1).unwrap()), TIMEOUT, target, base.clone(), 7)
+}
+
+/// How a replica answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Honest,
+    Silent,
+    Without,
+    /// Falsifies what it sends; the byte picks how.
+    Liar(u8),
+}
+
+fn falsify(parts: Parts, how: u8) -> Parts {
+    match (parts, how % 4) {
+        (_, 0) => Parts::Pages(vec![]),
+        (_, 1) => Parts::Nodes(vec![vec![(0, Digest::NULL)]]),
+        (Parts::Pages(mut pages), 2) => {
+            pages[0].push(0);
+            Parts::Pages(pages)
+        }
+        (Parts::Pages(mut pages), _) => {
+            pages.push(vec![1]);
+            Parts::Pages(pages)
+        }
+        (Parts::Nodes(mut nodes), 2) => {
+            nodes[0].pop();
+            Parts::Nodes(nodes)
+        }
+        (Parts::Nodes(mut nodes), _) => {
+            nodes.push(vec![]);
+            Parts::Nodes(nodes)
+        }
+        (Parts::Unavailable, _) => Parts::Nodes(vec![]),
+    }
+}
+
+/// What a run of a transfer came to.
+struct Run {
+    tree: PageTree,
+    accused: Vec<ReplicaId>,
+    questions: usize,
+}
+
+/// Runs `transfer` to its end against replicas 1, 2 and 3 that have `kept`.
+fn run(transfer: &mut Transfer, kept: &Checkpoints, kinds: [Kind; 3]) -> Run {
+    let mut supplier = Supplier::new(1 << 40);
+    let (mut accused, mut questions) = (Vec::new(), 0);
+    for _ in 0..10_000 {
+        match transfer.step() {
+            Step::Complete(tree) => return Run { tree, accused, questions },
+            Step::Pause(_) => transfer.on_timer(),
+            Step::Wait => panic!("nothing was asked and nothing is waited for"),
+            Step::Ask { to, message, .. } => {
+                assert_ne!(to, ME);
+                questions += 1;
+                let EngineMessage::Fetch { seq, state, ticket, want } = message else {
+                    panic!("a transfer only asks");
+                };
+                let honest = supplier.answer(Instant(0), ME, (seq, state), &want, kept);
+                let parts = match kinds[usize::from(to.0) - 1] {
+                    Kind::Honest => honest,
+                    Kind::Without => Parts::Unavailable,
+                    Kind::Liar(how) => falsify(honest, how),
+                    Kind::Silent => {
+                        transfer.on_timer();
+                        continue;
+                    }
+                };
+                assert_eq!(transfer.on_fetched(to, ticket + 1, parts.clone()), Received::Stale);
+                assert_eq!(transfer.on_fetched(ME, ticket, parts.clone()), Received::Stale);
+                if transfer.on_fetched(to, ticket, parts) == Received::Wrong {
+                    accused.push(to);
+                }
+            }
+        }
+    }
+    panic!("the transfer does not end");
+}
+
+fn pages() -> impl Strategy<Value = BTreeMap<u32, Vec<u8>>> {
+    let index = prop_oneof![6 => 0u32..600, 1 => 0x8000_0000u32..0x8000_0010, 1 => any::<u32>()];
+    let bytes = proptest::collection::vec(any::<u8>(), 0..6);
+    proptest::collection::btree_map(index, bytes, 1..80)
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Honest), Just(Kind::Silent), Just(Kind::Without), any::<u8>().prop_map(Kind::Liar)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn ends_at_the_target_whatever_the_others_do(
+        own in pages(), theirs in pages(), kinds in (kind(), kind()), honest in 0usize..3,
+    ) {
+        let mut all = vec![kinds.0, kinds.1];
+        all.insert(honest, Kind::Honest);
+        let kinds = [all[0], all[1], all[2]];
+        let target = tree(&theirs);
+        let (state, kept) = checkpoints(Seq(8), &target);
+        let run = run(&mut transfer((Seq(8), state), &tree(&own)), &kept, kinds);
+        prop_assert_eq!(run.tree.pages(), target.pages());
+        prop_assert_eq!(run.tree.clone().refresh(), state);
+        for accused in run.accused {
+            prop_assert!(matches!(kinds[usize::from(accused.0) - 1], Kind::Liar(_)));
+        }
+    }
+}
+
+fn numbered(count: u32, bytes: usize) -> BTreeMap<u32, Vec<u8>> {
+    (0..count).map(|index| (index, vec![index as u8; bytes])).collect()
+}
+
+const HONEST: [Kind; 3] = [Kind::Honest; 3];
+
+#[test]
+fn only_what_differs_is_fetched() {
+    let own = numbered(2000, 100);
+    let mut theirs = own.clone();
+    theirs.insert(77, vec![1; 500]);
+    theirs.remove(&1999);
+    let (state, kept) = checkpoints(Seq(8), &tree(&theirs));
+    let mut transfer = transfer((Seq(8), state), &tree(&own));
+    let run = run(&mut transfer, &kept, HONEST);
+    assert_eq!(run.tree.pages().len(), 1999);
+    // Two paths of nodes of at most 256 children, and one page.
+    assert!(transfer.fetched_bytes() <= 500 + 2 * 4 * 256 * 33, "{}", transfer.fetched_bytes());
+    assert!(transfer.fetched_bytes() < 2000 * 100);
+}
+
+#[test]
+fn what_is_there_already_needs_no_questions() {
+    let own = tree(&numbered(300, 10));
+    let (state, kept) = checkpoints(Seq(8), &own);
+    assert_eq!(run(&mut transfer((Seq(8), state), &own), &kept, [Kind::Silent; 3]).questions, 0);
+}
+
+#[test]
+fn a_newer_target_keeps_what_is_still_part_of_it() {
+    let first = numbered(1000, 1000);
+    let mut second = first.clone();
+    second.insert(3, vec![9; 1000]);
+    let ((state, kept), empty) = (checkpoints(Seq(8), &tree(&first)), PageTree::default());
+    let mut transfer = transfer((Seq(8), state), &empty);
+    let mut supplier = Supplier::new(1 << 40);
+    while transfer.pages.len() < 700 {
+        let Step::Ask { to, message: EngineMessage::Fetch { seq, state, ticket, want }, .. } =
+            transfer.step()
+        else {
+            panic!("not done yet");
+        };
+        let parts = supplier.answer(Instant(0), ME, (seq, state), &want, &kept);
+        transfer.on_fetched(to, ticket, parts);
+    }
+    let before = transfer.fetched_bytes();
+    let (state, kept) = checkpoints(Seq(16), &tree(&second));
+    transfer.retarget(Seq(16), state);
+    let run = run(&mut transfer, &kept, HONEST);
+    assert_eq!(run.tree.pages().len(), 1000);
+    let since = transfer.fetched_bytes() - before;
+    assert!(since <= 301 * 1000 + 6 * 256 * 33, "{since}");
+}
+
+#[test]
+fn each_liar_wastes_one_answer() {
+    let target = tree(&numbered(3000, 100));
+    let (state, kept) = checkpoints(Seq(8), &target);
+    let kinds = [Kind::Liar(2), Kind::Liar(3), Kind::Honest];
+    let run = run(&mut transfer((Seq(8), state), &PageTree::default()), &kept, kinds);
+    assert_eq!(run.accused, [ReplicaId(1), ReplicaId(2)]);
+}
+
+#[test]
+fn local_pages_that_went_bad_are_fetched_after_all() {
+    let own = tree(&numbered(10, 10));
+    let target = tree(&numbered(10, 10));
+    let (state, kept) = checkpoints(Seq(8), &target);
+    let mut transfer = transfer((Seq(8), state), &own);
+    // A bit flips below a digest that stays as it was: set a page without refreshing the digests.
+    transfer.base = own.with_corrupted_page(4);
+    assert_eq!(transfer.base.digest(NodeId::ROOT), Some(state));
+    let run = run(&mut transfer, &kept, HONEST);
+    assert_eq!(run.tree.pages(), target.pages());
+    assert!(run.questions > 0);
+}
+
+#[test]
+fn one_asks_again_after_a_pause_that_doubles() {
+    let (state, _) = checkpoints(Seq(8), &tree(&numbered(10, 10)));
+    let mut transfer = transfer((Seq(8), state), &PageTree::default());
+    for expected in [TIMEOUT, TIMEOUT * 2, TIMEOUT * 4] {
+        for _ in 0..3 {
+            let Step::Ask { to, message: EngineMessage::Fetch { ticket, .. }, within } = transfer.step()
+            else {
+                panic!("there is somebody left to ask");
+            };
+            assert_eq!(within, expected);
+            assert!(matches!(transfer.step(), Step::Wait));
+            assert_eq!(transfer.on_fetched(to, ticket, Parts::Unavailable), Received::Unavailable);
+        }
+        let Step::Pause(after) = transfer.step() else { panic!("nobody is left to ask") };
+        assert_eq!(after, expected);
+        transfer.on_timer();
+    }
+}
+
+#[test]
+fn a_supplier_serves_each_replica_at_its_rate_and_nothing_it_does_not_have() {
+    let target = tree(&numbered(64, MAX_PAGE_BYTES));
+    let (state, kept) = checkpoints(Seq(8), &target);
+    let mut supplier = Supplier::new(1 << 20);
+    let want = Want::Pages((0..64).collect());
+    let mut ask = |now: u64, from: u16, target: (Seq, Digest), want: &Want| match supplier.answer(
+        Instant(now),
+        ReplicaId(from),
+        target,
+        want,
+        &kept,
+    ) {
+        Parts::Pages(pages) => pages.len(),
+        Parts::Nodes(nodes) => nodes.len(),
+        Parts::Unavailable => 0,
+    };
+    let at = (Seq(8), state);
+    assert_eq!(ask(0, 1, at, &want), 16, "as many as fit into an answer");
+    assert_eq!(ask(0, 1, at, &want), 16, "the burst");
+    assert_eq!(ask(0, 1, at, &want), 0, "over the rate");
+    assert_eq!(ask(0, 2, at, &want), 16, "another replica has its own");
+    assert_eq!(ask(1_000_000_000, 1, at, &want), 16);
+    assert_eq!(ask(0, 3, (Seq(9), state), &want), 0);
+    assert_eq!(ask(0, 3, (Seq(8), Digest::NULL), &want), 0);
+    assert_eq!(ask(0, 3, at, &Want::Pages(vec![0, 64])), 0, "no such page");
+    assert_eq!(ask(0, 3, at, &Want::Pages(vec![0; MAX_PAGES_PER_FETCH + 1])), 0);
+    assert_eq!(ask(0, 3, at, &Want::Nodes(vec![NodeId::ROOT; MAX_NODES_PER_FETCH + 1])), 0);
+    assert_eq!(ask(0, 3, at, &Want::Nodes(vec![NodeId::ROOT])), 1);
+}
