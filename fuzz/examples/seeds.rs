@@ -2,9 +2,17 @@
 //!
 //! They are made from the code as it is rather than kept, so they follow the formats.
 
+use althing_components::{NumberedEvent, Operation, WireId};
 use althing_crypto::{Authenticator, Identity, Mac, Proof};
 use althing_fuzz::pbft_group::Group;
+use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
+use althing_protocol::{Request, RequestAuth};
+use althing_replica::{
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Parts, Query, QueryAnswer, ReplyFrame,
+    ReplyOutcome, Room, Seal, Want,
+};
+use althing_services::KvOperation;
 use althing_types::{ClientId, Digest, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,6 +23,11 @@ fn main() -> std::io::Result<()> {
         ("key_text", key_text()),
         ("pbft_message", pbft_message()),
         ("pbft_group", pbft_group()),
+        ("replica_frames", replica_frames()),
+        ("channel_accept", channel_accept()),
+        ("event_value", event_value()),
+        ("component_service", component_service()),
+        ("kv", kv()),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         std::fs::create_dir_all(&folder)?;
@@ -106,4 +119,105 @@ fn extremes() -> Vec<u8> {
     ];
     let said = messages.iter().flat_map(|message| [vec![0, 0xff], encode(message), vec![3, 50]].concat());
     said.collect::<Vec<_>>().repeat(3)
+}
+
+fn replica_frames() -> Vec<Vec<u8>> {
+    let macs = Authenticator(vec![Mac([4; 16]); 4]);
+    let (client, number) = (ClientId(7), RequestNumber(2));
+    let envelope = |room, seal, body| Envelope { sender: ReplicaId(1), room, seal, body };
+    let said = pbft_message().remove(0);
+    let fetch = |want| EngineMessage::Fetch { seq: Seq(128), state: Digest([1; 32]), ticket: 3, want };
+    let fetched = |parts| EngineMessage::Fetched { ticket: 3, parts };
+    let query = Query { client, number, operation: vec![0; 9], macs: macs.clone() };
+    let request = Request {
+        client,
+        number,
+        operation: b"put".to_vec(),
+        auth: RequestAuth::Macs(macs.clone()),
+        is_authentic: false,
+    };
+    let reply = |message: &ClientMessage| {
+        let frame = ReplyFrame { replica: ReplicaId(2), mac: Mac([6; 16]), body: encode(message) };
+        shaped(3, &frame)
+    };
+    let outcome = ReplyOutcome::Result(b"ok".to_vec());
+    vec![
+        shaped(0, &envelope(Room::Protocol, Seal::Macs(macs), said)),
+        shaped(
+            0,
+            &envelope(Room::Engine, Seal::Proof(Proof(vec![5; 64])), encode(&fetch(Want::Pages(vec![1])))),
+        ),
+        shaped(1, &fetch(Want::Pages(vec![0, 1, 9]))),
+        shaped(1, &fetched(Parts::Nodes(vec![vec![(0, Digest([7; 32])), (9, Digest([8; 32]))]]))),
+        shaped(1, &fetched(Parts::Pages(vec![vec![1; 40], vec![]]))),
+        shaped(2, &ClientFrame::Request(request)),
+        shaped(2, &ClientFrame::Query(query)),
+        reply(&ClientMessage::Reply { view: View(1), number, outcome }),
+        reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
+        reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
+        shaped(4, &EngineRecord::Snapshot { seq: Seq(128), state: Digest([1; 32]), pages: 2 }),
+        shaped(4, &EngineRecord::Pages(vec![(0, vec![1; 40]), (1, vec![])])),
+    ]
+}
+
+/// The first frame of a dialler, with a Noise message that doesn't authenticate.
+fn channel_accept() -> Vec<Vec<u8>> {
+    let hello = Hello { role: Role::Replica, group: GroupId([1; 16]) }.encode();
+    let mut stream = Vec::new();
+    althing_node::frame::encode(&[&hello[..], &[9; 48]].concat(), &mut stream);
+    vec![stream]
+}
+
+fn event_value() -> Vec<Vec<u8>> {
+    [
+        "21.5",
+        "true",
+        "\"on\"",
+        "on",
+        r#"{"b":[1,2.5e-3,null],"a":{"\u00e9":-0}}"#,
+        "18446744073709551615",
+        "1e400",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into()
+}
+
+/// `builtin`, then each operation with who asks for it and what else happens.
+fn component_service() -> Vec<Vec<u8>> {
+    let event = |seq, text: &str| NumberedEvent { seq, event: text.as_bytes().to_vec() };
+    let deliver = |wire, events| Operation::Deliver { wire: WireId(wire), events };
+    let mut script = Vec::new();
+    let mut say = |client: u8, step: u8, operation: &Operation| {
+        script.extend([client, step]);
+        script.extend(encode(operation));
+    };
+    say(0, 0, &deliver(0, vec![event(1, "18.5"), event(2, "22"), event(3, "17")]));
+    for client in [1, 2, 3] {
+        say(client, 0x80, &deliver(1, vec![event(1, "16"), event(2, "25")]));
+    }
+    say(4, 0, &deliver(1, vec![event(1, "99")]));
+    say(0, 0, &Operation::Outputs { wire: WireId(2), from: 1 });
+    say(0, 0x80, &Operation::Acknowledge { wire: WireId(2), up_to: 1 });
+    say(5, 0, &Operation::Acknowledge { wire: WireId(3), up_to: 2 });
+    say(6, 0, &Operation::Acknowledge { wire: WireId(3), up_to: 2 });
+    say(1, 0, &Operation::Progress { wire: WireId(1) });
+    say(9, 0, &Operation::Inspect);
+    (0..3u8).map(|builtin| [&[builtin], script.as_slice()].concat()).collect()
+}
+
+fn kv() -> Vec<Vec<u8>> {
+    let key = |i: u8| vec![b'k', i];
+    let mut script = Vec::new();
+    let mut say = |step: u8, operation: &KvOperation| {
+        script.push(step);
+        script.extend(operation.encode());
+    };
+    for i in 0..9 {
+        say(0, &KvOperation::Put { key: key(i), value: vec![i; 3000] });
+    }
+    say(0x80, &KvOperation::Get { key: key(1) });
+    say(1, &KvOperation::Cas { key: key(1), expected: Some(vec![1; 3000]), new: Some(vec![2]) });
+    say(1, &KvOperation::Cas { key: key(2), expected: None, new: None });
+    say(0x82, &KvOperation::Delete { key: key(3) });
+    vec![script]
 }

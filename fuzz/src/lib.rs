@@ -1,6 +1,7 @@
 //! What the fuzz targets share.
 
 pub mod pbft_group;
+pub mod shadow;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 
