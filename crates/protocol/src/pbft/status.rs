@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use althing_types::{Digest, Instant, ReplicaId, Seq};
 
 /// How many sequence numbers one status brings again at most.
-const RESEND_BURST: u64 = 32;
+const RESEND_BURST: usize = 32;
 
 /// A replica that waits for nothing sends its status only every so many periods.
 const IDLE_PERIODS: u64 = 10;
@@ -106,7 +106,7 @@ impl Pbft {
     }
 
     fn resend_checkpoints(&self, step: &mut Step, peer: ReplicaId, status: Status) {
-        for (seq, state) in self.own_checkpoints.range(status.stable.next()..) {
+        for (seq, state) in self.own_checkpoints.iter().filter(|(seq, _)| **seq > status.stable) {
             let checkpoint = super::Checkpoint { seq: *seq, state: *state };
             step.send_signed(peer, PbftMessage::Checkpoint(checkpoint));
         }
@@ -114,9 +114,8 @@ impl Pbft {
 
     fn resend_votes(&self, step: &mut Step, peer: ReplicaId, status: Status) {
         let me = self.me();
-        let first = status.executed.max(self.stable).next();
-        for seq in (first.0..first.0 + RESEND_BURST).map(Seq) {
-            let Some(entry) = self.log.get(seq) else { continue };
+        let missed = self.log.iter().filter(|(seq, _)| *seq > status.executed);
+        for (seq, entry) in missed.take(RESEND_BURST) {
             let own = |votes: &BTreeMap<_, _>| {
                 votes.get(&me).map(|(view, digest)| Vote { view: *view, seq, digest: *digest })
             };
