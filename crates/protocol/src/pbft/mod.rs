@@ -115,6 +115,8 @@ pub struct Pbft {
     membership: Membership,
     /// As primary: propose null requests up to here, for a replica that recovers.
     fill_to: Seq,
+    /// The last recovery of each replica that was helped so: its nonce, and when.
+    fills: BTreeMap<ReplicaId, (u64, Instant)>,
     /// Batches that are agreed on and missing here, and when they were last asked for.
     wanted: BTreeMap<(Seq, Digest), Instant>,
     /// What was reported, so that a replica is accused of each thing once.
@@ -173,6 +175,7 @@ impl Pbft {
             peers: Peers::default(),
             membership: Membership::Voter,
             fill_to: Seq(0),
+            fills: BTreeMap::new(),
             wanted: BTreeMap::new(),
             accused: BTreeSet::new(),
         }

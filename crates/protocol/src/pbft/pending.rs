@@ -13,6 +13,8 @@ pub(super) struct Pending {
     by_client: BTreeMap<ClientId, Arrival>,
     /// Those that this replica, as primary, has not put into a batch of the present view.
     unproposed: BTreeSet<Arrival>,
+    /// Those that their clients have signed.
+    signed: BTreeSet<Arrival>,
     /// The last request of each client that was executed.
     executed: BTreeMap<ClientId, RequestNumber>,
     arrivals: Arrival,
@@ -43,6 +45,9 @@ impl Pending {
         self.arrivals += 1;
         self.by_client.insert(client, self.arrivals);
         self.unproposed.insert(self.arrivals);
+        if is_signed {
+            self.signed.insert(self.arrivals);
+        }
         self.requests.insert(self.arrivals, request);
         true
     }
@@ -51,6 +56,7 @@ impl Pending {
         if let Some(request) = self.requests.remove(&arrival) {
             self.by_client.remove(&request.client);
             self.unproposed.remove(&arrival);
+            self.signed.remove(&arrival);
         }
     }
 
@@ -73,8 +79,7 @@ impl Pending {
     /// The signed request that has waited longest. One with MACs may be bad for the primary and is
     /// no reason to doubt it; its client signs when it asks again.
     pub(super) fn oldest_signed(&self) -> Option<Arrival> {
-        let is_signed = |request: &Request| matches!(request.auth, RequestAuth::Signed(_));
-        self.requests.iter().find(|(_, request)| is_signed(request)).map(|(arrival, _)| *arrival)
+        self.signed.first().copied()
     }
 
     /// Believes only signatures of this client from now on.

@@ -11,6 +11,9 @@ use althing_types::{Instant, ReplicaId, Seq};
 /// The longest record that is read back.
 const MAX_RECORD_BYTES: usize = 64 << 20;
 
+/// One replica's recoveries are helped with null requests once in so many view timeouts.
+const FILL_INTERVAL_TIMEOUTS: u32 = 10;
+
 /// Whether a replica may vote.
 #[derive(Debug)]
 pub(super) enum Membership {
@@ -41,7 +44,7 @@ impl Pbft {
     pub(super) fn on_start(&mut self, step: &mut Step, start: Start) {
         step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
         match start {
-            Start::Genesis => {}
+            Start::Genesis => step.actions.push(Action::EnteredView(self.view)),
             Start::Recovered { stable, executed, records } => {
                 self.executed = stable;
                 for (client, number) in executed {
@@ -55,15 +58,17 @@ impl Pbft {
                         Err(_) => self.membership = Membership::learner(step.now),
                     }
                 }
-                step.actions.push(Action::EnteredView(self.view));
                 if let Some(content) = self.own_view_change.clone() {
+                    step.actions.push(Action::LeftView(self.view));
                     step.broadcast_signed(PbftMessage::ViewChange(content));
+                } else {
+                    step.actions.push(Action::EnteredView(self.view));
                 }
             }
-            Start::Amnesia if self.quorums().n() == 1 => {
-                // Nobody else knows anything either.
-            }
+            // In a group of one nobody else knows anything either.
+            Start::Amnesia if self.quorums().n() == 1 => step.actions.push(Action::EnteredView(self.view)),
             Start::Amnesia => {
+                step.actions.push(Action::EnteredView(self.view));
                 self.membership = Membership::learner(step.now);
                 self.outbox.persist(step, &Record::Learner, Deferred::Nothing);
                 self.ask_where_others_stand(step);
@@ -154,13 +159,26 @@ impl Pbft {
         let last = self.own_checkpoints.last_key_value().map_or(self.stable, |(seq, _)| *seq);
         let stable = self.stable_certificate.clone();
         step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
-        // A correct replica's bar lies at most 2L above any stable checkpoint that it was told of.
-        if target.0 <= self.stable.0 + 2 * self.config.settings.log_size {
-            self.fill_to = self.fill_to.max(target);
-        }
+        self.grant_fill(step.now, from, nonce, target);
         // A primary that does not vote can't lead.
         if self.is_in_view && from == self.primary() {
             self.leave_view(step, self.view.next());
+        }
+    }
+
+    /// Agrees to fill up with null requests for a replica that recovers: once a recovery, and not
+    /// again too soon, so that one that only claims to recover keeps the group busy no more than a
+    /// bounded share of the time.
+    fn grant_fill(&mut self, now: Instant, to: ReplicaId, nonce: u64, target: Seq) {
+        let settings = &self.config.settings;
+        // A correct replica's bar lies at most 2L above any stable checkpoint that it was told of.
+        let is_plausible = target > self.stable && target.0 <= self.stable.0 + 2 * settings.log_size;
+        let interval = settings.view_timeout * FILL_INTERVAL_TIMEOUTS;
+        let is_due =
+            self.fills.get(&to).is_none_or(|(known, at)| *known != nonce && now.since(*at) >= interval);
+        if is_plausible && is_due {
+            self.fills.insert(to, (nonce, now));
+            self.fill_to = self.fill_to.max(target);
         }
     }
 
