@@ -28,6 +28,8 @@ fn main() -> std::io::Result<()> {
         ("event_value", event_value()),
         ("component_service", component_service()),
         ("kv", kv()),
+        ("spec_file", examples("yaml")?),
+        ("process_answer", process_answer()),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         std::fs::create_dir_all(&folder)?;
@@ -220,4 +222,27 @@ fn kv() -> Vec<Vec<u8>> {
     say(1, &KvOperation::Cas { key: key(2), expected: None, new: None });
     say(0x82, &KvOperation::Delete { key: key(3) });
     vec![script]
+}
+
+/// The files of the repository's examples that end so.
+fn examples(extension: &str) -> std::io::Result<Vec<Vec<u8>>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|other| other == extension) {
+            found.push(std::fs::read(path)?);
+        }
+    }
+    Ok(found)
+}
+
+fn process_answer() -> Vec<Vec<u8>> {
+    [
+        r#"{"outputs":[{"port":"heater","value":"on"},{"port":"heater","value":{"a":[1.5]}}]}"#,
+        r#"{"state":{"heating":true,"readings":[1,2.5e3,-0.0]}}"#,
+        r#"{"restored":true}"#,
+        r#"{"error":"no such port"}"#,
+    ]
+    .map(|line| line.as_bytes().to_vec())
+    .into()
 }
