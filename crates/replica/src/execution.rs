@@ -222,3 +222,125 @@ fn engine_pages(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), Stat
     let table = ClientTable::restore(tree, header.clients).map_err(StateError::Engine)?;
     Ok((header, table))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Outcome;
+    use alloc::vec;
+    use althing_protocol::{Batch, RequestAuth};
+    use althing_types::View;
+
+    /// One page: the operations executed. `quirk` is what is wrong with it.
+    #[derive(Default)]
+    struct Tape {
+        tape: Vec<u8>,
+        quirk: Quirk,
+    }
+
+    #[derive(Default, PartialEq)]
+    enum Quirk {
+        #[default]
+        None,
+        RefusesPages,
+        /// Shows something else than it was given.
+        IsNotCanonical,
+    }
+
+    impl Service for Tape {
+        fn execute(&mut self, operation: &[u8], _: &Context) -> Outcome {
+            self.tape.extend_from_slice(operation);
+            Outcome::default()
+        }
+
+        fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn page_count(&self) -> u32 {
+            1
+        }
+
+        fn page(&self, _: u32) -> Vec<u8> {
+            self.tape.clone()
+        }
+
+        fn take_dirty(&mut self) -> Vec<u32> {
+            vec![0]
+        }
+
+        fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
+            if self.quirk == Quirk::RefusesPages {
+                return Err(InstallError { page: 0, reason: "no" });
+            }
+            self.tape = pages[0].to_vec();
+            if self.quirk == Quirk::IsNotCanonical && self.tape.len() > 1 {
+                self.tape.sort_unstable();
+            }
+            Ok(())
+        }
+    }
+
+    fn execute(state: &mut State<Tape>, seq: u64, operation: &[u8]) {
+        let request = Request {
+            client: ClientId(1),
+            number: RequestNumber(seq),
+            operation: operation.to_vec(),
+            auth: RequestAuth::Macs(althing_crypto::Authenticator(vec![])),
+            is_authentic: true,
+        };
+        let batch = Arc::new(Batch { time: Instant(seq), requests: vec![request] });
+        let (digest, view) = (batch.digest(), View(0));
+        let seq = Seq(seq);
+        state.execute(&Decision { seq, view, digest, batch, is_checkpoint: true }, 100);
+    }
+
+    fn state(quirk: Quirk, operations: &[&[u8]]) -> State<Tape> {
+        let mut state = State::new(Tape { tape: vec![], quirk });
+        for (seq, operation) in (1..).zip(operations) {
+            execute(&mut state, seq, operation);
+        }
+        state
+    }
+
+    #[test]
+    fn an_installed_state_goes_on_like_the_original() {
+        let mut original = state(Quirk::None, &[b"b", b"a"]);
+        let (root, tree) = original.checkpoint();
+        let mut copy = state(Quirk::None, &[b"x"]);
+        copy.install(Seq(2), &tree).unwrap();
+        assert_eq!(copy.checkpoint().0, root);
+        for state in [&mut original, &mut copy] {
+            execute(state, 3, b"c");
+        }
+        assert_eq!(copy.checkpoint().0, original.checkpoint().0);
+        assert_ne!(copy.checkpoint().0, root);
+        assert_eq!(copy.service().tape, b"bac");
+    }
+
+    #[test]
+    fn what_can_not_be_installed_is_named_and_changes_nothing() {
+        let (root, tree) = state(Quirk::None, &[b"b", b"a"]).checkpoint();
+        for quirk in [Quirk::RefusesPages, Quirk::IsNotCanonical] {
+            let is_refused = quirk == Quirk::RefusesPages;
+            let mut own = state(quirk, &[b"x"]);
+            let before = own.checkpoint().0;
+            match own.install(Seq(2), &tree).unwrap_err() {
+                StateError::Service(error) => assert!(is_refused && error.reason == "no"),
+                StateError::Digest { expected, .. } => assert!(!is_refused && expected == root),
+                other => panic!("unexpected {other}"),
+            }
+            assert_eq!((own.checkpoint().0, own.executed()), (before, Seq(1)));
+        }
+        let mut own = state(Quirk::None, &[b"x"]);
+        let wrong = StateError::Seq { actual: Seq(2), expected: Seq(3) };
+        assert_eq!(own.install(Seq(3), &tree), Err(wrong));
+        let mut headless = tree.clone();
+        headless.remove(HEADER_PAGE);
+        assert!(matches!(own.install(Seq(2), &headless), Err(StateError::Engine(_))));
+        let mut without_service = tree;
+        without_service.remove(0);
+        assert!(matches!(own.install(Seq(2), &without_service), Err(StateError::Engine(_))));
+        assert_eq!(own.service().tape, b"x");
+    }
+}

@@ -1,0 +1,230 @@
+//! The client alone, with replies made up by replicas with real keys.
+
+use crate::net::keyring;
+use althing_crypto::Domain;
+use althing_protocol::RequestAuth;
+use althing_replica::*;
+use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode, encode};
+use std::time::Duration;
+
+const NOW: Instant = Instant(0);
+const RETRY: Duration = Duration::from_millis(10);
+
+fn client(reads: ReadPolicy) -> Client {
+    Client::new(ClientConfig {
+        client: ClientId(0),
+        keyring: keyring(4, Principal::Client(ClientId(0))),
+        quorums: Quorums::byzantine(4, 1).unwrap(),
+        limits: Limits::default(),
+        auth: RequestAuthKind::Macs,
+        reads,
+        retry: RETRY,
+        first_number: RequestNumber(7),
+    })
+}
+
+fn submit(client: &mut Client, kind: OperationKind) -> Vec<ClientOutput> {
+    let mut out = Vec::new();
+    client.submit(NOW, b"operation".to_vec(), kind, &mut out).unwrap();
+    out
+}
+
+fn hear(client: &mut Client, from: u16, message: &ClientMessage) -> Vec<ClientOutput> {
+    let (body, replica) = (encode(message), ReplicaId(from));
+    let ring = keyring(4, Principal::Replica(replica));
+    let mac = ring.mac(Principal::Client(ClientId(0)), Domain::Reply, &body).unwrap();
+    let frame = ReplyFrame { replica, mac, body };
+    let mut out = Vec::new();
+    client.handle(NOW, ClientInput::Frame { from: replica, bytes: encode(&frame) }, &mut out);
+    out
+}
+
+fn reply_in(view: u64, number: u64, result: &[u8]) -> ClientMessage {
+    let outcome = ReplyOutcome::Result(result.to_vec());
+    ClientMessage::Reply { view: View(view), number: RequestNumber(number), outcome }
+}
+
+fn reply(number: u64, result: &[u8]) -> ClientMessage {
+    reply_in(0, number, result)
+}
+
+fn answer(number: u64, answer: QueryAnswer) -> ClientMessage {
+    ClientMessage::QueryReply { number: RequestNumber(number), answer }
+}
+
+fn completed(number: u64, result: &[u8], was_ordered: bool) -> Vec<ClientOutput> {
+    let (number, result) = (RequestNumber(number), result.to_vec());
+    vec![ClientOutput::CancelTimer, ClientOutput::Completed { number, result, was_ordered }]
+}
+
+fn receivers(out: &[ClientOutput]) -> Vec<u16> {
+    out.iter().filter_map(|o| if let ClientOutput::Send { to, .. } = o { Some(to.0) } else { None }).collect()
+}
+
+fn sent(out: &[ClientOutput]) -> ClientFrame {
+    let frame =
+        out.iter().find_map(|o| if let ClientOutput::Send { frame, .. } = o { Some(frame) } else { None });
+    decode(frame.expect("something is sent"), 1 << 20).unwrap()
+}
+
+#[test]
+fn a_result_counts_once_one_correct_replica_must_stand_for_it() {
+    let mut client = client(ReadPolicy::Ordered);
+    assert_eq!(receivers(&submit(&mut client, OperationKind::ReadOnly)), [0]);
+    assert_eq!(hear(&mut client, 1, &reply(7, b"lie")), []);
+    assert_eq!(hear(&mut client, 1, &reply(7, b"lie")), [], "the same replica again");
+    assert_eq!(hear(&mut client, 2, &reply(7, b"right")), []);
+    assert_eq!(hear(&mut client, 3, &reply(6, b"right")), [], "another request's");
+    assert_eq!(hear(&mut client, 3, &reply(7, b"right")), completed(7, b"right", true));
+    assert_eq!(hear(&mut client, 0, &reply(7, b"right")), [], "it is complete");
+    assert_eq!(client.outstanding(), None);
+}
+
+#[test]
+fn with_fast_reads_a_write_waits_for_an_agreement_quorum() {
+    let mut client = client(ReadPolicy::Fast);
+    submit(&mut client, OperationKind::Ordered);
+    assert_eq!(hear(&mut client, 0, &reply(7, b"r")), []);
+    assert_eq!(hear(&mut client, 1, &reply(7, b"r")), []);
+    assert_eq!(hear(&mut client, 2, &reply(7, b"r")), completed(7, b"r", true));
+}
+
+#[test]
+fn frames_that_are_not_from_the_channels_replica_are_refused() {
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    let body = encode(&reply(7, b"r"));
+    let to = Principal::Client(ClientId(0));
+    let seal = |by: u16, claimed: u16, to: Principal| {
+        let mac = keyring(4, Principal::Replica(ReplicaId(by))).mac(to, Domain::Reply, &body).unwrap();
+        encode(&ReplyFrame { replica: ReplicaId(claimed), mac, body: body.clone() })
+    };
+    let mut out = Vec::new();
+    for (from, bytes) in [
+        (1, seal(1, 2, to)),
+        (2, seal(1, 2, to)),
+        (2, seal(1, 1, to)),
+        (1, seal(1, 1, Principal::Client(ClientId(1)))),
+        (1, b"garbage".to_vec()),
+        (9, seal(1, 1, to)),
+    ] {
+        let from = ReplicaId(from);
+        client.handle(NOW, ClientInput::Frame { from, bytes }, &mut out);
+        assert!(matches!(out.pop(), Some(ClientOutput::Refused { from: by, .. }) if by == from));
+    }
+    assert!(out.is_empty());
+}
+
+#[test]
+fn the_primary_is_learnt_from_one_correct_replica_and_not_from_a_liar() {
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    hear(&mut client, 3, &reply_in(98, 7, b"lie"));
+    hear(&mut client, 1, &reply_in(1, 7, b"r"));
+    hear(&mut client, 2, &reply_in(2, 7, b"r"));
+    assert_eq!(receivers(&submit(&mut client, OperationKind::Ordered)), [2]);
+}
+
+#[test]
+fn it_asks_everybody_signed_and_ever_more_patiently() {
+    let mut client = client(ReadPolicy::Ordered);
+    let first = submit(&mut client, OperationKind::Ordered);
+    assert!(matches!(sent(&first), ClientFrame::Request(r) if matches!(r.auth, RequestAuth::Macs(_))));
+    for factor in [2, 4, 8, 16, 32, 32] {
+        let mut out = Vec::new();
+        client.handle(NOW, ClientInput::Timer, &mut out);
+        assert_eq!(receivers(&out), [0, 1, 2, 3]);
+        assert_eq!(out.last(), Some(&ClientOutput::SetTimer { after: RETRY * factor }));
+        let ClientFrame::Request(request) = sent(&out) else { panic!("a request") };
+        let RequestAuth::Signed(proof) = &request.auth else { panic!("a signature") };
+        let (from, ring) = (Principal::Client(ClientId(0)), keyring(4, Principal::Replica(ReplicaId(1))));
+        assert!(ring.verify(from, proof, Domain::Request, &request.signed_bytes()));
+        assert_eq!((request.number, &request.operation[..]), (RequestNumber(7), &b"operation"[..]));
+    }
+}
+
+#[test]
+fn one_operation_at_a_time_and_none_too_long() {
+    let mut client = client(ReadPolicy::Ordered);
+    let mut out = Vec::new();
+    let limit = Limits::default().settings().max_operation_bytes;
+    let bytes = limit + 1;
+    let error = client.submit(NOW, vec![0; bytes], OperationKind::Ordered, &mut out);
+    assert_eq!(error, Err(SubmitError::TooLong { bytes, limit }));
+    assert!(out.is_empty());
+    submit(&mut client, OperationKind::Ordered);
+    let error = client.submit(NOW, vec![], OperationKind::Ordered, &mut out);
+    assert_eq!(error, Err(SubmitError::Outstanding { number: RequestNumber(7) }));
+    assert_eq!(client.abandon(&mut out), Some(RequestNumber(7)));
+    assert_eq!(out, [ClientOutput::CancelTimer]);
+    assert_eq!(client.abandon(&mut out), None);
+    assert_eq!(client.submit(NOW, vec![], OperationKind::Ordered, &mut out), Ok(RequestNumber(8)));
+    assert_eq!(hear(&mut client, 0, &reply(7, b"r")), []);
+}
+
+#[test]
+fn busy_is_believed_from_one_correct_replica() {
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    let (number, busy) = (RequestNumber(7), ClientMessage::Busy { number: RequestNumber(7) });
+    assert_eq!(hear(&mut client, 1, &busy), []);
+    assert_eq!(hear(&mut client, 1, &busy), []);
+    assert_eq!(hear(&mut client, 2, &busy), [ClientOutput::Busy { number }]);
+    assert_eq!(hear(&mut client, 3, &busy), []);
+}
+
+#[test]
+fn a_query_needs_an_agreement_quorum() {
+    let mut client = client(ReadPolicy::Fast);
+    let out = submit(&mut client, OperationKind::ReadOnly);
+    assert_eq!(receivers(&out), [0, 1, 2, 3]);
+    assert!(matches!(sent(&out), ClientFrame::Query(_)));
+    let right = answer(7, QueryAnswer::Result(b"r".to_vec()));
+    assert_eq!(hear(&mut client, 0, &right), []);
+    assert_eq!(hear(&mut client, 1, &answer(7, QueryAnswer::Result(b"lie".to_vec()))), []);
+    assert_eq!(hear(&mut client, 2, &right), []);
+    assert_eq!(hear(&mut client, 2, &reply(7, b"r")), [], "nothing was ordered");
+    assert_eq!(hear(&mut client, 3, &right), completed(7, b"r", false));
+}
+
+#[test]
+fn a_query_that_gets_no_agreement_is_ordered_under_its_own_number() {
+    let result = |bytes: &[u8]| QueryAnswer::Result(bytes.to_vec());
+    let table: [(&str, Vec<QueryAnswer>); 3] = [
+        ("two and two", vec![result(b"a"), result(b"a"), result(b"b"), result(b"b")]),
+        ("all differ", vec![result(b"a"), result(b"b"), result(b"c")]),
+        ("it has to be ordered", vec![QueryAnswer::MustOrder, result(b"a"), QueryAnswer::MustOrder]),
+    ];
+    for (name, answers) in table {
+        let mut client = client(ReadPolicy::Fast);
+        submit(&mut client, OperationKind::ReadOnly);
+        let last = answers.len() - 1;
+        for (from, given) in answers.into_iter().enumerate() {
+            let out = hear(&mut client, from as u16, &answer(7, given));
+            assert_eq!(out.is_empty(), from < last, "{name}: {from}");
+            if from == last {
+                assert!(
+                    matches!(sent(&out), ClientFrame::Request(r) if r.number == RequestNumber(7)),
+                    "{name}"
+                );
+            }
+        }
+        for from in 0..3 {
+            let out = hear(&mut client, from, &reply(7, b"r"));
+            assert_eq!(out, if from < 2 { vec![] } else { completed(7, b"r", true) }, "{name}");
+        }
+    }
+    let mut client = client(ReadPolicy::Fast);
+    submit(&mut client, OperationKind::ReadOnly);
+    let mut out = Vec::new();
+    client.handle(NOW, ClientInput::Timer, &mut out);
+    assert!(matches!(sent(&out), ClientFrame::Request(_)), "it took too long");
+}
+
+#[test]
+fn emissions_are_passed_on_with_who_said_so() {
+    let mut client = client(ReadPolicy::Ordered);
+    let message = ClientMessage::Emission { channel: 3, payload: b"p".to_vec() };
+    let expected = ClientOutput::Emission { from: ReplicaId(2), channel: 3, payload: b"p".to_vec() };
+    assert_eq!(hear(&mut client, 2, &message), [expected]);
+}

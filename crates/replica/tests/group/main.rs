@@ -1,0 +1,8 @@
+//! The engine with real protocols, real keys and real clients, in memory.
+
+mod client;
+mod engine;
+mod faults;
+mod ledger;
+mod net;
+mod recovery;
