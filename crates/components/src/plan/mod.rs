@@ -7,6 +7,8 @@
 //! carried by the edge, one process that is a client of every group.
 
 mod clients;
+mod drawing;
+mod text;
 
 pub use clients::ClientRole;
 

@@ -20,6 +20,9 @@ pub use application::{Application, BrokerAddress, ComponentSpec, End, Implementa
 pub use problem::{Problem, Problems, Severity, Span};
 pub use rule::{Direction, Named, Rule};
 
+use schemars::Schema;
+use schemars::transform::{RecursiveTransform, Transform};
+
 /// The longest spec file, in bytes.
 pub const MAX_SPEC_BYTES: usize = 1024 * 1024;
 
@@ -57,6 +60,12 @@ impl Application {
     /// The JSON Schema of the spec file, for editors.
     #[must_use]
     pub fn json_schema() -> serde_json::Value {
-        schemars::schema_for!(raw::RawApplication).to_value()
+        let mut schema = schemars::schema_for!(raw::RawApplication);
+        // Optional keys are absent by default, not null.
+        let mut without_default = RecursiveTransform(|schema: &mut Schema| {
+            schema.remove("default");
+        });
+        without_default.transform(&mut schema);
+        schema.to_value()
     }
 }

@@ -1,4 +1,5 @@
 //! What the tests of the service share.
+#![allow(dead_code, reason = "each test uses its part of this")]
 
 use althing_components::plan::ClientRole;
 use althing_components::{

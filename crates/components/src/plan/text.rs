@@ -1,0 +1,111 @@
+use super::{Group, Plan, PlannedEnd, PlannedWire, Runs};
+use althing_types::ReplicaId;
+use std::fmt::Write;
+
+/// Columns that the text keeps to where it can.
+const COLUMNS: usize = 96;
+
+impl Plan {
+    /// The application before and after planning, as text for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", self.application());
+        text.push_str("\nAs written\n");
+        let ends: Vec<_> = self.wires().iter().map(|w| (self.end(&w.from), self.end(&w.to))).collect();
+        let widest = ends.iter().map(|(from, _)| from.chars().count()).max().unwrap_or(0);
+        for ((from, to), wire) in ends.iter().zip(self.wires()) {
+            let kind = wire.carries.name();
+            let _ =
+                writeln!(text, "  {from:widest$}  ── {kind} {:─<fill$}▶  {to}", "", fill = 9 - kind.len());
+        }
+        if ends.is_empty() {
+            text.push_str("  no wires\n");
+        }
+
+        let broker = match (self.broker(), self.edge_wires().next()) {
+            (_, None) => String::new(),
+            (Some(address), _) => format!(", MQTT broker {address}"),
+            (None, _) => ", embedded MQTT broker".to_owned(),
+        };
+        let count = self.processes().len();
+        let processes = if count == 1 { "process" } else { "processes" };
+        let _ = writeln!(text, "\nAs it runs: {count} {processes}{broker}");
+        let widest = self.groups().iter().map(|g| g.component.chars().count()).max().unwrap_or(0);
+        let widest = widest.max(Self::EDGE.len());
+        for group in self.groups() {
+            let _ =
+                writeln!(text, "  {:widest$}  {}; {}", group.component, group.implementation, faults(group));
+            self.write_processes(group, widest, &mut text);
+        }
+        if self.processes().iter().any(|p| p.runs == Runs::Edge) {
+            let _ = writeln!(text, "  {:widest$}  holds the MQTT ends of the wires", Self::EDGE);
+        }
+
+        if !self.wires().is_empty() {
+            text.push_str("\nHow events travel\n");
+        }
+        for (wire, (from, to)) in self.wires().iter().zip(&ends) {
+            let _ = writeln!(text, "  {from} ─▶ {to}\n      {}", self.way(wire));
+        }
+        text
+    }
+
+    fn write_processes(&self, group: &Group, indent: usize, text: &mut String) {
+        let mut line = String::new();
+        for replica in group.quorums().replicas() {
+            let name = group.process_name(replica);
+            if !line.is_empty() && indent + 4 + line.chars().count() + 2 + name.len() > COLUMNS {
+                let _ = writeln!(text, "  {:indent$}  {line}", "");
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push_str("  ");
+            }
+            line.push_str(&name);
+        }
+        let _ = writeln!(text, "  {:indent$}  {line}", "");
+    }
+
+    fn end(&self, end: &PlannedEnd) -> String {
+        match end {
+            PlannedEnd::Group { group, port } => format!("{}.{port}", self.group(*group).component),
+            PlannedEnd::Mqtt { topic } => format!("mqtt:{topic}"),
+        }
+    }
+
+    fn way(&self, wire: &PlannedWire) -> String {
+        let ordered = |group: &Group| match group.n {
+            1 => format!("{} takes it", group.component),
+            n => format!("the {n} replicas of {} order it", group.component),
+        };
+        let first = |group: &Group| group.process_name(ReplicaId(0));
+        match (wire.from.group(), wire.to.group()) {
+            (None, Some(to)) => format!("edge receives it, {}", ordered(self.group(to))),
+            (Some(from), None) => match self.group(from) {
+                from if from.n == 1 => format!("{} sends it, edge publishes it", first(from)),
+                from => format!("edge publishes it once {} of {} copies agree", from.f + 1, from.n),
+            },
+            (Some(from), Some(to)) => {
+                let (from, to) = (self.group(from), self.group(to));
+                match (from.n, to.n) {
+                    (1, _) => format!("{} sends it, {}", from.process_name(ReplicaId(0)), ordered(to)),
+                    (n, 1) => format!("{} takes it once {} of {n} copies agree", to.component, from.f + 1),
+                    (n, m) => format!(
+                        "the {m} replicas of {} order each of {n} copies, and take it once {} agree",
+                        to.component,
+                        from.f + 1
+                    ),
+                }
+            }
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn faults(group: &Group) -> String {
+    match (group.n, group.f) {
+        (1, _) => "1 replica, which nothing protects".to_owned(),
+        (n, 1) => format!("{n} replicas, right while 1 of them lies"),
+        (n, f) => format!("{n} replicas, right while {f} of them lie"),
+    }
+}
