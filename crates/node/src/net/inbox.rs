@@ -139,13 +139,14 @@ impl Inbox {
     /// Closes the lane if it still belongs to this connection.
     pub(super) fn close(&self, peer: Principal, number: u64) {
         let mut state = self.lock();
+        let abandoned = state.abandoned;
         let Some(lane) = state.lanes.get_mut(&peer).filter(|lane| lane.connection == Some(number)) else {
             return;
         };
         lane.connection = None;
         lane.push_disconnected();
-        if lane.events.is_empty() {
-            // The reader never learned of the connection.
+        if abandoned || lane.events.is_empty() {
+            // There is no reader, or it never learned of the connection.
             state.lanes.remove(&peer);
             state.turns[class_of(peer)].retain(|other| *other != peer);
         } else {
