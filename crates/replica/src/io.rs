@@ -88,7 +88,7 @@ pub enum Output {
         records: Vec<Vec<u8>>,
     },
     /// The service emitted something, for listeners that the runtime knows; see
-    /// [`Replica::seal_emission`].
+    /// [`Replica::seal_emission`](crate::Replica::seal_emission).
     Emit(Emission),
     /// A replica broke the protocol.
     Evidence(Evidence),
