@@ -111,8 +111,7 @@ impl GroupClient {
         let group = Arc::clone(file.group());
         let me = Principal::Client(file.client());
         let limits = Limits::default();
-        let (network, events) =
-            Network::start(wiring::network(&group, me, file.identity(), &limits)).await?;
+        let (network, events) = Network::start(wiring::network(&group, me, file.identity(), &limits)).await?;
         let mut clock = WallClock::default();
         let client = Client::new(ClientConfig {
             client: file.client(),

@@ -4,9 +4,18 @@ pub mod channel;
 mod client;
 mod clock;
 pub mod config;
+pub mod control;
+pub mod deployment;
 pub mod frame;
 pub mod log;
 pub mod net;
+mod parent;
+mod process_component;
+mod replica;
+pub mod supervisor;
 mod wiring;
 
 pub use client::{Answer, GroupClient, InvokeError, ReplicaEmission};
+pub use parent::die_with_parent;
+pub use process_component::{LAUNCH_COMMAND, StartProgramError, launch};
+pub use replica::{ReplicaError, RunOptions, run_replica, wipe};

@@ -20,6 +20,8 @@ pub struct RawEdge {
     pub broker: RawBroker,
     /// The control socket.
     pub control: PathBuf,
+    /// The directory of what the edge keeps.
+    pub data: PathBuf,
     /// The groups with wires that have MQTT ends.
     pub groups: Vec<RawEdgeGroup>,
 }
@@ -97,6 +99,7 @@ pub struct EdgeConfig {
     application: String,
     broker: Broker,
     control: PathBuf,
+    data: PathBuf,
     groups: Vec<EdgeGroup>,
 }
 
@@ -152,6 +155,7 @@ impl EdgeConfig {
                 RawBroker::External { host, port } => Broker::External { host, port },
             },
             control: relative_to(path, &raw.control),
+            data: relative_to(path, &raw.data),
             groups,
         })
     }
@@ -172,6 +176,12 @@ impl EdgeConfig {
     #[must_use]
     pub fn control(&self) -> &Path {
         &self.control
+    }
+
+    /// The directory of what the edge keeps.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The groups with wires that have MQTT ends.

@@ -17,7 +17,7 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 const OTHERS: u32 = 0o077;
 
 /// Reads a JSON file of bounded length.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text = read_bounded(path)?;
     serde_json::from_slice(&text).map_err(|source| ConfigError::Form { path: path.to_owned(), source })
 }
@@ -67,8 +67,8 @@ pub(super) fn read_secret(config: &Path, path: &Path) -> Result<Identity, Config
         return Err(rule(Rule::OpenSecret { path: path.to_owned(), mode }));
     }
     let text = Zeroizing::new(read_bounded(path)?);
-    let text = std::str::from_utf8(&text)
-        .map_err(|e| read_error(io::Error::new(io::ErrorKind::InvalidData, e)))?;
+    let text =
+        std::str::from_utf8(&text).map_err(|e| read_error(io::Error::new(io::ErrorKind::InvalidData, e)))?;
     text.parse().map_err(|source| rule(Rule::SecretKey { path: path.to_owned(), source }))
 }
 

@@ -305,11 +305,9 @@ impl GroupConfig {
         let rule = ConfigError::rule(config);
         let public = self.key_of(who).ok_or_else(|| {
             rule(match who {
-                Principal::Replica(id) => Rule::NoSuchReplica {
-                    group: self.name.clone(),
-                    replica: id.0,
-                    n: self.replicas.len(),
-                },
+                Principal::Replica(id) => {
+                    Rule::NoSuchReplica { group: self.name.clone(), replica: id.0, n: self.replicas.len() }
+                }
                 Principal::Client(client) => Rule::NoSuchClient { group: self.name.clone(), client },
             })
         })?;
@@ -353,13 +351,13 @@ impl GroupConfig {
     fn check_distinct(&self) -> Result<(), Rule> {
         let mut keys: BTreeMap<[u8; 32], Principal> = BTreeMap::new();
         let mut addresses: BTreeMap<SocketAddr, ReplicaId> = BTreeMap::new();
-        let replicas = self.quorums.replicas().zip(&self.replicas);
-        for (id, replica) in replicas.clone() {
+        let replicas = || self.quorums.replicas().zip(&self.replicas);
+        for (id, replica) in replicas() {
             if let Some(first) = addresses.insert(replica.address, id) {
                 return Err(Rule::SharedAddress { first, second: id });
             }
         }
-        let replicas = replicas.map(|(id, r)| (Principal::Replica(id), &r.key));
+        let replicas = replicas().map(|(id, r)| (Principal::Replica(id), &r.key));
         let clients = self.clients.iter().map(|(id, c)| (Principal::Client(*id), &c.key));
         for (who, key) in replicas.chain(clients) {
             if let Some(first) = keys.insert(key.exchange_bytes(), who) {

@@ -22,8 +22,8 @@ pub use client::{ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
 pub use error::{ConfigError, Rule};
 pub use group::{
-    ClientEntry, Durability, GroupConfig, ProtocolKind, RawClientEntry, RawGroup, RawPbft,
-    RawReplicaEntry, ReadKind, ReplicaEntry, RequestAuthKind,
+    ClientEntry, Durability, GroupConfig, ProtocolKind, RawClientEntry, RawGroup, RawPbft, RawReplicaEntry,
+    ReadKind, ReplicaEntry, RequestAuthKind,
 };
 pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
 pub use service::{
@@ -31,4 +31,4 @@ pub use service::{
     RawMember, RawOutgoing, RawService, RawSink, RawSource, ServiceConfig,
 };
 
-pub(crate) use files::{create_directory, generate_identity, write_json, write_secret};
+pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};

@@ -1,0 +1,19 @@
+//! The control socket of a process: a Unix-domain socket that only its owner can open, over which
+//! one JSON line asks and one JSON line answers.
+//!
+//! ```text
+//! {"request":"status"}                              → {"response":"status","runs":"replica",…}
+//! {"request":"inject","fault":{"kind":"delay","ms":200}} → {"response":"done"}
+//! {"request":"shutdown"}                            → {"response":"done"}
+//! ```
+
+mod call;
+mod report;
+mod server;
+
+pub use call::{ControlError, Fault, Request, Response, request};
+pub use report::{
+    EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, ReplicaCounters,
+    ReplicaReport, Role, Status,
+};
+pub(crate) use server::{ControlCall, ControlServer};

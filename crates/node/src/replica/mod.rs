@@ -1,0 +1,125 @@
+//! One replica as a process: the engine, and around it a network, a log on disk, timers, the wall
+//! clock, a control socket and the couriers to other groups.
+
+mod courier;
+mod outgoing;
+mod runtime;
+mod service;
+mod startup;
+mod timers;
+
+pub use startup::wipe;
+
+use std::io;
+use std::path::PathBuf;
+
+use althing_protocol::pbft::Pbft;
+use althing_protocol::unreplicated::Unreplicated;
+use althing_replica::{Limits, Replica, ReplicaConfig, RequestAuthPolicy};
+use althing_types::Principal;
+
+use crate::config::{self, ConfigError, ProtocolKind, ReplicaFile, Rule};
+use crate::control::{ControlError, ControlServer};
+use crate::log::LogError;
+use crate::net::{Network, StartError};
+use crate::process_component::StartProgramError;
+use crate::wiring;
+use runtime::{NodeProtocol, Runtime};
+use service::NodeService;
+
+/// Why a replica did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// Its files are unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its network did not start.
+    #[error(transparent)]
+    Network(#[from] StartError),
+    /// Its control socket can't be opened.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Its disk failed. It stops, since a replica that forgets what it voted for is a faulty one.
+    #[error("the disk failed, and the replica stops: {0}")]
+    Storage(#[from] LogError),
+    /// The system gives no thread for the log.
+    #[error("no thread for the log: {0}")]
+    Thread(io::Error),
+    /// Its component can't be made.
+    #[error("the component: {0}")]
+    Component(Rule),
+    /// Its component is a program that does not start.
+    #[error(transparent)]
+    Program(StartProgramError),
+    /// Its component no longer works; what it answered since is worth nothing.
+    #[error("the component of this replica no longer works, and the replica stops: {0}")]
+    Broken(String),
+}
+
+/// How to run a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// Whether the group is new: no replica of it has ever run.
+    pub is_genesis: bool,
+    /// The binary through which programs are started, so that they end with this process; it has to
+    /// call [`launch`](crate::launch) for [`LAUNCH_COMMAND`](crate::LAUNCH_COMMAND).
+    pub launcher: Option<PathBuf>,
+}
+
+/// Runs a replica until `shutdown` resolves, it is told to end over its control socket, or it fails.
+///
+/// # Errors
+/// See [`ReplicaError`].
+pub async fn run_replica(
+    file: ReplicaFile,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ReplicaError> {
+    match file.group().protocol() {
+        ProtocolKind::Pbft => {
+            let protocol = Pbft::new(file.group().pbft(file.replica()));
+            run_protocol(protocol, file, options, shutdown).await
+        }
+        ProtocolKind::Unreplicated => {
+            run_protocol(Unreplicated::default(), file, options, shutdown).await
+        }
+    }
+}
+
+async fn run_protocol<P: NodeProtocol>(
+    protocol: P,
+    file: ReplicaFile,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ReplicaError> {
+    let group = file.group();
+    let me = Principal::Replica(file.replica());
+    let limits = Limits::default();
+    // The disk first: whoever holds its lock runs this replica already.
+    let started = startup::open(file.data(), group.durability(), options.is_genesis)?;
+    let service = NodeService::new(file.service(), options.launcher.as_deref())?;
+    let config = ReplicaConfig {
+        replica: file.replica(),
+        quorums: group.quorums(),
+        keyring: group.keyring(me, file.identity().clone()),
+        limits: limits.clone(),
+        request_auth: match group.request_auth() {
+            config::RequestAuthKind::Macs => RequestAuthPolicy::MacsOrSignature,
+            config::RequestAuthKind::Signatures => RequestAuthPolicy::SignatureOnly,
+        },
+        durability: match group.durability() {
+            config::Durability::Sync => althing_replica::Durability::Log,
+            config::Durability::None => althing_replica::Durability::None,
+        },
+    };
+    let replica = Replica::new(config, protocol, service);
+    let (network, events) =
+        Network::start(wiring::network(group, me, file.identity(), &limits)).await?;
+    let (control, calls) = ControlServer::open(file.control())?;
+    let couriers = courier::start(&file).await?;
+    let startup = started.startup;
+    let runtime = Runtime::new(file, replica, network, started.log, couriers);
+    let result = runtime.run(startup, events, calls, shutdown).await;
+    drop(control);
+    result
+}

@@ -1,0 +1,455 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use althing_components::{Reply, Sink};
+use althing_protocol::pbft::Pbft;
+use althing_protocol::unreplicated::Unreplicated;
+use althing_protocol::{Evidence, Protocol};
+use althing_replica::{Emission, Injected, Input, Output, Replica, Report, Service, Startup};
+use althing_types::{ClientId, Principal};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::ReplicaError;
+use super::courier::{Couriers, LocalQuery};
+use super::outgoing::Outgoing;
+use super::service::NodeService;
+use super::timers::Timers;
+use crate::clock::WallClock;
+use crate::config::{ReplicaFile, ServiceConfig};
+use crate::control::{
+    ControlCall, EvidenceReport, Fault, ReplicaCounters, ReplicaReport, Request, Response, Role, Status,
+};
+use crate::log::{LogError, LogEvent, LogThread};
+use crate::net::{NetEvent, NetEvents, NetworkHandle};
+
+/// Frames handled before what they led to is sent, at most.
+const BATCH: usize = 256;
+
+/// Pieces of evidence kept for the control socket.
+const MAX_EVIDENCE: usize = 100;
+
+/// Names no record: what a rewrite is given, which needs no answer.
+const REWRITE_ID: u64 = 0;
+
+/// A protocol that a replica process can run.
+pub(super) trait NodeProtocol: Protocol<Message: Send> + Send {
+    /// Whether the replica votes.
+    fn is_voting(&self) -> bool;
+}
+
+impl NodeProtocol for Pbft {
+    fn is_voting(&self) -> bool {
+        Pbft::is_voting(self)
+    }
+}
+
+impl NodeProtocol for Unreplicated {
+    fn is_voting(&self) -> bool {
+        true
+    }
+}
+
+/// One replica and everything that it is connected to.
+pub(super) struct Runtime<P: NodeProtocol> {
+    file: ReplicaFile,
+    replica: Replica<P, NodeService>,
+    clock: WallClock,
+    timers: Timers,
+    network: NetworkHandle,
+    outgoing: Outgoing,
+    log: Option<LogThread>,
+    log_events: Option<mpsc::UnboundedReceiver<LogEvent>>,
+    /// Clients outside of any group that listen to a channel.
+    listeners: BTreeMap<u32, ClientId>,
+    couriers: Couriers,
+    outputs: Vec<Output>,
+    fault: Fault,
+    counters: ReplicaCounters,
+    evidence: VecDeque<EvidenceReport>,
+    is_ending: bool,
+}
+
+impl<P: NodeProtocol> Runtime<P> {
+    pub(super) fn new(
+        file: ReplicaFile,
+        replica: Replica<P, NodeService>,
+        network: NetworkHandle,
+        log: Option<(LogThread, mpsc::UnboundedReceiver<LogEvent>)>,
+        couriers: Couriers,
+    ) -> Self {
+        let (log, log_events) = log.unzip();
+        Self {
+            listeners: listeners(&file),
+            file,
+            replica,
+            clock: WallClock::default(),
+            timers: Timers::default(),
+            outgoing: Outgoing::new(network.clone()),
+            network,
+            log,
+            log_events,
+            couriers,
+            outputs: Vec::new(),
+            fault: Fault::None,
+            counters: ReplicaCounters::default(),
+            evidence: VecDeque::new(),
+            is_ending: false,
+        }
+    }
+
+    /// Runs the replica to its end.
+    pub(super) async fn run(
+        mut self,
+        startup: Startup,
+        mut events: NetEvents,
+        mut calls: mpsc::Receiver<ControlCall>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ReplicaError> {
+        let kind = match &startup {
+            Startup::Genesis => "a new group",
+            Startup::Recovered(_) => "its disk",
+            Startup::Amnesia => "nothing: it asks the others",
+        };
+        let (group, replica) = (self.file.group().name().to_owned(), self.file.replica());
+        tracing::info!(group, %replica, from = kind, "the replica starts");
+        self.handle(Input::Start(startup));
+        let result = match self.perform().await {
+            Ok(()) => self.run_until(&mut events, &mut calls, shutdown).await,
+            failed => failed,
+        };
+        if let Err(error) = &result {
+            tracing::error!(group, %replica, %error, "the replica stops");
+        }
+        if let Some(log) = self.log.take() {
+            log.close().await;
+        }
+        self.network.shutdown().await;
+        result
+    }
+
+    async fn run_until(
+        &mut self,
+        events: &mut NetEvents,
+        calls: &mut mpsc::Receiver<ControlCall>,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ReplicaError> {
+        tokio::pin!(shutdown);
+        while !self.is_ending {
+            let wake = [self.timers.next(), self.outgoing.next()].into_iter().flatten().min();
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                event = events.recv() => match event {
+                    Some(event) => self.on_net_events(event, events),
+                    None => return Ok(()),
+                },
+                event = next_log_event(self.log_events.as_mut()) => self.on_log_event(event)?,
+                Some(call) = calls.recv() => self.on_call(call),
+                query = self.couriers.next_query() => self.on_local_query(query),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            self.expire();
+            self.perform().await?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.replica.handle(now, input, &mut self.outputs);
+    }
+
+    fn on_net_events(&mut self, first: NetEvent, events: &mut NetEvents) {
+        self.on_net_event(first);
+        for _ in 1..BATCH {
+            match events.try_recv() {
+                Some(event) => self.on_net_event(event),
+                None => return,
+            }
+        }
+    }
+
+    fn on_net_event(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Frame { from, bytes } => self.handle(Input::Frame { from, bytes: bytes.into() }),
+            NetEvent::Connected(who) => tracing::debug!(%who, "connected"),
+            NetEvent::Disconnected(who) => tracing::debug!(%who, "disconnected"),
+        }
+    }
+
+    fn on_log_event(&mut self, event: Option<LogEvent>) -> Result<(), ReplicaError> {
+        match event {
+            Some(LogEvent::Durable(ids)) => {
+                self.counters.records += ids.iter().filter(|id| **id != REWRITE_ID).count() as u64;
+                if let Some(last) = ids.into_iter().filter(|id| *id != REWRITE_ID).max() {
+                    self.handle(Input::Persisted(last));
+                }
+                Ok(())
+            }
+            Some(LogEvent::Failed(error)) => Err(error.into()),
+            None => Err(self.log_failure()),
+        }
+    }
+
+    /// Why the log's thread has ended.
+    fn log_failure(&mut self) -> ReplicaError {
+        while let Some(event) = self.log_events.as_mut().and_then(|events| events.try_recv().ok()) {
+            if let LogEvent::Failed(error) = event {
+                return error.into();
+            }
+        }
+        ReplicaError::Storage(LogError::Poisoned { path: self.file.data().to_owned() })
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(timer) = self.timers.expired(now) {
+            self.handle(Input::Timer(timer));
+        }
+        self.outgoing.flush(Some(now));
+    }
+
+    /// Does what the engine wants done, in its order.
+    async fn perform(&mut self) -> Result<(), ReplicaError> {
+        // What a broken component led to must not leave.
+        if let Some(reason) = self.replica.service().broken() {
+            return Err(ReplicaError::Broken(reason));
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Send { to, frame } => self.outgoing.send(to, frame),
+                Output::SetTimer { timer, after } => self.timers.set(timer, after),
+                Output::CancelTimer(timer) => self.timers.cancel(timer),
+                Output::Append { id, record } => self.append(id, record).await?,
+                Output::Rewrite { records } => self.rewrite(records).await?,
+                Output::Emit(emission) => self.emit(&emission),
+                Output::Evidence(evidence) => self.on_evidence(&evidence),
+                Output::Report(report) => self.on_report(&report),
+            }
+        }
+        self.outputs = outputs;
+        Ok(())
+    }
+
+    async fn append(&mut self, id: u64, record: Vec<u8>) -> Result<(), ReplicaError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        if log.append(id, record.into()).await.is_err() {
+            return Err(self.log_failure());
+        }
+        Ok(())
+    }
+
+    async fn rewrite(&mut self, records: Vec<Vec<u8>>) -> Result<(), ReplicaError> {
+        let Some(log) = &self.log else { return Ok(()) };
+        self.counters.rewrites += 1;
+        let records = records.into_iter().map(Bytes::from).collect();
+        if log.rewrite(REWRITE_ID, records).await.is_err() {
+            return Err(self.log_failure());
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, emission: &Emission) {
+        self.counters.emissions += 1;
+        if let Some(&listener) = self.listeners.get(&emission.channel) {
+            for frame in self.replica.seal_emission(emission, listener) {
+                self.outgoing.send(Principal::Client(listener), frame);
+            }
+        }
+        self.couriers.wake(emission.channel);
+    }
+
+    fn on_evidence(&mut self, evidence: &Evidence) {
+        let report = EvidenceReport {
+            accused: evidence.accused.0,
+            misbehaviour: evidence.misbehaviour.to_string(),
+            is_transferable: evidence.is_transferable(),
+            seen_ns: self.clock.now().0,
+        };
+        tracing::warn!(accused = %evidence.accused, misbehaviour = report.misbehaviour, "evidence");
+        if self.evidence.len() >= MAX_EVIDENCE {
+            self.evidence.pop_front();
+        }
+        self.evidence.push_back(report);
+    }
+
+    fn on_report(&mut self, report: &Report) {
+        let counters = &mut self.counters;
+        match report {
+            Report::EnteredView(view) => {
+                counters.views_entered += 1;
+                tracing::info!(%view, "entered a view");
+            }
+            Report::LeftView(view) => {
+                counters.views_left += 1;
+                tracing::info!(%view, "moves to another view");
+            }
+            Report::Executed { requests, .. } => {
+                counters.batches += 1;
+                counters.requests += requests.len() as u64;
+            }
+            Report::Stable { seq, .. } => tracing::debug!(%seq, "a checkpoint is stable"),
+            Report::Diverged { seq } => {
+                counters.divergences += 1;
+                tracing::error!(%seq, "the own state differs from that of the others");
+            }
+            Report::TransferStarted { seq } => tracing::info!(%seq, "fetches the state"),
+            Report::TransferFinished { seq, bytes } => {
+                counters.transfers += 1;
+                counters.transferred_bytes += bytes;
+                tracing::info!(%seq, bytes, "has the state");
+                self.couriers.wake_all();
+            }
+            Report::TransferDropped { seq } => tracing::info!(%seq, "needs the state no longer"),
+            Report::StateRefused { seq, error } => tracing::error!(%seq, %error, "a state was refused"),
+            Report::RecordsUnusable(error) => {
+                tracing::error!(%error, "the log is unusable; starts as one that lost its disk");
+            }
+            Report::Refused { from, reason } => {
+                counters.refused_frames += 1;
+                tracing::debug!(%from, reason, "refused a frame");
+            }
+            Report::EmissionTooLong { channel, bytes } => {
+                tracing::warn!(channel, bytes, "dropped an emission that is too long");
+            }
+        }
+    }
+
+    /// A courier reads the own state. One that was told to lie or be silent does so there too.
+    fn on_local_query(&mut self, query: LocalQuery) {
+        let answer = match self.fault {
+            Fault::Mute => None,
+            _ => self.replica.service().query(&query.operation, query.client),
+        };
+        let answer = match (self.fault, answer) {
+            (Fault::Lie, Some(reply)) => Some(falsified(reply)),
+            (_, answer) => answer,
+        };
+        // The courier may have ended.
+        let _ = query.answer.send(answer);
+    }
+
+    fn on_call(&mut self, call: ControlCall) {
+        let response = match call.request {
+            Request::Status => Response::Status(Box::new(Status::Replica(self.report()))),
+            Request::Inject { fault } => self.inject(fault),
+            Request::Shutdown => {
+                self.is_ending = true;
+                Response::Done
+            }
+        };
+        // Whoever asked may have gone.
+        let _ = call.answer.send(response);
+    }
+
+    fn inject(&mut self, fault: Fault) -> Response {
+        if !self.file.allows_injection() {
+            let reason = "this deployment does not allow faults to be injected".to_owned();
+            return Response::Refused { reason };
+        }
+        let (tamper, delay) = match fault {
+            Fault::None => (None, 0),
+            Fault::Mute => (Some(Injected::Mute), 0),
+            Fault::Lie => (Some(Injected::Lie), 0),
+            Fault::Equivocate => (Some(Injected::Equivocate), 0),
+            Fault::Delay { ms } => (None, ms),
+        };
+        tracing::warn!(?fault, "told to be faulty");
+        self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
+        self.outgoing.set_delay(std::time::Duration::from_millis(delay));
+        self.fault = fault;
+        Response::Done
+    }
+
+    fn report(&self) -> ReplicaReport {
+        let (status, group) = (self.replica.status(), self.file.group());
+        let quorums = group.quorums();
+        let primary = quorums.primary(status.view);
+        let is_voting = self.replica.protocol().is_voting();
+        let client = match self.file.service() {
+            ServiceConfig::Component(component) => component.table.clients.first().copied(),
+            _ => None,
+        };
+        ReplicaReport {
+            name: self.file.name().to_owned(),
+            pid: std::process::id(),
+            group: group.name().to_owned(),
+            replica: self.file.replica().0,
+            n: quorums.n(),
+            f: quorums.f(),
+            role: match (is_voting, primary == self.file.replica()) {
+                (false, _) => Role::Learner,
+                (true, true) => Role::Primary,
+                (true, false) => Role::Backup,
+            },
+            view: status.view.0,
+            is_in_view: status.is_in_view,
+            primary: primary.0,
+            executed: status.executed.0,
+            stable: status.stable.0,
+            is_voting,
+            is_transferring: status.is_transferring,
+            clients: status.clients,
+            outstanding: status.outstanding,
+            connected: self.connected(),
+            fault: self.fault,
+            evidence: self.evidence.iter().cloned().collect(),
+            counters: self.counters(),
+            service: self.replica.service().inspect(client),
+        }
+    }
+
+    fn connected(&self) -> Vec<String> {
+        let group = self.file.group();
+        let replicas = group.quorums().replicas().map(Principal::Replica);
+        let clients = group.clients().keys().copied().map(Principal::Client);
+        let connected = replicas.chain(clients).filter(|who| self.network.is_connected(*who));
+        connected.map(|who| who.to_string()).collect()
+    }
+
+    fn counters(&self) -> ReplicaCounters {
+        let stats = self.network.stats();
+        let mut total = stats.departed;
+        stats.peers.iter().for_each(|(_, peer)| total += *peer);
+        ReplicaCounters {
+            sent_frames: total.sent_frames,
+            sent_bytes: total.sent_bytes,
+            received_frames: total.received_frames,
+            received_bytes: total.received_bytes,
+            dropped_frames: total.dropped_frames + stats.unroutable_frames,
+            refused_connections: stats.refused,
+            ..self.counters.clone()
+        }
+    }
+}
+
+async fn next_log_event(events: Option<&mut mpsc::UnboundedReceiver<LogEvent>>) -> Option<LogEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Which clients outside of any group listen to which channel.
+fn listeners(file: &ReplicaFile) -> BTreeMap<u32, ClientId> {
+    let ServiceConfig::Component(component) = file.service() else {
+        return BTreeMap::new();
+    };
+    let edge = |sink: &Sink| match sink {
+        Sink::Edge { client } => Some(*client),
+        Sink::Group { .. } => None,
+    };
+    component.table.outgoing.iter().filter_map(|(wire, o)| Some((wire.0, edge(&o.sink)?))).collect()
+}
+
+/// The reply with its events changed, as a replica that lies would carry them.
+fn falsified(reply: Vec<u8>) -> Vec<u8> {
+    match Reply::decode(&reply) {
+        Ok(Reply::Outputs { released_up_to, last, mut events }) => {
+            events.iter_mut().filter_map(|event| event.event.last_mut()).for_each(|byte| *byte ^= 1);
+            Reply::Outputs { released_up_to, last, events }.encode()
+        }
+        _ => reply,
+    }
+}
