@@ -18,30 +18,36 @@ const EXAMPLES: [(&str, &str); 4] = [
     ("house", include_str!("plans/house.yaml")),
 ];
 
-fn expect(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(name);
+/// Compares with a file below this crate.
+fn expect(path: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(actual, expected, "{name} has changed");
+    assert_eq!(actual, expected, "{} has changed", path.display());
 }
 
 #[test]
 fn plans_look_as_expected() {
     for (name, spec) in EXAMPLES {
         let plan = plan(spec);
-        expect(&format!("{name}.txt"), &plan.text());
-        expect(&format!("{name}.svg"), &plan.svg());
+        expect(&format!("tests/plans/{name}.txt"), &plan.text());
+        expect(&format!("tests/plans/{name}.svg"), &plan.svg());
     }
+}
+
+#[test]
+fn the_book_shows_the_present_picture() {
+    expect("../../docs/src/guide/greenhouse-two-stage.svg", &plan(TWO_STAGE).svg());
 }
 
 #[test]
 fn the_json_of_a_plan_and_the_schema_stay_as_they_are() {
     let json = serde_json::to_string_pretty(&plan(TWO_STAGE)).unwrap();
-    expect("greenhouse-two-stage.json", &(json + "\n"));
+    expect("tests/plans/greenhouse-two-stage.json", &(json + "\n"));
     let schema = serde_json::to_string_pretty(&Application::json_schema()).unwrap();
-    expect("schema.json", &(schema + "\n"));
+    expect("tests/plans/schema.json", &(schema + "\n"));
 }
 
 #[test]
