@@ -1,0 +1,193 @@
+use serde::{Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// What goes wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Nothing.
+    Calm,
+    /// Messages take long, some very long.
+    Delay,
+    /// Messages get lost.
+    Loss,
+    /// Messages arrive twice, the second time much later.
+    Duplicate,
+    /// Messages overtake each other.
+    Reorder,
+    /// Replicas can't reach each other, in both directions or one.
+    Partition,
+    /// Replicas crash and restart with what was on disk; sometimes the power fails for all at once.
+    CrashDisk,
+    /// Replicas crash and restart with an empty disk.
+    CrashEmpty,
+    /// Faulty replicas tell some one thing and others another, and stand to each version.
+    Equivocate,
+    /// Faulty replicas say nothing, or nothing of some kind.
+    Mute,
+    /// Faulty replicas leave out some of the others.
+    Selective,
+    /// Faulty replicas are as slow as they can be without being voted out.
+    Slow,
+    /// Faulty replicas sign wrong digests for checkpoints.
+    WrongCheckpoint,
+    /// Faulty replicas give clients wrong results.
+    WrongReply,
+    /// Messages with bad authentication, inner and outer, and in others' names; and plain garbage.
+    Forge,
+    /// Old messages arrive again.
+    Replay,
+    /// Faulty replicas lie in view changes and new views.
+    LyingViewChange,
+    /// Faulty replicas lie to those that fetch state or ask where the group stands.
+    LyingState,
+    /// Clients with MACs that are good for some only, with reused numbers, with garbage.
+    BadClient,
+    /// Faulty replicas run twice, with the same keys; who hears which copy changes.
+    Twins,
+    /// All of it, mixed.
+    Chaos,
+}
+
+impl Family {
+    /// All families, in the order in which they are listed to people.
+    pub const ALL: [Self; 21] = [
+        Self::Calm,
+        Self::Delay,
+        Self::Loss,
+        Self::Duplicate,
+        Self::Reorder,
+        Self::Partition,
+        Self::CrashDisk,
+        Self::CrashEmpty,
+        Self::Equivocate,
+        Self::Mute,
+        Self::Selective,
+        Self::Slow,
+        Self::WrongCheckpoint,
+        Self::WrongReply,
+        Self::Forge,
+        Self::Replay,
+        Self::LyingViewChange,
+        Self::LyingState,
+        Self::BadClient,
+        Self::Twins,
+        Self::Chaos,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Delay => "delay",
+            Self::Loss => "loss",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
+            Self::Partition => "partition",
+            Self::CrashDisk => "crash-disk",
+            Self::CrashEmpty => "crash-empty",
+            Self::Equivocate => "equivocate",
+            Self::Mute => "mute",
+            Self::Selective => "selective",
+            Self::Slow => "slow",
+            Self::WrongCheckpoint => "wrong-checkpoint",
+            Self::WrongReply => "wrong-reply",
+            Self::Forge => "forge",
+            Self::Replay => "replay",
+            Self::LyingViewChange => "lying-view-change",
+            Self::LyingState => "lying-state",
+            Self::BadClient => "bad-client",
+            Self::Twins => "twins",
+            Self::Chaos => "chaos",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is none of a fault family.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no fault family {name:?}; there are {}", Family::ALL.map(Family::name).join(", "))]
+pub struct UnknownFamily {
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for Family {
+    type Err = UnknownFamily;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFamily> {
+        let found = Self::ALL.into_iter().find(|family| family.name() == name);
+        found.ok_or_else(|| UnknownFamily { name: name.to_owned() })
+    }
+}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// Which protocol is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtocolKind {
+    /// Practical Byzantine Fault Tolerance.
+    #[default]
+    Pbft,
+}
+
+/// One run. Equal configurations give equal runs, to the last event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SimConfig {
+    /// The protocol.
+    pub protocol: ProtocolKind,
+    /// What goes wrong.
+    pub family: Family,
+    /// How many replicas; as many may be faulty as the protocol tolerates.
+    pub replicas: usize,
+    /// What all chance follows from.
+    pub seed: u64,
+    /// How many of the last events a failure is reported with.
+    pub trace_lines: usize,
+}
+
+impl SimConfig {
+    /// The largest group that is simulated.
+    pub const MAX_REPLICAS: usize = 16;
+
+    /// A run of PBFT.
+    ///
+    /// # Panics
+    /// If `replicas` is 0 or above [`Self::MAX_REPLICAS`].
+    #[must_use]
+    pub fn new(family: Family, replicas: usize, seed: u64) -> Self {
+        assert!((1..=Self::MAX_REPLICAS).contains(&replicas), "{replicas} replicas can't be simulated");
+        Self { protocol: ProtocolKind::Pbft, family, replicas, seed, trace_lines: 200 }
+    }
+
+    /// How many replicas may be faulty: the most that `replicas` tolerate.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        (self.replicas - 1) / 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for family in Family::ALL {
+            assert_eq!(family.name().parse(), Ok(family));
+        }
+        assert!("nonsense".parse::<Family>().unwrap_err().to_string().contains("crash-disk"));
+    }
+}

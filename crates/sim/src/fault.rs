@@ -1,0 +1,139 @@
+use crate::network::{Layout, Weather};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A fault of the plan, at its time. Whom it hits is decided then, since it depends on how the run
+/// has gone.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fault {
+    /// The network behaves like this from now on.
+    Weather(Weather),
+    /// Who can reach whom from now on.
+    Layout(Layout),
+    /// A replica crashes, and restarts after a while.
+    Crash { loses_disk: bool, down: Duration },
+    /// All replicas crash at once, and restart after a while.
+    PowerFailure { down: Duration },
+    /// A host restarts.
+    Restart(usize),
+    /// An old frame arrives again.
+    Replay,
+    /// A faulty client says something.
+    RogueTurn { client: usize },
+    /// The faults end. What is Byzantine stays so.
+    Heal,
+}
+
+/// What kind of fault was injected, for the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Injection {
+    Delayed,
+    Lost,
+    Duplicated,
+    Corrupted,
+    CutOff,
+    LayoutChanged,
+    Crashed,
+    DiskLost,
+    PowerFailed,
+    Muted,
+    Equivocated,
+    Slowed,
+    CheckpointFalsified,
+    ReplyFalsified,
+    Forged,
+    Replayed,
+    ViewChangeFalsified,
+    NewViewFalsified,
+    StateFalsified,
+    StatusFalsified,
+    BadRequest,
+    Twinned,
+}
+
+impl Injection {
+    const ALL: [Self; 22] = [
+        Self::Delayed,
+        Self::Lost,
+        Self::Duplicated,
+        Self::Corrupted,
+        Self::CutOff,
+        Self::LayoutChanged,
+        Self::Crashed,
+        Self::DiskLost,
+        Self::PowerFailed,
+        Self::Muted,
+        Self::Equivocated,
+        Self::Slowed,
+        Self::CheckpointFalsified,
+        Self::ReplyFalsified,
+        Self::Forged,
+        Self::Replayed,
+        Self::ViewChangeFalsified,
+        Self::NewViewFalsified,
+        Self::StateFalsified,
+        Self::StatusFalsified,
+        Self::BadRequest,
+        Self::Twinned,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delayed => "delayed",
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::Corrupted => "corrupted",
+            Self::CutOff => "cut-off",
+            Self::LayoutChanged => "layout-changed",
+            Self::Crashed => "crashed",
+            Self::DiskLost => "disk-lost",
+            Self::PowerFailed => "power-failed",
+            Self::Muted => "muted",
+            Self::Equivocated => "equivocated",
+            Self::Slowed => "slowed",
+            Self::CheckpointFalsified => "checkpoint-falsified",
+            Self::ReplyFalsified => "reply-falsified",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
+            Self::ViewChangeFalsified => "view-change-falsified",
+            Self::NewViewFalsified => "new-view-falsified",
+            Self::StateFalsified => "state-falsified",
+            Self::StatusFalsified => "status-falsified",
+            Self::BadRequest => "bad-request",
+            Self::Twinned => "twinned",
+        }
+    }
+}
+
+/// Counts injections. Shared with the adversaries inside the replicas.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Injections(Arc<[AtomicU64; Injection::ALL.len()]>);
+
+impl Injections {
+    pub(crate) fn note(&self, injection: Injection) {
+        self.0[injection as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each kind was injected, without those that were not.
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let count = |injection: Injection| (injection.name(), self.0[injection as usize].load(Ordering::Relaxed));
+        Injection::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_injection_is_counted_under_its_own_name() {
+        for (place, injection) in Injection::ALL.into_iter().enumerate() {
+            assert_eq!(injection as usize, place);
+            let injections = Injections::default();
+            injections.note(injection);
+            assert_eq!(injections.counts(), BTreeMap::from([(injection.name(), 1)]));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What has to hold in every run. No oracle calls the code that it judges.
+//!
+//! | oracle | holds |
+//! |---|---|
+//! | agreement | correct replicas execute the same batch at each number, with the same effect, in order |
+//! | validity | what is executed was submitted, byte for byte, by the client it is attributed to |
+//! | exactly-once | no operation, and no request number of a client, takes effect twice |
+//! | checkpoint | correct replicas have the same state at each number, and never find it bad |
+//! | linearizability | what correct clients saw can be explained by one order of their operations |
+//! | accusation | evidence never accuses a correct replica, and its proofs hold |
+//! | memory | what a correct replica holds is bounded |
+//! | liveness | after the faults end, operations complete and replicas catch up, in bounded time |
+//! | panic | no code panics |
+
+mod accusation;
+mod ledger;
+mod linearizability;
+mod memory;
+
+pub(crate) use accusation::judge;
+pub(crate) use ledger::{Execution, Ledger};
+pub(crate) use linearizability::History;
+pub(crate) use memory::{Holdings, MemoryBound};
+
+/// Something that should have held and did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    pub(crate) oracle: &'static str,
+    pub(crate) message: String,
+}
+
+impl Violation {
+    pub(crate) fn new(oracle: &'static str, message: impl Into<String>) -> Self {
+        Self { oracle, message: message.into() }
+    }
+}
+
+/// The verdict of an oracle.
+pub(crate) type Verdict = Result<(), Violation>;

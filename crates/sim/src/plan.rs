@@ -1,0 +1,149 @@
+use crate::adversary::Behaviour;
+use crate::config::{Family, SimConfig};
+use crate::dice::{Dice, nanos};
+use crate::fault::Fault;
+use crate::network::Weather;
+use crate::script;
+use althing_protocol::pbft::PbftSettings;
+use althing_replica::{ReadPolicy, RequestAuthKind, RequestAuthPolicy};
+use althing_types::{Quorums, ReplicaId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Virtual time that a run has after its faults end: view timeouts may have doubled a few times, and
+/// faulty primaries may follow each other.
+pub(crate) const RECOVERY: Duration = Duration::from_secs(120);
+
+/// All that is decided before a run starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) quorums: Quorums,
+    pub(crate) settings: PbftSettings,
+    pub(crate) request_auth: RequestAuthPolicy,
+    /// How clients authenticate, and whether they read without ordering.
+    pub(crate) auth: RequestAuthKind,
+    pub(crate) reads: ReadPolicy,
+    pub(crate) retry: Duration,
+    /// Correct clients; they come first.
+    pub(crate) clients: usize,
+    /// Faulty clients.
+    pub(crate) rogues: usize,
+    pub(crate) think: Duration,
+    /// Keys that the correct clients use.
+    pub(crate) keys: u64,
+    /// Clocks differ by at most so much at the start.
+    pub(crate) skew: Duration,
+    pub(crate) disk_delay: Duration,
+    /// Replicas that are faulty all along, and how.
+    pub(crate) byzantine: BTreeMap<ReplicaId, BTreeSet<Behaviour>>,
+    /// Of those, the ones that run twice.
+    pub(crate) twins: BTreeSet<ReplicaId>,
+    /// How long what slow replicas send is held back.
+    pub(crate) lag: Duration,
+    pub(crate) weather: Weather,
+    pub(crate) script: Vec<(u64, Fault)>,
+    pub(crate) heal_at: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(config: &SimConfig) -> Self {
+        // The family is part of what chance follows from, so that families differ in more than faults.
+        let mut dice = Dice::new(config.seed.wrapping_mul(31).wrapping_add(config.family as u64));
+        let quorums = Quorums::byzantine(config.replicas, config.faults()).expect("f follows from n");
+        let settings = settings(&mut dice);
+        let byzantine = byzantine(config, &mut dice);
+        let has_rogues = matches!(config.family, Family::BadClient)
+            || (config.family == Family::Chaos && dice.chance(500));
+        let (auth, request_auth) = match dice.below(4) {
+            0 => (RequestAuthKind::Signed, RequestAuthPolicy::SignatureOnly),
+            1 => (RequestAuthKind::Signed, RequestAuthPolicy::MacsOrSignature),
+            _ => (RequestAuthKind::Macs, RequestAuthPolicy::MacsOrSignature),
+        };
+        let heal_at = match config.family {
+            Family::Calm => Duration::from_millis(dice.between(300, 600)),
+            _ => Duration::from_millis(dice.between(800, 2000)),
+        };
+        let twins = match config.family {
+            Family::Twins => byzantine.keys().copied().collect(),
+            Family::Chaos if dice.chance(200) => byzantine.keys().copied().collect(),
+            _ => BTreeSet::new(),
+        };
+        let lag = settings.view_timeout * u32::try_from(dice.between(40, 95)).expect("small") / 100;
+        let mut plan = Self {
+            quorums,
+            request_auth,
+            auth,
+            reads: if dice.chance(300) { ReadPolicy::Fast } else { ReadPolicy::Ordered },
+            retry: settings.view_timeout * u32::try_from(dice.between(2, 8)).expect("small") / 10,
+            clients: usize::try_from(dice.between(2, 4)).expect("small"),
+            rogues: if has_rogues { usize::try_from(dice.between(1, 3)).expect("small") } else { 0 },
+            think: Duration::from_millis(dice.between(10, 80)),
+            keys: dice.between(1, 4),
+            skew: Duration::from_millis(dice.below(150)),
+            disk_delay: Duration::from_micros(dice.pick(&[50, 500, 2000, 6000])),
+            byzantine,
+            twins,
+            lag,
+            weather: script::weather(config.family, &mut dice),
+            script: Vec::new(),
+            heal_at: nanos(heal_at),
+            settings,
+        };
+        plan.script = script::script(config.family, &plan, &mut dice);
+        plan
+    }
+
+    /// Whether `id` follows the protocol all along.
+    pub(crate) fn is_correct(&self, id: ReplicaId) -> bool {
+        !self.byzantine.contains_key(&id)
+    }
+}
+
+/// Small windows and periods, so that checkpoints, truncation, full pipelines and state transfer all
+/// happen within a hundred operations.
+fn settings(dice: &mut Dice) -> PbftSettings {
+    let checkpoint_period = dice.pick(&[2, 4, 8, 8]);
+    PbftSettings {
+        checkpoint_period,
+        log_size: checkpoint_period * dice.pick(&[2, 2, 4]),
+        pipeline: dice.pick(&[1, 2, 4, 16]),
+        max_batch_requests: dice.pick(&[1, 2, 16]),
+        max_batch_bytes: dice.pick(&[128, 1 << 16]),
+        view_timeout: Duration::from_millis(dice.between(100, 300)),
+        status_period: Duration::from_millis(dice.between(15, 40)),
+        max_clock_skew: Duration::from_millis(500),
+    }
+}
+
+fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSet<Behaviour>> {
+    let behaviours: &[Behaviour] = match config.family {
+        Family::Equivocate => &[Behaviour::Equivocate],
+        Family::Mute => &[Behaviour::Mute],
+        Family::Selective => &[Behaviour::Selective],
+        Family::Slow => &[Behaviour::Slow],
+        Family::WrongCheckpoint => &[Behaviour::WrongCheckpoint],
+        Family::WrongReply => &[Behaviour::WrongReply],
+        Family::Forge => &[Behaviour::Forge],
+        Family::Replay => &[Behaviour::Replay],
+        Family::LyingViewChange => &[Behaviour::LyingViewChange],
+        Family::LyingState => &[Behaviour::LyingState],
+        Family::Twins => &[Behaviour::Twin],
+        Family::Chaos => &Behaviour::ALL,
+        _ => return BTreeMap::new(),
+    };
+    let most = config.faults();
+    // Chaos leaves some of the faults that are tolerated to crashes.
+    let count = if config.family == Family::Chaos { dice.index(most + 1) } else { most };
+    let mut ids: Vec<_> = (0..config.replicas).map(|i| ReplicaId(u16::try_from(i).expect("small"))).collect();
+    dice.shuffle(&mut ids);
+    if dice.chance(500) {
+        // The primary of view 0 has most occasions to do harm.
+        ids.retain(|id| id.0 != 0);
+        ids.insert(0, ReplicaId(0));
+    }
+    let mut choose = |_| match behaviours {
+        [one] => BTreeSet::from([*one]),
+        many => (0..dice.between(1, 3)).map(|_| dice.pick(many)).collect(),
+    };
+    ids.into_iter().take(count).map(|id| (id, choose(id))).collect()
+}

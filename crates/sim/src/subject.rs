@@ -1,0 +1,96 @@
+use crate::plan::Plan;
+use crate::witness::Witness;
+use althing_protocol::Protocol;
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage};
+use althing_replica::{Client, ClientConfig, Durability, Limits, LimitSettings, Replica, ReplicaConfig, Service};
+use althing_services::Kv;
+use althing_types::{Quorums, ReplicaId};
+use std::time::Duration;
+
+use crate::keys::GroupKeys;
+
+/// What is put to the test: the production code, or a variant with a bug planted in it.
+pub(crate) trait Subject {
+    /// The protocol, or a wrapper around it.
+    type Protocol: Protocol<Message = PbftMessage>;
+    /// The service, or a wrapper around it.
+    type Service: Service;
+
+    /// The protocol of replica `me`.
+    fn protocol(&self, config: PbftConfig) -> Self::Protocol;
+
+    /// The service of replica `me`, in its initial state.
+    fn service(&self, me: ReplicaId) -> Self::Service;
+
+    /// A correct client.
+    fn client(&self, config: ClientConfig) -> Client {
+        Client::new(config)
+    }
+
+    /// The quorums that replicas go by.
+    fn quorums(&self, quorums: Quorums) -> Quorums {
+        quorums
+    }
+
+    /// What a protocol says of itself.
+    fn probe(protocol: &Self::Protocol) -> Probe;
+}
+
+/// What a protocol says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probe {
+    /// How many elements it holds.
+    pub(crate) footprint: usize,
+    /// Whether it takes part in votes.
+    pub(crate) is_voting: bool,
+}
+
+/// The production code as it is.
+pub(crate) struct Genuine;
+
+impl Subject for Genuine {
+    type Protocol = Pbft;
+    type Service = Kv;
+
+    fn protocol(&self, config: PbftConfig) -> Pbft {
+        Pbft::new(config)
+    }
+
+    fn service(&self, _me: ReplicaId) -> Kv {
+        Kv::new()
+    }
+
+    fn probe(protocol: &Pbft) -> Probe {
+        Probe { footprint: protocol.footprint(), is_voting: protocol.is_voting() }
+    }
+}
+
+/// The replica that is put to the test.
+pub(crate) type Tested<X> = Replica<<X as Subject>::Protocol, Witness<<X as Subject>::Service>>;
+
+/// The bounds that simulated groups go by: small, so that they are met.
+pub(crate) fn limits() -> Limits {
+    let settings = LimitSettings {
+        max_operation_bytes: 4096,
+        max_requests_per_message: 64,
+        max_outstanding_requests: usize::try_from(crate::keys::CLIENTS).expect("small"),
+        transfer_timeout: Duration::from_millis(100),
+        ..LimitSettings::default()
+    };
+    Limits::new(settings).expect("valid bounds")
+}
+
+/// A new instance of replica `me`, not started.
+pub(crate) fn instance<X: Subject>(subject: &X, plan: &Plan, me: ReplicaId) -> Tested<X> {
+    let quorums = subject.quorums(plan.quorums);
+    let config = ReplicaConfig {
+        replica: me,
+        quorums,
+        keyring: GroupKeys::of_group(plan.quorums.n()).replica(me).clone(),
+        limits: limits(),
+        request_auth: plan.request_auth,
+        durability: Durability::Log,
+    };
+    let protocol = PbftConfig::new(me, quorums, plan.settings.clone()).expect("valid settings");
+    Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(me)))
+}

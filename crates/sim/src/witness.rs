@@ -1,0 +1,94 @@
+use althing_crypto::{Hasher, hash};
+use althing_replica::{Context, InstallError, Outcome, Service};
+use althing_types::{ClientId, Digest, Seq, encode};
+
+/// What was executed, as the service saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Witnessed {
+    pub(crate) seq: Seq,
+    pub(crate) client: ClientId,
+    pub(crate) operation: Vec<u8>,
+    /// The digest of the context and the outcome.
+    pub(crate) outcome: Digest,
+}
+
+/// Stands between the engine and a service, and takes down what is executed: the oracles go by what
+/// really reached the service and not by what the engine says of itself.
+///
+/// An operation starts with a label that makes it unique, so that it can be seen whether it was
+/// executed twice; the service gets what follows.
+#[derive(Debug, Clone)]
+pub(crate) struct Witness<S> {
+    inner: S,
+    witnessed: Vec<Witnessed>,
+}
+
+/// Bytes of the label.
+pub(crate) const LABEL_BYTES: usize = 8;
+
+/// The operation that carries `label`.
+pub(crate) fn labelled(label: u64, operation: &[u8]) -> Vec<u8> {
+    [&label.to_le_bytes(), operation].concat()
+}
+
+fn unlabelled(operation: &[u8]) -> &[u8] {
+    operation.get(LABEL_BYTES..).unwrap_or(operation)
+}
+
+impl<S: Service> Witness<S> {
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner, witnessed: Vec::new() }
+    }
+
+    /// What was executed since this instance was made, after the first `seen`.
+    pub(crate) fn since(&self, seen: usize) -> &[Witnessed] {
+        &self.witnessed[seen..]
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.witnessed.len()
+    }
+
+    /// The digest of the service's whole state.
+    pub(crate) fn state(&self) -> Digest {
+        let mut hasher = Hasher::new("witnessed state");
+        for index in 0..self.inner.page_count() {
+            hasher.bytes(&self.inner.page(index));
+        }
+        hasher.finish()
+    }
+}
+
+impl<S: Service> Service for Witness<S> {
+    fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome {
+        let outcome = self.inner.execute(unlabelled(operation), context);
+        let seen = encode(&(context.time, context.seed, &outcome.result));
+        self.witnessed.push(Witnessed {
+            seq: context.seq,
+            client: context.client,
+            operation: operation.to_vec(),
+            outcome: hash("witnessed outcome", &seen),
+        });
+        outcome
+    }
+
+    fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>> {
+        self.inner.query(unlabelled(operation), client)
+    }
+
+    fn page_count(&self) -> u32 {
+        self.inner.page_count()
+    }
+
+    fn page(&self, index: u32) -> Vec<u8> {
+        self.inner.page(index)
+    }
+
+    fn take_dirty(&mut self) -> Vec<u32> {
+        self.inner.take_dirty()
+    }
+
+    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
+        self.inner.install(pages)
+    }
+}

@@ -1,0 +1,155 @@
+//! What the oracles are asked, and when.
+
+use super::World;
+use super::effects::Told;
+use crate::keys::GroupKeys;
+use crate::oracle::{Execution, Holdings, Verdict, Violation, judge};
+use crate::plan::RECOVERY;
+use crate::subject::Subject;
+use althing_protocol::{Evidence, Misbehaviour};
+use althing_replica::Report;
+use althing_types::Seq;
+
+impl<X: Subject> World<'_, X> {
+    /// Holds a correct replica to all that has to hold of it, after each input.
+    pub(super) fn check_host(&mut self, host: usize, told: Told) -> Verdict {
+        self.check_reports(host, &told.reports)?;
+        for evidence in &told.evidence {
+            *self.evidence.entry(kind(evidence)).or_default() += 1;
+            let keyring = GroupKeys::of_group(self.plan.quorums.n()).replica(self.hosts[host].id);
+            judge(host, evidence, keyring, |id| self.plan.is_correct(id))?;
+        }
+        self.check_memory(host)
+    }
+
+    fn check_reports(&mut self, host: usize, reports: &[Report]) -> Verdict {
+        let mut state_at = None;
+        for report in reports {
+            match report {
+                Report::Executed { seq, digest, requests, .. } => {
+                    let Some(replica) = &self.hosts[host].replica else { continue };
+                    let witnessed = replica.service().since(self.hosts[host].seen);
+                    let witnessed = witnessed.iter().filter(|witnessed| witnessed.seq == *seq).collect();
+                    let execution = Execution { seq: *seq, batch: *digest, requests, witnessed };
+                    self.ledger.executed(host, &execution)?;
+                    state_at = Some(*seq);
+                }
+                Report::Stable { seq, state } => self.ledger.stable(host, *seq, *state)?,
+                Report::TransferFinished { seq, .. } => {
+                    self.state_transfers += 1;
+                    self.ledger.standing(host, *seq);
+                    state_at = Some(*seq);
+                }
+                Report::EnteredView(view) => drop(self.views.insert(*view)),
+                Report::Diverged { seq } => {
+                    let message = format!("host {host}'s own checkpoint at {seq} differs from the stable one");
+                    return Err(Violation::new("checkpoint", message));
+                }
+                Report::StateRefused { seq, error } => {
+                    let message = format!("host {host} can't install the state of {seq}: {error}");
+                    return Err(Violation::new("checkpoint", message));
+                }
+                Report::RecordsUnusable(error) => {
+                    let message = format!("host {host} can't read its own disk: {error}");
+                    return Err(Violation::new("checkpoint", message));
+                }
+                _ => {}
+            }
+        }
+        self.check_state(host, state_at)
+    }
+
+    fn check_state(&mut self, host: usize, state_at: Option<Seq>) -> Verdict {
+        let at = &mut self.hosts[host];
+        let Some(replica) = &at.replica else { return Ok(()) };
+        at.seen = replica.service().count();
+        match state_at {
+            Some(seq) => self.ledger.state(host, seq, replica.service().state()),
+            None => Ok(()),
+        }
+    }
+
+    /// The state that a replica found on its disk has to be one that the group had.
+    pub(super) fn check_start(&mut self, host: usize) -> Verdict {
+        let at = &self.hosts[host];
+        match &at.replica {
+            Some(replica) if at.is_correct => {
+                let (seq, state) = (replica.status().executed, replica.service().state());
+                self.ledger.standing(host, seq);
+                self.ledger.state(host, seq, state)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_memory(&self, host: usize) -> Verdict {
+        let at = &self.hosts[host];
+        let Some(replica) = &at.replica else { return Ok(()) };
+        let status = replica.status();
+        let held = Holdings {
+            protocol: X::probe(replica.protocol()).footprint,
+            checkpoints: status.checkpoints,
+            outstanding: status.outstanding,
+            records: at.disk.len(),
+        };
+        self.memory.check(host, held)
+    }
+
+    /// Whether all that has to happen after the faults has happened: clients have completed their
+    /// operations, and all correct replicas are in one view, vote, and have executed the same.
+    pub(super) fn is_settled(&self) -> bool {
+        self.workers.iter().all(crate::workload::Worker::is_done) && self.stragglers().is_empty()
+    }
+
+    /// What is wrong with correct replicas that have not caught up.
+    fn stragglers(&self) -> Vec<String> {
+        let mut correct = Vec::new();
+        for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
+            if let Some(replica) = &at.replica {
+                correct.push((host, replica.status(), X::probe(replica.protocol())));
+            }
+        }
+        let last = correct.iter().map(|(_, status, _)| status.executed).max().unwrap_or_default();
+        let view = correct.iter().map(|(_, status, _)| status.view).max().unwrap_or_default();
+        let is_behind = |status: &althing_replica::ReplicaStatus| {
+            status.executed < last || status.view < view || !status.is_in_view || status.is_transferring
+        };
+        correct
+            .into_iter()
+            .filter(|(_, status, probe)| is_behind(status) || !probe.is_voting)
+            .map(|(host, status, probe)| format!("host {host}: {status:?}, {probe:?}"))
+            .collect()
+    }
+
+    pub(super) fn explain_what_hangs(&self) -> Violation {
+        let mut lines = vec![format!(
+            "{} s after the faults ended, with {} operations executed:",
+            RECOVERY.as_secs(),
+            self.ledger.operations()
+        )];
+        for worker in self.workers.iter().filter(|worker| !worker.is_done()) {
+            lines.push(match worker.client.outstanding() {
+                Some(number) => format!("{} still waits for {number}", worker.id),
+                None => format!("{} has operations left to do", worker.id),
+            });
+        }
+        lines.extend(self.stragglers());
+        Violation::new("liveness", lines.join("\n"))
+    }
+}
+
+fn kind(evidence: &Evidence) -> &'static str {
+    match evidence.misbehaviour {
+        Misbehaviour::ConflictingPrePrepare(..) => "conflicting-pre-prepare",
+        Misbehaviour::ConflictingVote(..) => "conflicting-vote",
+        Misbehaviour::ConflictingCheckpoint(_) => "conflicting-checkpoint",
+        Misbehaviour::WrongCheckpoint(_) => "wrong-checkpoint",
+        Misbehaviour::ConflictingViewChange(_) => "conflicting-view-change",
+        Misbehaviour::InvalidViewChange(_) => "invalid-view-change",
+        Misbehaviour::InvalidNewView(_) => "invalid-new-view",
+        Misbehaviour::InvalidBatch(..) => "invalid-batch",
+        Misbehaviour::InvalidMessage => "invalid-message",
+        Misbehaviour::Forgery => "forgery",
+        Misbehaviour::WrongState(_) => "wrong-state",
+    }
+}

@@ -1,0 +1,187 @@
+//! What replicas and clients ask for, carried out.
+
+use super::World;
+use super::line::Line;
+use crate::dice::nanos;
+use crate::fault::Injection;
+use crate::network::Captured;
+use crate::queue::{Happening, Node};
+use crate::subject::Subject;
+use althing_protocol::Evidence;
+use althing_replica::{ClientInput, ClientOutput, Input, Output, Report};
+use althing_services::KvResult;
+use althing_types::Principal;
+use std::sync::Arc;
+
+/// What a correct replica has told in one go.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) reports: Vec<Report>,
+    pub(super) evidence: Vec<Evidence>,
+}
+
+impl<X: Subject> World<'_, X> {
+    /// Hands an input to a host's replica, if it is up, and carries out what follows.
+    pub(super) fn input(&mut self, host: usize, input: Input) {
+        let at = &mut self.hosts[host];
+        let clock = at.clock;
+        let Some(replica) = &mut at.replica else { return };
+        let mut outputs = Vec::new();
+        replica.handle(clock.read(self.now), input, &mut outputs);
+        let mut told = Told::default();
+        for output in outputs {
+            self.carry_out(host, output, &mut told);
+        }
+        self.write(host);
+        if self.hosts[host].is_correct
+            && let Err(violation) = self.check_host(host, told)
+        {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, output: Output, told: &mut Told) {
+        let at = &mut self.hosts[host];
+        match output {
+            Output::Send { to, frame } => self.send_from_host(host, to, &frame),
+            Output::SetTimer { timer, after } => {
+                at.generation += 1;
+                at.timers.insert(timer, at.generation);
+                let (incarnation, generation) = (at.incarnation, at.generation);
+                let due = self.now.saturating_add(at.clock.virtual_time(after));
+                self.queue.schedule(due, Happening::Timer { host, incarnation, timer, generation });
+            }
+            Output::CancelTimer(timer) => drop(at.timers.remove(&timer)),
+            Output::Append { id, record } => at.disk.append(id, record),
+            Output::Rewrite { records } => at.disk.rewrite(records),
+            Output::Emit(_) => {}
+            Output::Evidence(evidence) => {
+                self.trace.line(self.now, Line::Accused { host, evidence: evidence.clone() });
+                told.evidence.push(evidence);
+            }
+            Output::Report(report) => {
+                self.trace.line(self.now, Line::Reported { host, report: report.clone() });
+                told.reports.push(report);
+            }
+        }
+    }
+
+    fn send_from_host(&mut self, host: usize, to: Principal, frame: &Arc<[u8]>) {
+        let at = &mut self.hosts[host];
+        let (as_from, lag) = (Principal::Replica(at.id), at.lag);
+        if lag > 0 {
+            self.injections.note(Injection::Slowed);
+        }
+        let more = at.forger.as_mut().and_then(|forger| forger.more(to, frame, self.config.replicas));
+        for frame in [Some(frame.clone()), more].into_iter().flatten() {
+            for node in self.nodes_of(to) {
+                self.post(self.now + lag, (Node::Host(host), as_from), node, &frame);
+            }
+        }
+    }
+
+    /// The nodes that go by the name of `to`: two hosts, where it has a twin.
+    pub(super) fn nodes_of(&self, to: Principal) -> Vec<Node> {
+        match to {
+            Principal::Replica(id) => {
+                let hosts = (0..self.hosts.len()).filter(|host| self.hosts[*host].id == id);
+                hosts.map(Node::Host).collect()
+            }
+            Principal::Client(id) => {
+                let index = usize::try_from(id.0).unwrap_or(usize::MAX);
+                (index < self.workers.len()).then_some(Node::Client(index)).into_iter().collect()
+            }
+        }
+    }
+
+    /// Puts a frame on the network at time `at`.
+    pub(super) fn post(&mut self, at: u64, (from, as_from): (Node, Principal), to: Node, frame: &Arc<[u8]>) {
+        self.network.capture(|| Captured { from, as_from, to, frame: frame.clone() });
+        for arrival in self.network.arrivals(at, from, to) {
+            let frame = self.network.carry(frame);
+            self.queue.schedule(arrival, Happening::Arrival { from, as_from, to, frame });
+        }
+    }
+
+    pub(super) fn client_turn(&mut self, client: usize) {
+        let worker = &mut self.workers[client];
+        if worker.client.outstanding().is_some() {
+            return;
+        }
+        let Some((operation, kind, bytes)) = worker.next() else { return };
+        let id = worker.id;
+        let mut outputs = Vec::new();
+        let now = althing_types::Instant(self.now);
+        let submitted = worker.client.submit(now, bytes.clone(), kind, &mut outputs);
+        let number = submitted.expect("nothing is outstanding and the operation is short");
+        self.trace.digest(self.now, 5, client, &bytes);
+        self.trace.line(self.now, Line::Submitted { client: id, number, what: format!("{operation:?}") });
+        self.ledger.submitted(id, bytes);
+        self.history.called(self.now, id, number, operation);
+        self.carry_out_client(client, outputs);
+    }
+
+    pub(super) fn client_input(&mut self, client: usize, input: ClientInput) {
+        let Some(worker) = self.workers.get_mut(client) else { return };
+        let mut outputs = Vec::new();
+        worker.client.handle(althing_types::Instant(self.now), input, &mut outputs);
+        self.carry_out_client(client, outputs);
+    }
+
+    fn carry_out_client(&mut self, client: usize, outputs: Vec<ClientOutput>) {
+        for output in outputs {
+            let worker = &mut self.workers[client];
+            let id = worker.id;
+            match output {
+                ClientOutput::Send { to, frame } => {
+                    let from = (Node::Client(client), Principal::Client(id));
+                    for node in self.nodes_of(Principal::Replica(to)) {
+                        self.post(self.now, from, node, &frame);
+                    }
+                }
+                ClientOutput::SetTimer { after } => {
+                    worker.generation += 1;
+                    let happening = Happening::ClientTimer { client, generation: worker.generation };
+                    self.queue.schedule(self.now + nanos(after), happening);
+                }
+                ClientOutput::CancelTimer => worker.generation += 1,
+                ClientOutput::Completed { number, result, .. } => {
+                    worker.complete(seen(&result));
+                    self.trace.line(self.now, Line::Completed { client: id, number, result: result.clone() });
+                    if let Err(violation) = self.history.returned(self.now, id, number, &result) {
+                        self.violation.get_or_insert(violation);
+                    }
+                    let pause = nanos(self.dice.around(self.plan.think));
+                    self.queue.schedule(self.now + pause, Happening::ClientTurn { client });
+                }
+                ClientOutput::ResultTooLong { number, bytes } => {
+                    let message = format!("{id} was told that the result of {number} has {bytes} bytes");
+                    self.violation.get_or_insert(crate::oracle::Violation::new("linearizability", message));
+                }
+                ClientOutput::Busy { .. } | ClientOutput::Emission { .. } | ClientOutput::Refused { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn rogue_turn(&mut self, client: usize) {
+        let mischief = self.rogues[client - self.workers.len()].turn();
+        self.injections.note(Injection::BadRequest);
+        let id = althing_types::ClientId(client as u64);
+        for operation in mischief.submitted {
+            self.ledger.submitted(id, operation);
+        }
+        for (to, frame) in mischief.frames {
+            for node in self.nodes_of(Principal::Replica(to)) {
+                self.post(self.now, (Node::Client(client), Principal::Client(id)), node, &frame);
+            }
+        }
+    }
+}
+
+/// The value that a result shows, if it shows one.
+fn seen(result: &[u8]) -> Option<Option<Vec<u8>>> {
+    match KvResult::decode(result).ok()? {
+        KvResult::Value(value) | KvResult::Mismatch { actual: value } => Some(value),
+        _ => None,
+    }
+}

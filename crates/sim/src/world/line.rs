@@ -1,0 +1,87 @@
+use crate::fault::Fault;
+use crate::queue::Node;
+use crate::subject::limits;
+use althing_protocol::Evidence;
+use althing_protocol::pbft::PbftMessage;
+use althing_replica::{Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame};
+use althing_types::{ClientId, RequestNumber, decode};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// One event, as a trace tells it. It is put into words only if something fails.
+#[derive(Debug, Clone)]
+pub(crate) enum Line {
+    Arrival { from: Node, to: Node, frame: Arc<[u8]> },
+    Timer { host: usize, timer: Timer },
+    Persisted { host: usize, id: u64 },
+    ClientTimer { client: usize },
+    Booted { host: usize, what: &'static str },
+    Crashed { host: usize },
+    Fault(Fault),
+    Reported { host: usize, report: Report },
+    Accused { host: usize, evidence: Evidence },
+    Submitted { client: ClientId, number: RequestNumber, what: String },
+    Completed { client: ClientId, number: RequestNumber, result: Vec<u8> },
+}
+
+/// The longest message in words.
+const MOST_CHARS: usize = 400;
+
+impl Line {
+    pub(crate) fn words(&self, at: u64) -> String {
+        let time = format!("{:>5}.{:06} ms", at / 1_000_000, at % 1_000_000);
+        let what = match self {
+            Self::Arrival { from, to, frame } => {
+                format!("{} -> {}: {}", node(*from), node(*to), frame_words(frame))
+            }
+            Self::Timer { host, timer } => format!("host {host}: {timer:?}"),
+            Self::Persisted { host, id } => format!("host {host}: on disk up to record {id}"),
+            Self::ClientTimer { client } => format!("client {client}: timer"),
+            Self::Booted { host, what } => format!("host {host}: starts {what}"),
+            Self::Crashed { host } => format!("host {host}: crashes"),
+            Self::Fault(fault) => format!("fault: {}", short(fault)),
+            Self::Reported { host, report } => format!("host {host}: {}", short(report)),
+            Self::Accused { host, evidence } => {
+                format!("host {host}: accuses {}: it {}", evidence.accused, evidence.misbehaviour)
+            }
+            Self::Submitted { client, number, what } => format!("{client} submits {number}: {what}"),
+            Self::Completed { client, number, result } => format!("{client}: {number} is complete: {result:?}"),
+        };
+        format!("{time}  {what}")
+    }
+}
+
+fn node(node: Node) -> String {
+    match node {
+        Node::Host(host) => format!("host {host}"),
+        Node::Client(client) => format!("client {client}"),
+    }
+}
+
+fn short(value: &impl Debug) -> String {
+    let mut words = format!("{value:?}");
+    if words.len() > MOST_CHARS {
+        let cut = (0..=MOST_CHARS).rev().find(|at| words.is_char_boundary(*at)).unwrap_or(0);
+        words.truncate(cut);
+        words.push_str("...");
+    }
+    words
+}
+
+fn frame_words(frame: &[u8]) -> String {
+    let limits = limits();
+    if let Ok(envelope) = decode_envelope(frame, &limits) {
+        let said = match envelope.room {
+            Room::Engine => decode_engine_message(&envelope.body).map(|message| short(&message)),
+            Room::Protocol => decode::<PbftMessage>(&envelope.body, usize::MAX).map(|message| short(&message)),
+        };
+        return said.unwrap_or_else(|_| format!("a malformed body of {} bytes", envelope.body.len()));
+    }
+    if let Ok((_, message)) = decode_reply_frame(frame, &limits) {
+        return short(&message);
+    }
+    match decode_client_frame(frame, &limits) {
+        Ok(message) => short(&message),
+        Err(_) => format!("garbage of {} bytes", frame.len()),
+    }
+}

@@ -1,0 +1,253 @@
+//! One run: hosts, clients and the network between them, and the oracles that watch.
+
+mod checks;
+mod effects;
+mod faults;
+mod line;
+
+use crate::config::SimConfig;
+use crate::dice::{Dice, nanos};
+use crate::fault::{Fault, Injection, Injections};
+use crate::host::Host;
+use crate::network::Network;
+use crate::oracle::{History, Ledger, MemoryBound, Violation};
+use crate::plan::{Plan, RECOVERY};
+use crate::queue::{Happening, Node, Queue};
+use crate::report::{Failure, RunReport};
+use crate::rogue::Rogue;
+use crate::subject::Subject;
+use crate::trace::Trace;
+use crate::workload::Worker;
+use althing_replica::{ClientInput, Input, Startup};
+use althing_types::{Principal, View};
+use line::Line;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+/// Events of one run at most: one that goes on is stuck in a loop without time passing.
+const MAX_EVENTS: u64 = 20_000_000;
+
+/// See the module's description.
+pub(crate) struct World<'a, X: Subject> {
+    subject: &'a X,
+    config: &'a SimConfig,
+    plan: Plan,
+    now: u64,
+    queue: Queue,
+    network: Network,
+    hosts: Vec<Host<X>>,
+    workers: Vec<Worker>,
+    rogues: Vec<Rogue>,
+    dice: Dice,
+    injections: Injections,
+    has_healed: bool,
+    trace: Trace<Line>,
+    ledger: Ledger,
+    history: History,
+    memory: MemoryBound,
+    violation: Option<Violation>,
+    views: BTreeSet<View>,
+    state_transfers: u64,
+    evidence: BTreeMap<&'static str, u64>,
+}
+
+/// Runs `config` with `subject`.
+pub(crate) fn simulate<X: Subject>(subject: &X, config: &SimConfig) -> RunReport {
+    let mut world = World::new(subject, config);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let message = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_else(|| "a panic without a message".to_owned());
+        world.violation = Some(Violation::new("panic", message));
+    }
+    world.report()
+}
+
+impl<'a, X: Subject> World<'a, X> {
+    fn new(subject: &'a X, config: &'a SimConfig) -> Self {
+        let plan = Plan::new(config);
+        let mut dice = Dice::new(config.seed);
+        let injections = Injections::default();
+        let mut hosts = Vec::new();
+        for id in plan.quorums.replicas() {
+            hosts.push(Host::new(id, &plan, &mut dice, &injections));
+        }
+        for id in &plan.twins {
+            injections.note(Injection::Twinned);
+            hosts.push(Host::new(*id, &plan, &mut dice, &injections));
+        }
+        let workers = (0..plan.clients).map(|index| Worker::new(subject, &plan, index, &mut dice)).collect();
+        let rogues = (plan.clients..plan.clients + plan.rogues)
+            .map(|index| Rogue::new(&plan, index, &mut dice))
+            .collect();
+        Self {
+            subject,
+            config,
+            now: 0,
+            queue: Queue::default(),
+            network: Network::new(plan.weather.clone(), dice.fork(), injections.clone()),
+            hosts,
+            workers,
+            rogues,
+            dice,
+            injections,
+            has_healed: false,
+            trace: Trace::new(config.trace_lines),
+            ledger: Ledger::default(),
+            history: History::default(),
+            memory: MemoryBound::new(&plan),
+            violation: None,
+            views: BTreeSet::new(),
+            state_transfers: 0,
+            evidence: BTreeMap::new(),
+            plan,
+        }
+    }
+
+    fn run(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.boot(host);
+        }
+        for client in 0..self.workers.len() {
+            let at = self.dice.below(nanos(self.plan.think) + 1);
+            self.queue.schedule(at, Happening::ClientTurn { client });
+        }
+        for (at, fault) in std::mem::take(&mut self.plan.script) {
+            self.queue.schedule(at, Happening::Fault(fault));
+        }
+        let deadline = self.plan.heal_at + nanos(RECOVERY);
+        while self.violation.is_none() {
+            let Some((at, happening)) = self.queue.pop() else { break };
+            self.now = at;
+            if at > deadline || self.trace.events() > MAX_EVENTS {
+                self.violation = Some(self.explain_what_hangs());
+                return;
+            }
+            self.happen(happening);
+            if self.has_healed && self.is_settled() {
+                break;
+            }
+        }
+        if self.violation.is_none() {
+            self.violation = self.history.check().err();
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Arrival { from, as_from, to, frame } => {
+                self.trace.digest(self.now, 1, place(to), &frame);
+                self.trace.line(self.now, Line::Arrival { from, to, frame: frame.clone() });
+                match (to, as_from) {
+                    (Node::Host(host), _) => {
+                        self.input(host, Input::Frame { from: as_from, bytes: frame.to_vec() });
+                    }
+                    (Node::Client(client), Principal::Replica(from)) => {
+                        self.client_input(client, ClientInput::Frame { from, bytes: frame.to_vec() });
+                    }
+                    (Node::Client(_), Principal::Client(_)) => {}
+                }
+            }
+            Happening::Timer { host, incarnation, timer, generation } => {
+                let at = &mut self.hosts[host];
+                if at.incarnation == incarnation && at.timers.get(&timer) == Some(&generation) {
+                    at.timers.remove(&timer);
+                    self.trace.digest(self.now, 2, host, &[]);
+                    self.trace.line(self.now, Line::Timer { host, timer });
+                    self.input(host, Input::Timer(timer));
+                }
+            }
+            Happening::Disk { host, incarnation } => self.on_disk(host, incarnation),
+            Happening::ClientTimer { client, generation } => {
+                if self.workers[client].generation == generation {
+                    self.trace.digest(self.now, 4, client, &[]);
+                    self.trace.line(self.now, Line::ClientTimer { client });
+                    self.client_input(client, ClientInput::Timer);
+                }
+            }
+            Happening::ClientTurn { client } => self.client_turn(client),
+            Happening::Fault(fault) => {
+                self.trace.digest(self.now, 6, 0, &[]);
+                self.on_fault(fault);
+            }
+        }
+    }
+
+    fn on_disk(&mut self, host: usize, incarnation: u32) {
+        let at = &mut self.hosts[host];
+        if at.incarnation != incarnation {
+            return;
+        }
+        self.trace.digest(self.now, 3, host, &[]);
+        if let Some(id) = at.disk.finish() {
+            self.trace.line(self.now, Line::Persisted { host, id });
+            self.input(host, Input::Persisted(id));
+        }
+        self.write(host);
+    }
+
+    /// Lets a host's disk write what waits for it.
+    fn write(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        if at.disk.start() {
+            let delay = nanos(self.dice.around(self.plan.disk_delay));
+            let happening = Happening::Disk { host, incarnation: at.incarnation };
+            self.queue.schedule(self.now + delay, happening);
+        }
+    }
+
+    fn boot(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        let startup = at.boot(self.subject, &self.plan, &self.injections);
+        let what = match &startup {
+            Startup::Genesis => "genesis",
+            Startup::Recovered(_) => "from its disk",
+            Startup::Amnesia => "with an empty disk",
+        };
+        self.trace.line(self.now, Line::Booted { host, what });
+        self.ledger.restarted(host);
+        self.input(host, Input::Start(startup));
+        if let Err(violation) = self.check_start(host) {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    fn report(self) -> RunReport {
+        let trace_tail = |_: &Violation| self.trace.lines().map(|(at, line)| line.words(*at)).collect();
+        let failure = self.violation.as_ref().map(|violation| Failure {
+            oracle: violation.oracle,
+            message: violation.message.clone(),
+            trace_tail: trace_tail(violation),
+        });
+        let ms = |nanos: u64| u64::try_from(Duration::from_nanos(nanos).as_millis()).expect("small");
+        let hash = self.trace.hash();
+        RunReport {
+            config: self.config.clone(),
+            trace_hash: hash.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            events: self.trace.events(),
+            virtual_time_ms: ms(self.now),
+            recovery_ms: ms(self.now.saturating_sub(self.plan.heal_at)),
+            faults_injected: self.injections.counts(),
+            operations: self.workers.iter().map(|worker| worker.completed).sum(),
+            view_changes: self.views.iter().filter(|view| view.0 > 0).count() as u64,
+            state_transfers: self.state_transfers,
+            evidence: self.evidence.clone(),
+            failure,
+        }
+    }
+}
+
+fn place(node: Node) -> usize {
+    match node {
+        Node::Host(host) => host,
+        Node::Client(client) => client + 1000,
+    }
+}
+
+/// A fault for the trace, without whom it hit.
+fn is_loud(fault: &Fault) -> bool {
+    !matches!(fault, Fault::Replay | Fault::RogueTurn { .. })
+}
