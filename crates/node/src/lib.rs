@@ -6,6 +6,8 @@ mod clock;
 pub mod config;
 pub mod control;
 pub mod deployment;
+mod edge;
+mod entry;
 pub mod frame;
 pub mod log;
 pub mod net;
@@ -16,6 +18,8 @@ pub mod supervisor;
 mod wiring;
 
 pub use client::{Answer, GroupClient, InvokeError, ReplicaEmission};
+pub use edge::{EdgeError, run_edge};
+pub use entry::{EntryError, edge_main, replica_main};
 pub use parent::die_with_parent;
 pub use process_component::{LAUNCH_COMMAND, StartProgramError, launch};
 pub use replica::{ReplicaError, RunOptions, run_replica, wipe};
