@@ -1,0 +1,82 @@
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::EdgeError;
+
+/// Connections at once, at most.
+const MAX_CONNECTIONS: usize = 256;
+
+/// What is kept of each topic filter for subscribers that are slow or away: so many bytes, in so many
+/// segments.
+const SEGMENT_BYTES: usize = 1 << 20;
+const SEGMENTS: usize = 16;
+
+/// The longest message.
+const MAX_PAYLOAD_BYTES: usize = 256 << 10;
+
+/// How long the broker may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts a broker in this process, which runs until the process ends.
+pub(super) async fn start(address: SocketAddr) -> Result<(), EdgeError> {
+    let (ending, mut ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("broker".to_owned())
+        .spawn(move || {
+            // It returns only when it can't listen.
+            if let Err(error) = Broker::new(config(address)).start() {
+                tracing::error!(%error, "the embedded broker failed");
+            }
+            let _ = ending.send(());
+        })
+        .map_err(EdgeError::Thread)?;
+    let started = Instant::now();
+    loop {
+        // A broker of somebody else at the same port would answer too; then ours has ended.
+        let answers = TcpStream::connect(address).await.is_ok();
+        sleep(Duration::from_millis(20)).await;
+        match (answers, ended.try_recv()) {
+            (_, Ok(()) | Err(oneshot::error::TryRecvError::Closed)) => {
+                return Err(EdgeError::Broker { address });
+            }
+            (true, _) => return Ok(()),
+            (false, _) if started.elapsed() > PATIENCE => return Err(EdgeError::Broker { address }),
+            _ => {}
+        }
+    }
+}
+
+fn config(address: SocketAddr) -> Config {
+    let server = ServerSettings {
+        name: "mqtt".to_owned(),
+        listen: address,
+        tls: None,
+        next_connection_delay_ms: 1,
+        connections: ConnectionSettings {
+            connection_timeout_ms: 5000,
+            max_payload_size: MAX_PAYLOAD_BYTES,
+            max_inflight_count: 100,
+            auth: None,
+            external_auth: None,
+            dynamic_filters: true,
+        },
+    };
+    Config {
+        router: RouterConfig {
+            max_connections: MAX_CONNECTIONS,
+            max_outgoing_packet_count: 200,
+            max_segment_size: SEGMENT_BYTES,
+            max_segment_count: SEGMENTS,
+            ..RouterConfig::default()
+        },
+        v4: Some(HashMap::from([("mqtt".to_owned(), server)])),
+        ..Config::default()
+    }
+}
