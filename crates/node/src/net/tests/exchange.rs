@@ -3,6 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{super::*, support::*};
+use crate::channel::{ChannelError, Role};
 
 /// The `n`th of many frames: mixed lengths, and content that shows which it is.
 fn nth(n: u32) -> Bytes {
@@ -160,16 +161,57 @@ async fn a_shutdown_sends_what_is_queued_and_ends_the_events() {
 }
 
 #[tokio::test]
+async fn a_shutdown_hears_the_peer_out() {
+    let keys = Keys::of(&[replica(0), client(1)]);
+    let mut config = keys.config(replica(0), &[]);
+    config.timing.shutdown_grace = Duration::from_secs(600);
+    let mut server = Node::start(config).await;
+    let (local, key) = (keys.local(client(1)), keys.public(replica(0)));
+    let channel = dial(server.address(), &local, Role::Client, key).await.unwrap();
+    let (mut reader, mut writer) = channel.into_split(1000);
+    server.connected(client(1)).await;
+    assert_eq!(server.handle.send(client(1), "goodbye".into()), Sent::Queued);
+    let handle = server.handle.clone();
+    let shutdown = tokio::spawn(async move { handle.shutdown().await });
+
+    let mut frames = Vec::new();
+    let end = loop {
+        if let Err(error) = soon(reader.read(&mut frames)).await {
+            break error;
+        }
+    };
+    assert!(matches!(end, ChannelError::Closed), "{end}");
+    assert_eq!(frames, ["goodbye"]);
+    writer.push(b"see you");
+    writer.flush().await.unwrap();
+    assert_eq!(server.frame().await.1, "see you");
+    // And does not wait for longer than that.
+    drop((reader, writer));
+    soon(shutdown).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_newer_connection_of_the_same_principal_replaces_the_older() {
     let keys = Keys::of(&[replica(0), client(1)]);
-    let mut server = Node::start(keys.config(replica(0), &[])).await;
-    let peers = [(replica(0), server.address())];
-    let older = Node::start(keys.config(client(1), &peers)).await;
+    let mut config = keys.config(replica(0), &[]);
+    // So that the older one ends for this reason or not at all.
+    config.timing.keep_alive = Duration::from_secs(600);
+    config.timing.idle_timeout = Duration::from_secs(6000);
+    let mut server = Node::start(config).await;
+    let (local, key) = (keys.local(client(1)), keys.public(replica(0)));
+    let older = dial(server.address(), &local, Role::Client, key).await.unwrap();
     assert_eq!(server.event().await, NetEvent::Connected(client(1)));
-    let _newer = Node::start(keys.config(client(1), &peers)).await;
+    let newer = dial(server.address(), &local, Role::Client, key).await.unwrap();
     assert_eq!(server.event().await, NetEvent::Disconnected(client(1)));
     assert_eq!(server.event().await, NetEvent::Connected(client(1)));
-    until(|| older.stats(replica(0)).connections >= 1).await;
+    let (mut older, _older_writer) = older.into_split(1000);
+    let end = soon(older.read(&mut Vec::new())).await.unwrap_err();
+    assert!(matches!(end, ChannelError::Closed | ChannelError::Io(_)), "{end}");
+    server.send(client(1), "to the newer".into()).await;
+    let (mut newer, _newer_writer) = newer.into_split(1000);
+    let mut frames = Vec::new();
+    soon(newer.read(&mut frames)).await.unwrap();
+    assert_eq!(frames, ["to the newer"]);
 }
 
 #[tokio::test]
@@ -187,7 +229,7 @@ async fn silence_is_kept_alive_and_a_dead_peer_is_noticed() {
     // Connects and then says nothing, as a machine does that has lost its power.
     let local = keys.local(client(2));
     let server_key = keys.public(replica(0));
-    let dead = dial(server.address(), &local, crate::channel::Role::Client, server_key).await.unwrap();
+    let dead = dial(server.address(), &local, Role::Client, server_key).await.unwrap();
     server.connected(client(2)).await;
     assert_eq!(server.event().await, NetEvent::Disconnected(client(2)));
     drop(dead);
