@@ -30,6 +30,7 @@ fn main() -> std::io::Result<()> {
         ("kv", kv()),
         ("spec_file", examples("yaml")?),
         ("process_answer", process_answer()),
+        ("group_file", group_file()),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         std::fs::create_dir_all(&folder)?;
@@ -245,4 +246,22 @@ fn process_answer() -> Vec<Vec<u8>> {
     ]
     .map(|line| line.as_bytes().to_vec())
     .into()
+}
+
+fn group_file() -> Vec<Vec<u8>> {
+    let public = |secret: u8| Identity::from_secret_bytes(&[secret; 64]).public().to_string();
+    let replica = |i: u8| serde_json::json!({ "address": format!("127.0.0.1:{}", 4000 + u16::from(i)), "public_key": public(i) });
+    let client =
+        serde_json::json!({ "id": "12345678901234567890", "role": "operator", "public_key": public(9) });
+    let group = serde_json::json!({
+        "name": "thermostat",
+        "id": "000102030405060708090a0b0c0d0e0f",
+        "f": 1,
+        "replicas": [replica(1), replica(2), replica(3), replica(4)],
+        "clients": [client],
+        "durability": "none",
+        "request_auth": "signatures",
+    });
+    let request = serde_json::json!({ "request": "inject", "fault": { "kind": "delay", "ms": 300 } });
+    vec![group.to_string().into_bytes(), request.to_string().into_bytes()]
 }
