@@ -418,7 +418,7 @@ fn a_replica_without_its_disk_votes_again_only_above_what_it_may_have_voted_for(
         }
     }
     assert!(group.nodes[3].pbft.is_voting());
-    assert!(group.nodes[3].pbft.stable() >= Seq(12), "4 had been stable, and the log reaches 8 further");
+    assert!(group.nodes[3].pbft.stable() >= Seq(20), "4 had been stable, and twice the log is 16");
     group.down = vec![ReplicaId(1)];
     group.submit(&signed(1, 7));
     group.run_until(|group| group.executed(3).contains(&(1, 7)));

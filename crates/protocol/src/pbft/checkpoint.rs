@@ -108,10 +108,10 @@ impl Pbft {
         self.fetching.take_if(|fetching| fetching.checkpoint.seq <= seq);
         self.log.truncate(seq);
         self.wanted.retain(|(wanted, _), _| *wanted > seq);
+        self.given.retain(|(given, ..), _| *given > seq);
         self.checkpoints = self.checkpoints.split_off(&seq.next());
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
         self.next_seq = self.next_seq.max(seq.next());
-        self.vote_again_if_safe();
         step.actions.push(Action::Stable { seq, state });
         step.actions.push(Action::Compact(self.records()));
     }

@@ -18,23 +18,47 @@ pub(super) struct Choice<'a> {
     pub(super) proposals: Vec<(Seq, Digest)>,
 }
 
+/// What a number is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    /// This batch may have committed.
+    Batch(Digest),
+    /// Nothing can have committed.
+    Open,
+}
+
 /// Decides each sequence number, or `None` where these view changes do not suffice yet. Those of
-/// all correct replicas always do.
-pub(super) fn choose<'a>(quorums: Quorums, view_changes: &[&'a ViewChange]) -> Option<Choice<'a>> {
-    if view_changes.len() < quorums.agreement() {
-        return None;
-    }
+/// all correct replicas do, once none of them lags by a whole log.
+///
+/// A view change whose log ends at or below the start is void: it says nothing about any number that
+/// is decided here. That also rules out one that a replica signed before it lost its disk; see
+/// [`super::recovery`].
+pub(super) fn choose<'a>(
+    quorums: Quorums,
+    log_size: u64,
+    view_changes: &[&'a ViewChange],
+) -> Option<Choice<'a>> {
     let stable = view_changes.iter().filter_map(|vc| vc.stable.as_ref()).max_by_key(|c| c.checkpoint.seq);
     let start = stable.map_or(Seq(0), |certificate| certificate.checkpoint.seq);
-    let claims = index(view_changes);
+    let valid: Vec<_> =
+        view_changes.iter().copied().filter(|vc| vc.stable_seq().0 + log_size > start.0).collect();
+    if valid.len() < quorums.agreement() {
+        return None;
+    }
+    let claims = index(&valid);
     let end = claims.last_key_value().map_or(start, |(seq, _)| (*seq).max(start));
-    let mut proposals = Vec::new();
+    let (mut proposals, mut used) = (Vec::new(), 0);
     for seq in (start.0 + 1..=end.0).map(Seq) {
-        proposals.push((seq, choose_one(quorums, view_changes.len(), &claims, seq)?));
+        match choose_one(quorums, valid.len(), &claims, seq)? {
+            Chosen::Batch(digest) => {
+                proposals.push((seq, digest));
+                used = proposals.len();
+            }
+            Chosen::Open => proposals.push((seq, Digest::NULL)),
+        }
     }
-    while proposals.last().is_some_and(|(_, digest)| *digest == Digest::NULL) {
-        proposals.pop();
-    }
+    // Open numbers at the end are left to the primary. A null request that may have committed is not.
+    proposals.truncate(used);
     Some(Choice { stable, proposals })
 }
 
@@ -64,10 +88,10 @@ fn index(view_changes: &[&ViewChange]) -> Index {
     index
 }
 
-fn choose_one(quorums: Quorums, voters: usize, index: &Index, seq: Seq) -> Option<Digest> {
+fn choose_one(quorums: Quorums, voters: usize, index: &Index, seq: Seq) -> Option<Chosen> {
     let Some(claims) = index.get(&seq) else {
         // Condition B: nobody claims that anything prepared here.
-        return Some(Digest::NULL);
+        return Some(Chosen::Open);
     };
     let candidates: BTreeSet<_> = claims.prepared.iter().copied().collect();
     for (view, digest) in candidates.into_iter().rev() {
@@ -84,11 +108,11 @@ fn choose_one(quorums: Quorums, voters: usize, index: &Index, seq: Seq) -> Optio
             .map(|(place, ..)| place)
             .collect();
         if is_uncontested && vouchers.len() >= quorums.one_correct() {
-            return Some(digest);
+            return Some(Chosen::Batch(digest));
         }
     }
     // Condition B: an agreement quorum claims nothing here.
-    (voters - claims.prepared.len() >= quorums.agreement()).then_some(Digest::NULL)
+    (voters - claims.prepared.len() >= quorums.agreement()).then_some(Chosen::Open)
 }
 
 /// Whether a correct replica could have made this view change. Signatures inside were checked below.
@@ -151,7 +175,7 @@ pub(super) fn is_valid_new_view(
         && contents
             .iter()
             .all(|vc| vc.view == new_view.view && is_well_formed(quorums, vc, checkpoint_period, log_size))
-        && choose(quorums, &contents).is_some_and(|choice| choice.proposals == new_view.proposals)
+        && choose(quorums, log_size, &contents).is_some_and(|choice| choice.proposals == new_view.proposals)
 }
 
 #[cfg(test)]
@@ -174,6 +198,7 @@ mod tests {
     fn view_change(prepared: &[Claim], pre_prepared: &[Claim]) -> ViewChange {
         ViewChange {
             view: View(9),
+            incarnation: 0,
             stable: None,
             prepared: prepared.to_vec(),
             pre_prepared: pre_prepared.to_vec(),
@@ -181,7 +206,7 @@ mod tests {
     }
 
     fn chosen(view_changes: &[ViewChange]) -> Option<Vec<(Seq, Digest)>> {
-        choose(quorums(), &view_changes.iter().collect::<Vec<_>>()).map(|choice| choice.proposals)
+        choose(quorums(), 8, &view_changes.iter().collect::<Vec<_>>()).map(|choice| choice.proposals)
     }
 
     #[test]
@@ -232,6 +257,25 @@ mod tests {
         let knows = view_change(&[claim(3, 7, 0)], &[claim(3, 7, 0)]);
         let expected = vec![(Seq(1), Digest::NULL), (Seq(2), Digest::NULL), (Seq(3), digest(7))];
         assert_eq!(chosen(&[knows.clone(), knows.clone(), knows]), Some(expected));
+    }
+
+    #[test]
+    fn a_null_request_that_may_have_committed_keeps_its_number() {
+        let null = Claim { seq: Seq(1), digest: Digest::NULL, view: View(0) };
+        let knows = view_change(&[null], &[null]);
+        let ignorant = view_change(&[], &[]);
+        assert_eq!(chosen(&[knows.clone(), knows, ignorant]), Some(vec![(Seq(1), Digest::NULL)]));
+    }
+
+    #[test]
+    fn a_view_change_whose_log_ends_below_the_start_is_void() {
+        let at = |seq| {
+            let checkpoint = super::super::Checkpoint { seq: Seq(seq), state: digest(1) };
+            let stable = (seq > 0).then(|| CheckpointCertificate { checkpoint, votes: vec![] });
+            ViewChange { stable, ..view_change(&[], &[]) }
+        };
+        assert_eq!(chosen(&[at(8), at(8), at(0)]), None);
+        assert_eq!(chosen(&[at(8), at(8), at(4)]), Some(vec![]));
     }
 
     #[test]

@@ -63,12 +63,27 @@ pub enum PbftConfigError {
         /// The checkpoint period.
         checkpoint_period: u64,
     },
-    /// A log larger than a view change may describe.
-    #[error("log_size is {log_size}, but must be at most {}", PbftConfig::MAX_LOG_SIZE)]
+    /// Checkpoints that do not divide the log.
+    #[error("log_size is {log_size}, but must be a multiple of the checkpoint_period of {checkpoint_period}")]
+    LogNotMultiple {
+        /// The log's size.
+        log_size: u64,
+        /// The checkpoint period.
+        checkpoint_period: u64,
+    },
+    /// A log so large that a new view would no longer be a message of bounded size.
+    #[error("log_size is {log_size}, but must be at most {most} in a group of {n}")]
     LogTooLarge {
         /// The log's size.
         log_size: u64,
+        /// The largest in this group.
+        most: u64,
+        /// The group's size.
+        n: usize,
     },
+    /// A duration that nobody waits for.
+    #[error("{0} must be at most an hour")]
+    TooLong(&'static str),
 }
 
 /// Checked settings of one replica of one group.
@@ -80,8 +95,10 @@ pub struct PbftConfig {
 }
 
 impl PbftConfig {
-    /// The largest L, so that a view change stays a message of bounded size.
-    pub const MAX_LOG_SIZE: u64 = 4096;
+    /// The largest L times n: a new view holds a view change of each replica, with up to nine claims of
+    /// 48 bytes for each number, and must fit into a message of 24 MiB.
+    const MAX_LOG_SIZE_TIMES_N: u64 = 50_000;
+    const MAX_DURATION: Duration = Duration::from_secs(3600);
 
     /// Checks `settings` for replica `me` of a group with these quorums.
     ///
@@ -102,12 +119,25 @@ impl PbftConfig {
                 return Err(PbftConfigError::Zero(name));
             }
         }
-        let (log_size, checkpoint_period) = (settings.log_size, settings.checkpoint_period);
-        if log_size > Self::MAX_LOG_SIZE {
-            return Err(PbftConfigError::LogTooLarge { log_size });
+        for (name, duration) in [
+            ("view_timeout", settings.view_timeout),
+            ("status_period", settings.status_period),
+            ("max_clock_skew", settings.max_clock_skew),
+        ] {
+            if duration > Self::MAX_DURATION {
+                return Err(PbftConfigError::TooLong(name));
+            }
         }
-        if log_size < 2 * checkpoint_period {
+        let PbftSettings { log_size, checkpoint_period, .. } = settings;
+        let most = Self::MAX_LOG_SIZE_TIMES_N / quorums.n() as u64;
+        if log_size > most {
+            return Err(PbftConfigError::LogTooLarge { log_size, most, n: quorums.n() });
+        }
+        if log_size / 2 < checkpoint_period {
             return Err(PbftConfigError::LogTooSmall { log_size, checkpoint_period });
+        }
+        if !log_size.is_multiple_of(checkpoint_period) {
+            return Err(PbftConfigError::LogNotMultiple { log_size, checkpoint_period });
         }
         Ok(Self { me, quorums, settings })
     }

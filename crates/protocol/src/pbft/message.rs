@@ -61,6 +61,9 @@ pub struct Claim {
 pub struct ViewChange {
     /// The view to move to.
     pub view: View,
+    /// When its signer last started without its disk; 0 if never. A replica that lost its disk does
+    /// not know what it signed before.
+    pub incarnation: u64,
     /// The last stable checkpoint; `None` stands for the initial state.
     pub stable: Option<CheckpointCertificate>,
     /// P: for each number above the stable checkpoint, the batch that prepared last. Ascending.

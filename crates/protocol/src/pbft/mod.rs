@@ -30,9 +30,14 @@
 //! - The timer guards the *oldest* waiting request instead of any progress, so a primary can't
 //!   starve one client while it serves others.
 //! - The view-change timeout of a replica doubles with each view that brought no progress.
-//! - A replica that lost its disk does not vote until a checkpoint is stable above everything that it
-//!   could have voted for before (the bound H_M of TOCS'02 §5.3.2); the primary fills up with null
-//!   requests so that this comes soon. One that lost its disk as the primary is voted out.
+//! - A replica that lost its disk votes again only where nothing that it may have signed before can
+//!   matter (a bound like H_M of TOCS'02 §5.3.2; the argument stands in `recovery`). The primary fills
+//!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.
+//! - A view change whose log ends below the start of the new view is void.
+//! - After a view without progress a primary proposes signed requests only, until there is some.
+//!
+//! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
+//! further.
 
 mod checkpoint;
 mod choice;
@@ -113,14 +118,20 @@ pub struct Pbft {
     outbox: Outbox,
     peers: Peers,
     membership: Membership,
+    /// When this replica last started without its disk; 0 if never.
+    incarnation: u64,
+    /// When the present view started here.
+    in_view_since: Instant,
     /// As primary: propose null requests up to here, for a replica that recovers.
     fill_to: Seq,
     /// The last recovery of each replica that was helped so: its nonce, and when.
     fills: BTreeMap<ReplicaId, (u64, Instant)>,
     /// Batches that are agreed on and missing here, and when they were last asked for.
     wanted: BTreeMap<(Seq, Digest), Instant>,
+    /// Batches that others asked for, and when they were last given.
+    given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
     /// What was reported, so that a replica is accused of each thing once.
-    accused: BTreeSet<(ReplicaId, Vec<u8>)>,
+    accused: BTreeMap<ReplicaId, BTreeSet<Vec<u8>>>,
 }
 
 /// What one event leads to.
@@ -174,10 +185,13 @@ impl Pbft {
             outbox: Outbox::default(),
             peers: Peers::default(),
             membership: Membership::Voter,
+            incarnation: 0,
+            in_view_since: Instant::default(),
             fill_to: Seq(0),
             fills: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            accused: BTreeSet::new(),
+            given: BTreeMap::new(),
+            accused: BTreeMap::new(),
         }
     }
 
@@ -262,10 +276,11 @@ impl Pbft {
         misbehaviour: Misbehaviour,
         statements: Vec<Statement>,
     ) {
-        const MAX_REPORTS: usize = 1024;
-        if accused != self.me()
-            && self.accused.len() < MAX_REPORTS
-            && self.accused.insert((accused, encode(&misbehaviour)))
+        const MAX_REPORTS_EACH: usize = 64;
+        let reported = self.accused.entry(accused).or_default();
+        if accused != self.config.me
+            && reported.len() < MAX_REPORTS_EACH
+            && reported.insert(encode(&misbehaviour))
         {
             step.actions.push(Action::Evidence(Evidence { accused, misbehaviour, statements }));
         }
@@ -273,7 +288,7 @@ impl Pbft {
 
     fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PbftMessage, proof: Option<Proof>) {
         match (message, proof) {
-            (PbftMessage::Forward(request), _) => self.on_forward(request),
+            (PbftMessage::Forward(request), _) => self.on_forward(step, request),
             (PbftMessage::PrePrepare(proposal), _) => self.on_pre_prepare(step, from, proposal),
             (PbftMessage::Prepare(vote), _) => self.on_prepare(step, from, &vote),
             (PbftMessage::Commit(vote), _) => self.on_commit(step, from, &vote),
@@ -309,6 +324,7 @@ impl Pbft {
     /// what its change enables elsewhere.
     fn settle(&mut self, step: &mut Step) {
         self.execute_committed(step);
+        self.vote_again_if_safe(step);
         self.join_view_change(step);
         self.start_new_view(step);
         self.propose(step);

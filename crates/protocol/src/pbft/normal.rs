@@ -12,17 +12,17 @@ use althing_types::{Digest, ReplicaId, Seq, View};
 impl Pbft {
     pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
         let copy = request.clone();
-        if self.admit(request) && self.is_in_view && !self.is_leading() {
+        if self.admit(step, request) && self.is_in_view && !self.is_leading() {
             step.send(self.primary(), PbftMessage::Forward(copy));
         }
     }
 
-    pub(super) fn on_forward(&mut self, request: Request) {
-        self.admit(request);
+    pub(super) fn on_forward(&mut self, step: &Step, request: Request) {
+        self.admit(step, request);
     }
 
-    fn admit(&mut self, request: Request) -> bool {
-        request.is_authentic && self.pending.insert(request)
+    fn admit(&mut self, step: &Step, request: Request) -> bool {
+        request.is_authentic && self.pending.insert(step.now, request)
     }
 
     /// As primary: assigns numbers to waiting requests while the pipeline and the watermarks allow.
@@ -33,11 +33,14 @@ impl Pbft {
             (settings.max_batch_requests, settings.max_batch_bytes, settings.pipeline);
         while self.is_leading() && self.membership.is_voter() {
             let seq = self.next_seq;
-            if seq > self.high_watermark() || seq.0 > self.executed.0 + pipeline {
+            if seq > self.high_watermark() || seq.0 > self.executed.0.saturating_add(pipeline) {
                 return;
             }
-            let batch = if self.pending.has_unproposed() {
-                Batch { time: step.now, requests: self.pending.take_batch(max_requests, max_bytes) }
+            // After a view without progress only signed requests: they are good for everybody.
+            let signed_only = self.fruitless_views > 0;
+            let batch = if self.pending.has_unproposed(signed_only) {
+                let requests = self.pending.take_batch(max_requests, max_bytes, signed_only);
+                Batch { time: step.now, requests }
             } else if seq <= self.fill_to {
                 Batch::null()
             } else {
@@ -52,11 +55,9 @@ impl Pbft {
         let (view, digest) = (self.view, batch.digest());
         let entry = self.log.entry(seq);
         entry.assignment = Some(Assignment { view, digest, is_authentic: true, is_accepted: true });
-        entry.note_pre_prepared(view, digest);
         entry.bodies.insert(digest, Arc::clone(&batch));
-        let record = Record::PrePrepared { view, seq, batch: Arc::clone(&batch) };
         let proposal = PrePrepare { view, seq, batch };
-        self.outbox.persist(step, &record, Deferred::Propose(proposal));
+        self.stand_for(step, view, seq, digest, Deferred::Propose(proposal));
     }
 
     pub(super) fn on_pre_prepare(&mut self, step: &mut Step, from: ReplicaId, proposal: PrePrepare) {
@@ -76,8 +77,10 @@ impl Pbft {
                 return self.accuse(step, from, Misbehaviour::ConflictingPrePrepare(view, seq), Vec::new());
             }
             Some(assignment) => assignment.is_authentic |= is_authentic,
+            // It may be its clock that is wrong, or this replica's.
+            None if batch.time > step.now + self.config.settings.max_clock_skew => return,
             None => {
-                if !self.is_acceptable(step, &batch) {
+                if !self.is_acceptable(&batch) {
                     return self.accuse(step, from, Misbehaviour::InvalidBatch(view, seq), Vec::new());
                 }
                 let assignment = Assignment { view, digest, is_authentic, is_accepted: false };
@@ -90,38 +93,56 @@ impl Pbft {
 
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a
     /// group's replicas share them.
-    fn is_acceptable(&self, step: &Step, batch: &Batch) -> bool {
+    fn is_acceptable(&self, batch: &Batch) -> bool {
         let settings = &self.config.settings;
         let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
         batch.requests.len() <= settings.max_batch_requests
             && (bytes <= settings.max_batch_bytes || batch.requests.len() == 1)
-            && batch.time <= step.now + settings.max_clock_skew
             && (batch.is_null() || !batch.requests.is_empty())
     }
 
     /// Votes for an assignment as soon as its batch is here and its requests may be believed: each
     /// authentic here, or f + 1 replicas stand for them, one of which is correct (TOCS'02 §3.2).
     pub(super) fn accept_assignment(&mut self, step: &mut Step, seq: Seq) {
+        if !self.is_in_view || !self.membership.is_voter() {
+            return;
+        }
         let one_correct = self.quorums().one_correct();
-        let (me, primary, is_voter) = (self.me(), self.primary(), self.membership.is_voter());
         let Some(entry) = self.log.get_mut(seq) else { return };
-        let Some(assignment) = entry.assignment else { return };
+        let Some(assignment) = entry.assignment.filter(|assignment| !assignment.is_accepted) else { return };
         let Assignment { view, digest, .. } = assignment;
-        let is_believed = assignment.is_authentic || 1 + entry.prepares_for(view, digest) >= one_correct;
         let Some(batch) = entry.bodies.get(&digest).cloned() else {
             return self.fetch_batch(step, seq, digest);
         };
-        if assignment.is_accepted || !is_believed || !is_voter {
+        if !assignment.is_authentic && 1 + entry.prepares_for(view, digest) < one_correct {
             return;
         }
         entry.assignment = Some(Assignment { is_accepted: true, ..assignment });
-        entry.note_pre_prepared(view, digest);
         self.pending.note_proposed(&batch);
-        let vote = Vote { view, seq, digest };
         // The primary's proposal stands for its prepare (PBFT §4.2).
-        let then = if me == primary { Deferred::Nothing } else { Deferred::Prepare(vote) };
-        self.outbox.persist(step, &Record::PrePrepared { view, seq, batch }, then);
+        let is_backup = self.primary() != self.me();
+        let vote = Vote { view, seq, digest };
+        let then = if is_backup { Deferred::Prepare(vote) } else { Deferred::Nothing };
+        self.stand_for(step, view, seq, digest, then);
         self.prepare_if_due(step, seq);
+    }
+
+    /// Notes in Q, and on disk, that this replica stands for a batch that it has.
+    pub(super) fn stand_for(
+        &mut self,
+        step: &mut Step,
+        view: View,
+        seq: Seq,
+        digest: Digest,
+        then: Deferred,
+    ) {
+        let entry = self.log.entry(seq);
+        if digest == Digest::NULL {
+            entry.bodies.entry(digest).or_default();
+        }
+        let batch = Arc::clone(entry.bodies.get(&digest).expect("it has the batch that it stands for"));
+        entry.note_pre_prepared(view, digest);
+        self.outbox.persist(step, &Record::PrePrepared { view, seq, batch }, then);
     }
 
     pub(super) fn on_prepare(&mut self, step: &mut Step, from: ReplicaId, vote: &Vote) {
@@ -217,6 +238,7 @@ impl Pbft {
                 None => return self.fetch_batch(step, seq, digest),
             };
             self.executed = seq;
+            self.witness(seq, view);
             self.next_seq = self.next_seq.max(seq.next());
             for request in &batch.requests {
                 self.pending.note_executed(request.client, request.number);

@@ -1,7 +1,10 @@
 use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use althing_types::{ClientId, Digest, RequestNumber};
+use althing_types::{ClientId, Digest, Instant, RequestNumber};
+
+/// The most clients whose MACs are no longer believed.
+const MAX_DISTRUSTED: usize = 4096;
 
 /// When a request arrived, relative to others.
 pub(super) type Arrival = u64;
@@ -13,6 +16,7 @@ pub(super) struct Pending {
     by_client: BTreeMap<ClientId, Arrival>,
     /// Those that this replica, as primary, has not put into a batch of the present view.
     unproposed: BTreeSet<Arrival>,
+    since: BTreeMap<Arrival, Instant>,
     /// Those that their clients have signed.
     signed: BTreeSet<Arrival>,
     /// The last request of each client that was executed.
@@ -26,7 +30,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Adds a request, unless it is not newer than what its client has waiting or executed. A
     /// signed copy replaces one with MACs.
-    pub(super) fn insert(&mut self, request: Request) -> bool {
+    pub(super) fn insert(&mut self, now: Instant, request: Request) -> bool {
         let client = request.client;
         let is_executed = self.executed.get(&client).is_some_and(|last| *last >= request.number);
         let is_signed = matches!(request.auth, RequestAuth::Signed(_));
@@ -49,6 +53,7 @@ impl Pending {
             self.signed.insert(self.arrivals);
         }
         self.requests.insert(self.arrivals, request);
+        self.since.insert(self.arrivals, now);
         true
     }
 
@@ -57,6 +62,7 @@ impl Pending {
             self.by_client.remove(&request.client);
             self.unproposed.remove(&arrival);
             self.signed.remove(&arrival);
+            self.since.remove(&arrival);
         }
     }
 
@@ -82,21 +88,48 @@ impl Pending {
         self.signed.first().copied()
     }
 
-    /// Believes only signatures of this client from now on.
-    pub(super) fn distrust(&mut self, client: ClientId) {
-        self.distrusted.insert(client);
+    /// When a request arrived.
+    pub(super) fn since(&self, arrival: Arrival) -> Instant {
+        self.since.get(&arrival).copied().unwrap_or_default()
     }
 
-    pub(super) fn has_unproposed(&self) -> bool {
-        !self.unproposed.is_empty()
+    /// Believes only signatures of this client from now on.
+    pub(super) fn distrust(&mut self, client: ClientId) {
+        // Whoever names clients that don't exist fills the set with them, and no further.
+        if self.distrusted.len() >= MAX_DISTRUSTED {
+            self.distrusted.pop_first();
+        }
+        self.distrusted.insert(client);
+        self.drop_unsigned(client);
+    }
+
+    /// Forgets what this client has waiting, unless it is signed.
+    pub(super) fn drop_unsigned(&mut self, client: ClientId) {
+        let waiting = self.by_client.get(&client).copied();
+        if let Some(arrival) = waiting.filter(|arrival| !self.signed.contains(arrival)) {
+            self.remove(arrival);
+        }
+    }
+
+    pub(super) fn has_unproposed(&self, signed_only: bool) -> bool {
+        self.next_unproposed(signed_only).is_some()
+    }
+
+    fn next_unproposed(&self, signed_only: bool) -> Option<Arrival> {
+        self.unproposed.iter().copied().find(|arrival| !signed_only || self.signed.contains(arrival))
     }
 
     /// The next requests for a batch, in order of arrival.
-    pub(super) fn take_batch(&mut self, max_requests: usize, max_bytes: usize) -> Vec<Request> {
+    pub(super) fn take_batch(
+        &mut self,
+        max_requests: usize,
+        max_bytes: usize,
+        signed_only: bool,
+    ) -> Vec<Request> {
         let mut requests = Vec::new();
         let mut bytes = 0;
         while requests.len() < max_requests {
-            let Some(arrival) = self.unproposed.first().copied() else { break };
+            let Some(arrival) = self.next_unproposed(signed_only) else { break };
             let request = &self.requests[&arrival];
             if !requests.is_empty() && bytes + request.operation.len() > max_bytes {
                 break;

@@ -31,8 +31,13 @@ pub(super) enum Record {
     EnteredView(Signed<NewView>),
     /// A checkpoint is stable.
     Stable(CheckpointCertificate),
-    /// This replica lost its disk and does not vote yet.
-    Learner,
+    /// This replica lost its disk at `incarnation`, and whether it votes again.
+    Life {
+        /// When.
+        incarnation: u64,
+        /// Whether it votes.
+        is_voter: bool,
+    },
 }
 
 /// What waits for a record to be on disk.
@@ -90,8 +95,9 @@ impl Pbft {
     /// The records from which this replica would start as it is now.
     pub(super) fn records(&self) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
-        if !self.membership.is_voter() {
-            records.push(Record::Learner);
+        if self.incarnation > 0 {
+            let is_voter = self.membership.is_voter();
+            records.push(Record::Life { incarnation: self.incarnation, is_voter });
         }
         records.extend(self.stable_certificate.clone().map(Record::Stable));
         for (seq, entry) in self.log.iter() {

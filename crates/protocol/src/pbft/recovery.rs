@@ -1,4 +1,20 @@
 //! Starting again: from the records on disk, or without them.
+//!
+//! A replica without its records may have voted for anything within the log that it had. It is a
+//! *learner*: it follows and does not vote, until nothing that its former self signed can matter.
+//!
+//! Let L be the size of the log and `bar` = 2L above the highest checkpoint that an agreement quorum
+//! of the others has made. The former self's stable checkpoint `h` was made by f + 1 of the others that
+//! are correct, one of which reported; so `h` ≤ `bar` − 2L. The learner votes again once
+//! 1. a checkpoint at or above `bar` is stable here: prepares and commits of the former self were for
+//!    numbers up to `h` + L < `bar`, which are decided;
+//! 2. it has seen an agreement quorum of commits, which does not hold itself, for a number above `bar`
+//!    in some view `u`, and is itself in `u` or a later view.
+//!
+//! By 2 its former view changes are harmless. One for view `w` ≤ `u` promises nothing that it does not
+//! keep. One for `w` > `u` could only help to start `w` together with that of a correct replica out of
+//! the quorum of commits, made after its commit above `bar`; its stable checkpoint then lies at or above
+//! `bar` − L ≥ `h` + L, and the former self's view change is void (`choice`).
 
 use super::message::{CheckpointCertificate, PbftMessage, Vote};
 use super::persistence::{Deferred, Record};
@@ -6,10 +22,7 @@ use super::{Pbft, STATUS_TIMER, Step, choice};
 use crate::{Action, Start};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_types::{Instant, ReplicaId, Seq};
-
-/// The longest record that is read back.
-const MAX_RECORD_BYTES: usize = 64 << 20;
+use althing_types::{Instant, ReplicaId, Seq, View};
 
 /// One replica's recoveries are helped with null requests once in so many view timeouts.
 const FILL_INTERVAL_TIMEOUTS: u32 = 10;
@@ -25,8 +38,10 @@ pub(super) enum Membership {
         nonce: u64,
         /// Where the others stand: the last checkpoint that each has made.
         reports: BTreeMap<ReplicaId, Seq>,
-        /// Above everything that this replica could have voted for: H_M, once known.
+        /// Above everything that this replica could have voted for, once known.
         bar: Option<Seq>,
+        /// The first view seen to commit above the bar.
+        witnessed: Option<View>,
     },
 }
 
@@ -35,8 +50,8 @@ impl Membership {
         matches!(self, Self::Voter)
     }
 
-    fn learner(now: Instant) -> Self {
-        Self::Learner { nonce: now.0, reports: BTreeMap::new(), bar: None }
+    fn learner(nonce: u64) -> Self {
+        Self::Learner { nonce, reports: BTreeMap::new(), bar: None, witnessed: None }
     }
 }
 
@@ -53,9 +68,9 @@ impl Pbft {
                 for record in records {
                     // What this replica wrote itself it can read, unless the disk lies: then it knows
                     // no longer what it voted for.
-                    match althing_types::decode(&record, MAX_RECORD_BYTES) {
-                        Ok(record) => self.replay(step, record),
-                        Err(_) => self.membership = Membership::learner(step.now),
+                    match althing_types::decode(&record, usize::MAX) {
+                        Ok(record) => self.replay(record),
+                        Err(_) => self.begin_anew(step),
                     }
                 }
                 if let Some(content) = self.own_view_change.clone() {
@@ -69,15 +84,21 @@ impl Pbft {
             Start::Amnesia if self.quorums().n() == 1 => step.actions.push(Action::EnteredView(self.view)),
             Start::Amnesia => {
                 step.actions.push(Action::EnteredView(self.view));
-                self.membership = Membership::learner(step.now);
-                self.outbox.persist(step, &Record::Learner, Deferred::Nothing);
+                self.begin_anew(step);
                 self.ask_where_others_stand(step);
             }
         }
     }
 
+    fn begin_anew(&mut self, step: &mut Step) {
+        self.incarnation = step.now.0.max(1);
+        self.membership = Membership::learner(self.incarnation);
+        let record = Record::Life { incarnation: self.incarnation, is_voter: false };
+        self.outbox.persist(step, &record, Deferred::Nothing);
+    }
+
     /// Redoes what a record says, without doing again what it led to.
-    fn replay(&mut self, step: &mut Step, record: Record) {
+    fn replay(&mut self, record: Record) {
         let me = self.me();
         match record {
             Record::PrePrepared { view, seq, batch } => {
@@ -119,7 +140,10 @@ impl Pbft {
                 self.log.truncate(self.stable);
                 self.next_seq = self.next_seq.max(self.stable.next());
             }
-            Record::Learner => self.membership = Membership::learner(step.now),
+            Record::Life { incarnation, is_voter } => {
+                self.incarnation = incarnation;
+                self.membership = if is_voter { Membership::Voter } else { Membership::learner(incarnation) };
+            }
         }
     }
 
@@ -150,7 +174,8 @@ impl Pbft {
     /// As a learner: asks the others for their checkpoints, until it may vote again.
     pub(super) fn ask_where_others_stand(&self, step: &mut Step) {
         if let Membership::Learner { nonce, bar, .. } = &self.membership {
-            let target = bar.unwrap_or_default();
+            // One number beyond the bar stays in the logs, for this replica to see it commit.
+            let target = bar.map_or(Seq(0), Seq::next);
             step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce, target });
         }
     }
@@ -171,8 +196,8 @@ impl Pbft {
     /// bounded share of the time.
     fn grant_fill(&mut self, now: Instant, to: ReplicaId, nonce: u64, target: Seq) {
         let settings = &self.config.settings;
-        // A correct replica's bar lies at most 2L above any stable checkpoint that it was told of.
-        let is_plausible = target > self.stable && target.0 <= self.stable.0 + 2 * settings.log_size;
+        // A correct replica's bar lies at most 3L above any stable checkpoint that it was told of.
+        let is_plausible = target > self.executed && target.0 <= self.stable.0 + 3 * settings.log_size + 1;
         let interval = settings.view_timeout * FILL_INTERVAL_TIMEOUTS;
         let is_due =
             self.fills.get(&to).is_none_or(|(known, at)| *known != nonce && now.since(*at) >= interval);
@@ -192,7 +217,7 @@ impl Pbft {
     ) {
         let (quorums, settings) = (self.config.quorums, &self.config.settings);
         let (log_size, period) = (settings.log_size, settings.checkpoint_period);
-        let Membership::Learner { nonce, reports, bar } = &mut self.membership else { return };
+        let Membership::Learner { nonce, reports, bar, .. } = &mut self.membership else { return };
         let certified = stable.as_ref().map_or(0, |certificate| certificate.checkpoint.seq.0);
         let is_proven =
             stable.as_ref().is_none_or(|certificate| choice::is_certificate(quorums, certificate, period));
@@ -203,23 +228,32 @@ impl Pbft {
         }
         reports.insert(from, last);
         if bar.is_none() && reports.len() >= quorums.agreement() {
-            // What this replica's former self voted for lay at most L above a checkpoint that an
-            // agreement quorum had made. One of those that reported was in it, and is correct.
             let highest = reports.values().copied().max().unwrap_or_default();
-            *bar = Some(Seq((highest.0 + log_size).next_multiple_of(period)));
+            *bar = Some(Seq(highest.0 + 2 * log_size));
         }
         if let Some(certificate) = stable {
             self.on_certificate(step, certificate);
         }
     }
 
-    /// Ends the learner's silence once a checkpoint above its bar is stable: nothing that its former
-    /// self voted for matters any more.
-    pub(super) fn vote_again_if_safe(&mut self) {
-        if let Membership::Learner { bar: Some(bar), .. } = &self.membership
+    /// As a learner: notes that others committed a number above the bar.
+    pub(super) fn witness(&mut self, seq: Seq, view: View) {
+        if let Membership::Learner { bar: Some(bar), witnessed, .. } = &mut self.membership
+            && seq > *bar
+        {
+            witnessed.get_or_insert(view);
+        }
+    }
+
+    /// Ends the learner's silence once nothing that its former self signed can matter.
+    pub(super) fn vote_again_if_safe(&mut self, step: &mut Step) {
+        if let Membership::Learner { bar: Some(bar), witnessed: Some(view), .. } = &self.membership
             && self.stable >= *bar
+            && self.view >= *view
         {
             self.membership = Membership::Voter;
+            let record = Record::Life { incarnation: self.incarnation, is_voter: true };
+            self.outbox.persist(step, &record, Deferred::Nothing);
         }
     }
 }

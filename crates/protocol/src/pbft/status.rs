@@ -6,6 +6,7 @@ use super::{Pbft, STATUS_TIMER, Step};
 use crate::{Action, Batch};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq};
 
 /// How many sequence numbers one status brings again at most.
@@ -35,6 +36,7 @@ impl Pbft {
         let executed_before = core::mem::replace(&mut self.peers.executed_at_tick, self.executed);
         self.fetch_state_if_stuck(step, executed_before);
         self.ask_where_others_stand(step);
+        self.retry_assignments(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
             step.broadcast(PbftMessage::Status(self.status()));
         }
@@ -46,18 +48,19 @@ impl Pbft {
 
     /// Whether something is under way that the others' help may finish.
     fn is_waiting(&self) -> bool {
-        let is_ahead = |peer: &Peer| {
-            peer.status.view > self.view
-                || peer.status.executed > self.executed
-                || peer.status.stable > self.stable
+        // One alone may say what it likes.
+        let is_ahead = |peer: &&Peer| {
+            let theirs = peer.status;
+            theirs.view > self.view || theirs.executed > self.executed || theirs.stable > self.stable
         };
+        let ahead = self.peers.statuses.values().filter(is_ahead).count();
         !self.is_in_view
             || self.behind.is_some()
             || !self.pending.is_empty()
             || !self.membership.is_voter()
             || self.log.last_seq().is_some_and(|last| last > self.executed)
             || self.own_checkpoints.last_key_value().is_some_and(|(seq, _)| *seq > self.stable)
-            || self.peers.statuses.values().any(is_ahead)
+            || ahead >= self.quorums().one_correct()
     }
 
     pub(super) fn on_status(&mut self, step: &mut Step, from: ReplicaId, status: Status) {
@@ -145,9 +148,22 @@ impl Pbft {
         }
     }
 
-    pub(super) fn on_fetch_batch(&self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
-        if let Some(batch) = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest)) {
+    pub(super) fn on_fetch_batch(&mut self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
+        let again = self.config.settings.status_period / 2;
+        let Some(batch) = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest)) else { return };
+        let given = self.given.get(&(seq, digest, from));
+        if given.is_none_or(|at| step.now.since(*at) >= again) {
             step.send(from, PbftMessage::BatchBody { seq, batch: Arc::clone(batch) });
+            self.given.insert((seq, digest, from), step.now);
+        }
+    }
+
+    /// Takes up assignments whose batch was asked for in vain, or that came before this replica voted.
+    fn retry_assignments(&mut self, step: &mut Step) {
+        let is_open = |entry: &super::log::Entry| entry.assignment.is_some_and(|a| !a.is_accepted);
+        let open: Vec<_> = self.log.iter().filter(|(_, entry)| is_open(entry)).map(|(seq, _)| seq).collect();
+        for seq in open {
+            self.accept_assignment(step, seq);
         }
     }
 

@@ -5,10 +5,10 @@ use super::log::Assignment;
 use super::message::{NewView, PbftMessage, Signed, ViewChange};
 use super::persistence::{Deferred, Record};
 use super::{Guard, Pbft, Step, VIEW_TIMER, choice, statement};
-use crate::{Action, Batch, Misbehaviour};
+use crate::{Action, Batch, Misbehaviour, Request, RequestAuth};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, Seq, View};
+use althing_types::{Digest, Instant, Seq, View};
 use core::time::Duration;
 
 /// The view-change timeout doubles this often at most.
@@ -21,7 +21,9 @@ impl Pbft {
         let guard = if !self.membership.is_voter() {
             None
         } else if !self.is_in_view {
-            let has_quorum = self.view_changes_for(self.view).count() >= self.quorums().agreement();
+            // Who asks for a later view has left this one too.
+            let left = self.view_changes.values().filter(|signed| signed.content.view >= self.view);
+            let has_quorum = left.count() >= self.quorums().agreement();
             has_quorum.then_some(Guard::NewView(self.view))
         } else if self.is_leading() {
             None
@@ -33,9 +35,19 @@ impl Pbft {
         }
         self.guard = guard;
         step.actions.push(match guard {
-            Some(_) => Action::SetTimer { id: VIEW_TIMER, after: self.view_timeout() },
+            Some(guard) => Action::SetTimer { id: VIEW_TIMER, after: self.time_left(step.now, guard) },
             None => Action::CancelTimer(VIEW_TIMER),
         });
+    }
+
+    /// A request has a timeout from its arrival, or from the start of the view if that came later:
+    /// it does not matter how many were served before it.
+    fn time_left(&self, now: Instant, guard: Guard) -> Duration {
+        let since = match guard {
+            Guard::Request(arrival) => self.pending.since(arrival).max(self.in_view_since),
+            Guard::NewView(_) => now,
+        };
+        (since + self.view_timeout()).since(now)
     }
 
     fn view_timeout(&self) -> Duration {
@@ -53,7 +65,7 @@ impl Pbft {
         if !self.membership.is_voter() || view <= self.view {
             return;
         }
-        self.distrust_clients_that_stall();
+        self.drop_requests_that_stall();
         self.view = view;
         self.is_in_view = false;
         self.fruitless_views = self.fruitless_views.saturating_add(1);
@@ -64,6 +76,7 @@ impl Pbft {
         step.actions.push(Action::LeftView(view));
         let view_change = ViewChange {
             view,
+            incarnation: self.incarnation,
             stable: self.stable_certificate.clone(),
             prepared: self.log.prepared(),
             pre_prepared: self.log.pre_prepared(),
@@ -73,17 +86,30 @@ impl Pbft {
         self.outbox.persist(step, &record, Deferred::ViewChange(view_change));
     }
 
-    /// A client whose MACs were good for the primary and bad here has stalled the order. It has to
-    /// sign from now on.
-    fn distrust_clients_that_stall(&mut self) {
-        let stalled = self.log.iter().filter_map(|(_, entry)| {
-            let assignment = entry.assignment.filter(|a| !a.is_authentic && !a.is_accepted)?;
-            entry.bodies.get(&assignment.digest)
-        });
-        let clients: Vec<_> = stalled
-            .flat_map(|batch| batch.requests.iter().filter(|r| !r.is_authentic).map(|r| r.client))
-            .collect();
-        for client in clients {
+    /// Requests with MACs may be good for one replica and bad for another, and so hold up the order.
+    /// The view ends: what came so from clients that were caught, or stands in this replica's own
+    /// proposals that nobody prepared, is dropped. A correct client asks again, and signs.
+    fn drop_requests_that_stall(&mut self) {
+        let is_leading = self.is_leading();
+        let mut caught = Vec::new();
+        let mut unprepared = Vec::new();
+        for (_, entry) in self.log.iter() {
+            let Some(assignment) = entry.assignment else { continue };
+            let Some(batch) = entry.bodies.get(&assignment.digest) else { continue };
+            let has_prepared = entry.prepared == Some((assignment.view, assignment.digest));
+            let with_macs = batch.requests.iter().filter(|r| matches!(r.auth, RequestAuth::Macs(_)));
+            if is_leading && !has_prepared {
+                unprepared.extend(with_macs.map(|request| request.client));
+            } else if !assignment.is_authentic && !assignment.is_accepted {
+                let is_bad =
+                    |r: &&Request| !r.is_authentic && !self.pending.has_authentic(r.client, r.digest());
+                caught.extend(with_macs.filter(is_bad).map(|request| request.client));
+            }
+        }
+        for client in unprepared {
+            self.pending.drop_unsigned(client);
+        }
+        for client in caught {
             self.pending.distrust(client);
         }
     }
@@ -111,12 +137,15 @@ impl Pbft {
                 alloc::vec![said(&signed)],
             );
         }
-        if let Some(known) = self.view_changes.get(&signer) {
-            if known.content.view == view && known.content != signed.content {
+        // A replica that lost its disk begins anew: it can't be held to what it has forgotten.
+        let known = self.view_changes.get(&signer);
+        if let Some(known) = known.filter(|known| known.content.incarnation >= signed.content.incarnation) {
+            let is_same_life = known.content.incarnation == signed.content.incarnation;
+            if is_same_life && known.content.view == view && known.content != signed.content {
                 let statements = alloc::vec![said(known), said(&signed)];
                 return self.accuse(step, signer, Misbehaviour::ConflictingViewChange(view), statements);
             }
-            if known.content.view >= view {
+            if !is_same_life || known.content.view >= view {
                 return;
             }
         }
@@ -149,7 +178,9 @@ impl Pbft {
         }
         let view_changes: Vec<_> = self.view_changes_for(self.view).cloned().collect();
         let contents: Vec<_> = view_changes.iter().map(|signed| &signed.content).collect();
-        let Some(choice) = choice::choose(self.quorums(), &contents) else { return };
+        let Some(choice) = choice::choose(self.quorums(), self.config.settings.log_size, &contents) else {
+            return;
+        };
         let proposals = choice.proposals;
         let missing: Vec<_> =
             proposals.iter().copied().filter(|(seq, digest)| self.is_missing(*seq, *digest)).collect();
@@ -157,6 +188,12 @@ impl Pbft {
             self.fetch_batch(step, *seq, *digest);
         }
         if missing.is_empty() {
+            // What it proposes it stands for, as after any pre-prepare: Q holds it before the new
+            // view leaves.
+            let stable = self.stable;
+            for (seq, digest) in proposals.iter().copied().filter(|(seq, _)| *seq > stable) {
+                self.stand_for(step, self.view, seq, digest, Deferred::Nothing);
+            }
             let new_view = NewView { view: self.view, view_changes, proposals };
             self.own_new_view = Some(new_view.clone());
             let record = Record::MadeNewView(new_view.clone());
@@ -164,10 +201,11 @@ impl Pbft {
         }
     }
 
+    /// Whether this replica can't stand for the batch: it has not got it, or has no place for it yet.
     fn is_missing(&self, seq: Seq, digest: Digest) -> bool {
-        let is_known = digest == Digest::NULL
-            || seq <= self.executed
+        let has_body = digest == Digest::NULL
             || self.log.get(seq).is_some_and(|entry| entry.bodies.contains_key(&digest));
+        let is_known = seq <= self.stable || (self.is_in_watermarks(seq) && has_body);
         !is_known
     }
 
@@ -202,6 +240,7 @@ impl Pbft {
         }
         let proposals = new_view.proposals.clone();
         self.resume_view(signed.clone());
+        self.in_view_since = step.now;
         self.outbox.persist(step, &Record::EnteredView(signed), Deferred::Nothing);
         step.actions.push(Action::EnteredView(self.view));
         for (seq, _) in &proposals {
@@ -222,6 +261,7 @@ impl Pbft {
         let start = view_changes.iter().map(|vc| vc.content.stable_seq()).max().unwrap_or_default();
         self.view = view;
         self.is_in_view = true;
+        self.guard = None;
         self.own_view_change = None;
         self.own_new_view = None;
         self.log.start_view();
