@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::deployment::{DeployedProcess, Deployment, ProcessKind};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -38,6 +39,35 @@ pub struct Launch {
     pub log: PathBuf,
     /// What it keeps on disk: removed when it is to start empty.
     pub data: Option<PathBuf>,
+}
+
+impl Launch {
+    /// The processes of a deployment, as the binary's `replica` and `edge` commands run them.
+    /// `is_new`: it has never run.
+    #[must_use]
+    pub fn all_of(deployment: &Deployment, is_new: bool) -> Vec<Self> {
+        let launch = |process: &DeployedProcess| {
+            let (command, first_start) = match process.runs {
+                ProcessKind::Replica { .. } if is_new => ("replica", vec!["--genesis".into()]),
+                ProcessKind::Replica { .. } => ("replica", vec![]),
+                ProcessKind::Edge => ("edge", vec![]),
+            };
+            let name = process.name.as_str();
+            Self {
+                name: name.to_owned(),
+                arguments: vec![
+                    command.into(),
+                    "--die-with-parent".into(),
+                    "--config".into(),
+                    deployment.config_file(name).into_os_string(),
+                ],
+                first_start,
+                log: deployment.log_file(name),
+                data: Some(deployment.data_directory(name)),
+            }
+        };
+        deployment.processes().iter().map(launch).collect()
+    }
 }
 
 /// Why something could not be done to a process.

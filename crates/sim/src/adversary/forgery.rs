@@ -35,7 +35,7 @@ pub(super) fn invent(means: &mut Means, message: PbftMessage, auth: Auth) -> Sai
         (2, _) => {
             let view = View(dice.between(1, 9));
             let stable = Some(forged_certificate(dice, means.quorums.n(), Seq(means.checkpoint_period)));
-            let content = ViewChange { view, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
+            let content = ViewChange { view, incarnation: 0, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
             PbftMessage::ViewChange(content)
         }
         _ => {

@@ -50,7 +50,7 @@ impl ViewLies {
                 let ahead = means.dice.pick(&[1, 1, 2, 7, 1 << 40]);
                 let view = View(status.view.0.saturating_add(ahead));
                 let stable = self.old.clone();
-                let content = ViewChange { view, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
+                let content = ViewChange { view, incarnation: 0, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
                 let lie = PbftMessage::ViewChange(falsified(&mut means.dice, content, None));
                 vec![(PbftMessage::Status(status), auth), (lie, Auth::Transferable)]
             }

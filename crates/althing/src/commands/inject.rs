@@ -1,0 +1,81 @@
+use super::place::Place;
+use crate::running::{ask, block_on, status};
+use althing_node::control::{Fault, Request, Status};
+use clap::{Args, Subcommand};
+use miette::{IntoDiagnostic, Result, miette};
+use std::process::ExitCode;
+
+/// Make a running replica faulty, on purpose
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  althing inject thermostat-2 lie\n  althing inject thermostat-0 crash\n  \
+    althing inject thermostat-1 delay 300\n  althing inject thermostat-2 heal\n\n\
+    `up` starts a crashed replica again by itself. A deployment takes faults only if it was made with\n\
+    `up --allow-injection`; a crash needs no permission."
+)]
+pub(crate) struct Inject {
+    #[command(flatten)]
+    place: Place,
+    /// The process, as `status` names it
+    #[arg(value_name = "REPLICA")]
+    process: String,
+    #[command(subcommand)]
+    fault: Kind,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Kind {
+    /// Kill the process on the spot (SIGKILL)
+    Crash,
+    /// It runs and sends nothing
+    Mute,
+    /// It falsifies replies, events and state, with its real keys
+    Lie,
+    /// It tells some replicas the contrary of what it tells the others
+    Equivocate,
+    /// All that it sends leaves late
+    Delay {
+        /// By so many milliseconds
+        ms: u64,
+    },
+    /// It is honest again
+    Heal,
+}
+
+impl Inject {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let deployment = self.place.deployment()?;
+        let known: Vec<_> = deployment.processes().iter().map(|process| process.name.as_str()).collect();
+        if deployment.process(&self.process).is_none() {
+            return Err(miette!("there is no process `{}`; there are: {}", self.process, known.join(", ")));
+        }
+        let fault = match self.fault {
+            Kind::Crash => {
+                let pid = match block_on(status(&deployment, &self.process))? {
+                    Status::Replica(report) => report.pid,
+                    Status::Edge(report) => report.pid,
+                };
+                kill(pid)?;
+                println!("{} (process {pid}) is killed", self.process);
+                return Ok(ExitCode::SUCCESS);
+            }
+            Kind::Mute => Fault::Mute,
+            Kind::Lie => Fault::Lie,
+            Kind::Equivocate => Fault::Equivocate,
+            Kind::Delay { ms } => Fault::Delay { ms },
+            Kind::Heal => Fault::None,
+        };
+        block_on(ask(&deployment, &self.process, &Request::Inject { fault }))?;
+        match fault {
+            Fault::None => println!("{} is honest again", self.process),
+            _ => println!("{} is faulty now; `althing inject {} heal` ends it", self.process, self.process),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn kill(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| miette!("the process told no usable id"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).into_diagnostic()
+}

@@ -1,0 +1,233 @@
+use super::place::{HOME, Place, is_deployment};
+use crate::output;
+use crate::running::{Running, asked_to_end, block_on};
+use althing_node::GroupClient;
+use althing_node::config::{ClientFile, Durability, ProtocolKind, RawService};
+use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
+use althing_services::{KvOperation, KvResult};
+use clap::{Args, Subcommand};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Clients that a new store knows, so that several can ask at once.
+const CLIENTS: usize = 16;
+
+/// A replicated key-value store: run one, and use it
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  althing kv serve &\n  althing kv put colour green\n  \
+    althing kv get colour\n  althing kv cas colour green blue")]
+pub(crate) struct KvCommand {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Serve(Serve),
+    Put(Put),
+    Get(Get),
+    Cas(Cas),
+    Delete(Delete),
+}
+
+/// Run a store on this machine, one process a replica, until interrupted
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  althing kv serve --faults 1")]
+struct Serve {
+    /// Byzantine faults to tolerate: 3f + 1 replicas
+    #[arg(long, default_value_t = 1)]
+    faults: usize,
+    /// Where keys, configurations, logs and data lie [default: .althing/kv]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// What an acknowledged operation survives: `sync` the power failing everywhere at once, `none`
+    /// only f faulty replicas at a time
+    #[arg(long, value_parser = super::durability, default_value = "sync")]
+    durability: Durability,
+    /// Let `althing inject` make replicas faulty
+    #[arg(long)]
+    allow_injection: bool,
+}
+
+#[derive(Debug, Args)]
+struct Access {
+    #[command(flatten)]
+    place: Place,
+    /// Which of the store's clients to be: two at once must be different ones
+    #[arg(long, default_value = "client-0", value_name = "NAME")]
+    client: String,
+    /// How long to wait for the answer, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    within: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Give a key a value
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  althing kv put colour green")]
+struct Put {
+    key: String,
+    value: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Print the value of a key; exit code 1 if it has none
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  althing kv get colour")]
+struct Get {
+    key: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Compare and swap: give a key a new value if it has the one expected; exit code 1 if not
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  althing kv cas colour green blue\n  \
+    althing kv cas colour --absent red      only if it has none")]
+struct Cas {
+    key: String,
+    /// The value that it must have
+    #[arg(required_unless_present = "absent", conflicts_with = "absent")]
+    expected: Option<String>,
+    /// The key must have no value
+    #[arg(long, value_name = "NEW")]
+    absent: Option<String>,
+    /// The value that it gets
+    #[arg(required_unless_present = "absent", conflicts_with = "absent")]
+    new: Option<String>,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Take a key's value away
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  althing kv delete colour")]
+struct Delete {
+    key: String,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// An answer as a program reads it.
+#[derive(Serialize)]
+struct AnswerReport {
+    outcome: &'static str,
+    value: Option<String>,
+}
+
+impl KvCommand {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let bytes = String::into_bytes;
+        match self.what {
+            What::Serve(serve) => serve.run(),
+            What::Put(Put { key, value, access }) => {
+                access.carry_out(&KvOperation::Put { key: bytes(key), value: bytes(value) })
+            }
+            What::Get(Get { key, access }) => access.carry_out(&KvOperation::Get { key: bytes(key) }),
+            What::Cas(Cas { key, expected, absent, new, access }) => access.carry_out(&KvOperation::Cas {
+                key: bytes(key),
+                expected: expected.map(bytes),
+                new: new.or(absent).map(bytes),
+            }),
+            What::Delete(Delete { key, access }) => {
+                access.carry_out(&KvOperation::Delete { key: bytes(key) })
+            }
+        }
+    }
+}
+
+impl Access {
+    fn carry_out(&self, operation: &KvOperation) -> Result<ExitCode> {
+        let within = Duration::try_from_secs_f64(self.within)
+            .into_diagnostic()
+            .wrap_err("--within is no number of seconds that one can wait")?;
+        let deployment = self.place.deployment()?;
+        if !deployment.clients().iter().any(|client| client.name == self.client) {
+            let known: Vec<_> = deployment.clients().iter().map(|client| client.name.as_str()).collect();
+            return Err(miette!("there is no client `{}`; there are: {}", self.client, known.join(", ")));
+        }
+        let file = ClientFile::load(&deployment.client_file(&self.client)).into_diagnostic()?;
+        let answer = block_on(async {
+            let client = GroupClient::connect(&file).await.into_diagnostic()?;
+            client.invoke_within(operation.encode(), within).await.into_diagnostic()
+        })?;
+        let result = KvResult::decode(&answer.result).into_diagnostic()?;
+        self.show(result)
+    }
+
+    fn show(&self, result: KvResult) -> Result<ExitCode> {
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+        let (outcome, value, is_success) = match result {
+            KvResult::Value(None) => ("absent", None, false),
+            KvResult::Value(Some(value)) => ("value", Some(text(value)), true),
+            KvResult::Stored => ("stored", None, true),
+            KvResult::Mismatch { actual } => ("mismatch", actual.map(text), false),
+            KvResult::Deleted(was_there) => (if was_there { "deleted" } else { "absent" }, None, true),
+            KvResult::Refused(refusal) => return Err(miette!("the store refuses: {refusal}")),
+        };
+        if self.json {
+            output::print_json(&AnswerReport { outcome, value })?;
+        } else {
+            match (outcome, value) {
+                ("value", Some(value)) => println!("{value}"),
+                ("mismatch", actual) => {
+                    eprintln!("nothing changed: the value is {}", actual.as_deref().unwrap_or("absent"));
+                }
+                ("absent", _) => eprintln!("absent"),
+                _ => println!("{outcome}"),
+            }
+        }
+        Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) })
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<ExitCode> {
+        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join("kv"));
+        let is_new = !is_deployment(&directory);
+        let deployment = if is_new {
+            let group = ServiceGroup {
+                name: "kv".to_owned(),
+                n: 3 * self.faults + 1,
+                f: self.faults,
+                protocol: ProtocolKind::Pbft,
+                service: RawService::Kv,
+                clients: CLIENTS,
+            };
+            let options = ProvisionOptions {
+                durability: self.durability,
+                allow_injection: self.allow_injection,
+                ..ProvisionOptions::default()
+            };
+            provision_service(&directory, &group, &options).into_diagnostic()?
+        } else {
+            Deployment::load(&directory).into_diagnostic()?
+        };
+        block_on(async {
+            let mut running = Running::start(deployment, is_new).await?;
+            println!(
+                "the store runs: {} replicas, in {}",
+                running.deployment.processes().len(),
+                directory.display()
+            );
+            println!("In another terminal: althing kv put colour green");
+            println!("Ctrl-C ends it.");
+            let ending = asked_to_end();
+            tokio::pin!(ending);
+            loop {
+                tokio::select! {
+                    () = &mut ending => break,
+                    Some(ended) = running.ended.recv() => eprintln!("{:?}", running.why(&ended)),
+                }
+            }
+            running.supervisor.shut_down().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}

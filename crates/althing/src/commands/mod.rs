@@ -1,0 +1,78 @@
+//! One module a command. Each turns arguments into calls of the libraries and their answers into
+//! output; none decides anything.
+
+mod bench;
+mod check;
+mod demo;
+mod inject;
+mod keygen;
+mod kv;
+mod place;
+mod plan;
+mod process;
+mod status;
+mod up;
+
+use althing_node::config::Durability;
+use clap::{Parser, Subcommand};
+use miette::Result;
+use std::process::ExitCode;
+
+/// Keeps a system working, correctly, while some of its machines crash, lie or are taken over
+#[derive(Debug, Parser)]
+#[command(name = "althing", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "First steps:\n  althing demo                       see it at work\n  \
+    althing check examples/greenhouse.yaml\n  althing up examples/greenhouse.yaml\n\n\
+    Exit codes: 0 done, 1 failed, 2 the input makes no sense.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Log more to standard error (-v, -vv, -vvv)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Demo),
+    Check(check::Check),
+    Plan(plan::ShowPlan),
+    Up(up::Up),
+    Status(status::ShowStatus),
+    Inject(inject::Inject),
+    Kv(kv::KvCommand),
+    Bench(bench::Bench),
+    Keygen(keygen::Keygen),
+    Replica(process::RunReplica),
+    Edge(process::RunEdge),
+    #[command(hide = true)]
+    Launch(process::Launch),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Demo(command) => command.run(),
+            Self::Check(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Up(command) => command.run(),
+            Self::Status(command) => command.run(),
+            Self::Inject(command) => command.run(),
+            Self::Kv(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Keygen(command) => command.run(),
+            Self::Replica(command) => command.run(),
+            Self::Edge(command) => command.run(),
+            Self::Launch(command) => command.run(),
+        }
+    }
+}
+
+/// A durability, as arguments name it.
+fn durability(name: &str) -> Result<Durability, String> {
+    match name {
+        "sync" => Ok(Durability::Sync),
+        "none" => Ok(Durability::None),
+        other => Err(format!("`{other}` is no durability; there are `sync` and `none`")),
+    }
+}

@@ -1,0 +1,77 @@
+//! The processes of a deployment: what `up` starts, one for each replica and one for the edge.
+
+use crate::running::{asked_to_end, block_on};
+use althing_node::config::{EdgeConfig, ReplicaFile};
+use althing_node::{RunOptions, die_with_parent, launch, run_edge, run_replica};
+use clap::Args;
+use miette::{IntoDiagnostic, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Run one replica of a group, as its configuration says
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  althing replica --config .althing/greenhouse/processes/thermostat-0/config.json\n\n\
+    Without --genesis, a replica whose directory is empty takes it that its disk is lost: it does not\n\
+    vote until that is safe. Only the very first start of a new group is a genesis."
+)]
+pub(crate) struct RunReplica {
+    /// Its configuration, as `up` writes it
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The group is new: no replica of it has ever run
+    #[arg(long)]
+    genesis: bool,
+    /// End when the process that started this one ends
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+impl RunReplica {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.die_with_parent {
+            die_with_parent().into_diagnostic()?;
+        }
+        let file = ReplicaFile::load(&self.config).into_diagnostic()?;
+        let launcher = Some(std::env::current_exe().into_diagnostic()?);
+        let options = RunOptions { is_genesis: self.genesis, launcher };
+        block_on(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Run the MQTT ends of an application's wires
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  althing edge --config .althing/greenhouse/processes/edge/config.json")]
+pub(crate) struct RunEdge {
+    /// Its configuration, as `up` writes it
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// End when the process that started this one ends
+    #[arg(long)]
+    die_with_parent: bool,
+}
+
+impl RunEdge {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.die_with_parent {
+            die_with_parent().into_diagnostic()?;
+        }
+        let config = EdgeConfig::load(&self.config).into_diagnostic()?;
+        block_on(async { run_edge(config, asked_to_end()).await.into_diagnostic() })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Become another program that ends with the process that started this one
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    #[arg(last = true, required = true)]
+    argv: Vec<String>,
+}
+
+impl Launch {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        Err(launch(&self.argv)).into_diagnostic()
+    }
+}

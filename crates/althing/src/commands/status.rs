@@ -1,0 +1,145 @@
+use super::place::Place;
+use crate::output;
+use crate::running::{block_on, status};
+use althing_node::control::{EdgeReport, Fault, ReplicaReport, Role, Status};
+use althing_node::deployment::Deployment;
+use clap::Args;
+use miette::Result;
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// Show where each process of a running deployment stands
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  althing status\n  althing status --json | jq '.processes[].status.view'\n\n\
+    Exit code 1 if a process does not answer."
+)]
+pub(crate) struct ShowStatus {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct DeploymentReport {
+    deployment: String,
+    processes: Vec<ProcessReport>,
+}
+
+#[derive(Serialize)]
+struct ProcessReport {
+    name: String,
+    status: Option<Status>,
+    error: Option<String>,
+}
+
+impl ShowStatus {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let deployment = self.place.deployment()?;
+        let processes = block_on(async { Ok(ask_all(&deployment).await) })?;
+        let all_answer = processes.iter().all(|process| process.status.is_some());
+        if self.json {
+            let deployment = deployment.name().to_owned();
+            output::print_json(&DeploymentReport { deployment, processes })?;
+        } else {
+            print(&processes);
+        }
+        Ok(if all_answer { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) })
+    }
+}
+
+async fn ask_all(deployment: &Deployment) -> Vec<ProcessReport> {
+    let mut reports = Vec::new();
+    for process in deployment.processes() {
+        let asked = status(deployment, &process.name).await;
+        reports.push(ProcessReport {
+            name: process.name.clone(),
+            error: asked.as_ref().err().map(ToString::to_string),
+            status: asked.ok(),
+        });
+    }
+    reports
+}
+
+fn print(processes: &[ProcessReport]) {
+    println!(
+        "{:<20} {:<9} {:>6} {:>9} {:>9} {:>8}  remarks",
+        "process", "role", "view", "executed", "stable", "pid"
+    );
+    for process in processes {
+        match &process.status {
+            Some(Status::Replica(report)) => print_replica(report),
+            Some(Status::Edge(report)) => print_edge(report),
+            None => println!("{:<20} down: {}", process.name, process.error.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+fn print_replica(report: &ReplicaReport) {
+    let role = match report.role {
+        Role::Primary => "primary",
+        Role::Backup => "backup",
+        Role::Learner => "learner",
+    };
+    let view = if report.is_in_view { report.view.to_string() } else { format!("→{}", report.view) };
+    println!(
+        "{:<20} {:<9} {:>6} {:>9} {:>9} {:>8}  {}",
+        report.name,
+        role,
+        view,
+        report.executed,
+        report.stable,
+        report.pid,
+        remarks(report).join("; ")
+    );
+    for evidence in &report.evidence {
+        let proof = if evidence.is_transferable { "provable" } else { "seen here only" };
+        println!("{:<20}   caught replica {}: {} ({proof})", "", evidence.accused, evidence.misbehaviour);
+    }
+}
+
+fn remarks(report: &ReplicaReport) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match report.fault {
+        Fault::None => {}
+        Fault::Delay { ms } => remarks.push(format!("injected: delay {ms} ms")),
+        fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
+    }
+    if report.is_transferring {
+        remarks.push("fetching the state".to_owned());
+    }
+    if report.counters.divergences > 0 {
+        remarks.push(format!("diverged {} time(s)", report.counters.divergences));
+    }
+    remarks
+}
+
+fn print_edge(report: &EdgeReport) {
+    println!("{:<20} {:<9} {:>36} {:>8}  MQTT at {}", report.name, "edge", "", report.pid, report.broker);
+    for group in &report.groups {
+        for wire in &group.incoming {
+            println!(
+                "{:<20}   {} → {}: {} received, {} accepted, {} refused",
+                "", wire.topic, group.group, wire.received, wire.accepted, wire.refused
+            );
+        }
+        for wire in &group.outgoing {
+            let outvoted: Vec<_> = (0u16..)
+                .zip(&wire.disagreements)
+                .filter(|(_, count)| **count > 0)
+                .map(|(replica, count)| format!("replica {replica} outvoted {count} time(s)"))
+                .collect();
+            println!(
+                "{:<20}   {} → {}: {} agreed on, {} published  {}",
+                "",
+                group.group,
+                wire.topic,
+                wire.agreed,
+                wire.published,
+                outvoted.join(", ")
+            );
+        }
+    }
+}

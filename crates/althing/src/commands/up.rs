@@ -1,0 +1,118 @@
+use super::place::{HOME, is_deployment};
+use crate::running::{Running, asked_to_end, block_on};
+use crate::spec_file::SpecFile;
+use althing_components::{Application, Plan};
+use althing_node::config::{Durability, RawBroker};
+use althing_node::deployment::{Deployment, ProvisionOptions, provision_application};
+use clap::Args;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Run an application on this machine, one process a replica
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  althing up examples/greenhouse.yaml\n  \
+    mosquitto_sub -p PORT -t greenhouse/heater &\n  \
+    mosquitto_pub -p PORT -t greenhouse/temperature -m 15\n\n\
+    It runs until it is interrupted. Run again, it goes on where it stopped.")]
+pub(crate) struct Up {
+    /// The spec file
+    #[arg(value_name = "SPEC")]
+    spec: PathBuf,
+    /// Where keys, configurations, logs and data lie [default: .althing/NAME]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Forget an earlier run: new keys, no data
+    #[arg(long)]
+    fresh: bool,
+    /// Where the embedded MQTT broker listens [default: a free port of 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    mqtt: Option<SocketAddr>,
+    /// What an acknowledged event survives: `sync` the power failing everywhere at once, `none` only
+    /// f faulty replicas at a time
+    #[arg(long, value_parser = super::durability, default_value = "sync")]
+    durability: Durability,
+    /// Let `althing inject` make replicas faulty
+    #[arg(long)]
+    allow_injection: bool,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let application = SpecFile::read(&self.spec)?.application()?;
+        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(application.name()));
+        let (deployment, is_new) = self.deployment(&application, &directory)?;
+        block_on(run(deployment, is_new))
+    }
+
+    /// The deployment in `directory`, made if there is none, and whether it was.
+    fn deployment(&self, application: &Application, directory: &Path) -> Result<(Deployment, bool)> {
+        if self.fresh && is_deployment(directory) {
+            std::fs::remove_dir_all(directory)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("cannot remove {}", directory.display()))?;
+        }
+        let copy = directory.join("spec.yaml");
+        let text = std::fs::read(&self.spec).into_diagnostic()?;
+        if is_deployment(directory) {
+            if std::fs::read(&copy).ok().as_deref() != Some(&text[..]) {
+                return Err(miette!(
+                    help = "give --fresh to forget that run, or another directory with --dir DIR",
+                    "{} holds a run of another version of this spec file",
+                    directory.display()
+                ));
+            }
+            return Ok((Deployment::load(directory).into_diagnostic()?, false));
+        }
+        let plan = Plan::of(application);
+        let options = ProvisionOptions {
+            durability: self.durability,
+            allow_injection: self.allow_injection,
+            addresses: self.addresses(&plan)?,
+            ..ProvisionOptions::default()
+        };
+        let beside = std::path::absolute(&self.spec).into_diagnostic()?;
+        let working_directory = beside.parent().unwrap_or(Path::new("/"));
+        let deployment =
+            provision_application(directory, &plan, working_directory, &options).into_diagnostic()?;
+        std::fs::write(&copy, text).into_diagnostic()?;
+        Ok((deployment, true))
+    }
+
+    /// Addresses for the replicas and the broker: all free ports unless the broker's is given.
+    fn addresses(&self, plan: &Plan) -> Result<Vec<SocketAddr>> {
+        let Some(mqtt) = self.mqtt else { return Ok(Vec::new()) };
+        let replicas = plan.groups().iter().map(|group| usize::from(group.n)).sum();
+        let mut addresses = althing_node::deployment::free_ports(replicas).into_diagnostic()?;
+        addresses.push(mqtt);
+        Ok(addresses)
+    }
+}
+
+async fn run(deployment: Deployment, is_new: bool) -> Result<ExitCode> {
+    let mut running = Running::start(deployment, is_new).await?;
+    let (name, directory) = (running.deployment.name(), running.deployment.directory().display());
+    println!("{name} runs: {} processes, their logs in {directory}", running.deployment.processes().len());
+    match running.deployment.broker() {
+        Some(RawBroker::Embedded { address }) => println!("MQTT broker: {address} (embedded)"),
+        Some(RawBroker::External { host, port }) => println!("MQTT broker: {host}:{port}"),
+        None => {}
+    }
+    println!("In another terminal: althing status --dir {directory}");
+    println!("Ctrl-C ends it.");
+    let ending = asked_to_end();
+    tokio::pin!(ending);
+    loop {
+        tokio::select! {
+            () = &mut ending => break,
+            Some(ended) = running.ended.recv() => {
+                eprintln!("{:?}", running.why(&ended));
+                eprintln!("`{}` is started again in {:?}", ended.name, ended.again_after);
+            }
+        }
+    }
+    println!("ending");
+    running.supervisor.shut_down().await;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,28 @@
+//! How the command speaks: text for people, JSON for programs, exit codes for scripts.
+
+use miette::{IntoDiagnostic, Result};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// What was asked for could not be done, or was done and did not hold.
+pub(crate) const FAILED: u8 = 1;
+/// What was given makes no sense.
+pub(crate) const INVALID: u8 = 2;
+
+/// Prints `value` as one line of JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(value).into_diagnostic()?);
+    Ok(())
+}
+
+/// Sends the log to standard error: warnings, or more with each `-v`, or what `ALTHING_LOG` says.
+pub(crate) fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("ALTHING_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
