@@ -102,7 +102,8 @@ impl ChildComponent {
                 // What it emitted then, it emitted before.
                 Ok(_) | Err(ComponentError::Refused(_)) => {}
                 Err(ComponentError::Broken(reason)) => {
-                    let reason = format!("after a restart it fails at an event that it took before: {reason}");
+                    let reason =
+                        format!("after a restart it fails at an event that it took before: {reason}");
                     return Err(ComponentError::Broken(reason));
                 }
             }
@@ -254,7 +255,9 @@ fn read_lines(stdout: ChildStdout, answers: &SyncSender<Result<Vec<u8>, String>>
         let answer = match (&mut stdout).take(limit).read_until(b'\n', &mut line) {
             Ok(0) => return,
             Ok(_) if line.last() == Some(&b'\n') => Ok(line),
-            Ok(n) if n as u64 == limit => Err(format!("it wrote more than {MAX_LINE_BYTES} bytes on one line")),
+            Ok(n) if n as u64 == limit => {
+                Err(format!("it wrote more than {MAX_LINE_BYTES} bytes on one line"))
+            }
             Ok(_) => return,
             Err(error) => Err(format!("its output can not be read: {error}")),
         };
@@ -271,7 +274,9 @@ fn forward_messages(stderr: ChildStderr, program: &str) {
         let mut line = Vec::new();
         match (&mut stderr).take(MAX_MESSAGE_BYTES).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return,
-            Ok(_) => tracing::info!(program, message = %String::from_utf8_lossy(&line).trim_end(), "component"),
+            Ok(_) => {
+                tracing::info!(program, message = %String::from_utf8_lossy(&line).trim_end(), "component")
+            }
         }
     }
 }
@@ -291,3 +296,7 @@ pub fn launch(argv: &[String]) -> io::Error {
         Err(error) => error,
     }
 }
+
+#[cfg(test)]
+#[path = "process_component_tests.rs"]
+mod tests;

@@ -138,7 +138,8 @@ async fn hostile_bytes_at_the_ports_change_nothing() {
             assert!(answer.len() < 100, "a stranger learns nothing: {answer:?}");
         }
     }
-    let mut socket = std::os::unix::net::UnixStream::connect(cluster.deployment.control_socket("store-1")).unwrap();
+    let mut socket =
+        std::os::unix::net::UnixStream::connect(cluster.deployment.control_socket("store-1")).unwrap();
     socket.write_all(b"{\"request\":\"destroy\"}\n").unwrap();
     let mut answer = [0; 512];
     let length = socket.read(&mut answer).unwrap();

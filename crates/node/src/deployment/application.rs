@@ -41,7 +41,11 @@ pub fn provision_application(
         name: plan.application().to_owned(),
         groups: plan.groups().iter().map(|group| group.component.clone()).collect(),
         clients: made.operators()?,
-        processes: plan.processes().iter().map(|process| deployed(process.name.clone(), &process.runs, plan)).collect(),
+        processes: plan
+            .processes()
+            .iter()
+            .map(|process| deployed(process.name.clone(), &process.runs, plan))
+            .collect(),
         broker,
     };
     Ok(Deployment::save(&maker.directory, content)?)
@@ -152,7 +156,11 @@ impl<'a> Made<'a> {
             incoming: table
                 .incoming
                 .iter()
-                .map(|(wire, i)| RawIncoming { wire: wire.0, port: i.port.clone(), source: source(&i.source) })
+                .map(|(wire, i)| RawIncoming {
+                    wire: wire.0,
+                    port: i.port.clone(),
+                    source: source(&i.source),
+                })
                 .collect(),
             outgoing: table
                 .outgoing
@@ -216,12 +224,18 @@ fn edge_wire(wire: &PlannedWire, group: &Group, leaves: bool) -> Option<RawEdgeW
     let (own, other): (&PlannedEnd, &PlannedEnd) =
         if leaves { (&wire.from, &wire.to) } else { (&wire.to, &wire.from) };
     let topic = other.topic()?.to_owned();
-    (own.group() == Some(group.index)).then_some(RawEdgeWire { wire: wire.id.0, topic, carries: wire.carries })
+    (own.group() == Some(group.index)).then_some(RawEdgeWire {
+        wire: wire.id.0,
+        topic,
+        carries: wire.carries,
+    })
 }
 
 fn role(role: ClientRole) -> String {
     match role {
-        ClientRole::Producer { group, replica } => format!("producer: replica {} of group {group}", replica.0),
+        ClientRole::Producer { group, replica } => {
+            format!("producer: replica {} of group {group}", replica.0)
+        }
         ClientRole::Courier { replica } => format!("courier of replica {}", replica.0),
         ClientRole::Edge => "edge".to_owned(),
         ClientRole::Operator => "operator".to_owned(),

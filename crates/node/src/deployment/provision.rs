@@ -6,7 +6,9 @@ use althing_crypto::Identity;
 use althing_types::{ClientId, GroupId, QuorumsError};
 
 use super::ports::{PortsError, free_ports};
-use super::{Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory};
+use super::{
+    Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
+};
 use crate::config::{
     ConfigError, Durability, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup, RawPbft,
     RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory, generate_identity,

@@ -1,12 +1,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
 
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
 
 use super::EdgeError;
 
@@ -21,36 +18,21 @@ const SEGMENTS: usize = 16;
 /// The longest message.
 const MAX_PAYLOAD_BYTES: usize = 256 << 10;
 
-/// How long the broker may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Starts a broker in this process, which runs until the process ends.
-pub(super) async fn start(address: SocketAddr) -> Result<(), EdgeError> {
-    let (ending, mut ended) = oneshot::channel();
+/// Starts a broker in this process, which runs until the process ends. What is returned resolves when
+/// the broker has ended after all: the port is taken.
+pub(super) fn start(address: SocketAddr) -> Result<oneshot::Receiver<()>, EdgeError> {
+    let (ending, ended) = oneshot::channel();
     thread::Builder::new()
         .name("broker".to_owned())
         .spawn(move || {
-            // It returns only when it can't listen.
             if let Err(error) = Broker::new(config(address)).start() {
                 tracing::error!(%error, "the embedded broker failed");
             }
+            // The edge may have ended before.
             let _ = ending.send(());
         })
         .map_err(EdgeError::Thread)?;
-    let started = Instant::now();
-    loop {
-        // A broker of somebody else at the same port would answer too; then ours has ended.
-        let answers = TcpStream::connect(address).await.is_ok();
-        sleep(Duration::from_millis(20)).await;
-        match (answers, ended.try_recv()) {
-            (_, Ok(()) | Err(oneshot::error::TryRecvError::Closed)) => {
-                return Err(EdgeError::Broker { address });
-            }
-            (true, _) => return Ok(()),
-            (false, _) if started.elapsed() > PATIENCE => return Err(EdgeError::Broker { address }),
-            _ => {}
-        }
-    }
+    Ok(ended)
 }
 
 fn config(address: SocketAddr) -> Config {

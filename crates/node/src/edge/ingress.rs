@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use althing_components::{WireId, canonical};
-use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Publish, QoS, SubscribeReasonCode};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Publish, QoS, SubscribeReasonCode,
+};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -32,9 +34,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 pub(super) fn options(broker: &Broker, name: &str) -> MqttOptions {
     let (host, port) = broker.host_and_port();
     let mut options = MqttOptions::new(name, host, port);
-    options
-        .set_keep_alive(Duration::from_secs(10))
-        .set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
+    options.set_keep_alive(Duration::from_secs(10)).set_max_packet_size(MAX_PACKET_BYTES, MAX_PACKET_BYTES);
     options
 }
 

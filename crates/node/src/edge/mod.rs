@@ -20,7 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::{Broker, ConfigError, EdgeConfig, EdgeGroup, create_directory};
@@ -68,9 +68,10 @@ pub async fn run_edge(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), EdgeError> {
     create_directory(config.data())?;
-    if let Broker::Embedded(address) = config.broker() {
-        broker::start(*address).await?;
-    }
+    let mut broker = match config.broker() {
+        Broker::Embedded(address) => Some((*address, broker::start(*address)?)),
+        Broker::External { .. } => None,
+    };
     let (control, mut calls) = ControlServer::open(config.control())?;
     let mut tasks = JoinSet::new();
     let mut reports = Vec::new();
@@ -84,11 +85,23 @@ pub async fn run_edge(
             () = &mut shutdown => break Ok(()),
             Some(call) = calls.recv() => if answer(call, &config, &reports) { break Ok(()) },
             Some(_) = tasks.join_next() => break Err(EdgeError::Ended),
+            address = broker_ended(broker.as_mut()) => break Err(EdgeError::Broker { address }),
         }
     };
     drop(control);
     tasks.shutdown().await;
     result
+}
+
+async fn broker_ended(broker: Option<&mut (SocketAddr, oneshot::Receiver<()>)>) -> SocketAddr {
+    match broker {
+        Some((address, ended)) => {
+            // Whether it said so or its thread panicked, it is gone.
+            let _ = ended.await;
+            *address
+        }
+        None => std::future::pending().await,
+    }
 }
 
 async fn start_group(

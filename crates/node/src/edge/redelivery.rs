@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(redelivery.arrived(message(packet, "x", false)), Arrival::New(u64::from(packet) - 1));
         }
         redelivery.done(1);
-        assert_eq!(acknowledge_all(&mut redelivery), []);
+        assert_eq!(acknowledge_all(&mut redelivery), [0u16; 0]);
         redelivery.done(0);
         assert_eq!(acknowledge_all(&mut redelivery), [1, 2]);
         redelivery.done(2);
@@ -160,7 +160,7 @@ mod tests {
         redelivery.done(0);
         redelivery.connected(true);
         // Done, but this connection has not brought it yet.
-        assert_eq!(acknowledge_all(&mut redelivery), []);
+        assert_eq!(acknowledge_all(&mut redelivery), [0u16; 0]);
         // This broker gives new numbers and no mark.
         assert_eq!(redelivery.arrived(message(7, "20", false)), Arrival::Again);
         assert_eq!(acknowledge_all(&mut redelivery), [7]);
@@ -191,7 +191,7 @@ mod tests {
         redelivery.arrived(message(1, "20", false));
         redelivery.connected(false);
         redelivery.done(0);
-        assert_eq!(acknowledge_all(&mut redelivery), []);
+        assert_eq!(acknowledge_all(&mut redelivery), [0u16; 0]);
         assert_eq!(redelivery.arrived(message(1, "20", false)), Arrival::New(1));
     }
 }

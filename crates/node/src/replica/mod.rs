@@ -80,9 +80,7 @@ pub async fn run_replica(
             let protocol = Pbft::new(file.group().pbft(file.replica()));
             run_protocol(protocol, file, options, shutdown).await
         }
-        ProtocolKind::Unreplicated => {
-            run_protocol(Unreplicated::default(), file, options, shutdown).await
-        }
+        ProtocolKind::Unreplicated => run_protocol(Unreplicated::default(), file, options, shutdown).await,
     }
 }
 
@@ -113,8 +111,7 @@ async fn run_protocol<P: NodeProtocol>(
         },
     };
     let replica = Replica::new(config, protocol, service);
-    let (network, events) =
-        Network::start(wiring::network(group, me, file.identity(), &limits)).await?;
+    let (network, events) = Network::start(wiring::network(group, me, file.identity(), &limits)).await?;
     let (control, calls) = ControlServer::open(file.control())?;
     let couriers = courier::start(&file).await?;
     let startup = started.startup;

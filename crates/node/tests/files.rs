@@ -1,0 +1,188 @@
+//! Files of a deployment that are broken: each is refused for its reason, and nothing starts.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use althing_components::{Application, Plan};
+use althing_node::config::{ClientFile, EdgeConfig, GroupConfig, ProtocolKind, RawService, ReplicaFile};
+use althing_node::deployment::{
+    Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_service,
+};
+use common::{directory, quick};
+use serde_json::{Value, json};
+
+const SPEC: &str = "
+name: two
+components:
+  first: { builtin: average, replicate: { faults: byzantine, f: 1 } }
+  second: { builtin: thermostat, config: { target: 21 }, replicate: { faults: byzantine, f: 1 } }
+wires:
+  - { from: mqtt:a, to: first.value }
+  - { from: first.average, to: second.temperature }
+  - { from: second.heater, to: mqtt:b }
+";
+
+fn application(path: &Path) -> Deployment {
+    let plan = Plan::of(&Application::parse(SPEC).unwrap());
+    provision_application(path, &plan, path, &ProvisionOptions::default()).unwrap()
+}
+
+/// Changes a JSON file, sees what `load` says, and changes it back.
+fn broken(file: &Path, change: impl FnOnce(&mut Value), load: impl Fn() -> Option<String>) -> String {
+    let before = fs::read(file).unwrap();
+    let mut value: Value = serde_json::from_slice(&before).unwrap();
+    change(&mut value);
+    fs::write(file, value.to_string()).unwrap();
+    let error = load().expect("the file is refused");
+    fs::write(file, before).unwrap();
+    assert_eq!(load(), None, "the file as it was is taken");
+    error
+}
+
+#[test]
+fn what_is_provisioned_is_taken() {
+    let (_directory, path) = directory();
+    let deployment = application(&path);
+    for process in deployment.processes() {
+        let file = deployment.config_file(&process.name);
+        if process.name == "edge" {
+            assert_eq!(EdgeConfig::load(&file).unwrap().groups().len(), 2);
+        } else {
+            let replica = ReplicaFile::load(&file).unwrap();
+            assert_eq!(replica.name(), process.name);
+            assert_eq!(replica.courier().is_some(), process.name.starts_with("first"));
+        }
+    }
+    for client in deployment.clients() {
+        ClientFile::load(&deployment.client_file(&client.name)).unwrap();
+    }
+    assert_eq!(Deployment::load(&path).unwrap().processes(), deployment.processes());
+    let again = Plan::of(&Application::parse(SPEC).unwrap());
+    let error = provision_application(&path, &again, &path, &ProvisionOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
+}
+
+#[test]
+fn secret_keys_are_their_owners_alone() {
+    let (_directory, path) = directory();
+    let deployment = application(&path);
+    let process = deployment.process_directory("first-0");
+    let mut keys = 0;
+    for entry in fs::read_dir(&process).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().extension().is_some_and(|e| e == "key") {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            keys += 1;
+        }
+    }
+    assert_eq!(keys, 3, "its own, as courier and as producer");
+    let key = process.join("replica.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = ReplicaFile::load(&deployment.config_file("first-0")).unwrap_err().to_string();
+    assert!(error.contains("chmod 600"), "{error}");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let other = fs::read(deployment.process_directory("first-1").join("replica.key")).unwrap();
+    let own = fs::read(&key).unwrap();
+    fs::write(&key, other).unwrap();
+    let error = ReplicaFile::load(&deployment.config_file("first-0")).unwrap_err().to_string();
+    assert!(error.contains("is not the key of r0"), "{error}");
+    fs::write(&key, &own[..40]).unwrap();
+    let error = ReplicaFile::load(&deployment.config_file("first-0")).unwrap_err().to_string();
+    assert!(error.contains("cut off"), "{error}");
+}
+
+#[test]
+fn each_broken_group_file_is_refused_for_its_reason() {
+    let (_directory, path) = directory();
+    let deployment = application(&path);
+    let file = deployment.group_file("first");
+    let load = || GroupConfig::load(&file).err().map(|e| e.to_string());
+    let cases: [(&str, fn(&mut Value)); 12] = [
+        ("at least 4 replicas", |v| drop(v["replicas"].as_array_mut().unwrap().pop())),
+        ("tolerate", |v| v["f"] = json!(2)),
+        ("the name", |v| v["name"] = json!("../etc")),
+        ("32 hexadecimal digits", |v| v["id"] = json!("12")),
+        ("same address", |v| v["replicas"][1]["address"] = v["replicas"][0]["address"].clone()),
+        ("same public key", |v| v["replicas"][1]["public_key"] = v["replicas"][0]["public_key"].clone()),
+        ("public key of replica r2", |v| v["replicas"][2]["public_key"] = json!("althing-public-1:00")),
+        ("invalid socket address", |v| v["replicas"][0]["address"] = json!("somewhere")),
+        ("listed twice", |v| v["clients"][1]["id"] = v["clients"][0]["id"].clone()),
+        ("must not be zero", |v| v["pbft"]["pipeline"] = json!(0)),
+        ("at least twice", |v| v["pbft"]["log_size"] = json!(3)),
+        ("unknown field `colour`", |v| v["colour"] = json!(1)),
+    ];
+    for (reason, change) in cases {
+        let error = broken(&file, change, load);
+        assert!(error.contains(reason) && error.contains("first.json"), "{reason}: {error}");
+    }
+}
+
+#[test]
+fn each_broken_process_file_is_refused_for_its_reason() {
+    let (_directory, path) = directory();
+    let deployment = application(&path);
+    let file = deployment.config_file("first-0");
+    let load = || ReplicaFile::load(&file).err().map(|e| e.to_string());
+    let cases: [(&str, fn(&mut Value)); 11] = [
+        ("no replica 9", |v| v["replica"] = json!(9)),
+        ("is not the key of r1", |v| v["replica"] = json!(1)),
+        ("cannot be read", |v| v["group"] = json!("nowhere.json")),
+        ("no builtin component `magic`", |v| {
+            v["service"]["component"]["implementation"]["builtin"]["name"] = json!("magic");
+        }),
+        ("window", |v| {
+            v["service"]["component"]["implementation"]["builtin"]["config"] = json!({ "window": 0 });
+        }),
+        ("needs the program", |v| {
+            v["service"]["component"]["implementation"] =
+                json!({ "process": { "argv": [], "working_directory": "." } });
+        }),
+        ("does not have", |v| v["service"]["component"]["incoming"][0]["port"] = json!("colour")),
+        ("listed twice", |v| {
+            let wire = v["service"]["component"]["incoming"][0].clone();
+            v["service"]["component"]["incoming"].as_array_mut().unwrap().push(wire);
+        }),
+        ("does not know client", |v| {
+            v["service"]["component"]["incoming"][0]["source"] = json!({ "edge": { "client": "7" } });
+        }),
+        ("does not lead from this component", |v| v["courier"]["consumers"][0]["wires"] = json!([0])),
+        ("only the replicas of a component", |v| v["service"] = json!("kv")),
+    ];
+    for (reason, change) in cases {
+        let error = broken(&file, change, load);
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
+    let file = deployment.config_file("edge");
+    let load = || EdgeConfig::load(&file).err().map(|e| e.to_string());
+    let topic = broken(&file, |v| v["groups"][1]["outgoing"][0]["topic"] = json!("a/#"), load);
+    assert!(topic.contains("is no MQTT topic"), "{topic}");
+    let filter = broken(&file, |v| v["groups"][0]["incoming"][0]["topic"] = json!("a/#/b"), load);
+    assert!(filter.contains("is no MQTT topic filter"), "{filter}");
+}
+
+#[test]
+fn files_that_are_none_are_named() {
+    let (_directory, path) = directory();
+    let group = ServiceGroup {
+        name: "store".to_owned(),
+        n: 1,
+        f: 0,
+        protocol: ProtocolKind::Pbft,
+        service: RawService::Null { reply_bytes: 0 },
+        clients: 1,
+    };
+    let deployment = provision_service(&path, &group, &quick()).unwrap();
+    let file = deployment.client_file("client-0");
+    for (content, reason) in [("", "EOF"), ("{", "EOF"), ("\u{0}", "expected value")] {
+        fs::write(&file, content).unwrap();
+        let error = ClientFile::load(&file).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("client-0.json"), "{error}");
+    }
+    let too_few = ServiceGroup { n: 3, f: 1, ..group };
+    let (_other, path) = directory();
+    let error = provision_service(&path, &too_few, &quick()).unwrap_err().to_string();
+    assert!(error.contains("at least 4 replicas"), "{error}");
+}
