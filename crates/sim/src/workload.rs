@@ -8,7 +8,7 @@ use althing_services::KvOperation;
 use althing_types::{ClientId, RequestNumber};
 
 /// Operations that each correct client still has to complete once the faults have ended.
-const AFTER_HEALING: u32 = 2;
+const AFTER_HEALING: u64 = 2;
 
 /// A correct client, and what it does: one operation after the other on a few keys that it shares
 /// with the other correct clients.
@@ -18,8 +18,8 @@ pub(crate) struct Worker {
     /// Tells its timer from earlier ones.
     pub(crate) generation: u64,
     pub(crate) completed: u64,
-    /// Operations that it still does; unlimited until the faults have ended.
-    left: Option<u32>,
+    /// How many it has to have completed in all, once the faults have ended.
+    goal: Option<u64>,
     dice: Dice,
     keys: u64,
     made: u64,
@@ -45,7 +45,7 @@ impl Worker {
             client: subject.client(config),
             generation: 0,
             completed: 0,
-            left: None,
+            goal: None,
             dice: dice.fork(),
             keys: plan.keys,
             made: 0,
@@ -55,28 +55,22 @@ impl Worker {
 
     /// The faults have ended: a few more operations, to see that all works.
     pub(crate) fn wind_up(&mut self) {
-        self.left = Some(AFTER_HEALING + u32::from(self.client.outstanding().is_some()));
+        self.goal = Some(self.completed + AFTER_HEALING + u64::from(self.client.outstanding().is_some()));
     }
 
     /// Whether it has done all that it had to do.
     pub(crate) fn is_done(&self) -> bool {
-        self.left == Some(0) && self.client.outstanding().is_none()
+        self.goal.is_some_and(|goal| self.completed >= goal) && self.client.outstanding().is_none()
     }
 
     /// Takes down that the outstanding operation is complete.
     pub(crate) fn complete(&mut self, value: Option<Option<Vec<u8>>>) {
         self.completed += 1;
-        if let Some(left) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
         self.known.extend(value);
     }
 
     /// The next operation, how to submit it, and the bytes to submit.
-    pub(crate) fn next(&mut self) -> Option<(KvOperation, OperationKind, Vec<u8>)> {
-        if self.left == Some(0) {
-            return None;
-        }
+    pub(crate) fn next(&mut self) -> (KvOperation, OperationKind, Vec<u8>) {
         self.made += 1;
         let label = self.id.0 << 32 | self.made;
         let key = format!("k{}", self.dice.below(self.keys)).into_bytes();
@@ -93,6 +87,6 @@ impl Worker {
         }
         self.known.push(Some(value));
         let bytes = labelled(label, &operation.encode());
-        Some((operation, kind, bytes))
+        (operation, kind, bytes)
     }
 }

@@ -95,30 +95,33 @@ impl<X: Subject> World<'_, X> {
         self.memory.check(host, held)
     }
 
-    /// Whether all that has to happen after the faults has happened: clients have completed their
-    /// operations, and all correct replicas are in one view, vote, and have executed the same.
+    /// Whether all that has to happen after the faults has happened.
     pub(super) fn is_settled(&self) -> bool {
         self.workers.iter().all(crate::workload::Worker::is_done) && self.stragglers().is_empty()
     }
 
-    /// What is wrong with correct replicas that have not caught up.
-    fn stragglers(&self) -> Vec<String> {
-        let mut correct = Vec::new();
+    /// The correct replicas that have not yet got beyond where the group was when the faults ended,
+    /// or do not vote.
+    ///
+    /// More can't be asked for: a replica that is lied to by those that stay faulty may always be a
+    /// checkpoint behind, and one that gave up on the primary alone waits for others to do so too.
+    pub(super) fn stragglers(&self) -> Vec<String> {
+        let mut stragglers = Vec::new();
         for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
-            if let Some(replica) = &at.replica {
-                correct.push((host, replica.status(), X::probe(replica.protocol())));
+            let Some(replica) = &at.replica else { continue };
+            let (status, probe) = (replica.status(), X::probe(replica.protocol()));
+            if status.executed < self.healed_at || !probe.is_voting {
+                stragglers.push(format!("host {host}: {status:?}, {probe:?}"));
             }
         }
-        let last = correct.iter().map(|(_, status, _)| status.executed).max().unwrap_or_default();
-        let view = correct.iter().map(|(_, status, _)| status.view).max().unwrap_or_default();
-        let is_behind = |status: &althing_replica::ReplicaStatus| {
-            status.executed < last || status.view < view || !status.is_in_view || status.is_transferring
-        };
-        correct
-            .into_iter()
-            .filter(|(_, status, probe)| is_behind(status) || !probe.is_voting)
-            .map(|(host, status, probe)| format!("host {host}: {status:?}, {probe:?}"))
-            .collect()
+        stragglers
+    }
+
+    /// What correct replicas have executed at most.
+    pub(super) fn last_executed(&self) -> Seq {
+        let correct = self.hosts.iter().filter(|host| host.is_correct);
+        let executed = correct.filter_map(|host| host.replica.as_ref()).map(|replica| replica.status().executed);
+        executed.max().unwrap_or_default()
     }
 
     pub(super) fn explain_what_hangs(&self) -> Violation {
@@ -133,7 +136,13 @@ impl<X: Subject> World<'_, X> {
                 None => format!("{} has operations left to do", worker.id),
             });
         }
-        lines.extend(self.stragglers());
+        let is_straggling = !self.stragglers().is_empty();
+        lines.push(format!("replicas have to execute {}{}", self.healed_at, if is_straggling { ", and some don't" } else { "" }));
+        for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
+            lines.extend(at.replica.as_ref().map(|replica| {
+                format!("host {host}: {:?}, {:?}", replica.status(), X::probe(replica.protocol()))
+            }));
+        }
         Violation::new("liveness", lines.join("\n"))
     }
 }

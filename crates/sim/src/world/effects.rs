@@ -104,11 +104,12 @@ impl<X: Subject> World<'_, X> {
     }
 
     pub(super) fn client_turn(&mut self, client: usize) {
+        let is_over = self.workers[client].is_done() && self.stragglers().is_empty();
         let worker = &mut self.workers[client];
-        if worker.client.outstanding().is_some() {
+        if is_over || worker.client.outstanding().is_some() {
             return;
         }
-        let Some((operation, kind, bytes)) = worker.next() else { return };
+        let (operation, kind, bytes) = worker.next();
         let id = worker.id;
         let mut outputs = Vec::new();
         let now = althing_types::Instant(self.now);

@@ -116,6 +116,7 @@ impl<X: Subject> World<'_, X> {
                 self.boot(host);
             }
         }
+        self.healed_at = self.last_executed().next();
         for client in 0..self.workers.len() {
             self.workers[client].wind_up();
             let pause = nanos(self.dice.around(self.plan.think));

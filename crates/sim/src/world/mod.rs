@@ -19,7 +19,7 @@ use crate::subject::Subject;
 use crate::trace::Trace;
 use crate::workload::Worker;
 use althing_replica::{ClientInput, Input, Startup};
-use althing_types::{Principal, View};
+use althing_types::{Principal, Seq, View};
 use line::Line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,6 +42,8 @@ pub(crate) struct World<'a, X: Subject> {
     dice: Dice,
     injections: Injections,
     has_healed: bool,
+    /// What all correct replicas have to execute after the faults have ended.
+    healed_at: Seq,
     trace: Trace<Line>,
     ledger: Ledger,
     history: History,
@@ -95,6 +97,7 @@ impl<'a, X: Subject> World<'a, X> {
             dice,
             injections,
             has_healed: false,
+            healed_at: Seq(0),
             trace: Trace::new(config.trace_lines),
             ledger: Ledger::default(),
             history: History::default(),
