@@ -30,6 +30,9 @@ fn application(path: &Path) -> Deployment {
     provision_application(path, &plan, path, &ProvisionOptions::default()).unwrap()
 }
 
+/// What the error has to say, and what is wrong with the file.
+type Case = (&'static str, fn(&mut Value));
+
 /// Changes a JSON file, sees what `load` says, and changes it back.
 fn broken(file: &Path, change: impl FnOnce(&mut Value), load: impl Fn() -> Option<String>) -> String {
     let before = fs::read(file).unwrap();
@@ -100,7 +103,7 @@ fn each_broken_group_file_is_refused_for_its_reason() {
     let deployment = application(&path);
     let file = deployment.group_file("first");
     let load = || GroupConfig::load(&file).err().map(|e| e.to_string());
-    let cases: [(&str, fn(&mut Value)); 12] = [
+    let cases: [Case; 12] = [
         ("at least 4 replicas", |v| drop(v["replicas"].as_array_mut().unwrap().pop())),
         ("tolerate", |v| v["f"] = json!(2)),
         ("the name", |v| v["name"] = json!("../etc")),
@@ -126,7 +129,7 @@ fn each_broken_process_file_is_refused_for_its_reason() {
     let deployment = application(&path);
     let file = deployment.config_file("first-0");
     let load = || ReplicaFile::load(&file).err().map(|e| e.to_string());
-    let cases: [(&str, fn(&mut Value)); 11] = [
+    let cases: [Case; 11] = [
         ("no replica 9", |v| v["replica"] = json!(9)),
         ("is not the key of r1", |v| v["replica"] = json!(1)),
         ("cannot be read", |v| v["group"] = json!("nowhere.json")),

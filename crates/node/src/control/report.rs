@@ -67,7 +67,7 @@ pub struct ReplicaReport {
     /// What others were caught at, the latest last; bounded.
     pub evidence: Vec<EvidenceReport>,
     /// Counters since the process started.
-    pub counters: ReplicaCounters,
+    pub counters: Box<ReplicaCounters>,
     /// What the service says about itself.
     pub service: Value,
 }

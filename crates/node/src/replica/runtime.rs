@@ -395,7 +395,7 @@ impl<P: NodeProtocol> Runtime<P> {
             connected: self.connected(),
             fault: self.fault,
             evidence: self.evidence.iter().cloned().collect(),
-            counters: self.counters(),
+            counters: Box::new(self.counters()),
             service: self.replica.service().inspect(client),
         }
     }
