@@ -78,7 +78,14 @@ impl Pbft {
         if self.own_checkpoints.get(&seq) == Some(&state) {
             self.make_stable(step, certificate);
         } else {
+            // A target that the others have gone beyond is worth nothing any more; and what lies
+            // beyond the log can't be executed up to.
+            let is_fetching = self.fetching.as_ref().is_some_and(|fetching| fetching.checkpoint.seq < seq);
+            let is_out_of_reach = seq > self.high_watermark();
             self.behind = Some(certificate);
+            if is_fetching || is_out_of_reach {
+                self.fetch_state(step);
+            }
         }
     }
 
@@ -120,12 +127,18 @@ impl Pbft {
     /// executed past it into another state, or it has not moved since `executed_before`.
     pub(super) fn fetch_state_if_stuck(&mut self, step: &mut Step, executed_before: Seq) {
         let Some(behind) = &self.behind else { return };
-        let Checkpoint { seq, state } = behind.checkpoint;
+        let seq = behind.checkpoint.seq;
         let has_diverged = self.executed >= seq;
         if has_diverged || self.executed == executed_before {
-            self.fetching = Some(behind.clone());
-            step.actions.push(Action::FetchState { seq, state });
+            self.fetch_state(step);
         }
+    }
+
+    fn fetch_state(&mut self, step: &mut Step) {
+        let Some(behind) = &self.behind else { return };
+        let Checkpoint { seq, state } = behind.checkpoint;
+        self.fetching = Some(behind.clone());
+        step.actions.push(Action::FetchState { seq, state });
     }
 
     pub(super) fn on_state_installed(

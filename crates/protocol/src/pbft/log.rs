@@ -31,6 +31,10 @@ pub(super) struct Entry {
     pub(super) prepares: BTreeMap<ReplicaId, (View, Digest)>,
     /// The latest commit of each replica.
     pub(super) commits: BTreeMap<ReplicaId, (View, Digest)>,
+    /// The batch that this replica has executed here.
+    pub(super) executed: Option<Digest>,
+    /// What others say that they have executed here.
+    pub(super) decided: BTreeMap<ReplicaId, Digest>,
     /// The batch that prepared here last: this number's element of P.
     pub(super) prepared: Option<(View, Digest)>,
     /// The batches pre-prepared here, each with the last view: this number's elements of Q.
@@ -85,6 +89,13 @@ impl Entry {
             .values()
             .copied()
             .find(|vote| self.commits.values().filter(|other| *other == vote).count() >= quorums.agreement())
+    }
+
+    /// The batch that f + 1 replicas have executed: one of them is correct.
+    pub(super) fn executed_by_others(&self, quorums: Quorums) -> Option<Digest> {
+        self.decided.values().copied().find(|digest| {
+            self.decided.values().filter(|other| *other == digest).count() >= quorums.one_correct()
+        })
     }
 
     /// Notes that the batch was pre-prepared in `view`.

@@ -130,6 +130,13 @@ pub enum PbftMessage {
     RelayStable(CheckpointCertificate),
     /// Where the sender stands.
     Status(Status),
+    /// The sender has executed this batch: for one that has missed too many commits of it.
+    Decided {
+        /// The number.
+        seq: Seq,
+        /// The batch.
+        digest: Digest,
+    },
     /// Asks for the batch with this digest.
     FetchBatch {
         /// The number it was proposed for.
@@ -244,6 +251,7 @@ impl Message for PbftMessage {
             Self::NewView(_) | Self::RelayNewView(_) => "new-view",
             Self::RelayStable(_) => "stable-checkpoint",
             Self::Status(_) => "status",
+            Self::Decided { .. } => "decided",
             Self::FetchBatch { .. } => "fetch-batch",
             Self::BatchBody { .. } => "batch-body",
             Self::RecoverQuery { .. } => "recover-query",

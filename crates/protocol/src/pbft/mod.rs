@@ -15,6 +15,7 @@
 //! | `NewView` | new primary → all | transferable | enough view changes came in |
 //! | `RelayNewView`, `RelayStable` | any → any | transferable inside | a `Status` shows that it is missed |
 //! | `Status` | all → all | MAC | regularly, as long as the sender waits for something |
+//! | `Decided` | any → any | MAC | a `Status` shows that a batch is missed that the sender has executed |
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that others agreed on is missing |
 //! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk |
 //!
@@ -24,7 +25,8 @@
 //!   §4.4 uses acknowledgements with MACs instead. Stable checkpoints in them carry certificates,
 //!   so a new view starts from the highest one, as in OSDI'99 §4.4.
 //! - An agreement quorum of commits decides, whether or not the batch prepared here. It implies that
-//!   f + 1 correct replicas prepared it, and lets a replica learn what it slept through.
+//!   f + 1 correct replicas prepared it, and lets a replica learn what it slept through. So do f + 1
+//!   replicas that have executed the batch: one of them is correct.
 //! - A request with MACs never starts the view-change timer: a faulty client could make it good for
 //!   a backup and bad for the primary. A client that waits too long signs, and signed requests do.
 //! - The timer guards the *oldest* waiting request instead of any progress, so a primary can't
@@ -229,7 +231,11 @@ impl Pbft {
     #[must_use]
     pub fn footprint(&self) -> usize {
         let entries = |(_, entry): (Seq, &log::Entry)| {
-            1 + entry.bodies.len() + entry.prepares.len() + entry.commits.len() + entry.pre_prepared.len()
+            1 + entry.bodies.len()
+                + entry.prepares.len()
+                + entry.commits.len()
+                + entry.decided.len()
+                + entry.pre_prepared.len()
         };
         self.log.iter().map(entries).sum::<usize>()
             + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
@@ -306,6 +312,7 @@ impl Pbft {
                 self.on_relayed_certificate(step, from, certificate)
             }
             (PbftMessage::Status(status), _) => self.on_status(step, from, status),
+            (PbftMessage::Decided { seq, digest }, _) => self.on_decided(from, seq, digest),
             (PbftMessage::FetchBatch { seq, digest }, _) => self.on_fetch_batch(step, from, seq, digest),
             (PbftMessage::BatchBody { seq, batch }, _) => self.on_batch_body(step, seq, batch),
             (PbftMessage::RecoverQuery { nonce, target }, _) => {

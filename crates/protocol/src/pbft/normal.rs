@@ -157,6 +157,15 @@ impl Pbft {
 
     pub(super) fn on_commit(&mut self, step: &mut Step, from: ReplicaId, vote: &Vote) {
         self.file_vote(step, from, vote, |entry| &mut entry.commits);
+        if let Some((view, _)) = self.log.get(vote.seq).and_then(|entry| entry.committed(self.quorums())) {
+            self.witness(vote.seq, view);
+        }
+    }
+
+    pub(super) fn on_decided(&mut self, from: ReplicaId, seq: Seq, digest: Digest) {
+        if seq > self.executed && self.is_in_watermarks(seq) {
+            self.log.entry(seq).decided.entry(from).or_insert(digest);
+        }
     }
 
     /// Files a vote of somebody else or of this replica; says whether it counts.
@@ -226,19 +235,21 @@ impl Pbft {
         self.is_in_view && vote.view == self.view && self.is_in_watermarks(vote.seq)
     }
 
-    /// Executes what an agreement quorum has committed, in order and without gaps.
+    /// Executes what an agreement quorum has committed, or f + 1 others have executed, in order and
+    /// without gaps.
     pub(super) fn execute_committed(&mut self, step: &mut Step) {
         loop {
             let seq = self.executed.next();
             let Some(entry) = self.log.get(seq) else { return };
-            let Some((view, digest)) = entry.committed(self.quorums()) else { return };
+            let executed = || entry.executed_by_others(self.quorums()).map(|digest| (self.view, digest));
+            let Some((view, digest)) = entry.committed(self.quorums()).or_else(executed) else { return };
             let batch = match entry.bodies.get(&digest) {
                 Some(batch) => Arc::clone(batch),
                 None if digest == Digest::NULL => Arc::new(Batch::null()),
                 None => return self.fetch_batch(step, seq, digest),
             };
             self.executed = seq;
-            self.witness(seq, view);
+            self.log.entry(seq).executed = Some(digest);
             self.next_seq = self.next_seq.max(seq.next());
             for request in &batch.requests {
                 self.pending.note_executed(request.client, request.number);

@@ -135,6 +135,9 @@ impl Pbft {
             if let Some(vote) = own(&entry.commits) {
                 step.send(peer, PbftMessage::Commit(vote));
             }
+            if let Some(digest) = entry.executed.filter(|_| seq <= self.executed) {
+                step.send(peer, PbftMessage::Decided { seq, digest });
+            }
         }
     }
 
