@@ -10,6 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::deployment::{DeployedProcess, Deployment, ProcessKind};
+use crate::replica::BORN_MARKER;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -33,7 +34,7 @@ pub struct Launch {
     pub name: String,
     /// Arguments of the binary.
     pub arguments: Vec<OsString>,
-    /// More arguments for its very first start.
+    /// More arguments until it has once begun to keep something on disk.
     pub first_start: Vec<OsString>,
     /// Where its output goes, appended.
     pub log: PathBuf,
@@ -153,7 +154,7 @@ impl Supervisor {
         let mut keepers = BTreeMap::new();
         for launch in launches {
             let name = launch.name.clone();
-            let mut kept = Kept { binary: binary.to_owned(), launch, was_started: false };
+            let mut kept = Kept { binary: binary.to_owned(), launch, has_begun: false };
             let child = kept.spawn()?;
             let (orders, received) = mpsc::channel(MAX_ORDERS);
             let task = tokio::spawn(keep(kept, child, received, ended.clone()));
@@ -224,7 +225,8 @@ impl Drop for Supervisor {
 struct Kept {
     binary: PathBuf,
     launch: Launch,
-    was_started: bool,
+    /// Whether its first start is over: it has kept something, or was emptied since.
+    has_begun: bool,
 }
 
 impl Kept {
@@ -233,7 +235,9 @@ impl Kept {
         let log = OpenOptions::new().create(true).append(true).open(&self.launch.log).map_err(failed)?;
         let mut command = Command::new(&self.binary);
         command.args(&self.launch.arguments);
-        if !self.was_started {
+        // A replica that ended before it kept anything has not begun: it is still its first start.
+        self.has_begun |= self.launch.data.as_ref().is_some_and(|data| data.join(BORN_MARKER).exists());
+        if !self.has_begun {
             command.args(&self.launch.first_start);
         }
         let child = command
@@ -245,11 +249,11 @@ impl Kept {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        self.was_started = true;
         Ok(child)
     }
 
-    fn wipe(&self) -> Result<(), SupervisorError> {
+    fn wipe(&mut self) -> Result<(), SupervisorError> {
+        self.has_begun = true;
         let Some(path) = &self.launch.data else { return Ok(()) };
         match std::fs::remove_dir_all(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

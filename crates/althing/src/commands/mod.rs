@@ -10,6 +10,7 @@ mod kv;
 mod place;
 mod plan;
 mod process;
+mod sim;
 mod status;
 mod up;
 
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Status(status::ShowStatus),
     Inject(inject::Inject),
     Kv(kv::KvCommand),
+    Sim(sim::Sim),
     Bench(bench::Bench),
     Keygen(keygen::Keygen),
     Replica(process::RunReplica),
@@ -59,6 +61,7 @@ impl Command {
             Self::Status(command) => command.run(),
             Self::Inject(command) => command.run(),
             Self::Kv(command) => command.run(),
+            Self::Sim(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Replica(command) => command.run(),

@@ -105,6 +105,7 @@ impl Ingress {
     pub(super) async fn run(mut self) {
         self.forget_earlier_session().await;
         let (client, mut eventloop) = AsyncClient::new(self.options.clone(), MAX_REQUESTS);
+        eventloop.network_options.set_tcp_nodelay(true);
         let mut pause = Duration::ZERO;
         loop {
             let event = {
@@ -151,6 +152,7 @@ impl Ingress {
         let mut options = self.options.clone();
         options.set_clean_session(true);
         let (client, mut eventloop) = AsyncClient::new(options, MAX_REQUESTS);
+        eventloop.network_options.set_tcp_nodelay(true);
         let mut pause = Duration::ZERO;
         loop {
             match poll(&mut eventloop, pause).await {

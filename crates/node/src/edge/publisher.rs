@@ -43,6 +43,7 @@ pub(super) async fn run(
     published: mpsc::UnboundedSender<Published>,
 ) {
     let (client, mut eventloop) = AsyncClient::new(options(&broker, &name), 2 * WINDOW);
+    eventloop.network_options.set_tcp_nodelay(true);
     let mut queue = Queue::default();
     let mut is_connected = false;
     let mut pause = Duration::ZERO;

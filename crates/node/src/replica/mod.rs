@@ -8,6 +8,7 @@ mod service;
 mod startup;
 mod timers;
 
+pub(crate) use startup::BORN_MARKER;
 pub use startup::wipe;
 
 use std::io;

@@ -17,7 +17,7 @@ use super::ReplicaError;
 use crate::config::{ConfigError, Durability, create_directory};
 use crate::log::{Log, LogEvent, LogOptions, LogThread};
 
-const MARKER: &str = "born";
+pub(crate) const BORN_MARKER: &str = "born";
 const LOG: &str = "votes.log";
 
 /// Records queued for the disk, at most.
@@ -35,7 +35,7 @@ pub(super) struct Started {
 /// Opens the directory `data`; `is_genesis` says that the group is new.
 pub(super) fn open(data: &Path, durability: Durability, is_genesis: bool) -> Result<Started, ReplicaError> {
     create_directory(data)?;
-    let marker = data.join(MARKER);
+    let marker = data.join(BORN_MARKER);
     let was_born = marker.exists();
     match durability {
         Durability::Sync => open_log(data, &marker, was_born, is_genesis),

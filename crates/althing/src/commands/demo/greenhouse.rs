@@ -70,6 +70,7 @@ impl Greenhouse {
         let mut options = MqttOptions::new("the-greenhouse", broker.ip().to_string(), broker.port());
         options.set_keep_alive(Duration::from_secs(30));
         let (client, mut events) = AsyncClient::new(options, 64);
+        events.network_options.set_tcp_nodelay(true);
         client.subscribe(COMMANDS, QoS::AtLeastOnce).await.into_diagnostic()?;
         loop {
             let event = events.poll().await.into_diagnostic();
