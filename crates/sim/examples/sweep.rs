@@ -9,7 +9,8 @@ fn main() {
     let number = |place: usize| args[place].parse::<u64>().expect("a number");
     let (n, first, count) = (args[1].parse().expect("a size"), number(2), number(3));
     for family in families {
-        let (mut failures, mut operations, mut recovery, mut views, mut transfers, mut events) = (Vec::new(), 0, 0, 0, 0, 0);
+        let (mut failures, mut operations, mut recovery, mut views, mut transfers, mut events) =
+            (Vec::new(), 0, 0, 0, 0, 0);
         let mut evidence = std::collections::BTreeMap::<_, u64>::new();
         for seed in first..first + count {
             let mut config = SimConfig::new(family, n, seed);
@@ -33,6 +34,10 @@ fn main() {
                 failures.push((seed, failure.oracle));
             }
         }
-        println!("{family:<18} n={n} {count} runs: {operations} operations, {views} views, {transfers} transfers, {events} events, recovery <= {recovery} ms, evidence {evidence:?}, {} failures {:?}", failures.len(), &failures[..failures.len().min(12)]);
+        println!(
+            "{family:<18} n={n} {count} runs: {operations} operations, {views} views, {transfers} transfers, {events} events, recovery <= {recovery} ms, evidence {evidence:?}, {} failures {:?}",
+            failures.len(),
+            &failures[..failures.len().min(12)]
+        );
     }
 }

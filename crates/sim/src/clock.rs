@@ -14,10 +14,10 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock at most `skew` ahead of a true one, with a drift of at most half a percent.
+    /// A clock at most `skew` ahead of a true one, with a drift of at most a thousandth.
     pub(crate) fn random(dice: &mut Dice, skew: Duration) -> Self {
         let offset = dice.below(nanos(skew) + 1);
-        let drift_ppm = i64::try_from(dice.below(10_001)).expect("small") - 5_000;
+        let drift_ppm = i64::try_from(dice.below(2_001)).expect("small") - 1_000;
         Self { offset, drift_ppm }
     }
 

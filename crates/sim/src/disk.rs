@@ -115,14 +115,8 @@ mod tests {
             crashed.crash(&mut Dice::new(seed));
             seen.insert(crashed.records().concat());
         }
-        let expected = [
-            vec![1, 2],
-            vec![1, 2, 3],
-            vec![1, 2, 3, 4],
-            vec![1, 2, 3, 4, 5],
-            vec![3, 4],
-            vec![3, 4, 5],
-        ];
+        let expected =
+            [vec![1, 2], vec![1, 2, 3], vec![1, 2, 3, 4], vec![1, 2, 3, 4, 5], vec![3, 4], vec![3, 4, 5]];
         assert_eq!(seen, expected.into_iter().collect());
     }
 }

@@ -118,7 +118,8 @@ impl Injections {
 
     /// How often each kind was injected, without those that were not.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
-        let count = |injection: Injection| (injection.name(), self.0[injection as usize].load(Ordering::Relaxed));
+        let count =
+            |injection: Injection| (injection.name(), self.0[injection as usize].load(Ordering::Relaxed));
         Injection::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
     }
 }

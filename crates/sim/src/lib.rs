@@ -24,6 +24,7 @@ mod keys;
 mod network;
 mod oracle;
 mod plan;
+mod planted;
 mod queue;
 mod report;
 mod rogue;
@@ -35,7 +36,26 @@ mod workload;
 mod world;
 
 pub use config::{Family, ProtocolKind, SimConfig, UnknownFamily};
+pub use planted::Planted;
 pub use report::{Failure, RunReport};
+
+/// Runs `seeds` of one family, and hands each report to `progress` as it comes; gives back those
+/// that failed.
+pub fn run_many(
+    config: &SimConfig,
+    seeds: impl IntoIterator<Item = u64>,
+    mut progress: impl FnMut(&RunReport),
+) -> Vec<RunReport> {
+    let mut failed = Vec::new();
+    for seed in seeds {
+        let report = run(&SimConfig { seed, ..config.clone() });
+        progress(&report);
+        if !report.is_success() {
+            failed.push(report);
+        }
+    }
+    failed
+}
 
 /// Runs one simulation to its end.
 #[must_use]

@@ -65,7 +65,8 @@ impl Rogue {
         let operation = match self.dice.below(10) {
             0 => self.dice.bytes(60),
             1 => KvOperation::Put { key: vec![b'x'; 2000], value: vec![1; 10] }.encode(),
-            _ => KvOperation::Put { key: format!("rogue {}", self.id).into_bytes(), value: vec![7; 20] }.encode(),
+            _ => KvOperation::Put { key: format!("rogue {}", self.id).into_bytes(), value: vec![7; 20] }
+                .encode(),
         };
         let operation = labelled(self.id.0 << 32 | self.made, &operation);
         mischief.submitted.push(operation.clone());

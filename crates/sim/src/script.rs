@@ -22,7 +22,9 @@ pub(crate) fn weather(family: Family, dice: &mut Dice) -> Weather {
             ..fair
         },
         Family::Loss => Weather { loss: dice.between(10, 300), ..fair },
-        Family::Duplicate => Weather { duplication: dice.between(50, 500), is_fifo: dice.chance(500), ..fair },
+        Family::Duplicate => {
+            Weather { duplication: dice.between(50, 500), is_fifo: dice.chance(500), ..fair }
+        }
         Family::Reorder => Weather { is_fifo: false, most_delay: ms(dice.between(10, 80)), ..fair },
         Family::Forge => Weather { corruption: dice.between(0, 60), ..fair },
         Family::Chaos => stormy(dice),
@@ -64,15 +66,24 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
         }
         Family::Partition => add((60, 500), dice, &mut |dice| Fault::Layout(layout(dice))),
         Family::CrashDisk => {
-            add((80, 400), dice, &mut |dice| Fault::Crash { loses_disk: false, down: ms(dice.between(5, 500)) });
+            add((80, 400), dice, &mut |dice| Fault::Crash {
+                loses_disk: false,
+                down: ms(dice.between(5, 500)),
+            });
             if dice.chance(600) {
                 add((300, 1000), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
             }
         }
         Family::CrashEmpty => {
-            add((80, 500), dice, &mut |dice| Fault::Crash { loses_disk: true, down: ms(dice.between(5, 400)) });
+            add((80, 500), dice, &mut |dice| Fault::Crash {
+                loses_disk: true,
+                down: ms(dice.between(5, 400)),
+            });
             if dice.chance(300) {
-                add((200, 800), dice, &mut |dice| Fault::Crash { loses_disk: false, down: ms(dice.between(5, 300)) });
+                add((200, 800), dice, &mut |dice| Fault::Crash {
+                    loses_disk: false,
+                    down: ms(dice.between(5, 300)),
+                });
             }
         }
         Family::Twins => add((40, 300), dice, &mut |dice| Fault::Layout(twin_layout(dice))),
@@ -80,7 +91,10 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
         Family::LyingState => {
             // Somebody has to fall behind and catch up.
             add((400, 900), dice, &mut |_| Fault::Layout(Layout::WithoutOne));
-            add((150, 400), dice, &mut |dice| Fault::Crash { loses_disk: dice.chance(500), down: ms(dice.between(100, 600)) });
+            add((150, 400), dice, &mut |dice| Fault::Crash {
+                loses_disk: dice.chance(500),
+                down: ms(dice.between(100, 600)),
+            });
         }
         Family::BadClient => {}
         Family::LyingViewChange => add((150, 500), dice, &mut nudge),

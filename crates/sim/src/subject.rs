@@ -1,13 +1,14 @@
+use crate::keys::GroupKeys;
 use crate::plan::Plan;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage};
-use althing_replica::{Client, ClientConfig, Durability, Limits, LimitSettings, Replica, ReplicaConfig, Service};
+use althing_replica::{
+    Client, ClientConfig, Durability, LimitSettings, Limits, Replica, ReplicaConfig, Service,
+};
 use althing_services::Kv;
 use althing_types::{Quorums, ReplicaId};
 use std::time::Duration;
-
-use crate::keys::GroupKeys;
 
 /// What is put to the test: the production code, or a variant with a bug planted in it.
 pub(crate) trait Subject {
@@ -16,7 +17,7 @@ pub(crate) trait Subject {
     /// The service, or a wrapper around it.
     type Service: Service;
 
-    /// The protocol of replica `me`.
+    /// The protocol of the replica that `config` is for.
     fn protocol(&self, config: PbftConfig) -> Self::Protocol;
 
     /// The service of replica `me`, in its initial state.

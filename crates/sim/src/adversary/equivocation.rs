@@ -26,7 +26,13 @@ impl Equivocation {
         Self { victims: BTreeMap::new(), fakes: BTreeMap::new(), share, haste }
     }
 
-    pub(super) fn tamper(&mut self, means: &mut Means, to: Principal, message: PbftMessage, auth: Auth) -> Said {
+    pub(super) fn tamper(
+        &mut self,
+        means: &mut Means,
+        to: Principal,
+        message: PbftMessage,
+        auth: Auth,
+    ) -> Said {
         match message {
             PbftMessage::PrePrepare(proposal) => self.propose(means, to, proposal, auth),
             PbftMessage::Prepare(vote) => vec![(PbftMessage::Prepare(self.vote(means, to, vote)), auth)],

@@ -4,9 +4,7 @@ use crate::fault::{Injection, Injections};
 use crate::keys::CLIENTS;
 use crate::witness::labelled;
 use althing_crypto::{Authenticator, Keyring, Mac, Proof};
-use althing_protocol::pbft::{
-    Checkpoint, CheckpointCertificate, NewView, PbftMessage, Signed, ViewChange,
-};
+use althing_protocol::pbft::{Checkpoint, CheckpointCertificate, NewView, PbftMessage, Signed, ViewChange};
 use althing_protocol::{Auth, Request, RequestAuth};
 use althing_replica::{Envelope, Limits, Seal, decode_envelope};
 use althing_services::KvOperation;
@@ -35,7 +33,8 @@ pub(super) fn invent(means: &mut Means, message: PbftMessage, auth: Auth) -> Sai
         (2, _) => {
             let view = View(dice.between(1, 9));
             let stable = Some(forged_certificate(dice, means.quorums.n(), Seq(means.checkpoint_period)));
-            let content = ViewChange { view, incarnation: 0, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
+            let content =
+                ViewChange { view, incarnation: 0, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
             PbftMessage::ViewChange(content)
         }
         _ => {

@@ -187,7 +187,9 @@ impl Silence {
             Outgoing::Client(_) => "client",
         };
         let is_mute = match &self.kinds {
-            Some(kinds) if kinds.is_empty() => Tamper::<PbftMessage>::tamper(&mut Injected::Mute, to, message.clone()).is_empty(),
+            Some(kinds) if kinds.is_empty() => {
+                Tamper::<PbftMessage>::tamper(&mut Injected::Mute, to, message.clone()).is_empty()
+            }
             Some(kinds) => kinds.contains(kind),
             None => false,
         };
@@ -209,8 +211,8 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
     let mut lie = message.clone();
     match &mut lie {
         ClientMessage::Reply { view, number, outcome } => match way {
-            0 => *view = View(means.dice.pick(&[0, view.0 + 1, u64::MAX])),
-            1 => *number = RequestNumber(number.0 + 1),
+            0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
+            1 => *number = RequestNumber(number.0.wrapping_add(1)),
             2 => *outcome = ReplyOutcome::TooLong { bytes: u64::MAX },
             3 => *outcome = ReplyOutcome::Result(means.dice.bytes(40)),
             _ => {

@@ -50,7 +50,13 @@ impl ViewLies {
                 let ahead = means.dice.pick(&[1, 1, 2, 7, 1 << 40]);
                 let view = View(status.view.0.saturating_add(ahead));
                 let stable = self.old.clone();
-                let content = ViewChange { view, incarnation: 0, stable, prepared: Vec::new(), pre_prepared: Vec::new() };
+                let content = ViewChange {
+                    view,
+                    incarnation: 0,
+                    stable,
+                    prepared: Vec::new(),
+                    pre_prepared: Vec::new(),
+                };
                 let lie = PbftMessage::ViewChange(falsified(&mut means.dice, content, None));
                 vec![(PbftMessage::Status(status), auth), (lie, Auth::Transferable)]
             }
@@ -108,7 +114,9 @@ fn falsified(dice: &mut Dice, mut content: ViewChange, old: Option<CheckpointCer
                     certificate.votes.pop();
                 }
             }
-            _ => content.prepared.iter_mut().for_each(|claim| claim.seq.0 = claim.seq.0.wrapping_add(1 << 30)),
+            _ => {
+                content.prepared.iter_mut().for_each(|claim| claim.seq.0 = claim.seq.0.wrapping_add(1 << 30))
+            }
         }
     }
     content

@@ -69,13 +69,16 @@ impl Ledger {
         for witnessed in &execution.witnessed {
             if let Some(before) = self.operations.insert(witnessed.operation.clone(), seq) {
                 let Witnessed { client, operation, .. } = witnessed;
-                let message = format!("host {host}: an operation of {client} took effect at {before} and at {seq}: {operation:?}");
+                let message = format!(
+                    "host {host}: an operation of {client} took effect at {before} and at {seq}: {operation:?}"
+                );
                 return Err(Violation::new("exactly-once", message));
             }
         }
         for (client, number) in execution.requests {
             if let Some(before) = self.numbers.insert((*client, *number), seq) {
-                let message = format!("host {host}: request {number} of {client} took effect at {before} and at {seq}");
+                let message =
+                    format!("host {host}: request {number} of {client} took effect at {before} and at {seq}");
                 return Err(Violation::new("exactly-once", message));
             }
         }
@@ -94,12 +97,14 @@ impl Ledger {
         match self.submitted.get(operation) {
             Some(submitter) if submitter == client => Ok(()),
             Some(submitter) => {
-                let message = format!("host {host} executed at {seq}, for {client}, what {submitter} submitted");
+                let message =
+                    format!("host {host} executed at {seq}, for {client}, what {submitter} submitted");
                 Err(Violation::new("validity", message))
             }
             None => {
-                let message =
-                    format!("host {host} executed at {seq}, for {client}, what nobody submitted: {operation:?}");
+                let message = format!(
+                    "host {host} executed at {seq}, for {client}, what nobody submitted: {operation:?}"
+                );
                 Err(Violation::new("validity", message))
             }
         }
@@ -111,7 +116,9 @@ impl Ledger {
         if known == state {
             return Ok(());
         }
-        let message = format!("at {seq} the service of host {host} has state {state}, that of host {first} had {known}");
+        let message = format!(
+            "at {seq} the service of host {host} has state {state}, that of host {first} had {known}"
+        );
         Err(Violation::new("checkpoint", message))
     }
 
@@ -121,7 +128,9 @@ impl Ledger {
         if known == state {
             return Ok(());
         }
-        let message = format!("host {host} holds checkpoint {seq} with {state} to be stable, host {first} with {known}");
+        let message = format!(
+            "host {host} holds checkpoint {seq} with {state} to be stable, host {first} with {known}"
+        );
         Err(Violation::new("checkpoint", message))
     }
 
@@ -161,7 +170,11 @@ mod tests {
         Witnessed { seq: Seq(seq), client: C, operation: vec![operation], outcome: Digest([operation; 32]) }
     }
 
-    fn execution<'a>(seq: u64, witnessed: &'a Witnessed, requests: &'a [(ClientId, RequestNumber)]) -> Execution<'a> {
+    fn execution<'a>(
+        seq: u64,
+        witnessed: &'a Witnessed,
+        requests: &'a [(ClientId, RequestNumber)],
+    ) -> Execution<'a> {
         Execution { seq: Seq(seq), batch: Digest([1; 32]), requests, witnessed: vec![witnessed] }
     }
 

@@ -26,7 +26,13 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn called(&mut self, at: u64, client: ClientId, number: RequestNumber, operation: KvOperation) {
+    pub(crate) fn called(
+        &mut self,
+        at: u64,
+        client: ClientId,
+        number: RequestNumber,
+        operation: KvOperation,
+    ) {
         self.outstanding.insert((client, number), self.calls.len());
         self.calls.push(Call { client, operation, called: at, returned: None });
     }
@@ -34,7 +40,13 @@ impl History {
     /// # Errors
     /// When the client was told something about an operation that it had not under way, or
     /// something that is no result of the store.
-    pub(crate) fn returned(&mut self, at: u64, client: ClientId, number: RequestNumber, result: &[u8]) -> Verdict {
+    pub(crate) fn returned(
+        &mut self,
+        at: u64,
+        client: ClientId,
+        number: RequestNumber,
+        result: &[u8],
+    ) -> Verdict {
         let place = self.outstanding.remove(&(client, number));
         match (place, KvResult::decode(result)) {
             (Some(place), Ok(result)) => {
@@ -62,7 +74,10 @@ impl History {
             if !is_linearizable(&calls) {
                 let key = String::from_utf8_lossy(key);
                 let lines: Vec<_> = calls.iter().map(|call| line(call)).collect();
-                let message = format!("no order of the operations on {key:?} explains their results:\n{}", lines.join("\n"));
+                let message = format!(
+                    "no order of the operations on {key:?} explains their results:\n{}",
+                    lines.join("\n")
+                );
                 return Err(Violation::new("linearizability", message));
             }
         }

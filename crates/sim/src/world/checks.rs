@@ -42,7 +42,8 @@ impl<X: Subject> World<'_, X> {
                 }
                 Report::EnteredView(view) => drop(self.views.insert(*view)),
                 Report::Diverged { seq } => {
-                    let message = format!("host {host}'s own checkpoint at {seq} differs from the stable one");
+                    let message =
+                        format!("host {host}'s own checkpoint at {seq} differs from the stable one");
                     return Err(Violation::new("checkpoint", message));
                 }
                 Report::StateRefused { seq, error } => {
@@ -120,7 +121,8 @@ impl<X: Subject> World<'_, X> {
     /// What correct replicas have executed at most.
     pub(super) fn last_executed(&self) -> Seq {
         let correct = self.hosts.iter().filter(|host| host.is_correct);
-        let executed = correct.filter_map(|host| host.replica.as_ref()).map(|replica| replica.status().executed);
+        let executed =
+            correct.filter_map(|host| host.replica.as_ref()).map(|replica| replica.status().executed);
         executed.max().unwrap_or_default()
     }
 
@@ -137,7 +139,11 @@ impl<X: Subject> World<'_, X> {
             });
         }
         let is_straggling = !self.stragglers().is_empty();
-        lines.push(format!("replicas have to execute {}{}", self.healed_at, if is_straggling { ", and some don't" } else { "" }));
+        lines.push(format!(
+            "replicas have to execute {}{}",
+            self.healed_at,
+            if is_straggling { ", and some don't" } else { "" }
+        ));
         for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
             lines.extend(at.replica.as_ref().map(|replica| {
                 format!("host {host}: {:?}, {:?}", replica.status(), X::probe(replica.protocol()))

@@ -61,7 +61,8 @@ impl<X: Subject> World<'_, X> {
             return;
         }
         let victim = self.dice.pick(&candidates);
-        let impaired = (0..self.hosts.len()).filter(|host| self.hosts[*host].is_impaired() && *host != victim);
+        let impaired =
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].is_impaired() && *host != victim);
         let faulty = self.plan.byzantine.len() + impaired.filter(|host| self.hosts[*host].is_correct).count();
         if loses_disk && faulty >= self.plan.quorums.f() {
             return;
@@ -98,12 +99,8 @@ impl<X: Subject> World<'_, X> {
         } else {
             crate::queue::Node::Host(self.dice.index(self.hosts.len()))
         };
-        let happening = Happening::Arrival {
-            from: captured.from,
-            as_from: captured.as_from,
-            to,
-            frame: captured.frame,
-        };
+        let happening =
+            Happening::Arrival { from: captured.from, as_from: captured.as_from, to, frame: captured.frame };
         self.queue.schedule(self.now, happening);
     }
 

@@ -3,7 +3,9 @@ use crate::queue::Node;
 use crate::subject::limits;
 use althing_protocol::Evidence;
 use althing_protocol::pbft::PbftMessage;
-use althing_replica::{Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame};
+use althing_replica::{
+    Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
+};
 use althing_types::{ClientId, RequestNumber, decode};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -45,7 +47,9 @@ impl Line {
                 format!("host {host}: accuses {}: it {}", evidence.accused, evidence.misbehaviour)
             }
             Self::Submitted { client, number, what } => format!("{client} submits {number}: {what}"),
-            Self::Completed { client, number, result } => format!("{client}: {number} is complete: {result:?}"),
+            Self::Completed { client, number, result } => {
+                format!("{client}: {number} is complete: {result:?}")
+            }
         };
         format!("{time}  {what}")
     }
@@ -73,7 +77,9 @@ fn frame_words(frame: &[u8]) -> String {
     if let Ok(envelope) = decode_envelope(frame, &limits) {
         let said = match envelope.room {
             Room::Engine => decode_engine_message(&envelope.body).map(|message| short(&message)),
-            Room::Protocol => decode::<PbftMessage>(&envelope.body, usize::MAX).map(|message| short(&message)),
+            Room::Protocol => {
+                decode::<PbftMessage>(&envelope.body, usize::MAX).map(|message| short(&message))
+            }
         };
         return said.unwrap_or_else(|_| format!("a malformed body of {} bytes", envelope.body.len()));
     }

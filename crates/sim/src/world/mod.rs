@@ -26,7 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// Events of one run at most: one that goes on is stuck in a loop without time passing.
-const MAX_EVENTS: u64 = 20_000_000;
+const MAX_EVENTS: u64 = 3_000_000;
 
 /// See the module's description.
 pub(crate) struct World<'a, X: Subject> {

@@ -1,0 +1,106 @@
+use super::Planted;
+use crate::subject::{Genuine, Probe, Subject};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, ViewChange};
+use althing_protocol::{Action, Actions, Decision, Event, Evidence, Misbehaviour, Protocol};
+use althing_types::{Instant, RequestNumber};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// PBFT with a bug around it.
+pub(crate) struct FlawedProtocol {
+    bug: Planted,
+    inner: Pbft,
+    leaked: Vec<PbftMessage>,
+}
+
+impl FlawedProtocol {
+    pub(super) fn new(bug: Planted, config: PbftConfig) -> Self {
+        Self { bug, inner: Pbft::new(config), leaked: Vec::new() }
+    }
+
+    pub(super) fn probe(&self) -> Probe {
+        let probe = Genuine::probe(&self.inner);
+        Probe { footprint: probe.footprint + self.leaked.len(), ..probe }
+    }
+
+    /// Changes what happens before the protocol hears of it.
+    fn before(&mut self, event: &Event<PbftMessage>, actions: &mut Actions<PbftMessage>) {
+        let Event::Message { from, message, .. } = event else { return };
+        match (self.bug, message) {
+            (Planted::Leak, message) => self.leaked.push(message.clone()),
+            (Planted::Slander, PbftMessage::Status(status)) if status.executed < self.inner.executed() => {
+                let misbehaviour = Misbehaviour::InvalidMessage;
+                let evidence = Evidence { accused: *from, misbehaviour, statements: Vec::new() };
+                actions.push(Action::Evidence(evidence));
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes what the protocol wants; gives back what it is told of at once, where a correct
+    /// runtime would tell it later or not at all.
+    fn after(
+        &mut self,
+        action: Action<PbftMessage>,
+        actions: &mut Actions<PbftMessage>,
+    ) -> Option<Event<PbftMessage>> {
+        match (self.bug, action) {
+            (Planted::Forgetful, Action::Broadcast { message: PbftMessage::ViewChange(content), auth }) => {
+                actions.push(Action::Broadcast { message: forgetful(content), auth });
+            }
+            (Planted::Forgetful, Action::Send { to, message: PbftMessage::ViewChange(content), auth }) => {
+                actions.push(Action::Send { to, message: forgetful(content), auth });
+            }
+            (Planted::UnsyncedVotes, Action::Persist { id, record }) => {
+                actions.push(Action::Persist { id, record });
+                return Some(Event::Persisted(id));
+            }
+            (Planted::NoViewChange, Action::Broadcast { message: PbftMessage::ViewChange(_), .. }) => {}
+            (Planted::Panic, Action::Execute(decision)) if decision.seq.0 == 20 => {
+                panic!("the planted panic");
+            }
+            (bug @ (Planted::ExecutedTwice | Planted::CorruptedOperation), Action::Execute(decision)) => {
+                actions.push(Action::Execute(mangled(bug, decision)));
+            }
+            (_, action) => actions.push(action),
+        }
+        None
+    }
+}
+
+impl Protocol for FlawedProtocol {
+    type Message = PbftMessage;
+
+    fn handle(&mut self, now: Instant, event: Event<PbftMessage>, actions: &mut Actions<PbftMessage>) {
+        self.before(&event, actions);
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let mut wanted = Vec::new();
+            self.inner.handle(now, event, &mut wanted);
+            for action in wanted {
+                events.extend(self.after(action, actions));
+            }
+        }
+    }
+}
+
+fn forgetful(content: ViewChange) -> PbftMessage {
+    PbftMessage::ViewChange(ViewChange { prepared: Vec::new(), pre_prepared: Vec::new(), ..content })
+}
+
+/// Every few batches, executes something else than was decided: the same at all replicas.
+fn mangled(bug: Planted, mut decision: Decision) -> Decision {
+    if !decision.seq.0.is_multiple_of(7) {
+        return decision;
+    }
+    let requests = &mut Arc::make_mut(&mut decision.batch).requests;
+    let Some(first) = requests.first_mut() else { return decision };
+    if bug == Planted::ExecutedTwice {
+        let mut again = first.clone();
+        again.number = RequestNumber(again.number.0 + 1);
+        requests.push(again);
+    } else if let Some(byte) = first.operation.last_mut() {
+        *byte ^= 1;
+    }
+    decision
+}

@@ -1,0 +1,175 @@
+//! Bugs planted in the code under test, to see that the oracles catch them. They stand around the
+//! production code and never in it.
+
+mod flawed_protocol;
+mod flawed_service;
+
+use crate::config::{Family, SimConfig};
+use crate::report::RunReport;
+use crate::subject::{Probe, Subject};
+use crate::world::simulate;
+use althing_protocol::pbft::PbftConfig;
+use althing_replica::{Client, ClientConfig};
+use althing_types::{Quorums, ReplicaId};
+use flawed_protocol::FlawedProtocol;
+use flawed_service::FlawedService;
+use std::fmt;
+
+/// A bug that some oracle has to catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Planted {
+    /// Quorums are sized as if no replica could be faulty.
+    SmallQuorums,
+    /// View changes don't say what prepared before.
+    Forgetful,
+    /// Votes leave before they are on disk.
+    UnsyncedVotes,
+    /// Now and then a request is executed again under another number.
+    ExecutedTwice,
+    /// Now and then another operation is executed than was submitted.
+    CorruptedOperation,
+    /// Replicas keep every message for ever.
+    Leak,
+    /// View changes are never sent.
+    NoViewChange,
+    /// Replicas accuse whoever is slower than they are.
+    Slander,
+    /// A replica panics at a certain batch.
+    Panic,
+    /// The service's state depends on which replica it runs on.
+    Nondeterminism,
+    /// Now and then a read gives nothing.
+    LostRead,
+    /// The service adds to a state that it is to install.
+    WrongInstall,
+    /// Clients believe the first reply.
+    GullibleClient,
+}
+
+impl Planted {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::SmallQuorums,
+        Self::Forgetful,
+        Self::UnsyncedVotes,
+        Self::ExecutedTwice,
+        Self::CorruptedOperation,
+        Self::Leak,
+        Self::NoViewChange,
+        Self::Slander,
+        Self::Panic,
+        Self::Nondeterminism,
+        Self::LostRead,
+        Self::WrongInstall,
+        Self::GullibleClient,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SmallQuorums => "small-quorums",
+            Self::Forgetful => "forgetful",
+            Self::UnsyncedVotes => "unsynced-votes",
+            Self::ExecutedTwice => "executed-twice",
+            Self::CorruptedOperation => "corrupted-operation",
+            Self::Leak => "leak",
+            Self::NoViewChange => "no-view-change",
+            Self::Slander => "slander",
+            Self::Panic => "panic",
+            Self::Nondeterminism => "nondeterminism",
+            Self::LostRead => "lost-read",
+            Self::WrongInstall => "wrong-install",
+            Self::GullibleClient => "gullible-client",
+        }
+    }
+
+    /// The oracles that may catch it: it shows in one of these ways.
+    #[must_use]
+    pub fn oracles(self) -> &'static [&'static str] {
+        match self {
+            Self::SmallQuorums | Self::Forgetful => &["agreement"],
+            // Replicas contradict what they said before the crash, or forget what clients were told.
+            Self::UnsyncedVotes => &["agreement", "linearizability", "exactly-once", "accusation"],
+            Self::ExecutedTwice => &["exactly-once"],
+            Self::CorruptedOperation => &["validity"],
+            Self::Leak => &["memory"],
+            Self::NoViewChange => &["liveness"],
+            Self::Slander => &["accusation"],
+            Self::Panic => &["panic"],
+            Self::Nondeterminism | Self::WrongInstall => &["checkpoint"],
+            Self::LostRead | Self::GullibleClient => &["linearizability"],
+        }
+    }
+
+    /// A run in which it can show.
+    #[must_use]
+    pub fn config(self, seed: u64) -> SimConfig {
+        let (family, replicas) = match self {
+            Self::SmallQuorums => (Family::Twins, 7),
+            Self::Forgetful => (Family::Partition, 4),
+            Self::UnsyncedVotes => (Family::CrashDisk, 4),
+            Self::NoViewChange => (Family::Mute, 4),
+            Self::WrongInstall => (Family::CrashEmpty, 4),
+            Self::GullibleClient => (Family::WrongReply, 4),
+            _ => (Family::Calm, 4),
+        };
+        SimConfig::new(family, replicas, seed)
+    }
+
+    /// Runs `config` with this bug in the code under test.
+    #[must_use]
+    pub fn run(self, config: &SimConfig) -> RunReport {
+        simulate(&Flawed(self), config)
+    }
+
+    /// Runs up to `seeds` seeds, until an oracle that has to catches the bug; gives back that run.
+    #[must_use]
+    pub fn hunt(self, seeds: u64) -> Option<RunReport> {
+        let is_caught = |report: &RunReport| {
+            report.failure.as_ref().is_some_and(|failure| self.oracles().contains(&failure.oracle))
+        };
+        (0..seeds).map(|seed| self.run(&self.config(seed))).find(is_caught)
+    }
+}
+
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The production code with a bug around it.
+struct Flawed(Planted);
+
+impl Subject for Flawed {
+    type Protocol = FlawedProtocol;
+    type Service = FlawedService;
+
+    fn protocol(&self, config: PbftConfig) -> FlawedProtocol {
+        FlawedProtocol::new(self.0, config)
+    }
+
+    fn service(&self, me: ReplicaId) -> FlawedService {
+        FlawedService::new(self.0, me)
+    }
+
+    fn client(&self, config: ClientConfig) -> Client {
+        let quorums =
+            if self.0 == Planted::GullibleClient { fearless(config.quorums) } else { config.quorums };
+        Client::new(ClientConfig { quorums, ..config })
+    }
+
+    fn quorums(&self, quorums: Quorums) -> Quorums {
+        if self.0 == Planted::SmallQuorums { fearless(quorums) } else { quorums }
+    }
+
+    fn probe(protocol: &FlawedProtocol) -> Probe {
+        protocol.probe()
+    }
+}
+
+/// The quorums of a group in which nobody is ever faulty.
+fn fearless(quorums: Quorums) -> Quorums {
+    Quorums::byzantine(quorums.n(), 0).expect("f = 0 is always allowed")
+}

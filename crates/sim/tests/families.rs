@@ -1,0 +1,51 @@
+//! A few seeds of every fault family, in groups of every kind of size.
+
+use althing_sim::{Family, SimConfig, run, run_many};
+
+fn check(replicas: usize, seeds: std::ops::Range<u64>) {
+    for family in Family::ALL {
+        let config = SimConfig::new(family, replicas, 0);
+        for report in run_many(&config, seeds.clone(), |_| {}) {
+            let seed = report.config.seed;
+            let failure = report.failure.expect("it failed");
+            let tail = failure.trace_tail.join("\n");
+            panic!("{family}, n = {replicas}, seed {seed}: {}: {}\n{tail}", failure.oracle, failure.message);
+        }
+    }
+}
+
+#[test]
+fn four_replicas() {
+    check(4, 0..10);
+}
+
+#[test]
+fn seven_replicas() {
+    check(7, 0..5);
+}
+
+#[test]
+fn other_sizes() {
+    check(1, 0..3);
+    check(5, 0..3);
+    check(10, 0..1);
+}
+
+#[test]
+fn a_seed_replays_to_the_same_trace() {
+    for family in Family::ALL {
+        let [first, second] = [(); 2].map(|()| run(&SimConfig::new(family, 4, 77)));
+        assert_eq!(first, second);
+        let other = run(&SimConfig::new(family, 4, 78));
+        assert_ne!(first.trace_hash, other.trace_hash);
+    }
+}
+
+#[test]
+fn faults_are_really_injected() {
+    for family in Family::ALL {
+        let injected: usize =
+            (0..10).map(|seed| run(&SimConfig::new(family, 4, seed)).faults_injected.len()).sum();
+        assert_eq!(injected == 0, family == Family::Calm, "{family}");
+    }
+}
