@@ -1,0 +1,10 @@
+//! PBFT replicas in a hand-driven network: what each message, timer and restart leads to, step by
+//! step. Delay, loss and malice at length are the simulator's business.
+
+mod attacks;
+mod evidence;
+mod group;
+mod normal_case;
+mod recovery;
+mod retransmission;
+mod view_changes;
