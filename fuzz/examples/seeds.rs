@@ -117,6 +117,7 @@ fn extremes() -> Vec<u8> {
         PbftMessage::Prepare(vote),
         PbftMessage::Commit(vote),
         PbftMessage::Checkpoint(Checkpoint { seq, state: digest }),
+        PbftMessage::Decided { seq, digest },
         PbftMessage::FetchBatch { seq, digest },
         PbftMessage::RecoverQuery { nonce: u64::MAX, target: seq },
     ];

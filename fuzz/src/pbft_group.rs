@@ -192,7 +192,8 @@ impl Group {
 
     fn handle(&mut self, id: ReplicaId, event: Event<PbftMessage>) {
         let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
+        // As in the engine, a state is installed only between events.
+        while let Some(event) = events.pop_front().or_else(|| self.install(id)) {
             let Some(host) = self.hosts.get_mut(&id) else { return };
             let mut actions = Vec::new();
             host.replica.handle(self.now, event, &mut actions);
@@ -225,12 +226,7 @@ impl Group {
                 events.push_back(Event::Executed { seq: decision.seq, state });
             }
             Action::Stable { seq, .. } => drop(host.transfer.take_if(|(wanted, _)| *wanted <= seq)),
-            Action::FetchState { seq, state } => {
-                host.transfer = Some((seq, state));
-                if let Some(installed) = self.install(id, seq, state) {
-                    events.push_back(installed);
-                }
-            }
+            Action::FetchState { seq, state } => host.transfer = Some((seq, state)),
             Action::Evidence(evidence) => {
                 assert_eq!(evidence.accused, self.hostile, "{id} accuses a correct replica: {evidence:?}");
             }
@@ -267,11 +263,12 @@ impl Group {
     }
 
     /// State transfer from any correct replica that had the state.
-    fn install(&mut self, id: ReplicaId, seq: Seq, state: Digest) -> Option<Event<PbftMessage>> {
+    fn install(&mut self, id: ReplicaId) -> Option<Event<PbftMessage>> {
+        let (seq, state) = self.hosts.get(&id)?.transfer?;
         let exists = self.hosts.values().any(|host| host.states.get(&seq) == Some(&state));
         assert!(exists, "{id} wants a state at {seq} that no correct replica ever had");
         let host = self.hosts.get_mut(&id)?;
-        host.transfer.take()?;
+        host.transfer = None;
         host.executed = seq;
         host.state = state;
         host.states.insert(seq, state);
