@@ -142,3 +142,64 @@ impl PbftConfig {
         Ok(Self { me, quorums, settings })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PbftConfigError as E;
+    use super::*;
+
+    fn check(me: u16, n: usize, change: impl FnOnce(&mut PbftSettings)) -> Result<PbftConfig, E> {
+        let mut settings = PbftSettings::default();
+        change(&mut settings);
+        PbftConfig::new(ReplicaId(me), Quorums::byzantine(n, (n - 1) / 3).unwrap(), settings)
+    }
+
+    #[test]
+    fn each_rule_refuses_what_breaks_it() {
+        type Change = fn(&mut PbftSettings);
+        let cases: [(Change, E); 12] = [
+            (|s| s.checkpoint_period = 0, E::Zero("checkpoint_period")),
+            (|s| s.pipeline = 0, E::Zero("pipeline")),
+            (|s| s.max_batch_requests = 0, E::Zero("max_batch_requests")),
+            (|s| s.view_timeout = Duration::ZERO, E::Zero("view_timeout")),
+            (|s| s.status_period = Duration::ZERO, E::Zero("status_period")),
+            (|s| s.view_timeout = Duration::from_secs(3601), E::TooLong("view_timeout")),
+            (|s| s.status_period = Duration::from_secs(3601), E::TooLong("status_period")),
+            (|s| s.max_clock_skew = Duration::MAX, E::TooLong("max_clock_skew")),
+            (|s| s.log_size = 255, E::LogTooSmall { log_size: 255, checkpoint_period: 128 }),
+            (
+                |s| s.checkpoint_period = u64::MAX,
+                E::LogTooSmall { log_size: 256, checkpoint_period: u64::MAX },
+            ),
+            (|s| s.log_size = 300, E::LogNotMultiple { log_size: 300, checkpoint_period: 128 }),
+            (|s| s.log_size = u64::MAX, E::LogTooLarge { log_size: u64::MAX, most: 12_500, n: 4 }),
+        ];
+        for (change, error) in cases {
+            assert_eq!(check(0, 4, change), Err(error));
+        }
+        assert_eq!(check(4, 4, |_| {}), Err(E::NoSuchReplica { replica: ReplicaId(4), n: 4 }));
+    }
+
+    #[test]
+    fn the_limits_themselves_are_good() {
+        for n in [1, 4, 100] {
+            assert!(check(0, n, |_| {}).is_ok(), "the defaults, in a group of {n}");
+        }
+        let log = |log_size, checkpoint_period| {
+            check(3, 4, |s| (s.log_size, s.checkpoint_period) = (log_size, checkpoint_period))
+        };
+        assert!(log(2, 1).is_ok() && log(12_500, 6_250).is_ok());
+        assert_eq!(log(12_504, 4), Err(E::LogTooLarge { log_size: 12_504, most: 12_500, n: 4 }));
+        let hour = PbftConfig::MAX_DURATION;
+        assert!(
+            check(0, 4, |s| (s.view_timeout, s.status_period, s.max_clock_skew) = (hour, hour, hour)).is_ok()
+        );
+        assert!(check(0, 4, |s| (s.max_clock_skew, s.max_batch_bytes) = (Duration::ZERO, 0)).is_ok());
+    }
+
+    #[test]
+    fn an_error_names_the_setting_and_its_values() {
+        let said = alloc::format!("{}", check(0, 4, |s| s.log_size = 300).unwrap_err());
+        assert_eq!(said, "log_size is 300, but must be a multiple of the checkpoint_period of 128");
+    }
+}

@@ -178,3 +178,93 @@ impl Log {
         self.iter().flat_map(claims).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: u64 = MAX_PRE_PREPARED as u64;
+
+    fn digest(i: u64) -> Digest {
+        Digest([u8::try_from(i).unwrap(); 32])
+    }
+
+    fn vote(view: u64, i: u64) -> Vote {
+        Vote { view: View(view), seq: Seq(1), digest: digest(i) }
+    }
+
+    fn filed(votes: &mut BTreeMap<ReplicaId, (View, Digest)>, from: u16, view: u64, i: u64) -> Tally {
+        Entry::file(votes, ReplicaId(from), &vote(view, i))
+    }
+
+    #[test]
+    fn of_each_replica_the_latest_vote_counts() {
+        let mut votes = BTreeMap::new();
+        let cases = [
+            (1, 1, Tally::Counted),
+            (1, 1, Tally::Stale),
+            (1, 2, Tally::Conflict),
+            (0, 2, Tally::Stale),
+            (3, 2, Tally::Counted),
+            (1, 1, Tally::Stale),
+        ];
+        for (view, i, tally) in cases {
+            assert_eq!(filed(&mut votes, 1, view, i), tally, "digest {i} in view {view}");
+        }
+        assert_eq!(votes.into_iter().collect::<Vec<_>>(), [(ReplicaId(1), (View(3), digest(2)))]);
+    }
+
+    #[test]
+    fn commits_of_one_view_for_one_batch_make_a_quorum() {
+        let quorums = Quorums::byzantine(4, 1).unwrap();
+        let mut entry = Entry::default();
+        for (from, view, i) in [(0, 1, 1), (1, 1, 1), (2, 2, 1), (3, 1, 2)] {
+            filed(&mut entry.commits, from, view, i);
+            assert_eq!(entry.committed(quorums), None);
+        }
+        filed(&mut entry.commits, 3, 2, 1);
+        filed(&mut entry.commits, 1, 2, 1);
+        assert_eq!(entry.committed(quorums), Some((View(2), digest(1))));
+    }
+
+    #[test]
+    fn what_one_correct_replica_executed_takes_f_plus_1_claims_of_one_batch() {
+        let quorums = Quorums::byzantine(4, 1).unwrap();
+        let mut entry = Entry::default();
+        for (from, i, decided) in [(0, 1, None), (1, 2, None), (2, 2, Some(digest(2)))] {
+            entry.decided.insert(ReplicaId(from), digest(i));
+            assert_eq!(entry.executed_by_others(quorums), decided);
+        }
+    }
+
+    #[test]
+    fn q_is_bounded_and_keeps_what_prepared() {
+        let mut entry = Entry { prepared: Some((View(0), digest(0))), ..Entry::default() };
+        for i in 0..=MANY {
+            entry.bodies.insert(digest(i), Arc::new(Batch::null()));
+            entry.note_pre_prepared(View(i), digest(i));
+        }
+        // The oldest that did not prepare went, with its body.
+        let kept: Vec<_> = (0..=MANY).filter(|i| *i != 1).map(digest).collect();
+        assert_eq!(entry.pre_prepared.keys().copied().collect::<Vec<_>>(), kept);
+        assert_eq!(entry.bodies.keys().copied().collect::<Vec<_>>(), kept);
+    }
+
+    #[test]
+    fn a_new_view_keeps_the_batches_that_something_refers_to() {
+        let mut log = Log::default();
+        let entry = log.entry(Seq(1));
+        for i in 1..=3 {
+            entry.bodies.insert(digest(i), Arc::new(Batch::null()));
+        }
+        entry.note_pre_prepared(View(0), digest(1));
+        filed(&mut entry.commits, 3, 0, 2);
+        let (view, digest_3) = (View(0), digest(3));
+        let assignment = Assignment { view, digest: digest_3, is_authentic: true, is_accepted: false };
+        entry.assignment = Some(assignment);
+        log.start_view();
+        let entry = log.entry(Seq(1));
+        assert_eq!(entry.assignment, None);
+        assert_eq!(entry.bodies.keys().copied().collect::<Vec<_>>(), [digest(1), digest(2)]);
+    }
+}

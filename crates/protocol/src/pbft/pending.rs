@@ -165,3 +165,123 @@ impl Pending {
         self.requests.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use althing_crypto::{Authenticator, Proof};
+
+    fn request(client: u64, number: u64, auth: RequestAuth) -> Request {
+        let (client, number) = (ClientId(client), RequestNumber(number));
+        Request { client, number, operation: vec![0; 10], auth, is_authentic: true }
+    }
+
+    fn signed(client: u64, number: u64) -> Request {
+        request(client, number, RequestAuth::Signed(Proof(vec![])))
+    }
+
+    fn with_macs(client: u64, number: u64) -> Request {
+        request(client, number, RequestAuth::Macs(Authenticator::default()))
+    }
+
+    /// Requests that arrived one second after the other.
+    fn pending(requests: &[Request]) -> Pending {
+        let mut pending = Pending::default();
+        for (second, request) in (1u64..).zip(requests) {
+            pending.insert(Instant(second * 1_000_000_000), request.clone());
+        }
+        pending
+    }
+
+    fn waiting(pending: &Pending) -> Vec<(u64, u64)> {
+        pending.iter().map(|request| (request.client.0, request.number.0)).collect()
+    }
+
+    fn take(pending: &mut Pending, max_requests: usize, max_bytes: usize, signed_only: bool) -> Vec<u64> {
+        let taken = pending.take_batch(max_requests, max_bytes, signed_only);
+        taken.iter().map(|request| request.client.0).collect()
+    }
+
+    #[test]
+    fn of_each_client_only_the_latest_request_waits() {
+        let mut pending = pending(&[signed(1, 2), signed(2, 1), signed(1, 1), signed(1, 3)]);
+        assert_eq!(waiting(&pending), [(2, 1), (1, 3)]);
+        assert!(!pending.insert(Instant(0), signed(1, 3)));
+        pending.note_executed(ClientId(1), RequestNumber(3));
+        assert_eq!(waiting(&pending), [(2, 1)]);
+        assert!(!pending.insert(Instant(0), signed(1, 3)) && pending.insert(Instant(0), signed(1, 4)));
+    }
+
+    #[test]
+    fn a_signed_copy_replaces_one_with_macs_and_not_the_reverse() {
+        let mut pending = pending(&[with_macs(1, 1)]);
+        assert_eq!(pending.oldest_signed(), None);
+        assert!(pending.insert(Instant(7), signed(1, 1)));
+        assert!(!pending.insert(Instant(9), with_macs(1, 1)));
+        assert_eq!(pending.oldest_signed().map(|arrival| pending.since(arrival)), Some(Instant(7)));
+        assert_eq!(waiting(&pending), [(1, 1)]);
+    }
+
+    #[test]
+    fn the_oldest_signed_request_keeps_its_arrival_while_others_go() {
+        let mut pending = pending(&[with_macs(1, 1), signed(2, 1), signed(3, 1)]);
+        let since = |pending: &Pending| pending.oldest_signed().map(|arrival| pending.since(arrival).0);
+        assert_eq!(since(&pending), Some(2_000_000_000));
+        pending.note_executed(ClientId(1), RequestNumber(1));
+        pending.insert(Instant(9_000_000_000), signed(4, 1));
+        assert_eq!(since(&pending), Some(2_000_000_000));
+        pending.note_executed(ClientId(2), RequestNumber(1));
+        assert_eq!(since(&pending), Some(3_000_000_000));
+    }
+
+    #[test]
+    fn a_distrusted_client_has_to_sign() {
+        let mut pending = pending(&[with_macs(1, 1), with_macs(2, 1)]);
+        pending.distrust(ClientId(1));
+        assert_eq!(waiting(&pending), [(2, 1)]);
+        assert!(!pending.insert(Instant(0), with_macs(1, 2)) && pending.insert(Instant(0), signed(1, 2)));
+        pending.distrust(ClientId(1));
+        assert_eq!(waiting(&pending), [(2, 1), (1, 2)], "what is signed stays");
+    }
+
+    #[test]
+    fn dropping_what_is_unsigned_leaves_the_client_its_credit() {
+        let mut pending = pending(&[with_macs(1, 1), signed(2, 1)]);
+        for client in [1, 2, 3] {
+            pending.drop_unsigned(ClientId(client));
+        }
+        assert_eq!(waiting(&pending), [(2, 1)]);
+        assert!(pending.insert(Instant(0), with_macs(1, 1)));
+    }
+
+    #[test]
+    fn inventing_clients_does_not_fill_the_memory() {
+        let mut pending = Pending::default();
+        for client in 0..MAX_DISTRUSTED as u64 + 10 {
+            pending.distrust(ClientId(client));
+        }
+        assert_eq!(pending.distrusted.len(), MAX_DISTRUSTED);
+    }
+
+    #[test]
+    fn a_batch_holds_what_fits_in_order_and_each_request_once_a_view() {
+        let mut pending = pending(&[signed(1, 1), with_macs(2, 1), signed(3, 1), with_macs(4, 1)]);
+        assert_eq!(take(&mut pending, 9, 25, false), [1, 2], "10 bytes each");
+        assert_eq!(take(&mut pending, 9, 5, false), [3], "one always fits");
+        assert!(pending.has_unproposed(false) && !pending.has_unproposed(true));
+        assert_eq!(take(&mut pending, 9, 100, false), [4]);
+        assert!(!pending.has_unproposed(false));
+        pending.reset_proposed();
+        assert_eq!(take(&mut pending, 9, 100, true), [1, 3], "signed ones only");
+        assert_eq!(take(&mut pending, 1, 100, false), [2]);
+    }
+
+    #[test]
+    fn what_a_batch_of_the_view_holds_already_is_not_proposed_again() {
+        let mut pending = pending(&[signed(1, 1), signed(2, 2)]);
+        let time = Instant::default();
+        pending.note_proposed(&Batch { time, requests: vec![signed(1, 1), signed(2, 1), signed(3, 1)] });
+        assert_eq!(take(&mut pending, 9, 100, false), [2], "an older one of the same client was");
+    }
+}
