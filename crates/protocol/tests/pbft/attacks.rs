@@ -202,6 +202,12 @@ fn a_replica_is_not_held_to_what_it_signed_before_it_lost_its_disk() {
     group.down = vec![R[0]];
     group.submit(&signed(8, 1));
     group.run_until(|group| (1..4).all(|i| group.executed(i).contains(&(8, 1))));
+    // Nor does it help to repeat the old one.
+    let said = group.sent(R[3], |wire| match &wire.message {
+        PbftMessage::ViewChange(_) => Some(wire.message.clone()),
+        _ => None,
+    });
+    group.receive(1, R[3], said[0].clone());
     for (i, node) in group.nodes.iter().enumerate() {
         assert!(node.evidence.is_empty(), "replica {i} accuses: {:?}", node.evidence);
     }
