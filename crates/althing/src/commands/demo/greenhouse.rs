@@ -2,8 +2,9 @@
 //! replication; it only remembers what a thermostat without a fault would have told it.
 
 use miette::{IntoDiagnostic, Result, WrapErr};
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -60,20 +61,19 @@ impl Record {
 /// The greenhouse at work.
 pub(super) struct Greenhouse {
     record: Arc<Mutex<Record>>,
-    sensor: Option<JoinHandle<()>>,
+    is_reading: Arc<AtomicBool>,
+    sensor: JoinHandle<()>,
     heater: JoinHandle<()>,
 }
 
 impl Greenhouse {
     /// Connects to the broker and starts reading and heating.
     pub(super) async fn open(broker: SocketAddr) -> Result<Self> {
-        let mut options = MqttOptions::new("the-greenhouse", broker.ip().to_string(), broker.port());
-        options.set_keep_alive(Duration::from_secs(30));
-        let (client, mut events) = AsyncClient::new(options, 64);
-        events.network_options.set_tcp_nodelay(true);
-        client.subscribe(COMMANDS, QoS::AtLeastOnce).await.into_diagnostic()?;
+        let (sensor_client, mut sensor_events) = device("the-sensor", broker);
+        let (heater_client, mut heater_events) = device("the-heater", broker);
+        heater_client.subscribe(COMMANDS, QoS::AtLeastOnce).await.into_diagnostic()?;
         loop {
-            let event = events.poll().await.into_diagnostic();
+            let event = heater_events.poll().await.into_diagnostic();
             if let Event::Incoming(Packet::SubAck(_)) = event.wrap_err("the MQTT broker does not answer")? {
                 break;
             }
@@ -81,15 +81,22 @@ impl Greenhouse {
         let record = Arc::new(Mutex::new(Record::default()));
         let kept = Arc::clone(&record);
         let heater = tokio::spawn(async move {
-            while let Ok(event) = events.poll().await {
+            // The client goes with its event loop.
+            let _client = heater_client;
+            while let Ok(event) = heater_events.poll().await {
                 if let Event::Incoming(Packet::Publish(message)) = event {
                     let command = String::from_utf8_lossy(&message.payload).trim_matches('"').to_owned();
                     lock(&kept).came.push((command, Instant::now()));
                 }
             }
         });
-        let sensor = tokio::spawn(read_for_ever(client, Arc::clone(&record)));
-        Ok(Self { record, sensor: Some(sensor), heater })
+        let is_reading = Arc::new(AtomicBool::new(true));
+        let read = read_while(Arc::clone(&is_reading), sensor_client, Arc::clone(&record));
+        let sensor = tokio::spawn(async move {
+            let deliver = async { while sensor_events.poll().await.is_ok() {} };
+            tokio::join!(read, deliver);
+        });
+        Ok(Self { record, is_reading, sensor, heater })
     }
 
     /// What happened so far.
@@ -97,27 +104,34 @@ impl Greenhouse {
         lock(&self.record)
     }
 
-    /// No more readings; commands still come.
-    pub(super) fn stop_reading(&mut self) {
-        if let Some(sensor) = self.sensor.take() {
-            sensor.abort();
-        }
+    /// No more readings. Those under way are still delivered, and commands still come.
+    pub(super) fn stop_reading(&self) {
+        self.is_reading.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for Greenhouse {
     fn drop(&mut self) {
-        self.stop_reading();
+        self.sensor.abort();
         self.heater.abort();
     }
 }
 
+/// A device's connection to the broker.
+fn device(name: &str, broker: SocketAddr) -> (AsyncClient, EventLoop) {
+    let mut options = MqttOptions::new(name, broker.ip().to_string(), broker.port());
+    options.set_keep_alive(Duration::from_secs(30));
+    let (client, mut events) = AsyncClient::new(options, 64);
+    events.network_options.set_tcp_nodelay(true);
+    (client, events)
+}
+
 /// Each step the air warms or cools as the heater was last told to, and the sensor reads it.
-async fn read_for_ever(client: AsyncClient, record: Arc<Mutex<Record>>) {
+async fn read_while(is_reading: Arc<AtomicBool>, client: AsyncClient, record: Arc<Mutex<Record>>) {
     let mut ticks = interval(READING_EVERY);
     let mut temperature: f64 = 20.0;
     let mut thermostat = None;
-    loop {
+    while is_reading.load(Ordering::Relaxed) {
         ticks.tick().await;
         let is_heating = lock(&record).came.last().is_some_and(|(command, _)| command == "on");
         temperature = (temperature + if is_heating { 0.17 } else { -0.13 }).clamp(10.0, 30.0);

@@ -243,7 +243,7 @@ impl Stage {
     }
 
     async fn end(
-        mut self,
+        self,
         normal: Duration,
         lies_outvoted: u64,
         lying: Duration,
