@@ -1,43 +1,83 @@
-//! Runs many seeds: `sweep FAMILY|all N FIRST COUNT`.
+//! Runs many seeds and adds up what happened: `sweep FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
-use althing_sim::{Family, SimConfig, run};
+use althing_sim::{Family, RunReport, SimConfig, run_many};
+use std::collections::BTreeMap;
+
+/// Failures of one family that are shown in full.
+const SHOWN: usize = 3;
+
+#[derive(Default)]
+struct Sum {
+    operations: u64,
+    views: u64,
+    transfers: u64,
+    events: u64,
+    slowest_recovery_ms: u64,
+    evidence: BTreeMap<&'static str, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, report: &RunReport) {
+        self.operations += report.operations;
+        self.views += report.view_changes;
+        self.transfers += report.state_transfers;
+        self.events += report.events;
+        self.slowest_recovery_ms = self.slowest_recovery_ms.max(report.recovery_ms);
+        for (kind, times) in &report.evidence {
+            *self.evidence.entry(*kind).or_default() += times;
+        }
+    }
+}
+
+fn show(failed: &[RunReport]) {
+    for report in failed.iter().take(SHOWN) {
+        let Some(failure) = &report.failure else { continue };
+        for line in &failure.trace_tail {
+            println!("    {line}");
+        }
+        let SimConfig { family, replicas, seed, .. } = report.config;
+        println!("{family} n={replicas} seed={seed}: {}: {}", failure.oracle, failure.message);
+    }
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let families: Vec<Family> =
-        if args[0] == "all" { Family::ALL.to_vec() } else { vec![args[0].parse().expect("a family")] };
-    let number = |place: usize| args[place].parse::<u64>().expect("a number");
-    let (n, first, count) = (args[1].parse().expect("a size"), number(2), number(3));
+    let number = |place: usize| args.get(place).and_then(|text| text.parse::<usize>().ok());
+    let (Some(family), Some(replicas), Some(first), Some(count)) =
+        (args.first(), number(1), number(2), number(3))
+    else {
+        eprintln!("usage: sweep FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        std::process::exit(2);
+    };
+    let families = match family.as_str() {
+        "all" => Family::ALL.to_vec(),
+        name => match name.parse() {
+            Ok(family) => vec![family],
+            Err(error) => {
+                eprintln!("{error}");
+                std::process::exit(2);
+            }
+        },
+    };
+    let mut has_failed = false;
     for family in families {
-        let (mut failures, mut operations, mut recovery, mut views, mut transfers, mut events) =
-            (Vec::new(), 0, 0, 0, 0, 0);
-        let mut evidence = std::collections::BTreeMap::<_, u64>::new();
-        for seed in first..first + count {
-            let mut config = SimConfig::new(family, n, seed);
-            config.trace_lines = std::env::var("TRACE").ok().and_then(|t| t.parse().ok()).unwrap_or(0);
-            let report = run(&config);
-            operations += report.operations;
-            events += report.events;
-            recovery = recovery.max(report.recovery_ms);
-            views += report.view_changes;
-            transfers += report.state_transfers;
-            for (kind, times) in report.evidence {
-                *evidence.entry(kind).or_default() += times;
-            }
-            if let Some(failure) = report.failure {
-                if failures.len() < 3 {
-                    for line in &failure.trace_tail {
-                        println!("    {line}");
-                    }
-                    println!("{family} n={n} seed={seed}: {}: {}", failure.oracle, failure.message);
-                }
-                failures.push((seed, failure.oracle));
-            }
-        }
+        let config = SimConfig { trace_lines: number(4).unwrap_or(0), ..SimConfig::new(family, replicas, 0) };
+        let mut sum = Sum::default();
+        let seeds = first as u64..(first + count) as u64;
+        let failed = run_many(&config, seeds, |report| sum.add(report));
+        show(&failed);
+        has_failed |= !failed.is_empty();
+        let seeds: Vec<_> = failed.iter().take(12).map(|report| report.config.seed).collect();
         println!(
-            "{family:<18} n={n} {count} runs: {operations} operations, {views} views, {transfers} transfers, {events} events, recovery <= {recovery} ms, evidence {evidence:?}, {} failures {:?}",
-            failures.len(),
-            &failures[..failures.len().min(12)]
+            "{family:<18} n={replicas} {count} runs: {} operations, {} views, {} transfers, {} events, recovery <= {} ms, evidence {:?}, {} failures {seeds:?}",
+            sum.operations,
+            sum.views,
+            sum.transfers,
+            sum.events,
+            sum.slowest_recovery_ms,
+            sum.evidence,
+            failed.len(),
         );
     }
+    std::process::exit(i32::from(has_failed));
 }
