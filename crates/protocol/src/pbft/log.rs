@@ -18,6 +18,8 @@ pub(super) struct Assignment {
     pub(super) is_authentic: bool,
     /// Whether this replica has handed its own vote for it (or, as primary, the proposal) to disk.
     pub(super) is_accepted: bool,
+    /// Whether that vote or proposal is on disk, so that it may leave, again and again.
+    pub(super) is_durable: bool,
 }
 
 /// What is known about one sequence number.
@@ -260,7 +262,8 @@ mod tests {
         entry.note_pre_prepared(View(0), digest(1));
         filed(&mut entry.commits, 3, 0, 2);
         let (view, digest_3) = (View(0), digest(3));
-        let assignment = Assignment { view, digest: digest_3, is_authentic: true, is_accepted: false };
+        let assignment =
+            Assignment { view, digest: digest_3, is_authentic: true, is_accepted: false, is_durable: false };
         entry.assignment = Some(assignment);
         log.start_view();
         let entry = log.entry(Seq(1));

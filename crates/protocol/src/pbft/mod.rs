@@ -110,10 +110,14 @@ pub struct Pbft {
     /// The view change of the highest view from each replica.
     view_changes: BTreeMap<ReplicaId, Signed<ViewChange>>,
     own_view_change: Option<ViewChange>,
+    /// Whether that is on disk, so that it may leave, again and again.
+    is_view_change_durable: bool,
     /// The new view that started `view`, to pass on; none for view 0.
     new_view: Option<Signed<NewView>>,
     /// As new primary: the one new view that this replica has made for `view`.
     own_new_view: Option<NewView>,
+    /// Whether that is on disk.
+    is_new_view_durable: bool,
     /// View changes since a request was last executed.
     fruitless_views: u32,
     guard: Option<Guard>,
@@ -180,8 +184,10 @@ impl Pbft {
             fetching: None,
             view_changes: BTreeMap::new(),
             own_view_change: None,
+            is_view_change_durable: false,
             new_view: None,
             own_new_view: None,
+            is_new_view_durable: false,
             fruitless_views: 0,
             guard: None,
             outbox: Outbox::default(),

@@ -54,7 +54,8 @@ impl Pbft {
     fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
         let (view, digest) = (self.view, batch.digest());
         let entry = self.log.entry(seq);
-        entry.assignment = Some(Assignment { view, digest, is_authentic: true, is_accepted: true });
+        entry.assignment =
+            Some(Assignment { view, digest, is_authentic: true, is_accepted: true, is_durable: false });
         entry.bodies.insert(digest, Arc::clone(&batch));
         let proposal = PrePrepare { view, seq, batch };
         self.stand_for(step, view, seq, digest, Deferred::Propose(proposal));
@@ -83,7 +84,8 @@ impl Pbft {
                 if !self.is_acceptable(&batch) {
                     return self.accuse(step, from, Misbehaviour::InvalidBatch(view, seq), Vec::new());
                 }
-                let assignment = Assignment { view, digest, is_authentic, is_accepted: false };
+                let assignment =
+                    Assignment { view, digest, is_authentic, is_accepted: false, is_durable: false };
                 self.log.entry(seq).assignment = Some(assignment);
             }
         }
@@ -224,6 +226,9 @@ impl Pbft {
     pub(super) fn release_proposal(&mut self, step: &mut Step, proposal: PrePrepare) {
         if self.is_in_view && proposal.view == self.view {
             let seq = proposal.seq;
+            if let Some(assignment) = self.log.get_mut(seq).and_then(|entry| entry.assignment.as_mut()) {
+                assignment.is_durable = true;
+            }
             step.broadcast(PbftMessage::PrePrepare(proposal));
             // In a group of one the proposal alone prepares.
             self.prepare_if_due(step, seq);

@@ -82,9 +82,11 @@ impl Pbft {
                 Deferred::Prepare(vote) => self.release_prepare(step, vote),
                 Deferred::Commit(vote) => self.release_commit(step, vote),
                 Deferred::ViewChange(content) if content.view == self.view && !self.is_in_view => {
+                    self.is_view_change_durable = true;
                     step.broadcast_signed(PbftMessage::ViewChange(content));
                 }
                 Deferred::NewView(content) if content.view == self.view && !self.is_in_view => {
+                    self.is_new_view_durable = true;
                     step.broadcast_signed(PbftMessage::NewView(content));
                 }
                 Deferred::ViewChange(_) | Deferred::NewView(_) => {}

@@ -127,8 +127,12 @@ impl Pbft {
                 self.new_view = None;
                 self.own_new_view = None;
                 self.own_view_change = Some(content);
+                (self.is_view_change_durable, self.is_new_view_durable) = (true, false);
             }
-            Record::MadeNewView(content) => self.own_new_view = Some(content),
+            Record::MadeNewView(content) => {
+                self.own_new_view = Some(content);
+                self.is_new_view_durable = true;
+            }
             Record::EnteredView(signed) => {
                 self.resume_view(signed);
                 self.resume_assignments();
@@ -165,7 +169,13 @@ impl Pbft {
 
     fn resume_assignment(&mut self, view: althing_types::View, seq: Seq, digest: althing_types::Digest) {
         if view == self.view && self.is_in_view {
-            let assignment = super::log::Assignment { view, digest, is_authentic: true, is_accepted: true };
+            let assignment = super::log::Assignment {
+                view,
+                digest,
+                is_authentic: true,
+                is_accepted: true,
+                is_durable: true,
+            };
             self.log.entry(seq).assignment = Some(assignment);
             self.next_seq = self.next_seq.max(seq.next());
         }

@@ -99,10 +99,10 @@ impl Pbft {
                 auth: crate::Auth::Mac,
             }));
         } else {
-            if let Some(content) = self.own_view_change.clone() {
+            if let Some(content) = self.own_view_change.clone().filter(|_| self.is_view_change_durable) {
                 step.send_signed(peer, PbftMessage::ViewChange(content));
             }
-            if let Some(content) = self.own_new_view.clone() {
+            if let Some(content) = self.own_new_view.clone().filter(|_| self.is_new_view_durable) {
                 step.send_signed(peer, PbftMessage::NewView(content));
             }
         }
@@ -122,7 +122,7 @@ impl Pbft {
             let own = |votes: &BTreeMap<_, _>| {
                 votes.get(&me).map(|(view, digest)| Vote { view: *view, seq, digest: *digest })
             };
-            let proposal = entry.assignment.filter(|a| a.is_accepted && self.is_leading());
+            let proposal = entry.assignment.filter(|a| a.is_durable && self.is_leading());
             if let Some((assignment, batch)) = proposal.and_then(|a| Some((a, entry.bodies.get(&a.digest)?)))
             {
                 // Numbers that the new view itself assigned need no proposal; one more does no harm.

@@ -72,6 +72,7 @@ impl Pbft {
         self.guard = None;
         self.new_view = None;
         self.own_new_view = None;
+        (self.is_view_change_durable, self.is_new_view_durable) = (false, false);
         step.actions.push(Action::CancelTimer(VIEW_TIMER));
         step.actions.push(Action::LeftView(view));
         let view_change = ViewChange {
@@ -275,7 +276,8 @@ impl Pbft {
             if digest == Digest::NULL {
                 entry.bodies.insert(digest, Arc::new(Batch::null()));
             }
-            entry.assignment = Some(Assignment { view, digest, is_authentic: true, is_accepted: false });
+            entry.assignment =
+                Some(Assignment { view, digest, is_authentic: true, is_accepted: false, is_durable: false });
             if let Some(batch) = entry.bodies.get(&digest) {
                 self.pending.note_proposed(batch);
             }

@@ -5,6 +5,7 @@ use althing_protocol::pbft::{NewView, PbftMessage, PrePrepare, Signed, ViewChang
 use althing_protocol::{Batch, Event};
 use althing_types::{Digest, ReplicaId, Seq, View};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn group() -> Group {
     Group::with(4, settings_with_batches())
@@ -132,9 +133,13 @@ fn a_view_change_from_before_the_disk_was_lost_is_void() {
     give_up_alone(&mut group);
     let former = group.intercept_view_change(R[1]);
     group.recover(3, 0);
-    group.run_until(|group| {
-        group.nodes.iter().all(|node| node.pbft.executed() == group.nodes[0].pbft.executed())
-    });
+    // Up to a checkpoint, so that no view change has anything to claim.
+    for number in 1..=4 {
+        if group.nodes[2].pbft.stable() < group.nodes[0].pbft.executed() {
+            group.submit(&signed(2, number));
+            group.run_for(Duration::from_millis(500));
+        }
+    }
     assert_eq!(group.nodes[3].pbft.view(), View(0));
     // From here on replica 1 is faulty. Replica 0 commits a batch with its help and that of replica 3;
     // nothing of this reaches replica 2, which gives up.
@@ -148,6 +153,7 @@ fn a_view_change_from_before_the_disk_was_lost_is_void() {
     group.lose();
     group.give_up(2);
     let ignorant = group.intercept_view_change(R[1]);
+    assert!(ignorant.content.prepared.is_empty() && ignorant.content.stable_seq().next() == seq);
     start_view_without_memory(&mut group, ignorant, former);
     propose_another(&mut group, seq);
     let committed = group.nodes[0].decisions[seq.0 as usize - 1].digest;
@@ -161,16 +167,14 @@ fn a_view_change_from_before_the_disk_was_lost_is_void() {
 fn start_view_without_memory(group: &mut Group, ignorant: Signed<ViewChange>, former: Signed<ViewChange>) {
     let stable = ignorant.content.stable.clone();
     let fake = ViewChange { view: View(1), incarnation: 0, stable, prepared: vec![], pre_prepared: vec![] };
-    let proposals = ignorant.content.prepared.iter().map(|claim| (claim.seq, claim.digest)).collect();
     let fake = Signed { signer: R[1], content: fake, proof: proof_of(R[1]) };
-    let new_view = NewView { view: View(1), view_changes: vec![fake, ignorant, former], proposals };
+    let new_view = NewView { view: View(1), view_changes: vec![fake, ignorant, former], proposals: vec![] };
     for i in [2, 3] {
         group.receive(i, R[1], PbftMessage::NewView(new_view.clone()));
     }
 }
 
-/// Replica 1, faulty, proposes another batch at `seq` in view 1 to replicas 2 and 3, and commits it and
-/// what its new view held.
+/// Replica 1, faulty, proposes another batch at `seq` in view 1 to replicas 2 and 3, and commits it.
 fn propose_another(group: &mut Group, seq: Seq) {
     let batch = Arc::new(Batch { time: group.now, requests: vec![signed(7, 1)] });
     let digest = batch.digest();
@@ -178,13 +182,6 @@ fn propose_another(group: &mut Group, seq: Seq) {
         let proposal = PrePrepare { view: View(1), seq, batch: Arc::clone(&batch) };
         group.receive(i, R[1], PbftMessage::PrePrepare(proposal));
         group.receive(i, R[1], PbftMessage::Commit(Vote { view: View(1), seq, digest }));
-        let earlier = group.nodes[0].decisions.iter().filter(|decision| decision.seq < seq);
-        let commits: Vec<_> = earlier
-            .map(|decision| Vote { view: View(1), seq: decision.seq, digest: decision.digest })
-            .collect();
-        for vote in commits {
-            group.receive(i, R[1], PbftMessage::Commit(vote));
-        }
     }
     let is_cut_off = |i: ReplicaId| i == R[0] || i == R[1];
     group.deliver(|wire| is_cut_off(wire.from) || wire.to == R[0]);

@@ -244,8 +244,12 @@ impl Transfer {
     /// Goes for a newer checkpoint instead, keeping what is still part of it.
     pub(crate) fn retarget(&mut self, seq: Seq, state: Digest) {
         (self.seq, self.state) = (seq, state);
-        self.question = None;
         self.unavailable.clear();
+        // Whoever has not answered yet may never: where targets come faster than the timeout, it
+        // would be asked for ever.
+        if self.question.take().is_some() {
+            self.rotate();
+        }
         self.is_paused = false;
         self.plan();
     }
