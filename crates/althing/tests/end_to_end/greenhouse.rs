@@ -1,0 +1,188 @@
+//! The heater gets exactly the commands that its readings call for, whatever becomes of replicas.
+
+use super::deployment::{Deployment, pid};
+use super::mqtt::{Broker, Publisher, Subscriber};
+use super::process::{example, is_alive, signal, until};
+use rustix::process::Signal;
+use std::fs;
+
+const GROUP: &str = "thermostat";
+
+/// A deployment with a sensor and a heater.
+struct Greenhouse {
+    deployment: Deployment,
+    sensor: Publisher,
+    heater: Subscriber,
+    readings: usize,
+    commands: usize,
+}
+
+impl Greenhouse {
+    fn open(deployment: Deployment) -> Self {
+        let port = deployment.mqtt_port();
+        let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
+        let sensor = Publisher::start(port, "greenhouse/temperature");
+        Self { deployment, sensor, heater, readings: 0, commands: 0 }
+    }
+
+    /// So many readings, far below and far above the band in turn: each calls for one command.
+    fn read(&mut self, count: usize) {
+        for _ in 0..count {
+            self.sensor.publish(if self.readings.is_multiple_of(2) { "15" } else { "27.5" });
+            self.readings += 1;
+        }
+    }
+
+    /// Takes the commands for all readings so far. One too many shows as a wrong one after it.
+    #[track_caller]
+    fn heat(&mut self) {
+        while self.commands < self.readings {
+            let right = if self.commands.is_multiple_of(2) { "on" } else { "off" };
+            assert_eq!(self.heater.message(), right, "command {}", self.commands);
+            self.commands += 1;
+        }
+    }
+
+    #[track_caller]
+    fn step(&mut self, count: usize) {
+        self.read(count);
+        self.heat();
+    }
+
+    /// One backup lies, and is outvoted.
+    fn a_backup_lies(&mut self) {
+        let (primary, _) = self.deployment.primary(GROUP);
+        let replicas = self.deployment.replicas(GROUP);
+        let backup = replicas.iter().find(|replica| replica["name"] != primary.as_str()).expect("a backup");
+        let name = backup["name"].as_str().expect("a name");
+        self.deployment.tell(&["inject", name, "lie"]);
+        self.step(6);
+        let replica = backup["replica"].as_u64().expect("a number");
+        let edge = self.deployment.process("edge").expect("the edge answers");
+        let outvoted = &edge["groups"][0]["outgoing"][0]["disagreements"][replica as usize];
+        assert!(outvoted.as_u64() > Some(0), "{name} has told no lie: {edge}");
+        self.deployment.tell(&["inject", name, "heal"]);
+        self.step(2);
+    }
+
+    /// The primary is killed among readings; `empty`: it also loses all that it keeps.
+    fn the_primary_is_killed(&mut self, empty: bool) {
+        let (name, killed) = self.deployment.primary(GROUP);
+        self.read(3);
+        signal(killed, Signal::KILL);
+        if empty {
+            until("the end of the primary", || (!is_alive(killed)).then_some(()));
+            fs::remove_dir_all(self.deployment.data(&name)).expect("its directory can be removed");
+        }
+        self.read(3);
+        self.heat();
+        // It needs the others to go on in order to catch up with them.
+        until("a new process in its place that votes", || {
+            self.step(4);
+            let status = self.deployment.process(&name)?;
+            assert!(
+                !empty || status["role"] == "learner" || status["counters"]["transfers"].as_u64() > Some(0),
+                "having lost everything it must not take part as if nothing had been: {status}"
+            );
+            (pid(&status) != killed && status["is_voting"] == true).then_some(())
+        });
+        self.step(2);
+    }
+
+    /// Nothing came that was not called for, not even after the last command.
+    fn close(self) {
+        assert_eq!(self.deployment.published(GROUP), self.commands as u64);
+        self.deployment.end();
+    }
+}
+
+fn survives_everything(spec: &str) {
+    let mut greenhouse = Greenhouse::open(Deployment::up(&example(spec)));
+    greenhouse.step(1);
+    greenhouse.step(9);
+    greenhouse.a_backup_lies();
+    greenhouse.the_primary_is_killed(false);
+    greenhouse.the_primary_is_killed(true);
+    greenhouse.a_backup_lies();
+    greenhouse.close();
+}
+
+#[test]
+fn the_greenhouse_survives_a_liar_a_crash_and_a_lost_disk() {
+    survives_everything("greenhouse.yaml");
+}
+
+#[test]
+fn a_program_as_component_survives_the_same() {
+    survives_everything("greenhouse-python.yaml");
+}
+
+#[test]
+fn it_works_with_a_broker_that_runs_already() {
+    let broker = Broker::start();
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let spec = home.path().join("greenhouse.yaml");
+    let text = fs::read_to_string(example("greenhouse.yaml")).expect("the example is there");
+    fs::write(&spec, format!("{text}\nmqtt: {{ broker: \"127.0.0.1:{}\" }}\n", broker.port))
+        .expect("written");
+    let mut greenhouse = Greenhouse::open(Deployment::up(&spec));
+    assert_eq!(greenhouse.deployment.mqtt_port(), broker.port);
+    greenhouse.step(4);
+    greenhouse.a_backup_lies();
+    greenhouse.the_primary_is_killed(false);
+    greenhouse.close();
+}
+
+#[test]
+fn two_replicated_components_in_a_row_smooth_and_switch() {
+    let deployment = Deployment::up(&example("greenhouse-two-stage.yaml"));
+    let port = deployment.mqtt_port();
+    let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
+    let display = Subscriber::start(port, "greenhouse/temperature", "the-display");
+    let mut sensor = Publisher::start(port, "greenhouse/east/temperature");
+    // The median of the last three: one wild reading changes nothing, two do.
+    for (reading, median, command) in [
+        ("15", "15", Some("on")),
+        ("15", "15", None),
+        ("15", "15", None),
+        ("90", "15", None),
+        ("15", "15", None),
+        ("27.5", "27.5", Some("off")),
+        ("27.5", "27.5", None),
+        ("15", "27.5", None),
+        ("15", "15", Some("on")),
+    ] {
+        sensor.publish(reading);
+        let shown: f64 = display.message().parse().expect("a number");
+        assert_eq!(shown, median.parse::<f64>().expect("a number"), "after {reading}");
+        if let Some(command) = command {
+            assert_eq!(heater.message(), command);
+        }
+    }
+    assert_eq!(deployment.published("smoother"), 9);
+    assert_eq!(deployment.published(GROUP), 3);
+    deployment.end();
+}
+
+#[test]
+fn no_process_stays_when_up_is_killed() {
+    // The one with programs of its own: these have to go too.
+    let mut greenhouse = Greenhouse::open(Deployment::up(&example("greenhouse-python.yaml")));
+    greenhouse.step(2);
+    let (own, mut others) = greenhouse.deployment.pids();
+    assert_eq!(others.len(), 5, "four replicas and the edge");
+    let programs: Vec<_> = others.iter().flat_map(|pid| children(*pid)).collect();
+    assert_eq!(programs.len(), 4, "a program for each replica");
+    others.extend(programs);
+    signal(own, Signal::KILL);
+    for pid in others {
+        until("the end of a process whose supervisor was killed", || (!is_alive(pid)).then_some(()));
+    }
+}
+
+/// The processes that a process started, from any of its threads.
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
