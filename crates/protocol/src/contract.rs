@@ -24,6 +24,13 @@ pub trait Protocol {
 
     /// Takes one event at time `now`, appending what is to be done to `actions`.
     fn handle(&mut self, now: Instant, event: Event<Self::Message>, actions: &mut Actions<Self::Message>);
+
+    /// From which executed number on this replica's state may answer a query without ordering it;
+    /// `None` while that is not known. An answer is a vote that nothing later was executed here, so a
+    /// replica that starts again has to reach what it vouched for before.
+    fn answers_from(&self) -> Option<Seq> {
+        Some(Seq(0))
+    }
 }
 
 /// A protocol's message, as far as the layer below has to know it.

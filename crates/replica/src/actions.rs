@@ -119,7 +119,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if self.checkpoints.on_stable(seq, state) {
             outputs.push(Output::Report(Report::Diverged { seq }));
         }
-        self.is_caught_up = true;
         // What execution has reached need not be fetched any more.
         if let Some(dropped) = self.transfer.take_if(|transfer| transfer.target().0 <= seq) {
             self.next_ticket = dropped.next_ticket();

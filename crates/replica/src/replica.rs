@@ -99,8 +99,6 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) events: VecDeque<Event<P::Message>>,
     pub(crate) view: View,
     pub(crate) is_in_view: bool,
-    /// Whether the state is no older than one that this replica once had.
-    pub(crate) is_caught_up: bool,
     is_started: bool,
 }
 
@@ -128,7 +126,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             events: VecDeque::new(),
             view: View(0),
             is_in_view: true,
-            is_caught_up: true,
             is_started: false,
             limits: config.limits,
         }
@@ -211,8 +208,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             (Startup::Recovered(_) | Startup::Amnesia, _) => Start::Amnesia,
         };
-        // A group of one has nobody to catch up with.
-        self.is_caught_up = start != Start::Amnesia || self.quorums.n() == 1;
         self.events.push_back(Event::Start(start));
     }
 
@@ -287,7 +282,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// A replica that is not in a view, is fetching the state, or has lost it, may have a state from
     /// long ago and says nothing; the client then has its operation ordered.
     fn on_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
-        if !self.is_in_view || !self.is_caught_up || self.transfer.is_some() {
+        let has_caught_up = self.protocol.answers_from().is_some_and(|seq| self.state.executed() >= seq);
+        if !self.is_in_view || !has_caught_up || self.transfer.is_some() {
             return;
         }
         let answer = match self.state.service().query(&query.operation, query.client) {

@@ -124,6 +124,9 @@ pub struct Pbft {
     outbox: Outbox,
     peers: Peers,
     membership: Membership,
+    /// The highest number that this replica had prepared when it started: others may have acknowledged
+    /// it together with this replica.
+    vouched: Seq,
     /// When this replica last started without its disk; 0 if never.
     incarnation: u64,
     /// When the present view started here.
@@ -193,6 +196,7 @@ impl Pbft {
             outbox: Outbox::default(),
             peers: Peers::default(),
             membership: Membership::Voter,
+            vouched: Seq(0),
             incarnation: 0,
             in_view_since: Instant::default(),
             fill_to: Seq(0),
@@ -362,6 +366,10 @@ impl Protocol for Pbft {
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
         }
         self.settle(&mut step);
+    }
+
+    fn answers_from(&self) -> Option<Seq> {
+        self.membership.is_voter().then_some(self.vouched)
     }
 }
 

@@ -73,6 +73,8 @@ impl Pbft {
                         Err(_) => self.begin_anew(step),
                     }
                 }
+                let prepared = self.log.prepared().last().map_or(self.stable, |claim| claim.seq);
+                self.vouched = prepared.max(self.stable);
                 if let Some(content) = self.own_view_change.clone() {
                     step.actions.push(Action::LeftView(self.view));
                     step.broadcast_signed(PbftMessage::ViewChange(content));
