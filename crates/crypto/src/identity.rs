@@ -24,9 +24,7 @@ pub enum KeyError {
         expected: &'static str,
     },
     /// Not hexadecimal, or not of a key's length.
-    #[error(
-        "after the prefix a key has {expected} hexadecimal digits; this one is cut off or mistyped"
-    )]
+    #[error("after the prefix a key has {expected} hexadecimal digits; this one is cut off or mistyped")]
     Digits {
         /// How many digits it should have.
         expected: usize,
@@ -62,19 +60,13 @@ impl Identity {
     #[must_use]
     pub fn from_secret_bytes(secret: &[u8; KEY_BYTES]) -> Self {
         let (signing, exchange) = halves(secret);
-        Self {
-            signing: SigningKey::from_bytes(&signing),
-            exchange: StaticSecret::from(*exchange),
-        }
+        Self { signing: SigningKey::from_bytes(&signing), exchange: StaticSecret::from(*exchange) }
     }
 
     /// What others know this machine by.
     #[must_use]
     pub fn public(&self) -> PublicIdentity {
-        PublicIdentity {
-            verifying: self.signing.verifying_key(),
-            exchange: PublicKey::from(&self.exchange),
-        }
+        PublicIdentity { verifying: self.signing.verifying_key(), exchange: PublicKey::from(&self.exchange) }
     }
 
     /// The X25519 secret, for channels that need it as bytes.
@@ -180,24 +172,15 @@ fn to_text(prefix: &str, bytes: &[u8; KEY_BYTES]) -> String {
 }
 
 fn from_text(prefix: &'static str, text: &str) -> Result<[u8; KEY_BYTES], KeyError> {
-    let digits = text
-        .trim()
-        .strip_prefix(prefix)
-        .ok_or(KeyError::Prefix { expected: prefix })?
-        .as_bytes();
+    let digits = text.trim().strip_prefix(prefix).ok_or(KeyError::Prefix { expected: prefix })?.as_bytes();
     let expected = 2 * (KEY_BYTES + CHECK_BYTES);
     if digits.len() != expected {
         return Err(KeyError::Digits { expected });
     }
     let mut bytes = Zeroizing::new([0; KEY_BYTES + CHECK_BYTES]);
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let nibble = |digit: u8| {
-            (digit as char)
-                .to_digit(16)
-                .ok_or(KeyError::Digits { expected })
-        };
-        *byte = u8::try_from(nibble(pair[0])? * 16 + nibble(pair[1])?)
-            .expect("two nibbles make a byte");
+        let nibble = |digit: u8| (digit as char).to_digit(16).ok_or(KeyError::Digits { expected });
+        *byte = u8::try_from(nibble(pair[0])? * 16 + nibble(pair[1])?).expect("two nibbles make a byte");
     }
     let mut key = [0; KEY_BYTES];
     key.copy_from_slice(&bytes[..KEY_BYTES]);
@@ -224,32 +207,13 @@ mod tests {
     fn every_broken_text_is_refused_for_its_reason() {
         let good = Identity::from_secret_bytes(&[7; 64]).public().to_string();
         let parse = |text: &str| text.parse::<PublicIdentity>().unwrap_err();
-        assert_eq!(
-            parse("hello"),
-            KeyError::Prefix {
-                expected: PUBLIC_PREFIX
-            }
-        );
-        assert_eq!(
-            parse(&good[..good.len() - 1]),
-            KeyError::Digits { expected: 136 }
-        );
-        assert_eq!(
-            parse(&good.replacen(':', ":z", 1)[..good.len()]),
-            KeyError::Digits { expected: 136 }
-        );
+        assert_eq!(parse("hello"), KeyError::Prefix { expected: PUBLIC_PREFIX });
+        assert_eq!(parse(&good[..good.len() - 1]), KeyError::Digits { expected: 136 });
+        assert_eq!(parse(&good.replacen(':', ":z", 1)[..good.len()]), KeyError::Digits { expected: 136 });
         let last = if good.ends_with('0') { "1" } else { "0" };
-        assert_eq!(
-            parse(&(good[..good.len() - 1].to_string() + last)),
-            KeyError::Check
-        );
+        assert_eq!(parse(&(good[..good.len() - 1].to_string() + last)), KeyError::Check);
         let secret = Identity::from_secret_bytes(&[7; 64]).to_secret_text();
-        assert_eq!(
-            parse(&secret),
-            KeyError::Prefix {
-                expected: PUBLIC_PREFIX
-            }
-        );
+        assert_eq!(parse(&secret), KeyError::Prefix { expected: PUBLIC_PREFIX });
     }
 
     #[test]

@@ -50,26 +50,12 @@ impl Keyring {
             (other, (key(me, other), key(other, me)))
         };
         let replica_ids = (0u16..).map(|i| Principal::Replica(ReplicaId(i)));
-        let mut pairs: BTreeMap<_, _> = replica_ids
-            .zip(&replicas)
-            .map(|(id, key)| pair(id, key))
-            .collect();
+        let mut pairs: BTreeMap<_, _> = replica_ids.zip(&replicas).map(|(id, key)| pair(id, key)).collect();
         // Clients talk to replicas only, so a client needs no keys with its fellows.
         if matches!(me, Principal::Replica(_)) {
-            pairs.extend(
-                clients
-                    .iter()
-                    .map(|(id, key)| pair(Principal::Client(*id), key)),
-            );
+            pairs.extend(clients.iter().map(|(id, key)| pair(Principal::Client(*id), key)));
         }
-        Self {
-            group,
-            me,
-            identity,
-            replicas,
-            clients,
-            pairs,
-        }
+        Self { group, me, identity, replicas, clients, pairs }
     }
 
     /// The group whose keys these are.
@@ -114,9 +100,7 @@ impl Keyring {
     /// Whether `from` made `mac` over `bytes` for me.
     #[must_use]
     pub fn verify_mac(&self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> bool {
-        self.pairs
-            .get(&from)
-            .is_some_and(|(_, receive)| receive.mac(&self.digest(domain, bytes)) == *mac)
+        self.pairs.get(&from).is_some_and(|(_, receive)| receive.mac(&self.digest(domain, bytes)) == *mac)
     }
 
     /// A proof of mine over `bytes` that anybody in the group can check and pass on.
@@ -128,8 +112,7 @@ impl Keyring {
     /// Whether `from` made `proof` over `bytes`.
     #[must_use]
     pub fn verify(&self, from: Principal, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
-        self.public(from)
-            .is_some_and(|public| public.verify(proof, &self.digest(domain, bytes).0))
+        self.public(from).is_some_and(|public| public.verify(proof, &self.digest(domain, bytes).0))
     }
 
     fn digest(&self, domain: Domain, bytes: &[u8]) -> Digest {
@@ -158,15 +141,8 @@ mod tests {
         let identity = |i: u8| Identity::from_secret_bytes(&[i; 64]);
         let replicas: Vec<_> = [1, 2].map(|i| identity(i).public()).to_vec();
         let clients = BTreeMap::from([(ClientId(9), identity(3).public())]);
-        let ring = |me, i| {
-            Keyring::new(
-                GroupId([group; 16]),
-                me,
-                identity(i),
-                replicas.clone(),
-                clients.clone(),
-            )
-        };
+        let ring =
+            |me, i| Keyring::new(GroupId([group; 16]), me, identity(i), replicas.clone(), clients.clone());
         [ring(R0, 1), ring(R1, 2), ring(C9, 3)]
     }
 
@@ -174,10 +150,7 @@ mod tests {
     fn each_receiver_checks_its_own_mac_and_no_other() {
         let [r0, r1, c9] = keyrings(0);
         let vector = c9.authenticate(Domain::Request, b"put");
-        let (m0, m1) = (
-            vector.mac_for(ReplicaId(0)).unwrap(),
-            vector.mac_for(ReplicaId(1)).unwrap(),
-        );
+        let (m0, m1) = (vector.mac_for(ReplicaId(0)).unwrap(), vector.mac_for(ReplicaId(1)).unwrap());
         assert!(r0.verify_mac(C9, m0, Domain::Request, b"put"));
         assert!(r1.verify_mac(C9, m1, Domain::Request, b"put"));
         assert!(!r1.verify_mac(C9, m0, Domain::Request, b"put"));

@@ -17,11 +17,7 @@ impl fmt::Debug for Mac {
 impl PartialEq for Mac {
     /// Takes the same time wherever the two differ.
     fn eq(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .zip(&other.0)
-            .fold(0, |acc, (a, b)| acc | (a ^ b))
-            == 0
+        self.0.iter().zip(&other.0).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
 }
 
@@ -46,10 +42,7 @@ pub(crate) struct MacKey([u8; 32]);
 
 impl MacKey {
     pub(crate) fn derive(material: &[u8]) -> Self {
-        Self(blake3::derive_key(
-            "althing 2026-11 pairwise MAC key",
-            material,
-        ))
+        Self(blake3::derive_key("althing 2026-11 pairwise MAC key", material))
     }
 
     pub(crate) fn mac(&self, digest: &Digest) -> Mac {

@@ -24,9 +24,7 @@ pub enum DecodeError {
 /// If a collection in `value` holds more than `u32::MAX` elements, which no bounded value does.
 pub fn encode<T: BorshSerialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
-    value
-        .serialize(&mut bytes)
-        .expect("writing to memory fails only past u32::MAX elements");
+    value.serialize(&mut bytes).expect("writing to memory fails only past u32::MAX elements");
     bytes
 }
 
@@ -39,10 +37,7 @@ pub fn encode<T: BorshSerialize + ?Sized>(value: &T) -> Vec<u8> {
 /// [`DecodeError::TooLong`] past `limit` bytes, [`DecodeError::Malformed`] otherwise.
 pub fn decode<T: BorshDeserialize>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
     if bytes.len() > limit {
-        return Err(DecodeError::TooLong {
-            actual: bytes.len(),
-            limit,
-        });
+        return Err(DecodeError::TooLong { actual: bytes.len(), limit });
     }
     T::try_from_slice(bytes).map_err(|_| DecodeError::Malformed)
 }
@@ -55,21 +50,12 @@ mod tests {
     #[test]
     fn refuses_what_is_longer_than_allowed() {
         let bytes = encode(&alloc::vec![0u8; 10]);
-        assert_eq!(
-            decode::<Vec<u8>>(&bytes, 13),
-            Err(DecodeError::TooLong {
-                actual: 14,
-                limit: 13
-            })
-        );
+        assert_eq!(decode::<Vec<u8>>(&bytes, 13), Err(DecodeError::TooLong { actual: 14, limit: 13 }));
     }
 
     #[test]
     fn refuses_a_length_bomb_and_trailing_bytes() {
-        assert_eq!(
-            decode::<Vec<u64>>(&[0xff, 0xff, 0xff, 0xff], 100),
-            Err(DecodeError::Malformed)
-        );
+        assert_eq!(decode::<Vec<u64>>(&[0xff, 0xff, 0xff, 0xff], 100), Err(DecodeError::Malformed));
         assert_eq!(decode::<u8>(&[1, 2], 100), Err(DecodeError::Malformed));
     }
 

@@ -2,9 +2,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
 
 /// A collision-resistant hash of something: 32 bytes. `althing-crypto` makes them.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

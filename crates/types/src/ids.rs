@@ -52,9 +52,7 @@ id!(
 
 /// Names a replica group. It is part of whatever is authenticated, so that a message of one
 /// group means nothing in another.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize)]
 pub struct GroupId(pub [u8; 16]);
 
 impl fmt::Debug for GroupId {

@@ -47,18 +47,9 @@ impl Quorums {
             return Err(QuorumsError::TooFewReplicas { n, f });
         }
         let quorums = Self { n, f };
-        assert!(
-            2 * quorums.agreement() > n + f,
-            "two agreement quorums share a correct replica"
-        );
-        assert!(
-            quorums.agreement() <= n - f,
-            "the correct replicas alone form a quorum"
-        );
-        assert!(
-            quorums.one_correct() > f,
-            "a weak quorum holds a correct replica"
-        );
+        assert!(2 * quorums.agreement() > n + f, "two agreement quorums share a correct replica");
+        assert!(quorums.agreement() <= n - f, "the correct replicas alone form a quorum");
+        assert!(quorums.one_correct() > f, "a weak quorum holds a correct replica");
         Ok(quorums)
     }
 
@@ -121,23 +112,14 @@ mod tests {
     fn sizes_are_the_papers_for_3f_plus_1() {
         for f in 0..=33 {
             let q = Quorums::byzantine(3 * f + 1, f).unwrap();
-            assert_eq!(
-                (q.agreement(), q.one_correct(), q.available()),
-                (2 * f + 1, f + 1, 2 * f + 1)
-            );
+            assert_eq!((q.agreement(), q.one_correct(), q.available()), (2 * f + 1, f + 1, 2 * f + 1));
         }
     }
 
     #[test]
     fn too_few_and_too_many_are_refused() {
-        assert_eq!(
-            Quorums::byzantine(3, 1),
-            Err(QuorumsError::TooFewReplicas { n: 3, f: 1 })
-        );
-        assert_eq!(
-            Quorums::byzantine(101, 1),
-            Err(QuorumsError::TooManyReplicas { n: 101 })
-        );
+        assert_eq!(Quorums::byzantine(3, 1), Err(QuorumsError::TooFewReplicas { n: 3, f: 1 }));
+        assert_eq!(Quorums::byzantine(101, 1), Err(QuorumsError::TooManyReplicas { n: 101 }));
     }
 
     proptest! {

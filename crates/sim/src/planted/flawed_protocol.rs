@@ -82,6 +82,10 @@ impl Protocol for FlawedProtocol {
             }
         }
     }
+
+    fn answers_from(&self) -> Option<Seq> {
+        self.inner.answers_from()
+    }
 }
 
 fn forgetful(content: ViewChange) -> PbftMessage {

@@ -18,7 +18,10 @@ impl<X: Subject> World<'_, X> {
         }
         match fault {
             Fault::Weather(weather) => self.network.weather = weather,
-            Fault::Layout(layout) => self.lay_out(&layout),
+            Fault::Layout(layout) => {
+                self.injections.note(Injection::LayoutChanged);
+                self.lay_out(&layout);
+            }
             Fault::Crash { loses_disk, down } => self.crash_one(loses_disk, down),
             Fault::PowerFailure { down } => self.power_failure(down),
             Fault::Restart(host) => {
@@ -33,7 +36,6 @@ impl<X: Subject> World<'_, X> {
     }
 
     fn lay_out(&mut self, layout: &Layout) {
-        self.injections.note(Injection::LayoutChanged);
         let clients = self.workers.len() + self.rogues.len();
         let primary = self.primary_host();
         self.network.lay_out(layout, self.hosts.len(), clients, primary);
