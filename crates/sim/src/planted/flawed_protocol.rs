@@ -2,7 +2,7 @@ use super::Planted;
 use crate::subject::{Genuine, Probe, Subject};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, ViewChange};
 use althing_protocol::{Action, Actions, Decision, Event, Evidence, Misbehaviour, Protocol};
-use althing_types::{Instant, RequestNumber};
+use althing_types::{Instant, RequestNumber, Seq};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
