@@ -26,7 +26,9 @@ fn broken(home: &Path) -> std::path::PathBuf {
 fn subcommands(help: &str) -> Vec<String> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty());
-    listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    // A description that is wrapped goes on further to the right.
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -35,14 +37,18 @@ fn every_help_has_an_example() {
     let mut seen = 0;
     while let Some(command) = left.pop() {
         let (help, _) = expect(&althing().args(&command).arg("--help").output().expect("it starts"), 0);
+        seen += 1;
         let called = format!("  althing {}", command.join(" "));
         let has_example = help.split_once("Example").or_else(|| help.split_once("First steps"));
         assert!(
             has_example.is_some_and(|(_, after)| after.contains(&called)),
             "no example of `{called}` in: {help}"
         );
+        // The kinds of faults are listed like commands; their examples stand at `inject`.
+        if command == ["inject"] {
+            continue;
+        }
         left.extend(subcommands(&help).into_iter().map(|name| [&command[..], &[name]].concat()));
-        seen += 1;
     }
     assert!(seen > 12, "only {seen} commands found");
 }
@@ -78,12 +84,10 @@ fn broken_specs_are_refused_at_their_place() {
     let home = TempDir::new().expect("a temporary directory");
     let spec = broken(home.path());
     for command in ["check", "plan", "up"] {
-        let mut command =
-            althing().arg(command).arg(&spec).current_dir(home.path()).output().expect("it starts");
-        let (out, error) = expect(&command, 2);
+        let output = althing().arg(command).arg(&spec).current_dir(home.path()).output().expect("it starts");
+        let (out, error) = expect(&output, 2);
         assert_eq!(out, "");
         assert!(error.contains("thermostatt") && error.contains("broken.yaml:4"), "{error}");
-        command.stdout.clear();
     }
     let checked = json(&run(["check".as_ref(), spec.as_os_str(), "--json".as_ref()]), 2);
     assert_eq!(checked["valid"], false);

@@ -40,7 +40,8 @@ fn hostile_bytes_at_every_port_change_nothing() {
     assert_eq!(heater.message(), "off");
     // Also for those who come only now, while the silent ones still wait.
     let later = Subscriber::start(port, "greenhouse/heater", "another-heater");
-    Publisher::start(port, "greenhouse/temperature").publish("15");
+    let mut another = Publisher::start(port, "greenhouse/temperature");
+    another.publish("15");
     assert_eq!((heater.message(), later.message()), ("on".to_owned(), "on".to_owned()));
     assert_eq!(deployment.pids(), before, "{}", deployment.complaints());
     drop(open);
