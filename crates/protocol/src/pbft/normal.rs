@@ -192,7 +192,7 @@ impl Pbft {
     }
 
     /// Moves to phase three once the assignment has prepared.
-    fn prepare_if_due(&mut self, step: &mut Step, seq: Seq) {
+    pub(super) fn prepare_if_due(&mut self, step: &mut Step, seq: Seq) {
         let quorums = self.quorums();
         let (is_in_view, is_voter) = (self.is_in_view, self.membership.is_voter());
         let Some(entry) = self.log.get_mut(seq) else { return };

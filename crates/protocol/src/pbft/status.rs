@@ -161,12 +161,15 @@ impl Pbft {
         }
     }
 
-    /// Takes up assignments whose batch was asked for in vain, or that came before this replica voted.
+    /// Takes up assignments whose batch was asked for in vain, that came before this replica voted, or
+    /// that it had accepted before it started again.
     fn retry_assignments(&mut self, step: &mut Step) {
-        let is_open = |entry: &super::log::Entry| entry.assignment.is_some_and(|a| !a.is_accepted);
-        let open: Vec<_> = self.log.iter().filter(|(_, entry)| is_open(entry)).map(|(seq, _)| seq).collect();
-        for seq in open {
+        let is_assigned = |entry: &super::log::Entry| entry.assignment.is_some();
+        let assigned: Vec<_> =
+            self.log.iter().filter(|(_, entry)| is_assigned(entry)).map(|(seq, _)| seq).collect();
+        for seq in assigned {
             self.accept_assignment(step, seq);
+            self.prepare_if_due(step, seq);
         }
     }
 

@@ -100,3 +100,13 @@ fn a_replica_that_restarts_repeats_its_view_change() {
     group.restart(2);
     assert_eq!(group.intercept_view_change(R[1]), said);
 }
+
+#[test]
+fn a_group_of_one_goes_on_after_its_proposal_alone_reached_the_disk() {
+    let mut group = Group::new(1);
+    group.submit(&signed(1, 1));
+    // Of all that it wrote, only the proposal survives.
+    group.nodes[0].records.truncate(1);
+    group.restart(0);
+    group.run_until(|group| group.executed(0) == [(1, 1)]);
+}
