@@ -37,6 +37,12 @@ impl Equivocation {
             PbftMessage::PrePrepare(proposal) => self.propose(means, to, proposal, auth),
             PbftMessage::Prepare(vote) => vec![(PbftMessage::Prepare(self.vote(means, to, vote)), auth)],
             PbftMessage::Commit(vote) => vec![(PbftMessage::Commit(self.vote(means, to, vote)), auth)],
+            PbftMessage::Decided { seq, .. } if means.dice.chance(500) => {
+                // To the victims of the last view, the batch that they were shown.
+                let fake = self.fakes.iter().rev().find(|((_, at), _)| *at == seq);
+                let digest = fake.map_or(Digest([9; 32]), |(_, (_, fake))| fake.digest());
+                vec![(PbftMessage::Decided { seq, digest }, auth)]
+            }
             message => self.contradict(means, to, message, auth),
         }
     }

@@ -149,7 +149,7 @@ struct Silence {
 }
 
 /// Every kind of message among replicas and to clients.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "pre-prepare",
     "prepare",
     "commit",
@@ -157,6 +157,7 @@ const KINDS: [&str; 11] = [
     "view-change",
     "new-view",
     "status",
+    "decided",
     "batch-body",
     "recover-report",
     "engine",

@@ -78,6 +78,10 @@ impl StateLies {
                 let nonce = if means.dice.chance(100) { nonce + 1 } else { nonce };
                 vec![(PbftMessage::RecoverReport { nonce, last, stable }, auth)]
             }
+            // All liars name the same, so that together they could pass for one more than there are.
+            PbftMessage::Decided { seq, .. } => {
+                vec![(PbftMessage::Decided { seq, digest: Digest([7; 32]) }, auth)]
+            }
             PbftMessage::BatchBody { seq, batch } => {
                 let mut other = Batch::clone(&batch);
                 other.time.0 += 1;
@@ -102,6 +106,13 @@ impl StateLies {
             // It plays a replica that lost its disk, to make the others work.
             let target = Seq(dice.pick(&[0, status.stable.0 / 2, u64::MAX]));
             said.push((PbftMessage::RecoverQuery { nonce: 1, target }, Auth::Mac));
+        }
+        if dice.chance(200) {
+            let seq = Seq(status.stable.0.saturating_add(dice.below(6)));
+            said.push((
+                PbftMessage::Decided { seq, digest: dice.pick(&[Digest([7; 32]), Digest::NULL]) },
+                Auth::Mac,
+            ));
         }
         if dice.chance(100) {
             let seq = Seq(status.executed.0.saturating_add(dice.below(3)));

@@ -89,7 +89,7 @@ fn falsified(dice: &mut Dice, mut content: ViewChange, old: Option<CheckpointCer
         let last_view = View(content.view.0.saturating_sub(1));
         let first = content.stable_seq().0 + 1;
         let invented = Claim { seq: Seq(first + dice.below(4)), digest: Digest([7; 32]), view: last_view };
-        match dice.below(11) {
+        match dice.below(12) {
             0 => content.prepared.clear(),
             1 => content.pre_prepared.clear(),
             2 => {
@@ -109,7 +109,8 @@ fn falsified(dice: &mut Dice, mut content: ViewChange, old: Option<CheckpointCer
                 content.pre_prepared.sort_unstable_by_key(|claim| (claim.seq, claim.digest));
             }
             8 => content.stable = if dice.chance(500) { old.clone() } else { None },
-            9 => {
+            9 => content.incarnation = dice.pick(&[0, 1, content.incarnation.wrapping_add(1), u64::MAX]),
+            10 => {
                 if let Some(certificate) = &mut content.stable {
                     certificate.votes.pop();
                 }
