@@ -4,9 +4,9 @@ use miette::{IntoDiagnostic, Result};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-/// What was asked for could not be done, or was done and did not hold.
+/// It was done, and the answer is no: absent, a process down, an oracle violated.
 pub(crate) const FAILED: u8 = 1;
-/// What was given makes no sense.
+/// It could not be done, or makes no sense.
 pub(crate) const INVALID: u8 = 2;
 
 /// Prints `value` as one line of JSON.

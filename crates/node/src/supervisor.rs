@@ -24,6 +24,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// How long a process has to end in order before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often a process that has not begun to keep anything is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Orders that wait for a process's keeper, at most.
 const MAX_ORDERS: usize = 16;
 
@@ -236,8 +238,7 @@ impl Kept {
         let mut command = Command::new(&self.binary);
         command.args(&self.launch.arguments);
         // A replica that ended before it kept anything has not begun: it is still its first start.
-        self.has_begun |= self.launch.data.as_ref().is_some_and(|data| data.join(BORN_MARKER).exists());
-        if !self.has_begun {
+        if !self.has_begun() {
             command.args(&self.launch.first_start);
         }
         let child = command
@@ -250,6 +251,13 @@ impl Kept {
             .spawn()
             .map_err(failed)?;
         Ok(child)
+    }
+
+    /// Whether its first start is over. What was seen once stays true when the disk is lost: it is the
+    /// one thing that a replica without its disk can't know, and must not get wrong.
+    fn has_begun(&mut self) -> bool {
+        self.has_begun |= self.launch.data.as_ref().is_some_and(|data| data.join(BORN_MARKER).exists());
+        self.has_begun
     }
 
     fn wipe(&mut self) -> Result<(), SupervisorError> {
@@ -307,6 +315,9 @@ async fn keep(
                 again_at = Some(Instant::now() + backoff);
                 let _ = ended.send(Ended { name: kept.launch.name.clone(), status, again_after: backoff });
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
+            }
+            () = sleep(LOOK_EVERY), if running.is_some() && !kept.has_begun => {
+                kept.has_begun();
             }
             () = sleep(again_at.map_or(Duration::ZERO, |at| at - Instant::now())), if again_at.is_some() => {
                 // If it can't be started now, its next end is now too.

@@ -24,7 +24,8 @@ use std::process::ExitCode;
 #[command(name = "althing", version, about, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "First steps:\n  althing demo                       see it at work\n  \
     althing check examples/greenhouse.yaml\n  althing up examples/greenhouse.yaml\n\n\
-    Exit codes: 0 done, 1 failed, 2 the input makes no sense.")]
+    Exit codes: 0 done; 1 the answer is no (absent, mismatch, a process down, an oracle violated);\n\
+    2 it can't be done, or makes no sense.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
