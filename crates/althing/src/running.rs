@@ -18,7 +18,7 @@ pub(crate) struct Running {
     pub(crate) deployment: Deployment,
     pub(crate) supervisor: Supervisor,
     /// Processes that ended without being asked to.
-    pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
 }
 
 impl Running {
@@ -52,8 +52,25 @@ impl Running {
         Ok(())
     }
 
+    /// Keeps everything running, and tells what ends by itself, until the user asks it to end.
+    pub(crate) async fn until_asked_to_end(mut self) {
+        let ending = asked_to_end();
+        tokio::pin!(ending);
+        loop {
+            tokio::select! {
+                () = &mut ending => break,
+                Some(ended) = self.ended.recv() => {
+                    eprintln!("{:?}", self.why(&ended));
+                    eprintln!("`{}` is started again in {:?}", ended.name, ended.again_after);
+                }
+            }
+        }
+        println!("ending");
+        self.supervisor.shut_down().await;
+    }
+
     /// Why a process ended, in its own last words.
-    pub(crate) fn why(&self, ended: &Ended) -> miette::Report {
+    fn why(&self, ended: &Ended) -> miette::Report {
         let path = self.deployment.log_file(&ended.name);
         let log = std::fs::read_to_string(&path).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();

@@ -1,6 +1,6 @@
 use super::place::{HOME, Place, is_deployment};
 use crate::output;
-use crate::running::{Running, asked_to_end, block_on};
+use crate::running::{Running, block_on};
 use althing_node::GroupClient;
 use althing_node::config::{ClientFile, Durability, ProtocolKind, RawService};
 use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
@@ -210,7 +210,7 @@ impl Serve {
             Deployment::load(&directory).into_diagnostic()?
         };
         block_on(async {
-            let mut running = Running::start(deployment, is_new).await?;
+            let running = Running::start(deployment, is_new).await?;
             println!(
                 "the store runs: {} replicas, in {}",
                 running.deployment.processes().len(),
@@ -218,15 +218,7 @@ impl Serve {
             );
             println!("In another terminal: althing kv put colour green");
             println!("Ctrl-C ends it.");
-            let ending = asked_to_end();
-            tokio::pin!(ending);
-            loop {
-                tokio::select! {
-                    () = &mut ending => break,
-                    Some(ended) = running.ended.recv() => eprintln!("{:?}", running.why(&ended)),
-                }
-            }
-            running.supervisor.shut_down().await;
+            running.until_asked_to_end().await;
             Ok(ExitCode::SUCCESS)
         })
     }

@@ -1,5 +1,5 @@
 use super::place::{HOME, is_deployment};
-use crate::running::{Running, asked_to_end, block_on};
+use crate::running::{Running, block_on};
 use crate::spec_file::SpecFile;
 use althing_components::{Application, Plan};
 use althing_node::config::{Durability, RawBroker};
@@ -91,7 +91,7 @@ impl Up {
 }
 
 async fn run(deployment: Deployment, is_new: bool) -> Result<ExitCode> {
-    let mut running = Running::start(deployment, is_new).await?;
+    let running = Running::start(deployment, is_new).await?;
     let (name, directory) = (running.deployment.name(), running.deployment.directory().display());
     println!("{name} runs: {} processes, their logs in {directory}", running.deployment.processes().len());
     match running.deployment.broker() {
@@ -101,18 +101,6 @@ async fn run(deployment: Deployment, is_new: bool) -> Result<ExitCode> {
     }
     println!("In another terminal: althing status --dir {directory}");
     println!("Ctrl-C ends it.");
-    let ending = asked_to_end();
-    tokio::pin!(ending);
-    loop {
-        tokio::select! {
-            () = &mut ending => break,
-            Some(ended) = running.ended.recv() => {
-                eprintln!("{:?}", running.why(&ended));
-                eprintln!("`{}` is started again in {:?}", ended.name, ended.again_after);
-            }
-        }
-    }
-    println!("ending");
-    running.supervisor.shut_down().await;
+    running.until_asked_to_end().await;
     Ok(ExitCode::SUCCESS)
 }
