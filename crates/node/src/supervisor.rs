@@ -233,12 +233,13 @@ struct Kept {
 
 impl Kept {
     fn spawn(&mut self) -> Result<Child, SupervisorError> {
+        // A replica that ended before it kept anything has not begun: it is still its first start.
+        let is_first_start = !self.has_begun();
         let failed = |source| SupervisorError::Start { name: self.launch.name.clone(), source };
         let log = OpenOptions::new().create(true).append(true).open(&self.launch.log).map_err(failed)?;
         let mut command = Command::new(&self.binary);
         command.args(&self.launch.arguments);
-        // A replica that ended before it kept anything has not begun: it is still its first start.
-        if !self.has_begun() {
+        if is_first_start {
             command.args(&self.launch.first_start);
         }
         let child = command
