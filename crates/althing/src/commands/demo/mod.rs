@@ -257,22 +257,23 @@ impl Stage {
                 (self.greenhouse.record().missing() == 0).then_some(())
             })
             .await?;
-        let record = self.greenhouse.record();
         let in_millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
-        let summary = Summary {
-            readings: record.readings,
-            commands: record.came.len(),
-            wrong_commands: record.wrong(),
-            missing_commands: record.missing(),
-            lies_outvoted,
-            reaction_ms_median: in_millis(normal),
-            reaction_ms_while_lying_median: in_millis(lying),
-            longest_reaction_after_kill_ms: in_millis(worst),
-            empty_replica_votes_again_after_ms: in_millis(again),
-            state_fetched_bytes: bytes,
-            seconds: self.started.elapsed().as_secs_f64(),
+        let summary = {
+            let record = self.greenhouse.record();
+            Summary {
+                readings: record.readings,
+                commands: record.came.len(),
+                wrong_commands: record.wrong(),
+                missing_commands: record.missing(),
+                lies_outvoted,
+                reaction_ms_median: in_millis(normal),
+                reaction_ms_while_lying_median: in_millis(lying),
+                longest_reaction_after_kill_ms: in_millis(worst),
+                empty_replica_votes_again_after_ms: in_millis(again),
+                state_fetched_bytes: bytes,
+                seconds: self.started.elapsed().as_secs_f64(),
+            }
         };
-        drop(record);
         self.running.supervisor.shut_down().await;
         Ok(summary)
     }
