@@ -32,6 +32,7 @@ pub(crate) enum Injection {
     Delayed,
     Lost,
     Duplicated,
+    Overtaking,
     Corrupted,
     CutOff,
     LayoutChanged,
@@ -54,10 +55,11 @@ pub(crate) enum Injection {
 }
 
 impl Injection {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
+        Self::Overtaking,
         Self::Corrupted,
         Self::CutOff,
         Self::LayoutChanged,
@@ -84,6 +86,7 @@ impl Injection {
             Self::Delayed => "delayed",
             Self::Lost => "lost",
             Self::Duplicated => "duplicated",
+            Self::Overtaking => "overtaking",
             Self::Corrupted => "corrupted",
             Self::CutOff => "cut-off",
             Self::LayoutChanged => "layout-changed",

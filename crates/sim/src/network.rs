@@ -100,11 +100,13 @@ impl Network {
             return Vec::new();
         }
         let mut arrival = now + self.delay();
+        let last = self.last_arrivals.entry((from, to)).or_default();
         if self.weather.is_fifo {
-            let last = self.last_arrivals.entry((from, to)).or_default();
             arrival = arrival.max(*last + 1);
-            *last = arrival;
+        } else if arrival < *last {
+            self.injections.note(Injection::Overtaking);
         }
+        *last = arrival.max(*last);
         let mut arrivals = vec![arrival];
         if self.dice.chance(self.weather.duplication) {
             self.injections.note(Injection::Duplicated);

@@ -246,8 +246,8 @@ impl Transfer {
         (self.seq, self.state) = (seq, state);
         self.unavailable.clear();
         // Whoever has not answered yet may never: where targets come faster than the timeout, it
-        // would be asked for ever.
-        if self.question.take().is_some() {
+        // would be asked for ever. And whoever lied was left in its turn if nobody else had any.
+        if self.question.take().is_some() || !self.is_usable(self.source) {
             self.rotate();
         }
         self.is_paused = false;
