@@ -205,7 +205,7 @@ pub enum Action<M> {
         /// The digest that its state must have.
         state: Digest,
     },
-    /// A peer broke the protocol.
+    /// A peer broke the protocol. The engine brings the same thing forward once.
     Evidence(Evidence),
     /// The replica is now in this view; for clients, metrics and logs.
     EnteredView(View),

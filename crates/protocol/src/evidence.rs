@@ -5,7 +5,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
 
 /// What a replica was caught at.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub enum Misbehaviour {
     /// As primary it assigned one sequence number to two batches in one view.
     ConflictingPrePrepare(View, Seq),
@@ -21,7 +21,7 @@ pub enum Misbehaviour {
     InvalidViewChange(View),
     /// It signed a new view that does not follow from the view changes inside.
     InvalidNewView(View),
-    /// It proposed a batch that no correct primary makes: too large, or ahead of time.
+    /// It proposed a batch that no correct primary makes: one that is too large.
     InvalidBatch(View, Seq),
     /// It sent something that no correct replica sends at all.
     InvalidMessage,

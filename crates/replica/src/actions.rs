@@ -56,7 +56,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Execute(decision) => self.execute(&decision, outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
-            Action::Evidence(evidence) => outputs.push(Output::Evidence(evidence)),
+            Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
             Action::EnteredView(view) => self.on_view(view, true, outputs),
             Action::LeftView(view) => self.on_view(view, false, outputs),
         }

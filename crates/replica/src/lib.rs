@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod accusations;
 mod actions;
 mod admission;
 mod checkpoints;

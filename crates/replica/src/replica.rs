@@ -1,3 +1,4 @@
+use crate::accusations::Accusations;
 use crate::admission::Admission;
 use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
@@ -95,6 +96,7 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) admission: Admission,
     opener: Opener,
     pub(crate) outbound: Outbound<P::Message>,
+    pub(crate) accusations: Accusations,
     /// What the protocol still has to be told.
     pub(crate) events: VecDeque<Event<P::Message>>,
     pub(crate) view: View,
@@ -123,6 +125,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             admission: Admission::new(settings.max_outstanding_requests, settings.outstanding_expiry),
             opener: Opener::new(&config),
             outbound: Outbound::new(&config),
+            accusations: Accusations::default(),
             events: VecDeque::new(),
             view: View(0),
             is_in_view: true,
@@ -237,14 +240,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let Some(transfer) = &mut self.transfer else { return };
                 if transfer.on_fetched(from, ticket, parts) == Received::Wrong {
                     let (seq, _) = transfer.target();
-                    outputs.push(Output::Evidence(Evidence {
-                        accused: from,
-                        misbehaviour: Misbehaviour::WrongState(seq),
-                        statements: Vec::new(),
-                    }));
+                    let misbehaviour = Misbehaviour::WrongState(seq);
+                    let evidence = Evidence { accused: from, misbehaviour, statements: Vec::new() };
+                    self.accusations.bring(evidence, outputs);
                 }
             }
-            Err(Refusal::Caught(evidence)) => outputs.push(Output::Evidence(evidence)),
+            Err(Refusal::Caught(evidence)) => self.accusations.bring(evidence, outputs),
             Err(Refusal::Unauthentic(reason)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Replica(from), reason }));
             }

@@ -82,6 +82,11 @@ impl Disk {
         self.durable.clone()
     }
 
+    /// Whether all that was handed to it is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
     /// Records on it.
     pub(crate) fn len(&self) -> usize {
         self.durable.len()

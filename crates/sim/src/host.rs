@@ -25,7 +25,9 @@ pub(crate) struct Host<X: Subject> {
     /// How much of what the service witnessed the oracles have seen.
     pub(crate) seen: usize,
     /// The disk was lost, and nothing was written since.
-    pub(crate) has_lost_disk: bool,
+    has_lost_disk: bool,
+    /// It has forgotten what it said, and is not yet seen to vote again, with that on its disk.
+    is_impaired: bool,
     pub(crate) forger: Option<Forger>,
     /// What it sends is held back for so long.
     pub(crate) lag: u64,
@@ -53,6 +55,7 @@ impl<X: Subject> Host<X> {
             generation: 0,
             seen: 0,
             has_lost_disk: false,
+            is_impaired: false,
             forger,
             lag: if has(Behaviour::Slow) { nanos(plan.lag) } else { 0 },
             behaviours,
@@ -88,6 +91,7 @@ impl<X: Subject> Host<X> {
 
     /// The machine goes down.
     pub(crate) fn crash(&mut self, loses_disk: bool) {
+        self.is_impaired = loses_disk || self.is_impaired();
         self.replica = None;
         self.timers.clear();
         self.incarnation += 1;
@@ -100,9 +104,7 @@ impl<X: Subject> Host<X> {
 
     /// Whether it counts as faulty for having forgotten what it said.
     pub(crate) fn is_impaired(&self) -> bool {
-        match &self.replica {
-            Some(replica) => !X::probe(replica.protocol()).is_voting,
-            None => self.has_lost_disk,
-        }
+        let votes = self.replica.as_ref().is_some_and(|replica| X::probe(replica.protocol()).is_voting);
+        self.is_impaired && !(votes && self.disk.is_idle())
     }
 }

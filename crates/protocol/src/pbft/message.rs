@@ -61,8 +61,8 @@ pub struct Claim {
 pub struct ViewChange {
     /// The view to move to.
     pub view: View,
-    /// When its signer last started without its disk; 0 if never. A replica that lost its disk does
-    /// not know what it signed before.
+    /// When its signer last began anew; 0 if never. A replica that lost its disk does not know what it
+    /// signed before, and one that came back to a view alone has taken its view change back.
     pub incarnation: u64,
     /// The last stable checkpoint; `None` stands for the initial state.
     pub stable: Option<CheckpointCertificate>,
@@ -268,17 +268,17 @@ impl Message for PbftMessage {
         match self {
             Self::PrePrepare(proposal) => {
                 let mut other = proposal.clone();
-                Arc::make_mut(&mut other.batch).time.0 += 1;
+                let time = &mut Arc::make_mut(&mut other.batch).time.0;
+                *time = time.wrapping_add(1);
                 Some(Self::PrePrepare(other))
             }
             Self::Prepare(vote) => Some(Self::Prepare(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Commit(vote) => Some(Self::Commit(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Checkpoint(own) => Some(Self::Checkpoint(Checkpoint { state: flip(own.state), ..*own })),
-            Self::ViewChange(own) => Some(Self::ViewChange(ViewChange {
-                prepared: Vec::new(),
-                pre_prepared: Vec::new(),
-                ..own.clone()
-            })),
+            Self::ViewChange(own) => {
+                let other = ViewChange { prepared: Vec::new(), pre_prepared: Vec::new(), ..own.clone() };
+                (other != *own).then_some(Self::ViewChange(other))
+            }
             Self::NewView(own) => {
                 let mut other = own.clone();
                 match other.proposals.last_mut() {

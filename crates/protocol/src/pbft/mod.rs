@@ -36,6 +36,7 @@
 //!   matter (a bound like H_M of TOCS'02 §5.3.2; the argument stands in `recovery`). The primary fills
 //!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.
 //! - A view change whose log ends below the start of the new view is void.
+//! - A replica that gave up on a view alone comes back to it, once its view change is void (`rejoin`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
 //!
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
@@ -50,6 +51,7 @@ mod normal;
 mod pending;
 mod persistence;
 mod recovery;
+mod rejoin;
 mod status;
 mod view_change;
 
@@ -60,7 +62,7 @@ pub use message::{
 };
 
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
@@ -127,20 +129,24 @@ pub struct Pbft {
     /// The highest number that this replica had prepared when it started: others may have acknowledged
     /// it together with this replica.
     vouched: Seq,
-    /// When this replica last started without its disk; 0 if never.
+    /// When this replica last began anew: without its disk, or without a view change that it had taken
+    /// back; 0 if never.
     incarnation: u64,
     /// When the present view started here.
     in_view_since: Instant,
+    /// When this replica last left a view.
+    left_at: Instant,
+    /// While this replica waits for a view: the latest earlier one in which the others were seen to go on
+    /// without it.
+    committing: Option<View>,
     /// As primary: propose null requests up to here, for a replica that recovers.
     fill_to: Seq,
-    /// The last recovery of each replica that was helped so: its nonce, and when.
-    fills: BTreeMap<ReplicaId, (u64, Instant)>,
+    /// When each replica that recovers was last helped so.
+    fills: BTreeMap<ReplicaId, Instant>,
     /// Batches that are agreed on and missing here, and when they were last asked for.
     wanted: BTreeMap<(Seq, Digest), Instant>,
     /// Batches that others asked for, and when they were last given.
     given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
-    /// What was reported, so that a replica is accused of each thing once.
-    accused: BTreeMap<ReplicaId, BTreeSet<Vec<u8>>>,
 }
 
 /// What one event leads to.
@@ -199,11 +205,12 @@ impl Pbft {
             vouched: Seq(0),
             incarnation: 0,
             in_view_since: Instant::default(),
+            left_at: Instant::default(),
+            committing: None,
             fill_to: Seq(0),
             fills: BTreeMap::new(),
             wanted: BTreeMap::new(),
             given: BTreeMap::new(),
-            accused: BTreeMap::new(),
         }
     }
 
@@ -286,18 +293,13 @@ impl Pbft {
     }
 
     fn accuse(
-        &mut self,
+        &self,
         step: &mut Step,
         accused: ReplicaId,
         misbehaviour: Misbehaviour,
         statements: Vec<Statement>,
     ) {
-        const MAX_REPORTS_EACH: usize = 64;
-        let reported = self.accused.entry(accused).or_default();
-        if accused != self.config.me
-            && reported.len() < MAX_REPORTS_EACH
-            && reported.insert(encode(&misbehaviour))
-        {
+        if accused != self.config.me {
             step.actions.push(Action::Evidence(Evidence { accused, misbehaviour, statements }));
         }
     }
@@ -342,6 +344,7 @@ impl Pbft {
     fn settle(&mut self, step: &mut Step) {
         self.execute_committed(step);
         self.vote_again_if_safe(step);
+        self.return_to_first_view(step);
         self.join_view_change(step);
         self.start_new_view(step);
         self.propose(step);

@@ -66,10 +66,18 @@ impl Pbft {
         if from != self.quorums().primary(view) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
         }
-        if view != self.view || !self.is_in_view || from == self.me() || !self.is_in_watermarks(seq) {
+        if from == self.me() || !self.is_in_watermarks(seq) {
             return;
         }
         let digest = batch.digest();
+        if view != self.view || !self.is_in_view {
+            // The others may decide it, and be done with it before it could be fetched.
+            let bodies = &mut self.log.entry(seq).bodies;
+            if bodies.is_empty() {
+                bodies.insert(digest, batch);
+            }
+            return;
+        }
         let is_authentic = batch.requests.iter().all(|request| {
             request.is_authentic || self.pending.has_authentic(request.client, request.digest())
         });

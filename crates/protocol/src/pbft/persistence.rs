@@ -29,9 +29,11 @@ pub(super) enum Record {
     MadeNewView(NewView),
     /// This replica entered a view.
     EnteredView(Signed<NewView>),
+    /// This replica came back to view 0.
+    EnteredFirstView,
     /// A checkpoint is stable.
     Stable(CheckpointCertificate),
-    /// This replica lost its disk at `incarnation`, and whether it votes again.
+    /// This replica began anew at `incarnation`, and whether it votes.
     Life {
         /// When.
         incarnation: u64,

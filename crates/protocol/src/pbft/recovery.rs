@@ -146,6 +146,7 @@ impl Pbft {
                 self.log.truncate(self.stable);
                 self.next_seq = self.next_seq.max(self.stable.next());
             }
+            Record::EnteredFirstView => self.begin_view(View(0)),
             Record::Life { incarnation, is_voter } => {
                 self.incarnation = incarnation;
                 self.membership = if is_voter { Membership::Voter } else { Membership::learner(incarnation) };
@@ -186,35 +187,38 @@ impl Pbft {
     /// As a learner: asks the others for their checkpoints, until it may vote again.
     pub(super) fn ask_where_others_stand(&self, step: &mut Step) {
         if let Membership::Learner { nonce, bar, .. } = &self.membership {
-            // One number beyond the bar stays in the logs, for this replica to see it commit.
-            let target = bar.map_or(Seq(0), Seq::next);
+            let target = bar.map_or(Seq(0), |bar| self.beyond(bar));
             step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce, target });
         }
+    }
+
+    /// Where the group has to get for a replica to have a checkpoint at or above `bar`, and to see a
+    /// number above it commit that stays in the logs.
+    pub(super) fn beyond(&self, bar: Seq) -> Seq {
+        Seq(bar.max(self.executed).0.next_multiple_of(self.config.settings.checkpoint_period)).next()
     }
 
     pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64, target: Seq) {
         let last = self.own_checkpoints.last_key_value().map_or(self.stable, |(seq, _)| *seq);
         let stable = self.stable_certificate.clone();
         step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
-        self.grant_fill(step.now, from, nonce, target);
+        self.grant_fill(step.now, from, target);
         // A primary that does not vote can't lead.
         if self.is_in_view && from == self.primary() {
             self.leave_view(step, self.view.next());
         }
     }
 
-    /// Agrees to fill up with null requests for a replica that recovers: once a recovery, and not
-    /// again too soon, so that one that only claims to recover keeps the group busy no more than a
-    /// bounded share of the time.
-    fn grant_fill(&mut self, now: Instant, to: ReplicaId, nonce: u64, target: Seq) {
+    /// Agrees to fill up with null requests for a replica that recovers, and not again too soon: one
+    /// that only claims to recover keeps the group busy no more than a bounded share of the time.
+    fn grant_fill(&mut self, now: Instant, to: ReplicaId, target: Seq) {
         let settings = &self.config.settings;
         // A correct replica's bar lies at most 3L above any stable checkpoint that it was told of.
         let is_plausible = target > self.executed && target.0 <= self.stable.0 + 3 * settings.log_size + 1;
         let interval = settings.view_timeout * FILL_INTERVAL_TIMEOUTS;
-        let is_due =
-            self.fills.get(&to).is_none_or(|(known, at)| *known != nonce && now.since(*at) >= interval);
+        let is_due = self.fills.get(&to).is_none_or(|at| now.since(*at) >= interval);
         if is_plausible && is_due {
-            self.fills.insert(to, (nonce, now));
+            self.fills.insert(to, now);
             self.fill_to = self.fill_to.max(target);
         }
     }
@@ -248,13 +252,14 @@ impl Pbft {
         }
     }
 
-    /// As a learner: notes that others committed a number above the bar.
+    /// Notes that an agreement quorum committed a number: as a learner, or while waiting for a view.
     pub(super) fn witness(&mut self, seq: Seq, view: View) {
         if let Membership::Learner { bar: Some(bar), witnessed, .. } = &mut self.membership
             && seq > *bar
         {
             witnessed.get_or_insert(view);
         }
+        self.note_left_behind(seq, view);
     }
 
     /// Ends the learner's silence once nothing that its former self signed can matter.

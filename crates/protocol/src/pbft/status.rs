@@ -7,7 +7,7 @@ use crate::{Action, Batch};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, Instant, ReplicaId, Seq};
+use althing_types::{Digest, Instant, ReplicaId, Seq, View};
 
 /// How many sequence numbers one status brings again at most.
 const RESEND_BURST: usize = 32;
@@ -23,6 +23,14 @@ pub(super) struct Peers {
     executed_at_tick: Seq,
 }
 
+impl Peers {
+    /// How many were last in a view below this one.
+    pub(super) fn in_view_below(&self, view: View) -> usize {
+        let statuses = self.statuses.values().map(|peer| &peer.status);
+        statuses.filter(|status| status.is_in_view && status.view < view).count()
+    }
+}
+
 #[derive(Debug)]
 struct Peer {
     status: Status,
@@ -36,6 +44,7 @@ impl Pbft {
         let executed_before = core::mem::replace(&mut self.peers.executed_at_tick, self.executed);
         self.fetch_state_if_stuck(step, executed_before);
         self.ask_where_others_stand(step);
+        self.ask_for_return(step);
         self.retry_assignments(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
             step.broadcast(PbftMessage::Status(self.status()));
@@ -43,7 +52,9 @@ impl Pbft {
     }
 
     fn status(&self) -> Status {
-        Status { view: self.view, is_in_view: self.is_in_view, stable: self.stable, executed: self.executed }
+        // Who may come back to a view is to be helped into that one.
+        let view = self.rejoinable().unwrap_or(self.view);
+        Status { view, is_in_view: self.is_in_view, stable: self.stable, executed: self.executed }
     }
 
     /// Whether something is under way that the others' help may finish.

@@ -25,9 +25,9 @@ impl Pbft {
             let left = self.view_changes.values().filter(|signed| signed.content.view >= self.view);
             let has_quorum = left.count() >= self.quorums().agreement();
             has_quorum.then_some(Guard::NewView(self.view))
-        } else if self.is_leading() {
-            None
         } else {
+            // The primary too: f others may have executed what it waits for, with the help of f that
+            // have fallen silent since, and f may have given up on it. It takes one more.
             self.pending.oldest_signed().map(Guard::Request)
         };
         if guard == self.guard {
@@ -70,6 +70,7 @@ impl Pbft {
         self.is_in_view = false;
         self.fruitless_views = self.fruitless_views.saturating_add(1);
         self.guard = None;
+        (self.left_at, self.committing) = (step.now, None);
         self.new_view = None;
         self.own_new_view = None;
         (self.is_view_change_durable, self.is_new_view_durable) = (false, false);
@@ -213,7 +214,8 @@ impl Pbft {
     pub(super) fn on_new_view(&mut self, step: &mut Step, signed: Signed<NewView>) {
         let settings = &self.config.settings;
         let view = signed.content.view;
-        if view < self.view || (view == self.view && self.is_in_view) {
+        let is_return = self.rejoinable() == Some(view);
+        if (view < self.view && !is_return) || (view == self.view && self.is_in_view) {
             return;
         }
         let is_valid = choice::is_valid_new_view(
@@ -224,6 +226,9 @@ impl Pbft {
             settings.log_size,
         );
         if is_valid {
+            if is_return {
+                self.take_back_view_change(step);
+            }
             return self.enter_view(step, signed);
         }
         let said = statement(&PbftMessage::NewView(signed.content), &signed.proof);
@@ -260,14 +265,7 @@ impl Pbft {
         let NewView { view, proposals, view_changes } = &signed.content;
         let (view, last) = (*view, proposals.last().map_or(Seq(0), |(seq, _)| *seq));
         let start = view_changes.iter().map(|vc| vc.content.stable_seq()).max().unwrap_or_default();
-        self.view = view;
-        self.is_in_view = true;
-        self.guard = None;
-        self.own_view_change = None;
-        self.own_new_view = None;
-        self.log.start_view();
-        self.wanted.clear();
-        self.pending.reset_proposed();
+        self.begin_view(view);
         for (seq, digest) in proposals.iter().copied() {
             if !self.is_in_watermarks(seq) {
                 continue;
@@ -284,5 +282,18 @@ impl Pbft {
         }
         self.next_seq = last.max(start).max(self.stable).next();
         self.new_view = Some(signed);
+    }
+
+    /// Puts the replica into a view, without any assignment.
+    pub(super) fn begin_view(&mut self, view: View) {
+        self.view = view;
+        self.is_in_view = true;
+        self.guard = None;
+        self.committing = None;
+        self.own_view_change = None;
+        self.own_new_view = None;
+        self.log.start_view();
+        self.wanted.clear();
+        self.pending.reset_proposed();
     }
 }

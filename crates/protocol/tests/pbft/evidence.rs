@@ -129,21 +129,3 @@ fn two_proposals_for_one_number_are_reported() {
     let reported: Vec<_> = group.nodes[2].evidence.iter().map(|e| (e.accused, &e.misbehaviour)).collect();
     assert_eq!(reported, [(R[0], &Misbehaviour::ConflictingPrePrepare(View(0), Seq(1)))]);
 }
-
-#[test]
-fn each_thing_is_reported_once_and_each_replica_only_so_often() {
-    let mut group = Group::new(4);
-    let mut conflict = |from: ReplicaId, view: u64| {
-        for i in [1, 2, 3] {
-            let vote = Vote { view: View(view), seq: Seq(1), digest: digest(i) };
-            group.receive(0, from, PbftMessage::Commit(vote));
-        }
-        let evidence = group.nodes[0].evidence.iter();
-        evidence.filter(|evidence| evidence.accused == from).count()
-    };
-    assert_eq!(conflict(R[3], 0), 1, "the third vote tells nothing new");
-    let reports: Vec<_> = (1..200).map(|view| conflict(R[3], view)).collect();
-    assert_eq!(reports.last(), Some(&64));
-    // One that is caught so often does not cover up what others do.
-    assert_eq!(conflict(R[2], 0), 1);
-}

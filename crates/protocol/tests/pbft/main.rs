@@ -6,5 +6,6 @@ mod evidence;
 mod group;
 mod normal_case;
 mod recovery;
+mod rejoin;
 mod retransmission;
 mod view_changes;

@@ -108,8 +108,8 @@ fn a_forged_part_convicts_whoever_sent_it() {
     for is_transferable in [false, true] {
         net.inject(from, ReplicaId(0), &seal(1, Room::Protocol, forged.clone(), is_transferable));
     }
-    net.inject(from, ReplicaId(0), &seal(1, Room::Protocol, vec![200, 1, 2], true));
     net.inject(from, ReplicaId(0), &seal(1, Room::Engine, vec![200, 1, 2], false));
+    net.inject(from, ReplicaId(0), &seal(1, Room::Protocol, vec![200, 1, 2], true));
     net.run_for(Duration::from_millis(10));
     let caught: Vec<_> = net
         .evidence
@@ -121,8 +121,8 @@ fn a_forged_part_convicts_whoever_sent_it() {
         [
             (0, 1, Misbehaviour::Forgery, false),
             (0, 1, Misbehaviour::Forgery, true),
-            (0, 1, Misbehaviour::InvalidMessage, true),
             (0, 1, Misbehaviour::InvalidMessage, false),
+            (0, 1, Misbehaviour::InvalidMessage, true),
         ]
     );
 }

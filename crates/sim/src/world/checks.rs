@@ -8,7 +8,7 @@ use crate::plan::RECOVERY;
 use crate::subject::Subject;
 use althing_protocol::{Evidence, Misbehaviour};
 use althing_replica::Report;
-use althing_types::Seq;
+use althing_types::{Seq, View};
 
 impl<X: Subject> World<'_, X> {
     /// Holds a correct replica to all that has to hold of it, after each input.
@@ -102,20 +102,30 @@ impl<X: Subject> World<'_, X> {
     }
 
     /// The correct replicas that have not yet got beyond where the group was when the faults ended,
-    /// or do not vote.
+    /// or do not vote; and, if nobody stays faulty, those that are not where the others are.
     ///
-    /// More can't be asked for: a replica that is lied to by those that stay faulty may always be a
-    /// checkpoint behind, and one that gave up on the primary alone waits for others to do so too.
+    /// Among some that stay faulty that can't be asked for: a replica that is lied to by them may
+    /// always be a checkpoint behind, or in a view that they served for the others alone.
     pub(super) fn stragglers(&self) -> Vec<String> {
+        let (last, view) = (self.last_executed(), self.last_view());
         let mut stragglers = Vec::new();
         for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
             let Some(replica) = &at.replica else { continue };
             let (status, probe) = (replica.status(), X::probe(replica.protocol()));
-            if status.executed < self.healed_at || !probe.is_voting {
+            let is_with_others = status.is_in_view && status.view == view && status.executed == last;
+            let is_alone = self.plan.byzantine.is_empty() && !is_with_others;
+            if status.executed < self.healed_at || !probe.is_voting || is_alone {
                 stragglers.push(format!("host {host}: {status:?}, {probe:?}"));
             }
         }
         stragglers
+    }
+
+    /// The latest view that a correct replica is in.
+    fn last_view(&self) -> View {
+        let statuses = self.hosts.iter().filter(|host| host.is_correct);
+        let statuses = statuses.filter_map(|host| host.replica.as_ref()).map(|replica| replica.status());
+        statuses.filter(|status| status.is_in_view).map(|status| status.view).max().unwrap_or_default()
     }
 
     /// What correct replicas have executed at most.

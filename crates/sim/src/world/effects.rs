@@ -104,7 +104,10 @@ impl<X: Subject> World<'_, X> {
     }
 
     pub(super) fn client_turn(&mut self, client: usize) {
-        let is_over = self.workers[client].is_done() && self.stragglers().is_empty();
+        // Whoever stays faulty may keep the others from standing still together, so they don't.
+        let is_past_healing = self.last_executed() >= self.healed_at;
+        let may_stop = (self.plan.byzantine.is_empty() && is_past_healing) || self.stragglers().is_empty();
+        let is_over = self.workers[client].is_done() && may_stop;
         let worker = &mut self.workers[client];
         if is_over || worker.client.outstanding().is_some() {
             return;

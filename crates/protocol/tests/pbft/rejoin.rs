@@ -1,0 +1,129 @@
+//! Coming back to a view that a replica alone gave up on.
+
+use crate::group::{Group, R, signed};
+use althing_protocol::Event;
+use althing_protocol::pbft::PbftMessage;
+use althing_types::{Seq, View};
+use std::time::Duration;
+
+/// The highest number that the others may commit without the replica being let back in: twice the log.
+const BAR: u64 = 16;
+
+/// Only replica `i` waits for a request, in vain.
+fn give_up_alone(group: &mut Group, i: usize) {
+    let view = group.nodes[i].pbft.view();
+    group.event(i, Event::Request(signed(9, 1)));
+    group.lose();
+    group.give_up(i);
+    group.settle();
+    assert_eq!((group.nodes[i].pbft.view(), group.nodes[i].pbft.is_in_view()), (view.next(), false));
+}
+
+fn is_in(group: &Group, i: usize, view: u64) -> bool {
+    group.nodes[i].pbft.view() == View(view) && group.nodes[i].pbft.is_in_view()
+}
+
+/// The group goes on in `view` with only three up, so that each has to vote.
+fn has_to_vote(group: &mut Group, down: usize, client: u64) {
+    group.down = vec![R[down]];
+    let views: Vec<_> = group.nodes.iter().map(|node| node.pbft.view()).collect();
+    group.submit(&signed(client, 1));
+    group.settle();
+    for i in (0..4).filter(|i| *i != down) {
+        assert!(group.executed(i).contains(&(client, 1)), "replica {i}");
+        assert_eq!(group.nodes[i].pbft.view(), views[i]);
+    }
+    group.down.clear();
+}
+
+#[test]
+fn it_comes_back_to_the_first_view_without_any_client() {
+    let mut group = Group::new(4);
+    give_up_alone(&mut group, 3);
+    group.run_until(|group| is_in(group, 3, 0));
+    assert!(group.nodes[3].pbft.stable() >= Seq(BAR));
+    group.settle();
+    has_to_vote(&mut group, 1, 2);
+}
+
+#[test]
+fn it_comes_back_to_a_later_view() {
+    let mut group = Group::new(4);
+    group.down = vec![R[0]];
+    group.submit(&signed(1, 1));
+    group.run_until(|group| (1..4).all(|i| group.executed(i).len() == 1));
+    group.down.clear();
+    group.run_until(|group| is_in(group, 0, 1));
+    give_up_alone(&mut group, 3);
+    group.run_until(|group| is_in(group, 3, 1));
+    group.settle();
+    has_to_vote(&mut group, 2, 2);
+}
+
+#[test]
+fn it_comes_back_only_above_the_bar() {
+    let mut group = Group::new(4);
+    give_up_alone(&mut group, 3);
+    group.loses = |wire| matches!(wire.message, PbftMessage::RecoverQuery { .. });
+    for number in 1..=BAR {
+        group.submit(&signed(1, number));
+        group.settle();
+    }
+    group.run_for(Duration::from_secs(10));
+    assert_eq!(group.nodes[3].pbft.stable(), Seq(BAR));
+    assert!(!group.nodes[3].pbft.is_in_view());
+    group.submit(&signed(1, BAR + 1));
+    group.run_until(|group| is_in(group, 3, 0));
+}
+
+#[test]
+fn what_it_took_back_is_not_held_against_it() {
+    let mut group = Group::new(4);
+    give_up_alone(&mut group, 3);
+    group.run_until(|group| is_in(group, 3, 0));
+    group.settle();
+    // Its second view change for view 1 differs from the first, and is needed.
+    group.down = vec![R[0]];
+    group.submit(&signed(2, 1));
+    group.run_until(|group| (1..4).all(|i| group.executed(i).contains(&(2, 1))));
+    assert!((1..4).all(|i| is_in(&group, i, 1)));
+    assert!(group.nodes.iter().all(|node| node.evidence.is_empty()));
+}
+
+#[test]
+fn it_is_still_back_after_a_restart() {
+    for first in [0, 1] {
+        let mut group = Group::new(4);
+        if first == 1 {
+            group.down = vec![R[0]];
+            group.submit(&signed(1, 1));
+            group.run_until(|group| (1..4).all(|i| is_in(group, i, 1)));
+            group.down.clear();
+            group.run_until(|group| is_in(group, 0, 1));
+        }
+        give_up_alone(&mut group, 3);
+        group.run_until(|group| is_in(group, 3, first));
+        group.restart(3);
+        assert!(is_in(&group, 3, first));
+        group.run_until(|group| group.nodes[3].pbft.executed() == group.nodes[1].pbft.executed());
+        has_to_vote(&mut group, 2, 2);
+    }
+}
+
+#[test]
+fn a_primary_that_waits_asks_for_the_next_view_itself() {
+    let mut group = Group::new(4);
+    group.submit(&signed(1, 1));
+    // Replica 1 executes, with the help of replica 3, which falls silent. Replica 2 has not prepared.
+    group.deliver(|wire| match wire.message {
+        PbftMessage::Prepare(_) => wire.to == R[2],
+        PbftMessage::Commit(_) => wire.to != R[1],
+        _ => false,
+    });
+    let executed: Vec<_> = (0..4).map(|i| group.executed(i).len()).collect();
+    assert_eq!(executed, [0, 1, 0, 0]);
+    group.give_up(2);
+    group.lose();
+    group.down = vec![R[3]];
+    group.run_until(|group| (0..3).all(|i| group.executed(i) == [(1, 1)]));
+}
