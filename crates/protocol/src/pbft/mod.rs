@@ -82,6 +82,8 @@ const STATUS_TIMER: TimerId = TimerId(1);
 enum Guard {
     /// The primary has to get this request executed.
     Request(Arrival),
+    /// The primary has to get the null request executed that it proposed for this number.
+    Null(Seq),
     /// The primary of this view has to start it.
     NewView(View),
 }

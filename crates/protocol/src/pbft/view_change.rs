@@ -28,7 +28,7 @@ impl Pbft {
         } else {
             // The primary too: f others may have executed what it waits for, with the help of f that
             // have fallen silent since, and f may have given up on it. It takes one more.
-            self.pending.oldest_signed().map(Guard::Request)
+            self.pending.oldest_signed().map(Guard::Request).or_else(|| self.waiting_null().map(Guard::Null))
         };
         if guard == self.guard {
             return;
@@ -40,12 +40,20 @@ impl Pbft {
         });
     }
 
+    /// The number to execute next, if this replica stands for a null request there. No client asks for
+    /// it, but a replica that recovers may wait for it.
+    fn waiting_null(&self) -> Option<Seq> {
+        let seq = self.executed.next();
+        let assignment = self.log.get(seq)?.assignment?;
+        (assignment.is_accepted && assignment.digest == Digest::NULL).then_some(seq)
+    }
+
     /// A request has a timeout from its arrival, or from the start of the view if that came later:
     /// it does not matter how many were served before it.
     fn time_left(&self, now: Instant, guard: Guard) -> Duration {
         let since = match guard {
             Guard::Request(arrival) => self.pending.since(arrival).max(self.in_view_since),
-            Guard::NewView(_) => now,
+            Guard::Null(_) | Guard::NewView(_) => now,
         };
         (since + self.view_timeout()).since(now)
     }

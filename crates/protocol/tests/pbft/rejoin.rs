@@ -127,3 +127,15 @@ fn a_primary_that_waits_asks_for_the_next_view_itself() {
     group.down = vec![R[3]];
     group.run_until(|group| (0..3).all(|i| group.executed(i) == [(1, 1)]));
 }
+
+#[test]
+fn a_null_request_that_hangs_ends_the_view() {
+    let mut group = Group::new(4);
+    give_up_alone(&mut group, 3);
+    // With one down nothing commits, and no client waits for anything: only replica 3 does.
+    group.down = vec![R[2]];
+    group.run_until(|group| [0, 1, 3].into_iter().all(|i| is_in(group, i, 1)));
+    group.down.clear();
+    group.settle();
+    has_to_vote(&mut group, 2, 2);
+}

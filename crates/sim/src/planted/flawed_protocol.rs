@@ -51,6 +51,10 @@ impl FlawedProtocol {
             (Planted::Forgetful, Action::Send { to, message: PbftMessage::ViewChange(content), auth }) => {
                 actions.push(Action::Send { to, message: forgetful(content), auth });
             }
+            (Planted::SkippedPrepare, Action::Broadcast { message: PbftMessage::Prepare(vote), auth }) => {
+                actions.push(Action::Broadcast { message: PbftMessage::Prepare(vote), auth });
+                actions.push(Action::Broadcast { message: PbftMessage::Commit(vote), auth });
+            }
             (Planted::UnsyncedVotes, Action::Persist { id, record }) => {
                 actions.push(Action::Persist { id, record });
                 return Some(Event::Persisted(id));

@@ -22,6 +22,8 @@ pub enum Planted {
     SmallQuorums,
     /// View changes don't say what prepared before.
     Forgetful,
+    /// Replicas commit what they have not prepared.
+    SkippedPrepare,
     /// Votes leave before they are on disk.
     UnsyncedVotes,
     /// Now and then a request is executed again under another number.
@@ -48,9 +50,10 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SmallQuorums,
         Self::Forgetful,
+        Self::SkippedPrepare,
         Self::UnsyncedVotes,
         Self::ExecutedTwice,
         Self::CorruptedOperation,
@@ -70,6 +73,7 @@ impl Planted {
         match self {
             Self::SmallQuorums => "small-quorums",
             Self::Forgetful => "forgetful",
+            Self::SkippedPrepare => "skipped-prepare",
             Self::UnsyncedVotes => "unsynced-votes",
             Self::ExecutedTwice => "executed-twice",
             Self::CorruptedOperation => "corrupted-operation",
@@ -88,7 +92,7 @@ impl Planted {
     #[must_use]
     pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            Self::SmallQuorums | Self::Forgetful => &["agreement"],
+            Self::SmallQuorums | Self::Forgetful | Self::SkippedPrepare => &["agreement"],
             // Replicas contradict what they said before the crash, or forget what clients were told.
             Self::UnsyncedVotes => &["agreement", "linearizability", "exactly-once", "accusation"],
             Self::ExecutedTwice => &["exactly-once"],
@@ -108,6 +112,7 @@ impl Planted {
         let (family, replicas) = match self {
             Self::SmallQuorums => (Family::Twins, 7),
             Self::Forgetful => (Family::Partition, 4),
+            Self::SkippedPrepare => (Family::Twins, 4),
             Self::UnsyncedVotes => (Family::CrashDisk, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
