@@ -17,12 +17,12 @@ fn check(replicas: usize, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn four_replicas() {
-    check(4, 0..8);
+    check(4, 0..20);
 }
 
 #[test]
 fn seven_replicas() {
-    check(7, 0..3);
+    check(7, 0..6);
 }
 
 #[test]
