@@ -2,9 +2,19 @@
 //! over.
 //!
 //! This crate is the door for those who build on it: implement [`Service`] and run it in a replica
-//! group, or implement [`Component`] and wire it in a spec file. The `althing` command is its binary.
+//! group ([`run`]), or implement [`Component`] and wire it in a spec file ([`run_component`]). The
+//! `althing` command is its binary.
+
+mod commands;
+mod component;
+mod output;
+mod running;
+mod spec_file;
+
+pub use component::run_component;
 
 pub use althing_components::{Component, ComponentContext, ComponentError, OutputEvent};
+pub use althing_node::Services;
 pub use althing_replica::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Service};
 pub use althing_types::{ClientId, Instant, ReplicaId, Seq, View};
 
@@ -16,3 +26,21 @@ pub use althing_replica as replica;
 pub use althing_services as services;
 pub use althing_sim as sim;
 pub use althing_types as types;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// The whole of the `althing` command, in a program that brings its own services along: each is there
+/// under its name for `serve`, beside those that Althing ships. To be called from `main`, and returned.
+#[must_use]
+pub fn run(services: Services) -> ExitCode {
+    let cli = commands::Cli::parse();
+    output::start_log(cli.verbose);
+    match cli.command.run(services) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::from(output::INVALID)
+        }
+    }
+}

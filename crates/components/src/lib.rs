@@ -10,6 +10,7 @@ mod edge;
 mod outbox;
 pub mod plan;
 pub mod process;
+pub mod program;
 mod service;
 pub mod spec;
 mod value;

@@ -213,7 +213,7 @@ fn restored(answer: Restored) -> Result<Answer, Mismatch> {
     Err(Mismatch { reason, error: None })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

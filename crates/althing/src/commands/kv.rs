@@ -1,23 +1,18 @@
-use super::place::{HOME, Place, is_deployment};
+use super::place::Place;
 use crate::output;
-use crate::running::{Running, block_on};
+use crate::running::block_on;
 use althing_node::GroupClient;
-use althing_node::config::{ClientFile, Durability, ProtocolKind, RawService};
-use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
+use althing_node::config::ClientFile;
 use althing_services::{KvOperation, KvResult};
 use clap::{Args, Subcommand};
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Clients that a new store knows, so that several can ask at once.
-const CLIENTS: usize = 16;
-
-/// A replicated key-value store: run one, and use it
+/// Use a replicated key-value store
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  althing kv serve &\n  althing kv put colour green\n  \
+#[command(after_help = "Examples:\n  althing serve kv &\n  althing kv put colour green\n  \
     althing kv get colour\n  althing kv cas colour green blue")]
 pub(crate) struct KvCommand {
     #[command(subcommand)]
@@ -26,30 +21,10 @@ pub(crate) struct KvCommand {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    Serve(Serve),
     Put(Put),
     Get(Get),
     Cas(Cas),
     Delete(Delete),
-}
-
-/// Run a store on this machine, one process a replica, until interrupted
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  althing kv serve --faults 1")]
-struct Serve {
-    /// Byzantine faults to tolerate: 3f + 1 replicas
-    #[arg(long, default_value_t = 1)]
-    faults: usize,
-    /// Where keys, configurations, logs and data lie [default: .althing/kv]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    /// What an acknowledged operation survives: `sync` the power failing everywhere at once, `none`
-    /// only f faulty replicas at a time
-    #[arg(long, value_parser = super::durability, default_value = "sync")]
-    durability: Durability,
-    /// Let `althing inject` make replicas faulty
-    #[arg(long)]
-    allow_injection: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,7 +100,6 @@ impl KvCommand {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let bytes = String::into_bytes;
         match self.what {
-            What::Serve(serve) => serve.run(),
             What::Put(Put { key, value, access }) => {
                 access.carry_out(&KvOperation::Put { key: bytes(key), value: bytes(value) })
             }
@@ -184,42 +158,5 @@ impl Access {
             }
         }
         Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) })
-    }
-}
-
-impl Serve {
-    fn run(self) -> Result<ExitCode> {
-        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join("kv"));
-        let is_new = !is_deployment(&directory);
-        let deployment = if is_new {
-            let group = ServiceGroup {
-                name: "kv".to_owned(),
-                n: 3 * self.faults + 1,
-                f: self.faults,
-                protocol: ProtocolKind::Pbft,
-                service: RawService::Kv,
-                clients: CLIENTS,
-            };
-            let options = ProvisionOptions {
-                durability: self.durability,
-                allow_injection: self.allow_injection,
-                ..ProvisionOptions::default()
-            };
-            provision_service(&directory, &group, &options).into_diagnostic()?
-        } else {
-            Deployment::load(&directory).into_diagnostic()?
-        };
-        block_on(async {
-            let running = Running::start(deployment, is_new).await?;
-            println!(
-                "the store runs: {} replicas, in {}",
-                running.deployment.processes().len(),
-                directory.display()
-            );
-            println!("In another terminal: althing kv put colour green");
-            println!("Ctrl-C ends it.");
-            running.until_asked_to_end().await;
-            Ok(ExitCode::SUCCESS)
-        })
     }
 }

@@ -10,10 +10,12 @@ mod kv;
 mod place;
 mod plan;
 mod process;
+mod serve;
 mod sim;
 mod status;
 mod up;
 
+use althing_node::Services;
 use althing_node::config::Durability;
 use clap::{Parser, Subcommand};
 use miette::Result;
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Up(up::Up),
     Status(status::ShowStatus),
     Inject(inject::Inject),
+    Serve(serve::Serve),
     Kv(kv::KvCommand),
     Sim(sim::Sim),
     Bench(bench::Bench),
@@ -53,7 +56,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    /// Carries the command out; replicas run here may be of these services.
+    pub(crate) fn run(self, services: Services) -> Result<ExitCode> {
         match self {
             Self::Demo(command) => command.run(),
             Self::Check(command) => command.run(),
@@ -61,11 +65,12 @@ impl Command {
             Self::Up(command) => command.run(),
             Self::Status(command) => command.run(),
             Self::Inject(command) => command.run(),
+            Self::Serve(command) => command.run(&services),
             Self::Kv(command) => command.run(),
             Self::Sim(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Keygen(command) => command.run(),
-            Self::Replica(command) => command.run(),
+            Self::Replica(command) => command.run(services),
             Self::Edge(command) => command.run(),
             Self::Launch(command) => command.run(),
         }

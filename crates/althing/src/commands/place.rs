@@ -33,7 +33,7 @@ fn the_only_one() -> Result<PathBuf> {
     match &found[..] {
         [only] => Ok(only.clone()),
         [] => Err(miette!(
-            help = "start one with `althing up SPEC` or `althing kv serve`, or name one with --dir DIR",
+            help = "start one with `althing up SPEC` or `althing serve kv`, or name one with --dir DIR",
             "there is no deployment under {HOME}"
         )),
         several => {

@@ -2,7 +2,7 @@
 
 use crate::running::{asked_to_end, block_on};
 use althing_node::config::{EdgeConfig, ReplicaFile};
-use althing_node::{RunOptions, die_with_parent, launch, run_edge, run_replica};
+use althing_node::{RunOptions, Services, die_with_parent, launch, run_edge, run_replica};
 use clap::Args;
 use miette::{IntoDiagnostic, Result};
 use std::path::PathBuf;
@@ -28,13 +28,13 @@ pub(crate) struct RunReplica {
 }
 
 impl RunReplica {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(self, services: Services) -> Result<ExitCode> {
         if self.die_with_parent {
             die_with_parent().into_diagnostic()?;
         }
         let file = ReplicaFile::load(&self.config).into_diagnostic()?;
         let launcher = Some(std::env::current_exe().into_diagnostic()?);
-        let options = RunOptions { is_genesis: self.genesis, launcher };
+        let options = RunOptions { is_genesis: self.genesis, launcher, services };
         block_on(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
         Ok(ExitCode::SUCCESS)
     }

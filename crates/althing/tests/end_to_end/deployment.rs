@@ -6,10 +6,10 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// `althing up` or `althing kv serve`, running.
+/// `althing up` or `althing serve`, running.
 #[derive(Debug)]
 pub(crate) struct Deployment {
     process: Kept,
@@ -20,18 +20,22 @@ pub(crate) struct Deployment {
 impl Deployment {
     /// `althing up SPEC`.
     pub(crate) fn up(spec: &Path) -> Self {
-        Self::start(&[OsStr::new("up"), spec.as_os_str()])
+        Self::start(althing(), &[OsStr::new("up"), spec.as_os_str()])
     }
 
-    /// `althing kv serve`.
+    /// `althing serve kv`.
     pub(crate) fn kv() -> Self {
-        Self::start(&["kv".as_ref(), "serve".as_ref(), "--durability".as_ref(), "none".as_ref()])
+        Self::serve(althing(), "kv")
     }
 
-    fn start(arguments: &[&OsStr]) -> Self {
+    /// `serve SERVICE` of a program that can do that.
+    pub(crate) fn serve(program: Command, service: &str) -> Self {
+        Self::start(program, &["serve", service, "--durability", "none"].map(OsStr::new))
+    }
+
+    fn start(mut command: Command, arguments: &[&OsStr]) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let complaints = File::create(home.path().join("stderr")).expect("a file for standard error");
-        let mut command = althing();
         command.args(arguments).arg("--allow-injection").arg("--dir").arg(home.path().join("run"));
         let mut process =
             Kept::start(command.stdout(Stdio::piped()).stderr(complaints), "the binary under test");

@@ -2,9 +2,10 @@
 
 use super::deployment::{Deployment, pid};
 use super::mqtt::{Broker, Publisher, Subscriber};
-use super::process::{example, is_alive, signal, until};
+use super::process::{example, is_alive, own_program, signal, until};
 use rustix::process::Signal;
 use std::fs;
+use std::path::Path;
 
 const GROUP: &str = "thermostat";
 
@@ -103,8 +104,8 @@ impl Greenhouse {
     }
 }
 
-fn survives_everything(spec: &str) {
-    let mut greenhouse = Greenhouse::open(Deployment::up(&example(spec)));
+fn survives_everything(spec: &Path) {
+    let mut greenhouse = Greenhouse::open(Deployment::up(spec));
     greenhouse.step(1);
     greenhouse.step(9);
     greenhouse.a_backup_lies();
@@ -116,12 +117,24 @@ fn survives_everything(spec: &str) {
 
 #[test]
 fn the_greenhouse_survives_a_liar_a_crash_and_a_lost_disk() {
-    survives_everything("greenhouse.yaml");
+    survives_everything(&example("greenhouse.yaml"));
 }
 
 #[test]
 fn a_program_as_component_survives_the_same() {
-    survives_everything("greenhouse-python.yaml");
+    survives_everything(&example("greenhouse-python.yaml"));
+}
+
+#[test]
+fn a_component_in_rust_survives_the_same() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let spec = home.path().join("greenhouse.yaml");
+    let text = fs::read_to_string(example("greenhouse-python.yaml")).expect("the example is there");
+    let (before, program) = text.split_once("process: ").expect("it has a program");
+    let (_, after) = program.split_once('\n').expect("it goes on");
+    let program = own_program("thermostat");
+    fs::write(&spec, format!("{before}process: [{program:?}]\n{after}")).expect("written");
+    survives_everything(&spec);
 }
 
 #[test]

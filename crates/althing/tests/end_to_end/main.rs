@@ -9,4 +9,5 @@ mod greenhouse;
 mod hostile;
 mod kv;
 mod mqtt;
+mod own_service;
 mod process;

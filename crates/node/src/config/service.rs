@@ -27,6 +27,11 @@ pub enum RawService {
         /// Length of its replies in bytes.
         reply_bytes: usize,
     },
+    /// One that the program brings along.
+    Own {
+        /// Its name there.
+        name: String,
+    },
     /// A component of an application.
     Component(Box<RawComponent>),
 }
@@ -158,6 +163,8 @@ pub enum ServiceConfig {
         /// Length of its replies in bytes.
         reply_bytes: usize,
     },
+    /// One that the program brings along, by its name there.
+    Own(String),
     /// A component of an application.
     Component(Box<ComponentConfig>),
 }
@@ -204,6 +211,7 @@ impl RawService {
         Ok(match self {
             Self::Kv => ServiceConfig::Kv,
             Self::Null { reply_bytes } => ServiceConfig::Null { reply_bytes },
+            Self::Own { name } => ServiceConfig::Own(name),
             Self::Component(raw) => ServiceConfig::Component(Box::new(raw.check(path, group)?)),
         })
     }

@@ -44,7 +44,7 @@ pub struct ServiceGroup {
     pub f: usize,
     /// The protocol.
     pub protocol: ProtocolKind,
-    /// What it runs: [`RawService::Kv`] or [`RawService::Null`].
+    /// What it runs; not a component.
     pub service: RawService,
     /// Clients to make: `client-0` and so on, with ids from 1.
     pub clients: usize,

@@ -24,6 +24,7 @@ use crate::control::{ControlError, ControlServer};
 use crate::log::LogError;
 use crate::net::{Network, StartError};
 use crate::process_component::StartProgramError;
+use crate::services::Services;
 use crate::wiring;
 use runtime::{NodeProtocol, Runtime};
 use service::NodeService;
@@ -46,6 +47,9 @@ pub enum ReplicaError {
     /// The system gives no thread for the log.
     #[error("no thread for the log: {0}")]
     Thread(io::Error),
+    /// It is to run a service that this program does not have.
+    #[error("this program has no service `{0}`: it runs only in the program that brings it along")]
+    NoSuchService(String),
     /// Its component can't be made.
     #[error("the component: {0}")]
     Component(Rule),
@@ -58,13 +62,15 @@ pub enum ReplicaError {
 }
 
 /// How to run a replica.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RunOptions {
     /// Whether the group is new: no replica of it has ever run.
     pub is_genesis: bool,
     /// The binary through which programs are started, so that they end with this process; it has to
     /// call [`launch`](crate::launch) for [`LAUNCH_COMMAND`](crate::LAUNCH_COMMAND).
     pub launcher: Option<PathBuf>,
+    /// The services that this program brings along.
+    pub services: Services,
 }
 
 /// Runs a replica until `shutdown` resolves, it is told to end over its control socket, or it fails.
@@ -96,7 +102,7 @@ async fn run_protocol<P: NodeProtocol>(
     let limits = Limits::default();
     // The disk first: whoever holds its lock runs this replica already.
     let started = startup::open(file.data(), group.durability(), options.is_genesis)?;
-    let service = NodeService::new(file.service(), options.launcher.as_deref())?;
+    let service = NodeService::new(file.service(), &options)?;
     let config = ReplicaConfig {
         replica: file.replica(),
         quorums: group.quorums(),

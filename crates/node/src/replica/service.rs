@@ -6,7 +6,7 @@ use althing_services::{Kv, Null};
 use althing_types::ClientId;
 use serde_json::{Value, json};
 
-use super::ReplicaError;
+use super::{ReplicaError, RunOptions};
 use crate::config::{ComponentConfig, ImplementationConfig, ServiceConfig};
 use crate::process_component::ChildComponent;
 
@@ -14,16 +14,24 @@ use crate::process_component::ChildComponent;
 pub(super) enum NodeService {
     Kv(Box<Kv>),
     Null(Null),
+    Own { name: String, service: Box<dyn Service + Send> },
     Component(Box<ComponentService>),
 }
 
 impl NodeService {
-    /// The service in its initial state. A program is started through `launcher`, if there is one.
-    pub(super) fn new(config: &ServiceConfig, launcher: Option<&Path>) -> Result<Self, ReplicaError> {
+    /// The service in its initial state.
+    pub(super) fn new(config: &ServiceConfig, options: &RunOptions) -> Result<Self, ReplicaError> {
         Ok(match config {
             ServiceConfig::Kv => Self::Kv(Box::new(Kv::new())),
             ServiceConfig::Null { reply_bytes } => Self::Null(Null::new(*reply_bytes)),
-            ServiceConfig::Component(component) => Self::Component(Box::new(build(component, launcher)?)),
+            ServiceConfig::Own(name) => {
+                let service = options.services.make(name);
+                let service = service.ok_or_else(|| ReplicaError::NoSuchService(name.clone()))?;
+                Self::Own { name: name.clone(), service }
+            }
+            ServiceConfig::Component(component) => {
+                Self::Component(Box::new(build(component, options.launcher.as_deref())?))
+            }
         })
     }
 
@@ -31,7 +39,7 @@ impl NodeService {
     pub(super) fn broken(&self) -> Option<String> {
         match self {
             Self::Component(service) => service.broken(),
-            Self::Kv(_) | Self::Null(_) => None,
+            Self::Kv(_) | Self::Null(_) | Self::Own { .. } => None,
         }
     }
 
@@ -40,6 +48,7 @@ impl NodeService {
         match self {
             Self::Kv(kv) => json!({ "service": "kv", "keys": kv.len() }),
             Self::Null(service) => json!({ "service": "null", "operations": service.executed() }),
+            Self::Own { name, .. } => json!({ "service": name }),
             Self::Component(service) => client
                 .and_then(|client| service.query(&Operation::Inspect.encode(), client))
                 .and_then(|reply| match Reply::decode(&reply) {
@@ -51,6 +60,7 @@ impl NodeService {
     }
 }
 
+/// A program is started through `launcher`, if there is one.
 fn build(config: &ComponentConfig, launcher: Option<&Path>) -> Result<ComponentService, ReplicaError> {
     let component = match &config.implementation {
         ImplementationConfig::Builtin { .. } => config.build_builtin().map_err(ReplicaError::Component)?,
@@ -72,6 +82,7 @@ macro_rules! each {
         match $self {
             Self::Kv($service) => $call,
             Self::Null($service) => $call,
+            Self::Own { service: $service, .. } => $call,
             Self::Component($service) => $call,
         }
     };

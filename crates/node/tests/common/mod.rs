@@ -39,7 +39,7 @@ impl RunningReplica {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let options = RunOptions { is_genesis, launcher: None };
+            let options = RunOptions { is_genesis, ..RunOptions::default() };
             runtime.block_on(run_replica(file, options, async {
                 let _ = stopped.await;
             }))

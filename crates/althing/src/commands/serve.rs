@@ -1,0 +1,84 @@
+use super::place::{HOME, is_deployment};
+use crate::running::{Running, block_on};
+use althing_node::Services;
+use althing_node::config::{Durability, ProtocolKind, RawService};
+use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
+use clap::Args;
+use miette::{IntoDiagnostic, Result, miette};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The key-value store, as a service is named.
+const KV: &str = "kv";
+
+/// Run a replicated service on this machine, one process a replica, until interrupted
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  althing serve kv\n  althing serve kv --faults 2 --durability none\n\n\
+    A program of your own can bring more services along: see \"Writing a service\" in the guide.")]
+pub(crate) struct Serve {
+    /// The service: `kv`, or one that this program brings along
+    service: String,
+    /// Byzantine faults to tolerate: 3f + 1 replicas
+    #[arg(long, default_value_t = 1)]
+    faults: usize,
+    /// Clients that a new group knows, named client-0 and so on: two programs at once must be
+    /// different ones
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+    /// Where keys, configurations, logs and data lie [default: .althing/SERVICE]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// What an acknowledged operation survives: `sync` the power failing everywhere at once, `none`
+    /// only f faulty replicas at a time
+    #[arg(long, value_parser = super::durability, default_value = "sync")]
+    durability: Durability,
+    /// Let `althing inject` make replicas faulty
+    #[arg(long)]
+    allow_injection: bool,
+}
+
+impl Serve {
+    pub(crate) fn run(self, services: &Services) -> Result<ExitCode> {
+        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(&self.service));
+        let is_new = !is_deployment(&directory);
+        let deployment = if is_new {
+            self.provision(&directory, services)?
+        } else {
+            Deployment::load(&directory).into_diagnostic()?
+        };
+        block_on(async {
+            let running = Running::start(deployment, is_new).await?;
+            let replicas = running.deployment.processes().len();
+            println!("`{}` runs: {replicas} replicas, in {}", self.service, directory.display());
+            println!("In another terminal: althing status --dir {}", directory.display());
+            println!("Ctrl-C ends it.");
+            running.until_asked_to_end().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+
+    fn provision(&self, directory: &Path, services: &Services) -> Result<Deployment> {
+        let service = if services.names().any(|name| name == self.service) {
+            RawService::Own { name: self.service.clone() }
+        } else if self.service == KV {
+            RawService::Kv
+        } else {
+            let known: Vec<_> = services.names().chain([KV]).collect();
+            return Err(miette!("there is no service `{}`; there are: {}", self.service, known.join(", ")));
+        };
+        let group = ServiceGroup {
+            name: self.service.clone(),
+            n: 3 * self.faults + 1,
+            f: self.faults,
+            protocol: ProtocolKind::Pbft,
+            service,
+            clients: self.clients,
+        };
+        let options = ProvisionOptions {
+            durability: self.durability,
+            allow_injection: self.allow_injection,
+            ..ProvisionOptions::default()
+        };
+        provision_service(directory, &group, &options).into_diagnostic()
+    }
+}
