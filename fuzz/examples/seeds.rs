@@ -119,7 +119,8 @@ fn extremes() -> Vec<u8> {
         PbftMessage::Checkpoint(Checkpoint { seq, state: digest }),
         PbftMessage::Decided { seq, digest },
         PbftMessage::FetchBatch { seq, digest },
-        PbftMessage::RecoverQuery { nonce: u64::MAX, target: seq },
+        PbftMessage::RecoverQuery { nonce: u64::MAX },
+        PbftMessage::FillTo { target: seq },
     ];
     let said = messages.iter().flat_map(|message| [vec![0, 0xff], encode(message), vec![3, 50]].concat());
     said.collect::<Vec<_>>().repeat(3)

@@ -129,8 +129,10 @@ mod tests {
     #[test]
     fn a_line_that_is_no_request_is_refused() {
         let event = r#"{"kind":"event","port":"p","value":1,"time_ns":1,"seed":"SEED"}"#;
-        let wrong_seeds = ["", "abc", &"+f".repeat(32), &"é".repeat(32)].map(|seed| event.replace("SEED", seed));
-        let others = ["", "{}", r#"{"kind":"stop"}"#, r#"{"kind":"restore","state":"x1"}"#].map(str::to_owned);
+        let wrong_seeds =
+            ["", "abc", &"+f".repeat(32), &"é".repeat(32)].map(|seed| event.replace("SEED", seed));
+        let others =
+            ["", "{}", r#"{"kind":"stop"}"#, r#"{"kind":"restore","state":"x1"}"#].map(str::to_owned);
         for line in wrong_seeds.iter().chain(&others) {
             let answer = answer(&mut Sum::default(), line.as_bytes()).unwrap();
             assert!(answer.starts_with(b"{\"error\":\""), "{line}");

@@ -4,23 +4,31 @@ use alloc::vec::Vec;
 use althing_protocol::{Evidence, Misbehaviour};
 use althing_types::ReplicaId;
 
-/// What is brought forward against one replica at most. Whoever misbehaves goes on, and has been
-/// caught after the first.
+/// What is brought forward against one replica at most, with proof and without. Whoever misbehaves
+/// goes on, and has been caught after the first.
 const MAX_EACH: usize = 64;
 
-/// What this replica has caught the others at, and whether it could prove it.
+/// What this replica has caught the others at.
 #[derive(Debug, Default)]
-pub(crate) struct Accusations(BTreeMap<ReplicaId, BTreeSet<(Misbehaviour, bool)>>);
+pub(crate) struct Accusations(BTreeMap<ReplicaId, Record>);
+
+/// What one replica was caught at.
+#[derive(Debug, Default)]
+struct Record {
+    proven: BTreeSet<Misbehaviour>,
+    unproven: BTreeSet<Misbehaviour>,
+}
 
 impl Accusations {
     /// Brings evidence forward: each thing once, and once more if there is proof only then.
     pub(crate) fn bring(&mut self, evidence: Evidence, outputs: &mut Vec<Output>) {
-        let known = self.0.entry(evidence.accused).or_default();
-        let key = |is_proven| (evidence.misbehaviour.clone(), is_proven);
-        let is_proven = !evidence.statements.is_empty();
-        let is_known = known.contains(&key(is_proven)) || known.contains(&key(true));
-        if !is_known && known.len() < MAX_EACH {
-            known.insert(key(is_proven));
+        let Record { proven, unproven } = self.0.entry(evidence.accused).or_default();
+        let is_proven = evidence.is_transferable();
+        if !is_proven && proven.contains(&evidence.misbehaviour) {
+            return;
+        }
+        let known = if is_proven { proven } else { unproven };
+        if known.len() < MAX_EACH && known.insert(evidence.misbehaviour.clone()) {
             outputs.push(Output::Evidence(evidence));
         }
     }

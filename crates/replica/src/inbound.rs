@@ -84,9 +84,12 @@ impl Opener {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
         };
         let parts = message.signed_parts();
-        let too_many = parts.len() > most_signed_parts(self.quorums)
-            || message.requests_mut().len() > self.limits.settings().max_requests_per_message;
-        if too_many {
+        let limits = self.limits.settings();
+        let (requests, max_bytes) = (message.requests_mut(), limits.max_operation_bytes);
+        let is_too_much = parts.len() > most_signed_parts(self.quorums)
+            || requests.len() > limits.max_requests_per_message
+            || requests.iter().any(|request| request.operation.len() > max_bytes);
+        if is_too_much {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
         }
         if !parts.iter().all(|part| self.is_genuine(part)) {

@@ -122,6 +122,9 @@ pub(crate) struct Recovered {
     pub(crate) stable: Option<(Seq, Checkpoint)>,
     /// The protocol's records since.
     pub(crate) records: Vec<Vec<u8>>,
+    /// Whether it ends within a rewrite that was cut off. What is appended there would be taken for a
+    /// part of that, so all has to be rewritten first.
+    pub(crate) is_cut_off: bool,
 }
 
 /// A rewrite that is being read.
@@ -169,6 +172,7 @@ pub(crate) fn recover(records: &[Vec<u8>]) -> Result<Recovered, RecordError> {
             }
         }
     }
+    recovered.is_cut_off = open.is_some();
     Ok(recovered)
 }
 
@@ -186,7 +190,7 @@ impl Rewrite {
             }
             stable = Some((seq, Checkpoint { state: expected, tree: self.tree }));
         }
-        Ok(Recovered { stable, records: self.records })
+        Ok(Recovered { stable, records: self.records, is_cut_off: false })
     }
 }
 
@@ -230,6 +234,7 @@ mod tests {
             let recovered = recover(&disk).unwrap();
             assert!(recovered.stable.is_none());
             assert_eq!(recovered.records, [[1]]);
+            assert_eq!(recovered.is_cut_off, cut > 0);
             disk.extend_from_slice(&whole);
             assert_eq!(recover(&disk).unwrap().records, [[3]]);
         }

@@ -7,7 +7,7 @@ use crate::frame::{ClientFrame, ClientMessage, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, Timer, TimerKind};
 use crate::outbound::Outbound;
-use crate::records::{RecordError, recover};
+use crate::records::{RecordError, recover, rewrite};
 use crate::tamper::Tamper;
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
 use crate::{Emission, Limits, Service};
@@ -204,7 +204,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let start = match (startup, self.durability) {
             (Startup::Genesis, _) => Start::Genesis,
             (Startup::Recovered(records), Durability::Log) => {
-                self.restore(&records).unwrap_or_else(|error| {
+                self.restore(&records, outputs).unwrap_or_else(|error| {
                     outputs.push(Output::Report(Report::RecordsUnusable(error)));
                     Start::Amnesia
                 })
@@ -214,11 +214,15 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.events.push_back(Event::Start(start));
     }
 
-    fn restore(&mut self, records: &[Vec<u8>]) -> Result<Start, RecordError> {
+    fn restore(&mut self, records: &[Vec<u8>], outputs: &mut Vec<Output>) -> Result<Start, RecordError> {
         let recovered = recover(records)?;
         if let Some((seq, checkpoint)) = recovered.stable {
             self.state.install(seq, &checkpoint.tree).map_err(|error| RecordError::State { seq, error })?;
             self.checkpoints.reset(seq, checkpoint.state, checkpoint.tree);
+        }
+        if recovered.is_cut_off {
+            let records = rewrite(self.checkpoints.stable(), recovered.records.clone());
+            outputs.push(Output::Rewrite { records });
         }
         Ok(Start::Recovered {
             stable: self.state.executed(),

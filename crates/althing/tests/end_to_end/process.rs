@@ -24,7 +24,8 @@ pub(crate) fn althing() -> Command {
 /// One of this crate's example programs: `cargo test` builds them, and so does `--examples`.
 pub(crate) fn own_program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the path of this test");
-    let program = own.parent().and_then(Path::parent).expect("target/PROFILE/deps").join("examples").join(name);
+    let program =
+        own.parent().and_then(Path::parent).expect("target/PROFILE/deps").join("examples").join(name);
     assert!(program.exists(), "{} is missing: cargo build -p althing --examples", program.display());
     program
 }

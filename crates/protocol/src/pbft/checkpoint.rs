@@ -1,6 +1,7 @@
 //! Checkpoints, their certificates, and the truncation of the log (PBFT §4.3).
 
 use super::message::{Checkpoint, CheckpointCertificate, PbftMessage};
+use super::persistence::{Deferred, Record};
 use super::{Pbft, Step, choice, statement};
 use crate::{Action, Misbehaviour};
 use alloc::vec::Vec;
@@ -14,10 +15,19 @@ impl Pbft {
             return;
         }
         self.own_checkpoints.insert(seq, state);
-        step.broadcast_signed(PbftMessage::Checkpoint(Checkpoint { seq, state }));
+        // It is said only once it is on disk that it was made: see `recovery`.
+        let then = Deferred::Checkpoint(Checkpoint { seq, state });
+        self.outbox.persist(step, &Record::MadeCheckpoint(seq), then);
         // The others may have been faster.
         if let Some(certificate) = self.behind.take() {
             self.on_certificate(step, certificate);
+        }
+    }
+
+    pub(super) fn release_checkpoint(&mut self, step: &mut Step, own: Checkpoint) {
+        self.made = self.made.max(own.seq);
+        if own.seq > self.stable {
+            step.broadcast_signed(PbftMessage::Checkpoint(own));
         }
     }
 

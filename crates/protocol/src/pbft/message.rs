@@ -155,14 +155,18 @@ pub enum PbftMessage {
     RecoverQuery {
         /// Binds the answers to this question.
         nonce: u64,
-        /// The checkpoint it has to reach, once it knows; else 0.
+    },
+    /// A replica waits for the group to get to a number, to vote again or to come back to a view: the
+    /// primary fills up with null requests.
+    FillTo {
+        /// The number.
         target: Seq,
     },
-    /// The answer.
+    /// The answer to a [`PbftMessage::RecoverQuery`].
     RecoverReport {
         /// The question's.
         nonce: u64,
-        /// The last checkpoint that the sender has made, stable or not.
+        /// The last checkpoint that the sender has ever made, stable or not.
         last: Seq,
         /// The last stable one.
         stable: Option<CheckpointCertificate>,
@@ -255,6 +259,7 @@ impl Message for PbftMessage {
             Self::FetchBatch { .. } => "fetch-batch",
             Self::BatchBody { .. } => "batch-body",
             Self::RecoverQuery { .. } => "recover-query",
+            Self::FillTo { .. } => "fill-to",
             Self::RecoverReport { .. } => "recover-report",
         }
     }

@@ -18,6 +18,7 @@
 //! | `Decided` | any → any | MAC | a `Status` shows that a batch is missed that the sender has executed |
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that others agreed on is missing |
 //! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk |
+//! | `FillTo` | any → all | MAC | it waits for the group to get so far, to vote again or to come back |
 //!
 //! Deviations from the papers:
 //! - Quorums are those of any n ≥ 3f + 1, not only of n = 3f + 1 (`Quorums`).
@@ -62,7 +63,7 @@ pub use message::{
 };
 
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
@@ -107,12 +108,16 @@ pub struct Pbft {
     checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, Proof)>>,
     /// Checkpoints that this replica made.
     own_checkpoints: BTreeMap<Seq, Digest>,
+    /// The highest that this replica has ever made, as its disk knows.
+    made: Seq,
     /// A stable checkpoint that this replica has not reached, or whose state it does not share.
     behind: Option<CheckpointCertificate>,
     /// The stable checkpoint that state transfer was last asked for.
     fetching: Option<CheckpointCertificate>,
     /// The view change of the highest view from each replica.
     view_changes: BTreeMap<ReplicaId, Signed<ViewChange>>,
+    /// Who says that it is in a view below the one that it had asked for: it took that back.
+    returned: BTreeSet<ReplicaId>,
     own_view_change: Option<ViewChange>,
     /// Whether that is on disk, so that it may leave, again and again.
     is_view_change_durable: bool,
@@ -191,9 +196,11 @@ impl Pbft {
             next_seq: Seq(1),
             checkpoints: BTreeMap::new(),
             own_checkpoints: BTreeMap::new(),
+            made: Seq(0),
             behind: None,
             fetching: None,
             view_changes: BTreeMap::new(),
+            returned: BTreeSet::new(),
             own_view_change: None,
             is_view_change_durable: false,
             new_view: None,
@@ -329,9 +336,8 @@ impl Pbft {
             (PbftMessage::Decided { seq, digest }, _) => self.on_decided(from, seq, digest),
             (PbftMessage::FetchBatch { seq, digest }, _) => self.on_fetch_batch(step, from, seq, digest),
             (PbftMessage::BatchBody { seq, batch }, _) => self.on_batch_body(step, seq, batch),
-            (PbftMessage::RecoverQuery { nonce, target }, _) => {
-                self.on_recover_query(step, from, nonce, target)
-            }
+            (PbftMessage::RecoverQuery { nonce }, _) => self.on_recover_query(step, from, nonce),
+            (PbftMessage::FillTo { target }, _) => self.on_fill_to(step, from, target),
             (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
                 self.on_recover_report(step, from, nonce, last, stable);
             }

@@ -71,12 +71,7 @@ impl Pbft {
         }
         let digest = batch.digest();
         if view != self.view || !self.is_in_view {
-            // The others may decide it, and be done with it before it could be fetched.
-            let bodies = &mut self.log.entry(seq).bodies;
-            if bodies.is_empty() {
-                bodies.insert(digest, batch);
-            }
-            return;
+            return self.keep_decidable(view, seq, digest, batch);
         }
         let is_authentic = batch.requests.iter().all(|request| {
             request.is_authentic || self.pending.has_authentic(request.client, request.digest())
@@ -99,6 +94,18 @@ impl Pbft {
         }
         self.log.entry(seq).bodies.insert(digest, batch);
         self.accept_assignment(step, seq);
+    }
+
+    /// While this replica is alone in asking for a later view, the others may decide a batch, and be done
+    /// with it before it could be fetched.
+    fn keep_decidable(&mut self, view: View, seq: Seq, digest: Digest, batch: Arc<Batch>) {
+        let is_left_behind = !self.is_in_view && view < self.view;
+        if is_left_behind && self.is_acceptable(&batch) {
+            let bodies = &mut self.log.entry(seq).bodies;
+            if bodies.is_empty() {
+                bodies.insert(digest, batch);
+            }
+        }
     }
 
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a

@@ -1,6 +1,8 @@
 //! What a replica writes to disk, and the rule that a vote leaves only after its own record.
 
-use super::message::{CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote};
+use super::message::{
+    Checkpoint, CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote,
+};
 use super::{Pbft, Step};
 use crate::{Action, Batch, PersistId};
 use alloc::collections::VecDeque;
@@ -31,6 +33,8 @@ pub(super) enum Record {
     EnteredView(Signed<NewView>),
     /// This replica came back to view 0.
     EnteredFirstView,
+    /// This replica made a checkpoint at this number.
+    MadeCheckpoint(Seq),
     /// A checkpoint is stable.
     Stable(CheckpointCertificate),
     /// This replica began anew at `incarnation`, and whether it votes.
@@ -51,6 +55,7 @@ pub(super) enum Deferred {
     Commit(Vote),
     ViewChange(ViewChange),
     NewView(NewView),
+    Checkpoint(Checkpoint),
 }
 
 /// Records handed to storage, and what may leave once they are durable.
@@ -83,15 +88,16 @@ impl Pbft {
                 Deferred::Propose(proposal) => self.release_proposal(step, proposal),
                 Deferred::Prepare(vote) => self.release_prepare(step, vote),
                 Deferred::Commit(vote) => self.release_commit(step, vote),
-                Deferred::ViewChange(content) if content.view == self.view && !self.is_in_view => {
+                Deferred::ViewChange(content) if self.own_view_change.as_ref() == Some(&content) => {
                     self.is_view_change_durable = true;
                     step.broadcast_signed(PbftMessage::ViewChange(content));
                 }
-                Deferred::NewView(content) if content.view == self.view && !self.is_in_view => {
+                Deferred::NewView(content) if self.own_new_view.as_ref() == Some(&content) => {
                     self.is_new_view_durable = true;
                     step.broadcast_signed(PbftMessage::NewView(content));
                 }
                 Deferred::ViewChange(_) | Deferred::NewView(_) => {}
+                Deferred::Checkpoint(checkpoint) => self.release_checkpoint(step, checkpoint),
             }
         }
     }
@@ -104,6 +110,7 @@ impl Pbft {
             records.push(Record::Life { incarnation: self.incarnation, is_voter });
         }
         records.extend(self.stable_certificate.clone().map(Record::Stable));
+        records.extend((self.made > self.stable).then_some(Record::MadeCheckpoint(self.made)));
         for (seq, entry) in self.log.iter() {
             for (digest, view) in &entry.pre_prepared {
                 if let Some(batch) = entry.bodies.get(digest) {

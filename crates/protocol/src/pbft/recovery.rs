@@ -4,8 +4,10 @@
 //! *learner*: it follows and does not vote, until nothing that its former self signed can matter.
 //!
 //! Let L be the size of the log and `bar` = 2L above the highest checkpoint that an agreement quorum
-//! of the others has made. The former self's stable checkpoint `h` was made by f + 1 of the others that
-//! are correct, one of which reported; so `h` ≤ `bar` − 2L. The learner votes again once
+//! of the others has ever made; each has that on disk before it says so, so that a restart does not make
+//! it forget. The former self's stable checkpoint `h` was made by f + 1 of the others that are correct (of
+//! the f that are not, it was one), and one of those reported; so `h` ≤ `bar` − 2L. The learner votes again
+//! once
 //! 1. a checkpoint at or above `bar` is stable here: prepares and commits of the former self were for
 //!    numbers up to `h` + L < `bar`, which are decided;
 //! 2. it has seen an agreement quorum of commits, which does not hold itself, for a number above `bar`
@@ -146,6 +148,7 @@ impl Pbft {
                 self.log.truncate(self.stable);
                 self.next_seq = self.next_seq.max(self.stable.next());
             }
+            Record::MadeCheckpoint(seq) => self.made = self.made.max(seq),
             Record::EnteredFirstView => self.begin_view(View(0)),
             Record::Life { incarnation, is_voter } => {
                 self.incarnation = incarnation;
@@ -187,8 +190,10 @@ impl Pbft {
     /// As a learner: asks the others for their checkpoints, until it may vote again.
     pub(super) fn ask_where_others_stand(&self, step: &mut Step) {
         if let Membership::Learner { nonce, bar, .. } = &self.membership {
-            let target = bar.map_or(Seq(0), |bar| self.beyond(bar));
-            step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce, target });
+            step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce });
+            if let Some(bar) = bar {
+                step.broadcast(PbftMessage::FillTo { target: self.beyond(*bar) });
+            }
         }
     }
 
@@ -198,13 +203,24 @@ impl Pbft {
         Seq(bar.max(self.executed).0.next_multiple_of(self.config.settings.checkpoint_period)).next()
     }
 
-    pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64, target: Seq) {
-        let last = self.own_checkpoints.last_key_value().map_or(self.stable, |(seq, _)| *seq);
-        let stable = self.stable_certificate.clone();
-        step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
-        self.grant_fill(step.now, from, target);
+    pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64) {
+        // Who lost its own disk does not know what checkpoints it made.
+        if self.membership.is_voter() {
+            let (last, stable) = (self.made.max(self.stable), self.stable_certificate.clone());
+            step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
+        }
         // A primary that does not vote can't lead.
         if self.is_in_view && from == self.primary() {
+            self.leave_view(step, self.view.next());
+        }
+    }
+
+    pub(super) fn on_fill_to(&mut self, step: &mut Step, from: ReplicaId, target: Seq) {
+        self.grant_fill(step.now, from, target);
+        // A primary that waits for the others has given up on its own view.
+        let asked = self.view_changes.get(&from).filter(|_| !self.returned.contains(&from));
+        let has_left = asked.is_some_and(|signed| signed.content.view > self.view);
+        if self.is_in_view && from == self.primary() && has_left {
             self.leave_view(step, self.view.next());
         }
     }

@@ -36,10 +36,13 @@ impl Pbft {
         }
     }
 
-    /// The view below its own that this replica may come back to.
+    /// The view below its own that this replica may come back to. Not from one that it has begun to
+    /// lead itself: it could not make another new view for that, nor say that it stood for nothing there.
     pub(super) fn rejoinable(&self) -> Option<View> {
         let bar = self.rejoin_bar()?;
-        self.committing.filter(|_| self.stable >= bar)
+        let view = self.committing.filter(|_| self.stable >= bar && self.own_new_view.is_none())?;
+        let has_led_since = self.log.pre_prepared().iter().any(|claim| claim.view > view);
+        (!has_led_since).then_some(view)
     }
 
     /// As a replica that has asked for a view alone: asks the primary to fill up with null requests,
@@ -50,7 +53,7 @@ impl Pbft {
         if step.now.since(self.left_at) >= patience
             && self.peers.in_view_below(self.view) > self.quorums().f()
         {
-            step.broadcast(PbftMessage::RecoverQuery { nonce: self.left_at.0, target: self.beyond(bar) });
+            step.broadcast(PbftMessage::FillTo { target: self.beyond(bar) });
         }
     }
 
@@ -70,6 +73,7 @@ impl Pbft {
             self.begin_view(View(0));
             self.in_view_since = step.now;
             step.actions.push(Action::EnteredView(self.view));
+            self.forward_pending(step);
         }
     }
 }

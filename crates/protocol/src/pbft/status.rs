@@ -75,6 +75,7 @@ impl Pbft {
     }
 
     pub(super) fn on_status(&mut self, step: &mut Step, from: ReplicaId, status: Status) {
+        self.note_return(from, status);
         let answer_again = self.config.settings.status_period / 2;
         let known = self.peers.statuses.get(&from);
         let is_answered =
@@ -120,7 +121,8 @@ impl Pbft {
     }
 
     fn resend_checkpoints(&self, step: &mut Step, peer: ReplicaId, status: Status) {
-        for (seq, state) in self.own_checkpoints.iter().filter(|(seq, _)| **seq > status.stable) {
+        for (seq, state) in self.own_checkpoints.range(..=self.made).filter(|(seq, _)| **seq > status.stable)
+        {
             let checkpoint = super::Checkpoint { seq: *seq, state: *state };
             step.send_signed(peer, PbftMessage::Checkpoint(checkpoint));
         }

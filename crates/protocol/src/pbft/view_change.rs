@@ -2,13 +2,13 @@
 //! what the last may have committed (TOCS'02 §4.4).
 
 use super::log::Assignment;
-use super::message::{NewView, PbftMessage, Signed, ViewChange};
+use super::message::{NewView, PbftMessage, Signed, Status, ViewChange};
 use super::persistence::{Deferred, Record};
 use super::{Guard, Pbft, Step, VIEW_TIMER, choice, statement};
 use crate::{Action, Batch, Misbehaviour, Request, RequestAuth};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, Instant, Seq, View};
+use althing_types::{Digest, Instant, ReplicaId, Seq, View};
 use core::time::Duration;
 
 /// The view-change timeout doubles this often at most.
@@ -22,7 +22,7 @@ impl Pbft {
             None
         } else if !self.is_in_view {
             // Who asks for a later view has left this one too.
-            let left = self.view_changes.values().filter(|signed| signed.content.view >= self.view);
+            let left = self.wished_views().filter(|view| *view >= self.view);
             let has_quorum = left.count() >= self.quorums().agreement();
             has_quorum.then_some(Guard::NewView(self.view))
         } else {
@@ -162,17 +162,29 @@ impl Pbft {
         if let Some(certificate) = signed.content.stable.clone() {
             self.on_certificate(step, certificate);
         }
+        self.returned.remove(&signer);
         self.view_changes.insert(signer, signed);
+    }
+
+    /// Takes down whether a replica says that it is in a view below the one that it had asked for.
+    pub(super) fn note_return(&mut self, from: ReplicaId, status: Status) {
+        let asked = self.view_changes.get(&from).map(|signed| signed.content.view);
+        if status.is_in_view && asked.is_some_and(|asked| status.view < asked) {
+            self.returned.insert(from);
+        } else {
+            self.returned.remove(&from);
+        }
+    }
+
+    /// The views that replicas ask for, without those that they have taken back.
+    fn wished_views(&self) -> impl Iterator<Item = View> {
+        let asking = self.view_changes.iter().filter(|(signer, _)| !self.returned.contains(signer));
+        asking.map(|(_, signed)| signed.content.view)
     }
 
     /// Follows f + 1 replicas that ask for later views: one of them is correct (TOCS'02 §4.4).
     pub(super) fn join_view_change(&mut self, step: &mut Step) {
-        let mut later: Vec<_> = self
-            .view_changes
-            .values()
-            .map(|signed| signed.content.view)
-            .filter(|view| *view > self.view)
-            .collect();
+        let mut later: Vec<_> = self.wished_views().filter(|view| *view > self.view).collect();
         later.sort_unstable_by(|a, b| b.cmp(a));
         if let Some(view) = later.get(self.quorums().one_correct() - 1) {
             self.leave_view(step, *view);
@@ -260,6 +272,11 @@ impl Pbft {
         for (seq, _) in &proposals {
             self.accept_assignment(step, *seq);
         }
+        self.forward_pending(step);
+    }
+
+    /// A view has started: passes on to its primary what waits here.
+    pub(super) fn forward_pending(&mut self, step: &mut Step) {
         if !self.is_leading() {
             let primary = self.primary();
             for request in self.pending.iter() {

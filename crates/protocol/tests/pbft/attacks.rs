@@ -17,11 +17,9 @@ fn group() -> Group {
 fn a_committed_null_request_keeps_its_number() {
     let mut group = group();
     // The primary fills up, and only replica 2 gets the commits.
-    group.receive(0, R[3], PbftMessage::RecoverQuery { nonce: 1, target: Seq(1) });
+    group.receive(0, R[3], PbftMessage::FillTo { target: Seq(1) });
     group.deliver(|wire| {
-        wire.to == R[3]
-            || matches!(wire.message, PbftMessage::RecoverReport { .. })
-            || (matches!(wire.message, PbftMessage::Commit(_)) && wire.to != R[2])
+        wire.to == R[3] || (matches!(wire.message, PbftMessage::Commit(_)) && wire.to != R[2])
     });
     assert_eq!(group.nodes[2].decisions.len(), 1);
     assert_eq!(group.nodes[2].decisions[0].digest, Digest::NULL);
@@ -208,4 +206,19 @@ fn a_replica_is_not_held_to_what_it_signed_before_it_lost_its_disk() {
     for (i, node) in group.nodes.iter().enumerate() {
         assert!(node.evidence.is_empty(), "replica {i} accuses: {:?}", node.evidence);
     }
+}
+
+/// Broke the bound on memory: a batch for any view was kept, in case the others decide it, and every
+/// replica is the primary of some view.
+#[test]
+fn a_batch_from_a_replica_that_leads_nothing_is_not_kept() {
+    let mut group = group();
+    let batch = Arc::new(Batch { time: group.now, requests: vec![signed(9, 1)] });
+    let digest = batch.digest();
+    let proposal = PrePrepare { view: View(3), seq: Seq(1), batch };
+    let before = group.nodes[0].pbft.footprint();
+    group.receive(0, R[3], PbftMessage::PrePrepare(proposal));
+    group.receive(0, R[3], PbftMessage::FetchBatch { seq: Seq(1), digest });
+    let bodies = group.sent(R[0], |wire| matches!(wire.message, PbftMessage::BatchBody { .. }).then_some(()));
+    assert_eq!((bodies.len(), group.nodes[0].pbft.footprint()), (0, before));
 }

@@ -110,3 +110,29 @@ fn a_group_of_one_goes_on_after_its_proposal_alone_reached_the_disk() {
     group.restart(0);
     group.run_until(|group| group.executed(0) == [(1, 1)]);
 }
+
+/// Otherwise a replica that lost its disk could vote again too soon: what it signed before about a
+/// checkpoint that the others had made, and forgotten, would still count.
+#[test]
+fn a_restart_does_not_make_a_replica_forget_which_checkpoints_it_made() {
+    let mut group = Group::new(4);
+    for number in 1..=8 {
+        group.submit(&signed(1, number));
+        group.deliver(|wire| matches!(wire.message, PbftMessage::Checkpoint(_)) && wire.to != R[3]);
+    }
+    let stable: Vec<_> = group.nodes.iter().map(|node| node.pbft.stable()).collect();
+    assert_eq!(stable, [0, 0, 0, 8].map(Seq));
+    for i in 0..3 {
+        group.restart(i);
+    }
+    group.lose();
+    group.restart_without_disk(3);
+    group.deliver(|wire| !matches!(wire.message, PbftMessage::RecoverQuery { .. }));
+    for i in 0..3 {
+        let reports = group.sent(R[i], |wire| match wire.message {
+            PbftMessage::RecoverReport { last, .. } => Some(last),
+            _ => None,
+        });
+        assert_eq!(reports, [Seq(8)], "replica {i}");
+    }
+}

@@ -5,7 +5,7 @@ use crate::net::{Net, Settings};
 use althing_protocol::Misbehaviour;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_replica::*;
-use althing_types::{Quorums, ReplicaId, Seq};
+use althing_types::{Digest, Quorums, ReplicaId, Seq, encode};
 use std::time::Duration;
 
 const R3: ReplicaId = ReplicaId(3);
@@ -151,4 +151,23 @@ fn a_replica_that_was_cut_off_catches_up_and_executes_nothing_twice() {
     net.run_until("it has caught up", |net| all_agree(net, &[0, 1, 2, 3]));
     net.run_for(Duration::from_secs(5));
     assert!(all_agree(&net, &[0, 1, 2, 3]));
+}
+
+/// A rewrite may be carried out by appending. After one that was cut off, what a later life appended
+/// once counted as a part of it, and was lost: a correct primary then proposed two batches for a number.
+#[test]
+fn what_follows_a_rewrite_that_was_cut_off_is_not_lost() {
+    let mut net = group(Durability::Log);
+    work(&mut net, 0, 5);
+    net.stop(R3);
+    let start = EngineRecord::Snapshot { seq: Seq(8), state: Digest([1; 32]), pages: 3 };
+    net.disks.get_mut(&R3).expect("it has a disk").push(encode(&start));
+    net.restart_from_disk(R3);
+    work(&mut net, 5, 1);
+    net.run_until("all execute all", |net| all_agree(net, &[0, 1, 2, 3]));
+    net.stop(R3);
+    let is_end = |record: &Vec<u8>| matches!(decode_record(record), Ok(EngineRecord::SnapshotEnd));
+    let disk = &net.disks[&R3];
+    let end = disk.iter().position(is_end).expect("a whole rewrite came first");
+    assert!(disk[end..].len() > 1, "and what was written since comes after it");
 }

@@ -105,7 +105,8 @@ impl StateLies {
         if dice.chance(100) {
             // It plays a replica that lost its disk, to make the others work.
             let target = Seq(dice.pick(&[0, status.stable.0 / 2, u64::MAX]));
-            said.push((PbftMessage::RecoverQuery { nonce: 1, target }, Auth::Mac));
+            said.push((PbftMessage::RecoverQuery { nonce: 1 }, Auth::Mac));
+            said.push((PbftMessage::FillTo { target }, Auth::Mac));
         }
         if dice.chance(200) {
             let seq = Seq(status.stable.0.saturating_add(dice.below(6)));
