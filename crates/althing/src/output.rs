@@ -15,10 +15,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Sends the log to standard error: warnings, or more with each `-v`, or what `ALTHING_LOG` says.
+/// Sends the log to standard error: warnings, or more with each `-v`, or what `ALTHING_LOG` says. The
+/// embedded broker calls it an error when a client hangs up, so it is heard only when asked for.
 pub(crate) fn start_log(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
+        0 => "warn,rumqttd=off",
         1 => "info",
         2 => "debug",
         _ => "trace",
