@@ -128,11 +128,11 @@ fn a_restart_does_not_make_a_replica_forget_which_checkpoints_it_made() {
     group.lose();
     group.restart_without_disk(3);
     group.deliver(|wire| !matches!(wire.message, PbftMessage::RecoverQuery { .. }));
-    for i in 0..3 {
-        let reports = group.sent(R[i], |wire| match wire.message {
+    for from in &R[..3] {
+        let reports = group.sent(*from, |wire| match wire.message {
             PbftMessage::RecoverReport { last, .. } => Some(last),
             _ => None,
         });
-        assert_eq!(reports, [Seq(8)], "replica {i}");
+        assert_eq!(reports, [Seq(8)], "{from}");
     }
 }
