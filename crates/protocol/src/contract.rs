@@ -26,8 +26,9 @@ pub trait Protocol {
     fn handle(&mut self, now: Instant, event: Event<Self::Message>, actions: &mut Actions<Self::Message>);
 
     /// From which executed number on this replica's state may answer a query without ordering it;
-    /// `None` while that is not known. An answer is a vote that nothing later was executed here, so a
-    /// replica that starts again has to reach what it vouched for before.
+    /// `None` while it may answer nothing at all that it does not execute just now. An answer is a vote
+    /// that nothing later was executed here, so a replica that starts again has to reach what it vouched
+    /// for before.
     fn answers_from(&self) -> Option<Seq> {
         Some(Seq(0))
     }

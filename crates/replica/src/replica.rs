@@ -271,6 +271,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let Request { client, number, .. } = request;
         match self.state.table().standing(client, number) {
             Standing::Old => {}
+            Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
                 let reply = ClientMessage::Reply { view: self.view, number, outcome: outcome.clone() };
                 self.outbound.send_client(client, reply, outputs);

@@ -15,6 +15,7 @@ impl Pbft {
             return;
         }
         self.own_checkpoints.insert(seq, state);
+        self.made = self.made.max(seq);
         // It is said only once it is on disk that it was made: see `recovery`.
         let then = Deferred::Checkpoint(Checkpoint { seq, state });
         self.outbox.persist(step, &Record::MadeCheckpoint(seq), then);
@@ -25,7 +26,7 @@ impl Pbft {
     }
 
     pub(super) fn release_checkpoint(&mut self, step: &mut Step, own: Checkpoint) {
-        self.made = self.made.max(own.seq);
+        self.made_durable = self.made_durable.max(own.seq);
         if own.seq > self.stable {
             step.broadcast_signed(PbftMessage::Checkpoint(own));
         }
@@ -129,8 +130,12 @@ impl Pbft {
         self.checkpoints = self.checkpoints.split_off(&seq.next());
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
         self.next_seq = self.next_seq.max(seq.next());
+        self.assign_from_new_view();
         step.actions.push(Action::Stable { seq, state });
         step.actions.push(Action::Compact(self.records()));
+        // After what was rewritten, so that the state is on disk when this is.
+        let certificate = self.stable_certificate.clone().expect("it was set above");
+        self.outbox.persist(step, &Record::Stable(certificate), Deferred::Stable(seq));
     }
 
     /// Whether execution alone can't bring this replica to the checkpoint it is behind of: it

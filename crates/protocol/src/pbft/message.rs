@@ -83,6 +83,13 @@ pub struct NewView {
     pub proposals: Vec<(Seq, Digest)>,
 }
 
+impl NewView {
+    /// The highest stable checkpoint among its view changes.
+    pub(super) fn start(&self) -> Seq {
+        self.view_changes.iter().map(|signed| signed.content.stable_seq()).max().unwrap_or_default()
+    }
+}
+
 /// Something that a replica signed.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Signed<T> {

@@ -99,6 +99,8 @@ pub struct Pbft {
     /// h: the low watermark.
     stable: Seq,
     stable_certificate: Option<CheckpointCertificate>,
+    /// The highest stable checkpoint that is on disk with its state.
+    stable_durable: Seq,
     executed: Seq,
     log: Log,
     pending: Pending,
@@ -108,8 +110,10 @@ pub struct Pbft {
     checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, Proof)>>,
     /// Checkpoints that this replica made.
     own_checkpoints: BTreeMap<Seq, Digest>,
-    /// The highest that this replica has ever made, as its disk knows.
+    /// The highest that this replica has ever made.
     made: Seq,
+    /// The highest of those that is on disk: up to there they may be said, again and again.
+    made_durable: Seq,
     /// A stable checkpoint that this replica has not reached, or whose state it does not share.
     behind: Option<CheckpointCertificate>,
     /// The stable checkpoint that state transfer was last asked for.
@@ -133,8 +137,7 @@ pub struct Pbft {
     outbox: Outbox,
     peers: Peers,
     membership: Membership,
-    /// The highest number that this replica had prepared when it started: others may have acknowledged
-    /// it together with this replica.
+    /// The highest number that this replica may have executed and acknowledged before it started.
     vouched: Seq,
     /// When this replica last began anew: without its disk, or without a view change that it had taken
     /// back; 0 if never.
@@ -190,6 +193,7 @@ impl Pbft {
             is_in_view: true,
             stable: Seq(0),
             stable_certificate: None,
+            stable_durable: Seq(0),
             executed: Seq(0),
             log: Log::default(),
             pending: Pending::default(),
@@ -197,6 +201,7 @@ impl Pbft {
             checkpoints: BTreeMap::new(),
             own_checkpoints: BTreeMap::new(),
             made: Seq(0),
+            made_durable: Seq(0),
             behind: None,
             fetching: None,
             view_changes: BTreeMap::new(),
@@ -380,7 +385,9 @@ impl Protocol for Pbft {
     }
 
     fn answers_from(&self) -> Option<Seq> {
-        self.membership.is_voter().then_some(self.vouched)
+        // A state that was fetched counts once it is on disk.
+        let is_durable = self.executed <= self.end_of_execution();
+        (self.membership.is_voter() && is_durable).then_some(self.vouched)
     }
 }
 

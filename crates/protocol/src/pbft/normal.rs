@@ -76,11 +76,13 @@ impl Pbft {
         let is_authentic = batch.requests.iter().all(|request| {
             request.is_authentic || self.pending.has_authentic(request.client, request.digest())
         });
+        let is_settled = self.is_settled_by_new_view(seq);
         match self.log.entry(seq).assignment.as_mut() {
             Some(assignment) if assignment.digest != digest => {
                 return self.accuse(step, from, Misbehaviour::ConflictingPrePrepare(view, seq), Vec::new());
             }
             Some(assignment) => assignment.is_authentic |= is_authentic,
+            None if is_settled => return,
             // It may be its clock that is wrong, or this replica's.
             None if batch.time > step.now + self.config.settings.max_clock_skew => return,
             None => {
@@ -255,11 +257,20 @@ impl Pbft {
         self.is_in_view && vote.view == self.view && self.is_in_watermarks(vote.seq)
     }
 
+    /// The last number that may be executed before another stable checkpoint is on disk. So a replica
+    /// that restarts knows how far it had come at most, whatever was not on disk yet.
+    pub(super) fn end_of_execution(&self) -> Seq {
+        Seq(self.stable_durable.0 + self.config.settings.log_size)
+    }
+
     /// Executes what an agreement quorum has committed, or f + 1 others have executed, in order and
     /// without gaps.
     pub(super) fn execute_committed(&mut self, step: &mut Step) {
         loop {
             let seq = self.executed.next();
+            if seq > self.end_of_execution() {
+                return;
+            }
             let Some(entry) = self.log.get(seq) else { return };
             let executed = || entry.executed_by_others(self.quorums()).map(|digest| (self.view, digest));
             let Some((view, digest)) = entry.committed(self.quorums()).or_else(executed) else { return };

@@ -56,6 +56,7 @@ pub(super) enum Deferred {
     ViewChange(ViewChange),
     NewView(NewView),
     Checkpoint(Checkpoint),
+    Stable(Seq),
 }
 
 /// Records handed to storage, and what may leave once they are durable.
@@ -97,6 +98,7 @@ impl Pbft {
                     step.broadcast_signed(PbftMessage::NewView(content));
                 }
                 Deferred::ViewChange(_) | Deferred::NewView(_) => {}
+                Deferred::Stable(seq) => self.stable_durable = self.stable_durable.max(seq),
                 Deferred::Checkpoint(checkpoint) => self.release_checkpoint(step, checkpoint),
             }
         }
@@ -111,10 +113,16 @@ impl Pbft {
         }
         records.extend(self.stable_certificate.clone().map(Record::Stable));
         records.extend((self.made > self.stable).then_some(Record::MadeCheckpoint(self.made)));
+        // What this replica stands for in the present view comes after that view: the rest of Q is not to
+        // be taken up again, even where it says the same view.
+        let mut present = Vec::new();
         for (seq, entry) in self.log.iter() {
+            let assigned = entry.assignment.filter(|a| a.is_accepted).map(|a| (a.digest, a.view));
             for (digest, view) in &entry.pre_prepared {
                 if let Some(batch) = entry.bodies.get(digest) {
-                    records.push(Record::PrePrepared { view: *view, seq, batch: Arc::clone(batch) });
+                    let record = Record::PrePrepared { view: *view, seq, batch: Arc::clone(batch) };
+                    let is_present = self.is_in_view && assigned == Some((*digest, *view));
+                    if is_present { present.push(record) } else { records.push(record) }
                 }
             }
             if let Some((view, digest)) = entry.prepared {
@@ -122,6 +130,7 @@ impl Pbft {
             }
         }
         records.extend(self.new_view.clone().map(Record::EnteredView));
+        records.extend(present);
         if !self.is_in_view {
             records.extend(self.own_view_change.clone().map(Record::LeftView));
             records.extend(self.own_new_view.clone().map(Record::MadeNewView));

@@ -64,6 +64,7 @@ impl Pbft {
             Start::Genesis => step.actions.push(Action::EnteredView(self.view)),
             Start::Recovered { stable, executed, records } => {
                 self.executed = stable;
+                self.stable_durable = stable;
                 for (client, number) in executed {
                     self.pending.note_executed(client, number);
                 }
@@ -72,11 +73,13 @@ impl Pbft {
                     // no longer what it voted for.
                     match althing_types::decode(&record, usize::MAX) {
                         Ok(record) => self.replay(record),
-                        Err(_) => self.begin_anew(step),
+                        Err(_) => {
+                            self.begin_anew(step);
+                            break;
+                        }
                     }
                 }
-                let prepared = self.log.prepared().last().map_or(self.stable, |claim| claim.seq);
-                self.vouched = prepared.max(self.stable);
+                self.vouched = self.end_of_execution();
                 if let Some(content) = self.own_view_change.clone() {
                     step.actions.push(Action::LeftView(self.view));
                     step.broadcast_signed(PbftMessage::ViewChange(content));
@@ -148,7 +151,10 @@ impl Pbft {
                 self.log.truncate(self.stable);
                 self.next_seq = self.next_seq.max(self.stable.next());
             }
-            Record::MadeCheckpoint(seq) => self.made = self.made.max(seq),
+            Record::MadeCheckpoint(seq) => {
+                self.made = self.made.max(seq);
+                self.made_durable = self.made;
+            }
             Record::EnteredFirstView => self.begin_view(View(0)),
             Record::Life { incarnation, is_voter } => {
                 self.incarnation = incarnation;
@@ -157,7 +163,8 @@ impl Pbft {
         }
     }
 
-    /// Takes up again what was pre-prepared in the view that goes on.
+    /// Takes up again what this replica stands for of what the new view assigned. What it proposed or
+    /// accepted later comes later.
     fn resume_assignments(&mut self) {
         let view = self.view;
         let resumed: Vec<_> = self
@@ -166,7 +173,10 @@ impl Pbft {
             .flat_map(|(seq, entry)| {
                 entry.pre_prepared.iter().map(move |(digest, view)| (*view, seq, *digest))
             })
-            .filter(|(pre_prepared, ..)| *pre_prepared == view)
+            .filter(|(pre_prepared, seq, digest)| {
+                let assigned = self.log.get(*seq).and_then(|entry| entry.assignment);
+                *pre_prepared == view && assigned.is_some_and(|assigned| assigned.digest == *digest)
+            })
             .collect();
         for (view, seq, digest) in resumed {
             self.resume_assignment(view, seq, digest);

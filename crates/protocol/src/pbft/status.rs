@@ -121,7 +121,8 @@ impl Pbft {
     }
 
     fn resend_checkpoints(&self, step: &mut Step, peer: ReplicaId, status: Status) {
-        for (seq, state) in self.own_checkpoints.range(..=self.made).filter(|(seq, _)| **seq > status.stable)
+        for (seq, state) in
+            self.own_checkpoints.range(..=self.made_durable).filter(|(seq, _)| **seq > status.stable)
         {
             let checkpoint = super::Checkpoint { seq: *seq, state: *state };
             step.send_signed(peer, PbftMessage::Checkpoint(checkpoint));

@@ -287,15 +287,26 @@ impl Pbft {
 
     /// Puts the replica into the view that `signed` starts, with the assignments it makes.
     pub(super) fn resume_view(&mut self, signed: Signed<NewView>) {
-        let NewView { view, proposals, view_changes } = &signed.content;
-        let (view, last) = (*view, proposals.last().map_or(Seq(0), |(seq, _)| *seq));
-        let start = view_changes.iter().map(|vc| vc.content.stable_seq()).max().unwrap_or_default();
-        self.begin_view(view);
-        for (seq, digest) in proposals.iter().copied() {
-            if !self.is_in_watermarks(seq) {
+        let content = &signed.content;
+        let last = content.proposals.last().map_or(Seq(0), |(seq, _)| *seq);
+        let start = content.start();
+        self.begin_view(content.view);
+        self.new_view = Some(signed);
+        self.assign_from_new_view();
+        self.next_seq = last.max(start).max(self.stable).next();
+    }
+
+    /// Takes up what the new view of the present view assigned, as far as the log reaches. What lies
+    /// beyond it comes when the log gets there: nothing else may be voted for at those numbers.
+    pub(super) fn assign_from_new_view(&mut self) {
+        let Some(content) = self.new_view.as_ref().map(|signed| &signed.content) else { return };
+        let view = content.view;
+        let (low, high) = (self.stable, self.high_watermark());
+        for (seq, digest) in content.proposals.iter().copied().filter(|(seq, _)| low < *seq && *seq <= high) {
+            let entry = self.log.entry(seq);
+            if entry.assignment.is_some() {
                 continue;
             }
-            let entry = self.log.entry(seq);
             if digest == Digest::NULL {
                 entry.bodies.insert(digest, Arc::new(Batch::null()));
             }
@@ -305,8 +316,15 @@ impl Pbft {
                 self.pending.note_proposed(batch);
             }
         }
-        self.next_seq = last.max(start).max(self.stable).next();
-        self.new_view = Some(signed);
+    }
+
+    /// Whether the new view of the present view says something about a number: what it assigned stays,
+    /// and what lies below its start is decided.
+    pub(super) fn is_settled_by_new_view(&self, seq: Seq) -> bool {
+        self.new_view.as_ref().is_some_and(|signed| {
+            let NewView { proposals, .. } = &signed.content;
+            seq <= signed.content.start() || proposals.iter().any(|(assigned, _)| *assigned == seq)
+        })
     }
 
     /// Puts the replica into a view, without any assignment.

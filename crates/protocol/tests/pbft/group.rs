@@ -82,6 +82,17 @@ pub(crate) struct Node {
     pub(crate) evidence: Vec<Evidence>,
 }
 
+impl Node {
+    /// Executes what was decided, and says so.
+    pub(crate) fn execute(&mut self, decision: Decision) -> Event<PbftMessage> {
+        assert_eq!(decision.seq.0 as usize, self.decisions.len() + 1, "executed out of order");
+        let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
+        self.decisions.push(decision);
+        let state = is_checkpoint.then(|| state(&self.decisions));
+        Event::Executed { seq, state }
+    }
+}
+
 /// A message under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire {
@@ -162,13 +173,7 @@ impl Group {
                 return Some(Event::Persisted(id));
             }
             Action::Compact(records) => node.records = records,
-            Action::Execute(decision) => {
-                assert_eq!(decision.seq.0 as usize, node.decisions.len() + 1, "executed out of order");
-                let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
-                node.decisions.push(decision);
-                let state = is_checkpoint.then(|| state(&node.decisions));
-                return Some(Event::Executed { seq, state });
-            }
+            Action::Execute(decision) => return Some(node.execute(decision)),
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}

@@ -2,6 +2,7 @@
 //! step. Delay, loss and malice at length are the simulator's business.
 
 mod attacks;
+mod contradictions;
 mod evidence;
 mod group;
 mod normal_case;
