@@ -23,11 +23,11 @@ pub(crate) struct Running {
 
 impl Running {
     /// Starts all processes of `deployment` and waits until each answers and every group has a
-    /// primary that votes. `is_new`: the deployment has never run.
-    pub(crate) async fn start(deployment: Deployment, is_new: bool) -> Result<Self> {
+    /// primary that votes.
+    pub(crate) async fn start(deployment: Deployment) -> Result<Self> {
         let binary = std::env::current_exe().into_diagnostic()?;
         let (ending, ended) = mpsc::unbounded_channel();
-        let launches = Launch::all_of(&deployment, is_new);
+        let launches = Launch::all_of(&deployment);
         let supervisor = Supervisor::start(&binary, launches, ending).await.into_diagnostic()?;
         let mut running = Self { deployment, supervisor, ended };
         running.until_ready().await?;

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ impl ChildProgram {
         let mut command = match launcher {
             Some(launcher) => {
                 let mut command = Command::new(launcher);
-                command.args([LAUNCH_COMMAND, "--"]).arg(&config.program);
+                command.args([LAUNCH_COMMAND, &std::process::id().to_string(), "--"]).arg(&config.program);
                 command
             }
             None => Command::new(&config.program),
@@ -211,8 +211,11 @@ impl Exchange for ChildProgram {
         if self.has_answered && self.answers.try_recv().is_ok() {
             return Err("it wrote a line that nobody asked for".to_owned());
         }
-        if self.lines.send(line.to_owned()).is_err() {
-            return Err(self.ended());
+        // Never wait here: the replica does nothing else meanwhile.
+        match self.lines.try_send(line.to_owned()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err("it does not read its input".to_owned()),
+            Err(TrySendError::Disconnected(_)) => return Err(self.ended()),
         }
         let within = if self.has_answered { self.deadline } else { self.deadline * START_FACTOR };
         match self.answers.recv_timeout(within) {
@@ -284,14 +287,14 @@ fn forward_messages(stderr: ChildStderr, program: &str) {
 /// The hidden command of a binary that runs components through itself; see [`launch`].
 pub const LAUNCH_COMMAND: &str = "launch";
 
-/// Becomes the program `argv`, which is killed when the process that started this one ends: a program
-/// can't be relied upon to notice. Returns only when that fails.
+/// Becomes the program `argv`, which is killed when the process `parent`, which started this one, ends: a
+/// program can't be relied upon to notice. Returns only when that fails.
 #[must_use]
-pub fn launch(argv: &[String]) -> io::Error {
+pub fn launch(parent: u32, argv: &[String]) -> io::Error {
     let Some((program, arguments)) = argv.split_first() else {
         return io::Error::new(io::ErrorKind::InvalidInput, "no program to launch");
     };
-    match crate::die_with_parent() {
+    match crate::die_with_parent(parent) {
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     }

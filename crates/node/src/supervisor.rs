@@ -10,7 +10,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::deployment::{DeployedProcess, Deployment, ProcessKind};
-use crate::replica::BORN_MARKER;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,8 +23,6 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// How long a process has to end in order before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
-/// How often a process that has not begun to keep anything is looked after.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Orders that wait for a process's keeper, at most.
 const MAX_ORDERS: usize = 16;
 
@@ -36,8 +33,6 @@ pub struct Launch {
     pub name: String,
     /// Arguments of the binary.
     pub arguments: Vec<OsString>,
-    /// More arguments until it has once begun to keep something on disk.
-    pub first_start: Vec<OsString>,
     /// Where its output goes, appended.
     pub log: PathBuf,
     /// What it keeps on disk: removed when it is to start empty.
@@ -45,26 +40,23 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The processes of a deployment, as the binary's `replica` and `edge` commands run them.
-    /// `is_new`: it has never run.
+    /// The processes of a deployment, as the binary's `replica` and `edge` commands run them. Replicas
+    /// are always told that their group is new: those that have begun once know better, whatever was
+    /// kept from starting with them.
     #[must_use]
-    pub fn all_of(deployment: &Deployment, is_new: bool) -> Vec<Self> {
+    pub fn all_of(deployment: &Deployment) -> Vec<Self> {
         let launch = |process: &DeployedProcess| {
-            let (command, first_start) = match process.runs {
-                ProcessKind::Replica { .. } if is_new => ("replica", vec!["--genesis".into()]),
-                ProcessKind::Replica { .. } => ("replica", vec![]),
-                ProcessKind::Edge => ("edge", vec![]),
+            let command: &[&str] = match process.runs {
+                ProcessKind::Replica { .. } => &["replica", "--genesis"],
+                ProcessKind::Edge => &["edge"],
             };
             let name = process.name.as_str();
+            let mut arguments: Vec<OsString> = command.iter().map(Into::into).collect();
+            arguments.extend(["--die-with-parent".into(), std::process::id().to_string().into()]);
+            arguments.extend(["--config".into(), deployment.config_file(name).into_os_string()]);
             Self {
                 name: name.to_owned(),
-                arguments: vec![
-                    command.into(),
-                    "--die-with-parent".into(),
-                    "--config".into(),
-                    deployment.config_file(name).into_os_string(),
-                ],
-                first_start,
+                arguments,
                 log: deployment.log_file(name),
                 data: Some(deployment.data_directory(name)),
             }
@@ -156,7 +148,7 @@ impl Supervisor {
         let mut keepers = BTreeMap::new();
         for launch in launches {
             let name = launch.name.clone();
-            let mut kept = Kept { binary: binary.to_owned(), launch, has_begun: false };
+            let kept = Kept { binary: binary.to_owned(), launch };
             let child = kept.spawn()?;
             let (orders, received) = mpsc::channel(MAX_ORDERS);
             let task = tokio::spawn(keep(kept, child, received, ended.clone()));
@@ -227,21 +219,14 @@ impl Drop for Supervisor {
 struct Kept {
     binary: PathBuf,
     launch: Launch,
-    /// Whether its first start is over: it has kept something, or was emptied since.
-    has_begun: bool,
 }
 
 impl Kept {
-    fn spawn(&mut self) -> Result<Child, SupervisorError> {
-        // A replica that ended before it kept anything has not begun: it is still its first start.
-        let is_first_start = !self.has_begun();
+    fn spawn(&self) -> Result<Child, SupervisorError> {
         let failed = |source| SupervisorError::Start { name: self.launch.name.clone(), source };
         let log = OpenOptions::new().create(true).append(true).open(&self.launch.log).map_err(failed)?;
         let mut command = Command::new(&self.binary);
         command.args(&self.launch.arguments);
-        if is_first_start {
-            command.args(&self.launch.first_start);
-        }
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
@@ -254,15 +239,7 @@ impl Kept {
         Ok(child)
     }
 
-    /// Whether its first start is over. What was seen once stays true when the disk is lost: it is the
-    /// one thing that a replica without its disk can't know, and must not get wrong.
-    fn has_begun(&mut self) -> bool {
-        self.has_begun |= self.launch.data.as_ref().is_some_and(|data| data.join(BORN_MARKER).exists());
-        self.has_begun
-    }
-
-    fn wipe(&mut self) -> Result<(), SupervisorError> {
-        self.has_begun = true;
+    fn wipe(&self) -> Result<(), SupervisorError> {
         let Some(path) = &self.launch.data else { return Ok(()) };
         match std::fs::remove_dir_all(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -275,7 +252,7 @@ impl Kept {
 
 /// Looks after one process until it is told to end it.
 async fn keep(
-    mut kept: Kept,
+    kept: Kept,
     child: Child,
     mut orders: mpsc::Receiver<Order>,
     ended: mpsc::UnboundedSender<Ended>,
@@ -296,7 +273,7 @@ async fn keep(
                 }
                 Some(Order::Start { empty, reply }) => {
                     again_at = None;
-                    let started = start_again(&mut kept, &mut running, empty);
+                    let started = start_again(&kept, &mut running, empty);
                     let _ = reply.send(started);
                 }
                 Some(Order::End(reply)) => {
@@ -316,9 +293,6 @@ async fn keep(
                 again_at = Some(Instant::now() + backoff);
                 let _ = ended.send(Ended { name: kept.launch.name.clone(), status, again_after: backoff });
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
-            }
-            () = sleep(LOOK_EVERY), if running.is_some() && !kept.has_begun => {
-                kept.has_begun();
             }
             () = sleep(again_at.map_or(Duration::ZERO, |at| at - Instant::now())), if again_at.is_some() => {
                 // If it can't be started now, its next end is now too.
@@ -343,7 +317,7 @@ async fn wait_for(running: &mut Option<(Child, Instant)>) -> io::Result<ExitStat
 }
 
 fn start_again(
-    kept: &mut Kept,
+    kept: &Kept,
     running: &mut Option<(Child, Instant)>,
     empty: bool,
 ) -> Result<(), SupervisorError> {

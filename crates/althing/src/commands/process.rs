@@ -19,18 +19,18 @@ pub(crate) struct RunReplica {
     /// Its configuration, as `up` writes it
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The group is new: no replica of it has ever run
+    /// The group is new: no replica of it has ever run. Does not count once this one has
     #[arg(long)]
     genesis: bool,
-    /// End when the process that started this one ends
-    #[arg(long)]
-    die_with_parent: bool,
+    /// End when the process that started this one, with this id, ends
+    #[arg(long, value_name = "PID")]
+    die_with_parent: Option<u32>,
 }
 
 impl RunReplica {
     pub(crate) fn run(self, services: Services) -> Result<ExitCode> {
-        if self.die_with_parent {
-            die_with_parent().into_diagnostic()?;
+        if let Some(parent) = self.die_with_parent {
+            die_with_parent(parent).into_diagnostic()?;
         }
         let file = ReplicaFile::load(&self.config).into_diagnostic()?;
         let launcher = Some(std::env::current_exe().into_diagnostic()?);
@@ -47,15 +47,15 @@ pub(crate) struct RunEdge {
     /// Its configuration, as `up` writes it
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// End when the process that started this one ends
-    #[arg(long)]
-    die_with_parent: bool,
+    /// End when the process that started this one, with this id, ends
+    #[arg(long, value_name = "PID")]
+    die_with_parent: Option<u32>,
 }
 
 impl RunEdge {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        if self.die_with_parent {
-            die_with_parent().into_diagnostic()?;
+        if let Some(parent) = self.die_with_parent {
+            die_with_parent(parent).into_diagnostic()?;
         }
         let config = EdgeConfig::load(&self.config).into_diagnostic()?;
         block_on(async { run_edge(config, asked_to_end()).await.into_diagnostic() })?;
@@ -66,12 +66,14 @@ impl RunEdge {
 /// Become another program that ends with the process that started this one
 #[derive(Debug, Args)]
 pub(crate) struct Launch {
+    /// The process id of the one that started this one
+    parent: u32,
     #[arg(last = true, required = true)]
     argv: Vec<String>,
 }
 
 impl Launch {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        Err(launch(&self.argv)).into_diagnostic()
+        Err(launch(self.parent, &self.argv)).into_diagnostic()
     }
 }

@@ -40,14 +40,13 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self, services: &Services) -> Result<ExitCode> {
         let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(&self.service));
-        let is_new = !is_deployment(&directory);
-        let deployment = if is_new {
-            self.provision(&directory, services)?
-        } else {
+        let deployment = if is_deployment(&directory) {
             Deployment::load(&directory).into_diagnostic()?
+        } else {
+            self.provision(&directory, services)?
         };
         block_on(async {
-            let running = Running::start(deployment, is_new).await?;
+            let running = Running::start(deployment).await?;
             let replicas = running.deployment.processes().len();
             println!("`{}` runs: {replicas} replicas, in {}", self.service, directory.display());
             println!("In another terminal: althing status --dir {}", directory.display());

@@ -42,12 +42,12 @@ impl Up {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let application = SpecFile::read(&self.spec)?.application()?;
         let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(application.name()));
-        let (deployment, is_new) = self.deployment(&application, &directory)?;
-        block_on(run(deployment, is_new))
+        let deployment = self.deployment(&application, &directory)?;
+        block_on(run(deployment))
     }
 
-    /// The deployment in `directory`, made if there is none, and whether it was.
-    fn deployment(&self, application: &Application, directory: &Path) -> Result<(Deployment, bool)> {
+    /// The deployment in `directory`, made if there is none.
+    fn deployment(&self, application: &Application, directory: &Path) -> Result<Deployment> {
         if self.fresh && is_deployment(directory) {
             std::fs::remove_dir_all(directory)
                 .into_diagnostic()
@@ -63,7 +63,7 @@ impl Up {
                     directory.display()
                 ));
             }
-            return Ok((Deployment::load(directory).into_diagnostic()?, false));
+            return Deployment::load(directory).into_diagnostic();
         }
         let plan = Plan::of(application);
         let options = ProvisionOptions {
@@ -77,7 +77,7 @@ impl Up {
         let deployment =
             provision_application(directory, &plan, working_directory, &options).into_diagnostic()?;
         std::fs::write(&copy, text).into_diagnostic()?;
-        Ok((deployment, true))
+        Ok(deployment)
     }
 
     /// Addresses for the replicas and the broker: all free ports unless the broker's is given.
@@ -90,8 +90,8 @@ impl Up {
     }
 }
 
-async fn run(deployment: Deployment, is_new: bool) -> Result<ExitCode> {
-    let running = Running::start(deployment, is_new).await?;
+async fn run(deployment: Deployment) -> Result<ExitCode> {
+    let running = Running::start(deployment).await?;
     let (name, directory) = (running.deployment.name(), running.deployment.directory().display());
     println!("{name} runs: {} processes, their logs in {directory}", running.deployment.processes().len());
     match running.deployment.broker() {

@@ -164,6 +164,10 @@ impl ComponentService {
 
     /// Lets the component take one event and sends what it emits.
     fn take(&mut self, wire: WireId, event: &[u8], run: &mut Run<'_>) {
+        // Whatever it would say is worth nothing, and to wait for it holds up the replica's end.
+        if self.broken.get_mut().is_some() {
+            return;
+        }
         let ordinal = self.state.events;
         self.state.events += 1;
         match self.run_component(wire, event, &run.component_context(ordinal)) {

@@ -28,7 +28,21 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), Con
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| failed(e.into()))?;
     text.push(b'\n');
     let temporary = path.with_extension("new");
-    fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path)).map_err(failed)
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_directory_of(path)
+    };
+    write().map_err(failed)
+}
+
+/// Makes the entry of a file in its directory durable: without the files around it, a log that survives
+/// the power failing is of no use.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Creates a directory that only its owner can enter, with those above it.
@@ -37,6 +51,7 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), ConfigError> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+        .and_then(|()| sync_directory_of(path))
         .map_err(|source| ConfigError::Write { path: path.to_owned(), source })
 }
 
@@ -53,7 +68,8 @@ pub(crate) fn write_secret(path: &Path, identity: &Identity) -> Result<(), Confi
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(identity.to_secret_text().as_bytes())?;
         file.write_all(b"\n")?;
-        file.sync_all()
+        file.sync_all()?;
+        sync_directory_of(path)
     };
     write().map_err(|source| ConfigError::Write { path: path.to_owned(), source })
 }

@@ -204,6 +204,8 @@ impl Ingress {
         // Whatever was to be sent is decided anew on the next connection.
         eventloop.clean();
         eventloop.pending.clear();
+        // What it had yet to tell belongs to the connection that is gone.
+        eventloop.state.events.clear();
     }
 
     fn on_publish(&mut self, publish: Publish) {

@@ -83,6 +83,8 @@ pub(super) async fn run(
                 pause = longer(pause);
                 eventloop.clean();
                 eventloop.pending.clear();
+                // What it had yet to tell belongs to the connection that is gone.
+                eventloop.state.events.clear();
                 queue.disconnected();
             }
         }

@@ -58,8 +58,6 @@ pub enum Operation {
     Lock,
     /// Reading the content.
     Read,
-    /// Cutting off a torn tail.
-    Truncate,
     /// Appending.
     Write,
     /// Making written data durable.
@@ -74,7 +72,6 @@ impl fmt::Display for Operation {
             Self::Open => "open the log",
             Self::Lock => "lock the log",
             Self::Read => "read the log",
-            Self::Truncate => "cut off the torn tail",
             Self::Write => "append to the log",
             Self::Sync => "make the log durable",
             Self::Rename => "replace the log",

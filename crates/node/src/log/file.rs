@@ -99,7 +99,12 @@ impl Log {
         let scan = record::scan(&content, options.max_record_len)
             .map_err(|source| LogError::Damaged { path: path.clone(), source })?;
         let torn_len = (content.len() - scan.end) as u64;
-        let file = open_at(&path, scan.end as u64, torn_len > 0)?;
+        // Written anew, and not just synced: after a sync that failed, the system holds pages for
+        // written that never reached the disk.
+        if !created {
+            replace(&path, &content[..scan.end])?;
+        }
+        let file = open_at(&path)?;
         let records = scan.records.into_iter().map(|range| content.slice(range)).collect();
         let log = Self {
             path,
@@ -150,7 +155,7 @@ impl Log {
         let salt = random_salt(&self.path)?;
         let content = encode(salt, records);
         replace(&self.path, &content)?;
-        self.file = Box::new(open_at(&self.path, content.len() as u64, false)?);
+        self.file = Box::new(open_at(&self.path)?);
         self.salt = salt;
         self.len = content.len() as u64;
         self.poisoned = false;
@@ -204,13 +209,8 @@ fn lock(path: &Path) -> Result<File, LogError> {
 
 /// Opens the file for appending at `end`, cutting off what follows when told so. Syncs: after a
 /// crash of the process alone, what was read may still be in the system's memory only.
-fn open_at(path: &Path, end: u64, truncate: bool) -> Result<File, LogError> {
-    let file = OpenOptions::new().append(true).open(path).map_err(io_error(path, Operation::Open))?;
-    if truncate {
-        file.set_len(end).map_err(io_error(path, Operation::Truncate))?;
-    }
-    file.sync_all().map_err(io_error(path, Operation::Sync))?;
-    Ok(file)
+fn open_at(path: &Path) -> Result<File, LogError> {
+    OpenOptions::new().append(true).open(path).map_err(io_error(path, Operation::Open))
 }
 
 /// Creates a log of these records and returns its content.

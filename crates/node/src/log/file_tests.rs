@@ -135,12 +135,12 @@ fn a_failed_write_or_sync_poisons_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = open(&path(&dir));
         log.append(&["kept"]).unwrap();
-        let file = open_at(&path(&dir), log.len(), false).unwrap();
+        let file = open_at(&path(&dir)).unwrap();
         log.file = Box::new(Failing { file, calls_left });
         let failed = log.append(&["lost"]).unwrap_err();
         assert!(matches!(failed, LogError::Io { .. }), "{failed}");
         // The disk is well again, but what it holds is not known.
-        log.file = Box::new(open_at(&path(&dir), log.len(), false).unwrap());
+        log.file = Box::new(open_at(&path(&dir)).unwrap());
         assert!(matches!(log.append(&["more"]), Err(LogError::Poisoned { .. })));
         assert!(matches!(log.rewrite(&["more"]), Err(LogError::Poisoned { .. })));
         drop(log);

@@ -8,7 +8,6 @@ mod service;
 mod startup;
 mod timers;
 
-pub(crate) use startup::BORN_MARKER;
 pub use startup::wipe;
 
 use std::io;
@@ -64,7 +63,7 @@ pub enum ReplicaError {
 /// How to run a replica.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
-    /// Whether the group is new: no replica of it has ever run.
+    /// Whether the group is new: no replica of it has ever run. It does not count for one that has.
     pub is_genesis: bool,
     /// The binary through which programs are started, so that they end with this process; it has to
     /// call [`launch`](crate::launch) for [`LAUNCH_COMMAND`](crate::LAUNCH_COMMAND).

@@ -3,7 +3,8 @@
 //! A replica that has lost its disk must not act as a new one: it may have voted for something that
 //! it no longer knows. So a marker stays in its directory from the group's beginning on, and a
 //! replica that finds neither the marker nor records starts as one that lost its memory, unless it is
-//! told that the group is new.
+//! told that the group is new. A second marker beside the directory outlives the loss of what is in it:
+//! who has begun once is not new any more, whatever it is told.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,7 +18,9 @@ use super::ReplicaError;
 use crate::config::{ConfigError, Durability, create_directory};
 use crate::log::{Log, LogEvent, LogOptions, LogThread};
 
-pub(crate) const BORN_MARKER: &str = "born";
+const BORN_MARKER: &str = "born";
+/// Beside the directory of the data.
+const BEGUN_MARKER: &str = "begun";
 const LOG: &str = "votes.log";
 
 /// Records queued for the disk, at most.
@@ -35,17 +38,22 @@ pub(super) struct Started {
 /// Opens the directory `data`; `is_genesis` says that the group is new.
 pub(super) fn open(data: &Path, durability: Durability, is_genesis: bool) -> Result<Started, ReplicaError> {
     create_directory(data)?;
+    let begun = data.with_file_name(BEGUN_MARKER);
+    let is_genesis = is_genesis && !begun.exists();
     let marker = data.join(BORN_MARKER);
     let was_born = marker.exists();
-    match durability {
-        Durability::Sync => open_log(data, &marker, was_born, is_genesis),
+    let started = match durability {
+        Durability::Sync => open_log(data, &marker, was_born, is_genesis)?,
         Durability::None => {
             let is_new = is_genesis && !was_born;
             mark(&marker)?;
             let startup = if is_new { Startup::Genesis } else { Startup::Amnesia };
-            Ok(Started { startup, log: None })
+            Started { startup, log: None }
         }
-    }
+    };
+    // After the other one: between the two it has a directory that knows.
+    mark(&begun)?;
+    Ok(started)
 }
 
 fn open_log(data: &Path, marker: &Path, was_born: bool, is_genesis: bool) -> Result<Started, ReplicaError> {

@@ -100,6 +100,13 @@ impl Entry {
         })
     }
 
+    /// What was executed here, with its batch where no element of Q holds that.
+    pub(super) fn executed(&self) -> Option<(Digest, Option<Arc<Batch>>)> {
+        let digest = self.executed?;
+        let is_held = self.pre_prepared.contains_key(&digest);
+        Some((digest, self.bodies.get(&digest).filter(|_| !is_held).cloned()))
+    }
+
     /// Notes that the batch was pre-prepared in `view`.
     pub(super) fn note_pre_prepared(&mut self, view: View, digest: Digest) {
         self.pre_prepared.insert(digest, view);
@@ -113,7 +120,9 @@ impl Entry {
                 .map(|(digest, _)| *digest);
             if let Some(digest) = oldest {
                 self.pre_prepared.remove(&digest);
-                self.bodies.remove(&digest);
+                if self.executed != Some(digest) {
+                    self.bodies.remove(&digest);
+                }
             }
         }
     }
@@ -154,11 +163,19 @@ impl Log {
     pub(super) fn start_view(&mut self) {
         for entry in self.0.values_mut() {
             entry.assignment = None;
-            let Entry { bodies, pre_prepared, commits, .. } = entry;
+            let Entry { bodies, pre_prepared, commits, executed, .. } = entry;
             bodies.retain(|digest, _| {
                 pre_prepared.contains_key(digest)
+                    || *executed == Some(*digest)
                     || commits.values().any(|(_, committed)| committed == digest)
             });
+        }
+    }
+
+    /// The state comes from elsewhere: forgets what this replica executed.
+    pub(super) fn forget_executed(&mut self) {
+        for entry in self.0.values_mut() {
+            entry.executed = None;
         }
     }
 

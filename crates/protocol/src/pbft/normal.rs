@@ -257,14 +257,28 @@ impl Pbft {
         self.is_in_view && vote.view == self.view && self.is_in_watermarks(vote.seq)
     }
 
+    /// Notes, also on disk, what is executed: a checkpoint says that this replica has the state, and has to
+    /// be true after a restart as well.
+    fn note_executed(&mut self, step: &mut Step, seq: Seq, digest: Digest, batch: &Arc<Batch>) {
+        let entry = self.log.entry(seq);
+        if entry.executed == Some(digest) {
+            return;
+        }
+        entry.executed = Some(digest);
+        entry.bodies.entry(digest).or_insert_with(|| Arc::clone(batch));
+        if let Some((digest, batch)) = entry.executed() {
+            self.outbox.persist(step, &Record::Executed { seq, digest, batch }, Deferred::Nothing);
+        }
+    }
+
     /// The last number that may be executed before another stable checkpoint is on disk. So a replica
     /// that restarts knows how far it had come at most, whatever was not on disk yet.
     pub(super) fn end_of_execution(&self) -> Seq {
         Seq(self.stable_durable.0 + self.config.settings.log_size)
     }
 
-    /// Executes what an agreement quorum has committed, or f + 1 others have executed, in order and
-    /// without gaps.
+    /// Executes what an agreement quorum has committed, f + 1 others have executed, or this replica had
+    /// executed before it restarted, in order and without gaps.
     pub(super) fn execute_committed(&mut self, step: &mut Step) {
         loop {
             let seq = self.executed.next();
@@ -272,15 +286,17 @@ impl Pbft {
                 return;
             }
             let Some(entry) = self.log.get(seq) else { return };
-            let executed = || entry.executed_by_others(self.quorums()).map(|digest| (self.view, digest));
-            let Some((view, digest)) = entry.committed(self.quorums()).or_else(executed) else { return };
+            let executed = || entry.executed.or_else(|| entry.executed_by_others(self.quorums()));
+            let in_this_view = |digest| (self.view, digest);
+            let decided = entry.committed(self.quorums()).or_else(|| executed().map(in_this_view));
+            let Some((view, digest)) = decided else { return };
             let batch = match entry.bodies.get(&digest) {
                 Some(batch) => Arc::clone(batch),
                 None if digest == Digest::NULL => Arc::new(Batch::null()),
                 None => return self.fetch_batch(step, seq, digest),
             };
             self.executed = seq;
-            self.log.entry(seq).executed = Some(digest);
+            self.note_executed(step, seq, digest, &batch);
             self.next_seq = self.next_seq.max(seq.next());
             for request in &batch.requests {
                 self.pending.note_executed(request.client, request.number);

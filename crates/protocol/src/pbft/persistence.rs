@@ -8,7 +8,7 @@ use crate::{Action, Batch, PersistId};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Seq, View, encode};
+use althing_types::{Digest, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// One record on disk.
@@ -33,6 +33,15 @@ pub(super) enum Record {
     EnteredView(Signed<NewView>),
     /// This replica came back to view 0.
     EnteredFirstView,
+    /// This replica executed a batch.
+    Executed {
+        /// At this number.
+        seq: Seq,
+        /// Which.
+        digest: Digest,
+        /// The batch, where no record before says that this replica stood for it.
+        batch: Option<Arc<Batch>>,
+    },
     /// This replica made a checkpoint at this number.
     MadeCheckpoint(Seq),
     /// A checkpoint is stable.
@@ -124,6 +133,9 @@ impl Pbft {
                     let is_present = self.is_in_view && assigned == Some((*digest, *view));
                     if is_present { present.push(record) } else { records.push(record) }
                 }
+            }
+            if let Some((digest, batch)) = entry.executed() {
+                records.push(Record::Executed { seq, digest, batch });
             }
             if let Some((view, digest)) = entry.prepared {
                 records.push(Record::Prepared(Vote { view, seq, digest }));

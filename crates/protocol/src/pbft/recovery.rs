@@ -128,6 +128,12 @@ impl Pbft {
                 super::log::Entry::file(&mut entry.commits, me, &vote);
             }
             Record::Prepared(_) => {}
+            Record::Executed { seq, digest, batch } if seq > self.stable => {
+                let entry = self.log.entry(seq);
+                entry.executed = Some(digest);
+                entry.bodies.extend(batch.map(|batch| (digest, batch)));
+            }
+            Record::Executed { .. } => {}
             Record::LeftView(content) => {
                 self.view = content.view;
                 self.is_in_view = false;
@@ -219,8 +225,10 @@ impl Pbft {
             let (last, stable) = (self.made.max(self.stable), self.stable_certificate.clone());
             step.send(from, PbftMessage::RecoverReport { nonce, last, stable });
         }
-        // A primary that does not vote can't lead.
-        if self.is_in_view && from == self.primary() {
+        // A primary that does not vote can't lead. One that has asked for this view in its new life votes.
+        let known = self.view_changes.get(&from).map(|signed| &signed.content);
+        let votes_again = known.is_some_and(|vc| vc.incarnation >= nonce && vc.view >= self.view);
+        if self.is_in_view && from == self.primary() && !votes_again {
             self.leave_view(step, self.view.next());
         }
     }

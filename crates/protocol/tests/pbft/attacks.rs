@@ -1,7 +1,9 @@
 //! Schedules that once broke safety or liveness, each with what broke and why.
 
 use crate::group::{Group, LIAR, R, VIEW_TIMER, proof_of, settings_with_batches, signed, with_macs};
-use althing_protocol::pbft::{NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote};
+use althing_protocol::pbft::{
+    CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote,
+};
 use althing_protocol::{Batch, Event};
 use althing_types::{Digest, ReplicaId, Seq, View};
 use std::sync::Arc;
@@ -221,4 +223,48 @@ fn a_batch_from_a_replica_that_leads_nothing_is_not_kept() {
     group.receive(0, R[3], PbftMessage::FetchBatch { seq: Seq(1), digest });
     let bodies = group.sent(R[0], |wire| matches!(wire.message, PbftMessage::BatchBody { .. }).then_some(()));
     assert_eq!((bodies.len(), group.nodes[0].pbft.footprint()), (0, before));
+}
+
+/// Broke liveness: a checkpoint was said, and a restart forgot the state that it stood for. One liar that
+/// alone held the certificate then had every new view start above what anybody could execute.
+#[test]
+fn a_restart_does_not_lose_the_state_that_a_checkpoint_stands_for() {
+    let mut group = Group::new(4);
+    group.down = vec![R[3]];
+    let mut made = None;
+    for number in 1..=4 {
+        group.submit(&signed(1, number));
+        group.deliver(|wire| {
+            if let PbftMessage::Checkpoint(checkpoint) = &wire.message {
+                made = Some(*checkpoint);
+            }
+            matches!(wire.message, PbftMessage::Checkpoint(_))
+        });
+    }
+    // Replica 1, faulty, is the only one that has heard all three.
+    let votes = [0, 1, 2].map(|i| (R[i], proof_of(R[i]))).to_vec();
+    let stable = Some(CheckpointCertificate { checkpoint: made.expect("one was made"), votes });
+    group.down = vec![R[1], R[3]];
+    for i in [0, 2] {
+        group.restart(i);
+        group.run_for(Duration::from_millis(300));
+    }
+    group.down = vec![R[1]];
+    for i in [0, 2, 3] {
+        group.event(i, Event::Request(signed(2, 1)));
+    }
+    group.lose();
+    let (view, incarnation) = (View(1), 0);
+    let lie = ViewChange { view, incarnation, stable, prepared: vec![], pre_prepared: vec![] };
+    for i in [0, 2, 3] {
+        group.receive(i, R[1], PbftMessage::ViewChange(lie.clone()));
+    }
+    for i in [0, 2, 3] {
+        if group.nodes[i].pbft.is_in_view() {
+            group.give_up(i);
+        }
+    }
+    group.run_until(|group| group.nodes[3].fetching.is_some() && group.executed(0).len() >= 4);
+    group.transfer(3, 0);
+    group.run_until(|group| [0, 2, 3].into_iter().all(|i| group.executed(i).contains(&(2, 1))));
 }

@@ -1,6 +1,7 @@
 //! Starting again, with the disk and without.
 
-use crate::group::{Group, R, signed};
+use crate::group::{Group, R, Wire, signed};
+use althing_protocol::Event;
 use althing_protocol::pbft::{NewView, PbftMessage};
 use althing_types::{Seq, View};
 
@@ -135,4 +136,27 @@ fn a_restart_does_not_make_a_replica_forget_which_checkpoints_it_made() {
         });
         assert_eq!(reports, [Seq(8)], "{from}");
     }
+}
+
+#[test]
+fn a_query_that_comes_late_does_not_end_the_view_of_one_that_votes_again() {
+    let mut group = Group::new(4);
+    group.recover(1, 2);
+    group.settle();
+    let is_query = |wire: &&Wire| matches!(wire.message, PbftMessage::RecoverQuery { .. });
+    let late: Vec<_> = group.history.iter().filter(is_query).cloned().collect();
+    for i in [0, 2, 3] {
+        group.event(i, Event::Request(signed(2, 1)));
+    }
+    group.lose();
+    for i in [0, 2, 3] {
+        group.give_up(i);
+    }
+    let all_in_view_1 =
+        |group: &Group| group.nodes.iter().all(|node| node.pbft.is_in_view() && node.pbft.view() == View(1));
+    group.run_until(all_in_view_1);
+    for wire in late {
+        group.receive(wire.to.0.into(), wire.from, wire.message);
+    }
+    assert!(all_in_view_1(&group));
 }

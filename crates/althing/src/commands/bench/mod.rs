@@ -119,7 +119,7 @@ impl Bench {
             .iter()
             .map(|client| ClientFile::load(&deployment.client_file(&client.name)).into_diagnostic())
             .collect::<Result<_>>()?;
-        Ok(Contender { protocol, replicas, running: Running::start(deployment, true).await?, files })
+        Ok(Contender { protocol, replicas, running: Running::start(deployment).await?, files })
     }
 
     async fn measure(

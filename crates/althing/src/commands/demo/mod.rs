@@ -94,7 +94,7 @@ impl Stage {
             println!("\nWithout the `replicate` line there would be one thermostat. With it:\n");
         }
         let deployment = provision_application(&home.join("run"), &plan, home, &options).into_diagnostic()?;
-        let running = Running::start(deployment, true).await?;
+        let running = Running::start(deployment).await?;
         let broker = match running.deployment.broker() {
             Some(RawBroker::Embedded { address }) => *address,
             _ => return Err(miette!("the greenhouse has an MQTT broker of its own")),
