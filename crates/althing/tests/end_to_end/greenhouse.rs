@@ -56,12 +56,19 @@ impl Greenhouse {
         let replicas = self.deployment.replicas(GROUP);
         let backup = replicas.iter().find(|replica| replica["name"] != primary.as_str()).expect("a backup");
         let name = backup["name"].as_str().expect("a name");
+        // One that restarted a moment ago is not heard yet, and so can't lie.
+        until("a connection of the edge to all", || {
+            let edge = self.deployment.process("edge")?;
+            (edge["groups"][0]["connected"] == replicas.len()).then_some(())
+        });
         self.deployment.tell(&["inject", name, "lie"]);
         self.step(6);
         let replica = backup["replica"].as_u64().expect("a number");
-        let edge = self.deployment.process("edge").expect("the edge answers");
-        let outvoted = &edge["groups"][0]["outgoing"][0]["disagreements"][replica as usize];
-        assert!(outvoted.as_u64() > Some(0), "{name} has told no lie: {edge}");
+        until("a lie that is outvoted", || {
+            let edge = self.deployment.process("edge")?;
+            let outvoted = &edge["groups"][0]["outgoing"][0]["disagreements"][replica as usize];
+            (outvoted.as_u64() > Some(0)).then_some(())
+        });
         self.deployment.tell(&["inject", name, "heal"]);
         self.step(2);
     }
