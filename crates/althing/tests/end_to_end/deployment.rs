@@ -108,8 +108,15 @@ impl Deployment {
         self.processes().into_iter().filter(|status| status["group"] == group).collect()
     }
 
-    /// Events that the edge has published for a group.
-    pub(crate) fn published(&self, group: &str) -> u64 {
+    /// The edge has published exactly so many events for a group. The broker may have passed the last
+    /// one on before it told the edge that it has it.
+    #[track_caller]
+    pub(crate) fn has_published(&self, group: &str, events: u64) {
+        until("word that the last event is published", || (self.published(group) >= events).then_some(()));
+        assert_eq!(self.published(group), events);
+    }
+
+    fn published(&self, group: &str) -> u64 {
         let edge = self.process("edge").expect("the edge answers");
         let groups = edge["groups"].as_array().expect("a list of groups");
         let of_group = groups.iter().filter(|report| report["group"] == group);
