@@ -110,9 +110,8 @@ impl Planted {
     #[must_use]
     pub fn config(self, seed: u64) -> SimConfig {
         let (family, replicas) = match self {
-            Self::SmallQuorums => (Family::Twins, 7),
+            Self::SmallQuorums | Self::SkippedPrepare => (Family::Twins, 7),
             Self::Forgetful => (Family::Partition, 4),
-            Self::SkippedPrepare => (Family::Twins, 4),
             Self::UnsyncedVotes => (Family::CrashDisk, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
