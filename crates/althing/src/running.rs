@@ -22,8 +22,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts all processes of `deployment` and waits until each answers and every group has a
-    /// primary that votes.
+    /// Starts all processes of `deployment` and waits until each answers, and until the edge hears the
+    /// topics that it is to hear: what is published from then on arrives.
     pub(crate) async fn start(deployment: Deployment) -> Result<Self> {
         let binary = std::env::current_exe().into_diagnostic()?;
         let (ending, ended) = mpsc::unbounded_channel();
@@ -37,9 +37,17 @@ impl Running {
     async fn until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         for process in self.deployment.processes().to_vec() {
-            while self.status(&process.name).await.is_err() {
+            loop {
+                let status = self.status(&process.name).await;
+                if status.as_ref().is_ok_and(hears_everything) {
+                    break;
+                }
                 if let Ok(ended) = self.ended.try_recv() {
                     return Err(self.why(&ended));
+                }
+                if Instant::now() > deadline && status.is_ok() {
+                    eprintln!("`{}` has not reached the MQTT broker yet, and goes on trying", process.name);
+                    break;
                 }
                 if Instant::now() > deadline {
                     let log = self.deployment.log_file(&process.name);
@@ -164,5 +172,15 @@ pub(crate) async fn asked_to_end() {
         },
         // Without a handler the default applies: the process ends at once.
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Whether a process has subscribed to all topics that it is to hear. Replicas hear none.
+fn hears_everything(status: &Status) -> bool {
+    match status {
+        Status::Replica(_) => true,
+        Status::Edge(report) => {
+            report.groups.iter().flat_map(|group| &group.incoming).all(|wire| wire.is_connected)
+        }
     }
 }
