@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::thread;
+use std::sync::Once;
+use std::{panic, thread};
 
 use rumqttd::{Broker, Config, ConnectionSettings, RouterConfig, ServerSettings};
 use tokio::sync::oneshot;
@@ -18,9 +19,31 @@ const SEGMENTS: usize = 16;
 /// The longest message.
 const MAX_PAYLOAD_BYTES: usize = 256 << 10;
 
+/// The thread of rumqttd without which a broker passes nothing on.
+const ROUTER: &str = "router";
+
+/// The exit code of an edge whose broker's router panicked.
+const ROUTER_PANICKED: i32 = 70;
+
+/// Ends the process if the broker's router panics: rumqttd goes on without it, deaf and mute, and some
+/// clients know how to make it panic. Whoever keeps the edge running starts it again.
+fn end_with_the_router() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            report(info);
+            if thread::current().name().is_some_and(|name| name.starts_with(ROUTER)) {
+                std::process::exit(ROUTER_PANICKED);
+            }
+        }));
+    });
+}
+
 /// Starts a broker in this process, which runs until the process ends. What is returned resolves when
 /// the broker has ended after all: the port is taken.
 pub(super) fn start(address: SocketAddr) -> Result<oneshot::Receiver<()>, EdgeError> {
+    end_with_the_router();
     let (ending, ended) = oneshot::channel();
     thread::Builder::new()
         .name("broker".to_owned())
