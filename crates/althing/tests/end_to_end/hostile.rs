@@ -2,7 +2,7 @@
 
 use super::deployment::Deployment;
 use super::mqtt::{Publisher, Subscriber};
-use super::process::example;
+use super::process::{example, until};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -115,4 +115,38 @@ fn send(address: SocketAddr, bytes: &[u8]) {
     let _ = stream.write_all(bytes);
     let _ = stream.read(&mut [0; 256]);
     let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// One MQTT packet: its type, and what follows its length.
+fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, u8::try_from(body.len()).expect("a short packet")], body].concat()
+}
+
+#[test]
+fn a_client_that_makes_the_broker_panic_stops_it_for_a_moment_only() {
+    let deployment = Deployment::up(&example("greenhouse.yaml"));
+    let port = deployment.mqtt_port();
+    let edge = deployment.process("edge").expect("the edge answers")["pid"].clone();
+    // A persistent session that shares a subscription and goes without acknowledging.
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("the broker listens");
+    for packet in [
+        packet(0x10, b"\0\x04MQTT\x04\0\0\x1e\0\x04evil"),
+        packet(0x82, b"\0\x01\0\x0a$share/g/t\x01"),
+        packet(0x32, b"\0\x01t\0\x02x"),
+    ] {
+        client.write_all(&packet).expect("sent");
+        let mut answer = [0; 64];
+        assert!(client.read(&mut answer).expect("an answer") > 0);
+    }
+    drop(client);
+    until("another edge", || (deployment.process("edge")?["pid"] != edge).then_some(()));
+    let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
+    until("topics that are heard again", || {
+        let edge = deployment.process("edge")?;
+        (edge["groups"][0]["incoming"][0]["is_connected"] == true).then_some(())
+    });
+    let mut sensor = Publisher::start(port, "greenhouse/temperature");
+    sensor.publish("15");
+    assert_eq!(heater.message(), "on");
+    deployment.end();
 }
