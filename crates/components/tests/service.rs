@@ -133,6 +133,8 @@ fn what_a_component_may_not_do_is_dropped_and_told() {
     assert_eq!(puppet.service.broken(), None);
     puppet.run(edge(1), &deliver(WireId(0), 0, &[json!({ "do": "break" })]));
     assert_eq!(puppet.service.broken().as_deref(), Some("its process has died"));
+    let emit = json!({ "do": "emit", "count": 1, "what": "nonsense" });
+    assert_eq!(puppet.run(edge(1), &deliver(WireId(0), 0, &[emit])).1, [], "nothing is asked of it any more");
 }
 
 #[test]

@@ -78,6 +78,25 @@ fn a_program_that_fails_again_is_broken() {
     assert!(matches!(broken, Err(ComponentError::Broken(_))), "{broken:?}");
 }
 
+/// It once held its replica up for ever.
+#[test]
+fn a_program_that_answers_and_does_not_read_is_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let deaf = "import time; print('{\"outputs\": []}', flush=True); time.sleep(600)";
+    let config = ProcessConfig {
+        program: "python3".to_owned(),
+        arguments: vec!["-c".to_owned(), deaf.to_owned()],
+        working_directory: directory.path().to_owned(),
+        deadline: Duration::from_millis(500),
+    };
+    let mut component = ChildComponent::start(&config, None).unwrap();
+    // More than a pipe holds.
+    let long = json!("x".repeat(1 << 20));
+    assert_eq!(component.on_event("in", &long, &CONTEXT), Ok(vec![]));
+    let broken = component.on_event("in", &long, &CONTEXT);
+    assert!(matches!(broken, Err(ComponentError::Broken(_))), "{broken:?}");
+}
+
 #[test]
 fn a_program_that_does_not_exist_is_named() {
     let config = ProcessConfig {

@@ -1,8 +1,8 @@
 //! The heater gets exactly the commands that its readings call for, whatever becomes of replicas.
 
 use super::deployment::{Deployment, pid};
-use super::mqtt::{Broker, Publisher, Subscriber};
-use super::process::{example, is_alive, own_program, signal, until};
+use super::mqtt::{Broker, Publisher, Subscriber, heater_and_sensor};
+use super::process::{edited, example, is_alive, own_program, signal, until};
 use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
@@ -20,9 +20,7 @@ struct Greenhouse {
 
 impl Greenhouse {
     fn open(deployment: Deployment) -> Self {
-        let port = deployment.mqtt_port();
-        let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
-        let sensor = Publisher::start(port, "greenhouse/temperature");
+        let (heater, sensor) = heater_and_sensor(deployment.mqtt_port());
         Self { deployment, sensor, heater, readings: 0, commands: 0 }
     }
 
@@ -134,24 +132,21 @@ fn a_program_as_component_survives_the_same() {
 
 #[test]
 fn a_component_in_rust_survives_the_same() {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let spec = home.path().join("greenhouse.yaml");
-    let text = fs::read_to_string(example("greenhouse-python.yaml")).expect("the example is there");
-    let (before, program) = text.split_once("process: ").expect("it has a program");
-    let (_, after) = program.split_once('\n').expect("it goes on");
-    let program = own_program("thermostat");
-    fs::write(&spec, format!("{before}process: [{program:?}]\n{after}")).expect("written");
+    let (_home, spec) = edited("greenhouse-python.yaml", |text| {
+        let (before, program) = text.split_once("process: ").expect("it has a program");
+        let (_, after) = program.split_once('\n').expect("it goes on");
+        let program = own_program("thermostat");
+        format!("{before}process: [{program:?}]\n{after}")
+    });
     survives_everything(&spec);
 }
 
 #[test]
 fn it_works_with_a_broker_that_runs_already() {
     let broker = Broker::start();
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let spec = home.path().join("greenhouse.yaml");
-    let text = fs::read_to_string(example("greenhouse.yaml")).expect("the example is there");
-    fs::write(&spec, format!("{text}\nmqtt: {{ broker: \"127.0.0.1:{}\" }}\n", broker.port))
-        .expect("written");
+    let (_home, spec) = edited("greenhouse.yaml", |text| {
+        format!("{text}\nmqtt: {{ broker: \"127.0.0.1:{}\" }}\n", broker.port)
+    });
     let mut greenhouse = Greenhouse::open(Deployment::up(&spec));
     assert_eq!(greenhouse.deployment.mqtt_port(), broker.port);
     greenhouse.step(4);

@@ -1,7 +1,7 @@
 //! Whatever comes in at a port: nothing ends, nothing else than the readings reaches the heater.
 
 use super::deployment::Deployment;
-use super::mqtt::{Publisher, Subscriber};
+use super::mqtt::{Publisher, Subscriber, heater_and_sensor};
 use super::process::{example, until};
 use serde_json::Value;
 use std::fs;
@@ -19,8 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 fn hostile_bytes_at_every_port_change_nothing() {
     let deployment = Deployment::up(&example("greenhouse.yaml"));
     let port = deployment.mqtt_port();
-    let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
-    let mut sensor = Publisher::start(port, "greenhouse/temperature");
+    let (heater, mut sensor) = heater_and_sensor(port);
     sensor.publish("15");
     assert_eq!(heater.message(), "on");
     let before = deployment.pids();
@@ -51,9 +50,7 @@ fn hostile_bytes_at_every_port_change_nothing() {
 #[test]
 fn messages_that_are_no_readings_are_dropped_and_counted() {
     let deployment = Deployment::up(&example("greenhouse.yaml"));
-    let port = deployment.mqtt_port();
-    let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
-    let mut sensor = Publisher::start(port, "greenhouse/temperature");
+    let (heater, mut sensor) = heater_and_sensor(deployment.mqtt_port());
     let long = "9".repeat(60_000);
     for message in ["15", "", "warm", "{", "null", "NaN", "1e999", "\"27\"", "[27]", "900", &long, "27.5"] {
         sensor.publish(message);

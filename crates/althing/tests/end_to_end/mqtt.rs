@@ -53,6 +53,12 @@ impl Publisher {
     }
 }
 
+/// The devices of the greenhouse, at the broker on `port`.
+pub(crate) fn heater_and_sensor(port: u16) -> (Subscriber, Publisher) {
+    let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
+    (heater, Publisher::start(port, "greenhouse/temperature"))
+}
+
 /// Somebody who subscribes, and whose session outlives a connection.
 #[derive(Debug)]
 pub(crate) struct Subscriber {

@@ -1,12 +1,14 @@
 //! Processes of a test: each ends with the test, and nothing waits for one without a deadline.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long anything may take: far longer than it does, so that a slow machine passes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -49,6 +51,15 @@ pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
 
+/// That file with another content, in a directory of its own.
+pub(crate) fn edited(name: &str, edit: impl FnOnce(&str) -> String) -> (TempDir, PathBuf) {
+    let home = TempDir::new().expect("a temporary directory");
+    let path = home.path().join(name);
+    let text = fs::read_to_string(example(name)).expect("the example is there");
+    fs::write(&path, edit(&text)).expect("a file in a temporary directory");
+    (home, path)
+}
+
 /// Waits until `look` finds something.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -64,7 +75,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// Whether a process exists that has not ended.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie has ended; only its parent has not asked yet. The state follows the name in brackets.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -207,8 +207,7 @@ fn lock(path: &Path) -> Result<File, LogError> {
     }
 }
 
-/// Opens the file for appending at `end`, cutting off what follows when told so. Syncs: after a
-/// crash of the process alone, what was read may still be in the system's memory only.
+/// Opens the file, of which all is durable, for appending.
 fn open_at(path: &Path) -> Result<File, LogError> {
     OpenOptions::new().append(true).open(path).map_err(io_error(path, Operation::Open))
 }

@@ -101,3 +101,7 @@ pub fn wipe(data: &Path) -> Result<(), ConfigError> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "startup_tests.rs"]
+mod tests;

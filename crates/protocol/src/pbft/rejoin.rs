@@ -12,6 +12,11 @@
 //! stable checkpoints up to `h`, are void. That holds also where others of the quorum have come back
 //! themselves: the view changes that they took back are void there as well, by the same argument, in
 //! the order in which they came back.
+//!
+//! A replica that led a view, left it and came back below it makes another new view when it leads that
+//! view again. The two contradict each other in nothing that counts: what it stood for under the first lies
+//! in its log of then, at most L above `h`; and among the view changes of the second is one by a correct
+//! replica that had committed above `h` + 2L, so the second starts at or above `h` + L.
 
 use super::message::PbftMessage;
 use super::persistence::{Deferred, Record};

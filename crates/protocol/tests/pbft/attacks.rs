@@ -1,9 +1,7 @@
 //! Schedules that once broke safety or liveness, each with what broke and why.
 
 use crate::group::{Group, LIAR, R, VIEW_TIMER, proof_of, settings_with_batches, signed, with_macs};
-use althing_protocol::pbft::{
-    CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote,
-};
+use althing_protocol::pbft::{NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote};
 use althing_protocol::{Batch, Event};
 use althing_types::{Digest, ReplicaId, Seq, View};
 use std::sync::Arc;
@@ -230,20 +228,8 @@ fn a_batch_from_a_replica_that_leads_nothing_is_not_kept() {
 #[test]
 fn a_restart_does_not_lose_the_state_that_a_checkpoint_stands_for() {
     let mut group = Group::new(4);
-    group.down = vec![R[3]];
-    let mut made = None;
-    for number in 1..=4 {
-        group.submit(&signed(1, number));
-        group.deliver(|wire| {
-            if let PbftMessage::Checkpoint(checkpoint) = &wire.message {
-                made = Some(*checkpoint);
-            }
-            matches!(wire.message, PbftMessage::Checkpoint(_))
-        });
-    }
     // Replica 1, faulty, is the only one that has heard all three.
-    let votes = [0, 1, 2].map(|i| (R[i], proof_of(R[i]))).to_vec();
-    let stable = Some(CheckpointCertificate { checkpoint: made.expect("one was made"), votes });
+    let stable = Some(group.certify_unheard());
     group.down = vec![R[1], R[3]];
     for i in [0, 2] {
         group.restart(i);

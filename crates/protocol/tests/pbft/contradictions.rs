@@ -1,7 +1,7 @@
 //! Schedules that once broke safety, found by reading: a correct replica stood for two batches at one
 //! number, or forgot what it had said. Each tells what broke and why.
 
-use crate::group::{Group, R, Wire, proof_of, settings, signed};
+use crate::group::{Group, R, Wire, is_checkpoint, proof_of, settings, signed};
 use althing_protocol::pbft::{
     CheckpointCertificate, Claim, NewView, Pbft, PbftConfig, PbftMessage, PrePrepare, Signed, ViewChange,
     Vote,
@@ -14,10 +14,6 @@ use std::time::Duration;
 /// A batch with one request.
 fn batch(group: &Group, client: u64) -> Arc<Batch> {
     Arc::new(Batch { time: group.now, requests: vec![signed(client, 1)] })
-}
-
-fn is_checkpoint(wire: &Wire) -> bool {
-    matches!(wire.message, PbftMessage::Checkpoint(_))
 }
 
 /// All correct replicas give up on view 0; gives back the view changes of replicas 0 and 2. Replica 1,
@@ -88,21 +84,9 @@ fn what_a_new_view_assigned_beyond_the_log_stays_assigned() {
 #[test]
 fn below_the_start_of_a_new_view_nothing_is_voted_for() {
     let mut group = Group::new(4);
-    group.down = vec![R[3]];
-    let mut made = None;
-    for number in 1..=4 {
-        group.submit(&signed(1, number));
-        group.deliver(|wire| {
-            if let PbftMessage::Checkpoint(checkpoint) = &wire.message {
-                made = Some(*checkpoint);
-            }
-            is_checkpoint(wire)
-        });
-    }
-    let decided = group.nodes[0].decisions[0].digest;
     // Replica 1 alone has the certificate that the others made, and shows it to replica 3 only.
-    let votes = [0, 1, 2].map(|i| (R[i], proof_of(R[i]))).to_vec();
-    let stable = Some(CheckpointCertificate { checkpoint: made.expect("one was made"), votes });
+    let stable = Some(group.certify_unheard());
+    let decided = group.nodes[0].decisions[0].digest;
     let [zero, two] = give_up_on_view_0(&mut group);
     let (view, incarnation) = (View(1), 0);
     let content = ViewChange { view, incarnation, stable, prepared: vec![], pre_prepared: vec![] };
@@ -274,6 +258,29 @@ fn a_rewrite_holds_what_is_on_its_way_to_disk() {
         _ => None,
     });
     assert_eq!(report, Some(Seq(8)));
+}
+
+/// A replica that was far ahead of its disk could not know, after a restart, up to where it had answered.
+#[test]
+fn nothing_is_executed_far_ahead_of_the_disk() {
+    let mut group = Group::new(4);
+    let mut heard = vec![];
+    for number in 1..=12 {
+        group.submit(&signed(1, number));
+        group.deliver(|wire| {
+            heard.extend((wire.to == R[3]).then(|| wire.clone()));
+            wire.to == R[3]
+        });
+    }
+    let mut disk = SlowDisk { records: group.nodes[3].records.clone(), pending: vec![] };
+    for Wire { from, message, .. } in heard {
+        disk.run(&mut group, Event::Message { from, message, proof: Some(proof_of(from)) });
+    }
+    assert_eq!((group.nodes[3].pbft.stable(), group.nodes[3].decisions.len()), (Seq(8), 8));
+    while let Some(id) = disk.pending.pop() {
+        disk.run(&mut group, Event::Persisted(id));
+    }
+    assert_eq!(group.nodes[3].decisions.len(), 12);
 }
 
 /// A disk of replica 3 that has written nothing of what it was last given.

@@ -1,7 +1,9 @@
 //! The harness: replicas, the wires between them, their timers and disks, all under the test's hand.
 
 use althing_crypto::{Authenticator, Proof};
-use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings, Signed, ViewChange};
+use althing_protocol::pbft::{
+    CheckpointCertificate, Pbft, PbftConfig, PbftMessage, PbftSettings, Signed, ViewChange,
+};
 use althing_protocol::{
     Action, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, Start, TimerId,
 };
@@ -100,6 +102,10 @@ pub(crate) struct Wire {
     pub(crate) to: ReplicaId,
     pub(crate) message: PbftMessage,
     proof: Option<Proof>,
+}
+
+pub(crate) fn is_checkpoint(wire: &Wire) -> bool {
+    matches!(wire.message, PbftMessage::Checkpoint(_))
 }
 
 /// A group whose messages are delivered in the order in which they were sent, unless a test loses
@@ -216,6 +222,24 @@ impl Group {
                 self.arrive(wire);
             }
         }
+    }
+
+    /// Replicas 0 to 2 execute the four requests of client 1 up to a checkpoint, and none of them hears
+    /// of another's. Gives back the certificate that a faulty one may have gathered all the same.
+    pub(crate) fn certify_unheard(&mut self) -> CheckpointCertificate {
+        self.down = vec![R[3]];
+        let mut made = None;
+        for number in 1..=4 {
+            self.submit(&signed(1, number));
+            self.deliver(|wire| {
+                if let PbftMessage::Checkpoint(checkpoint) = &wire.message {
+                    made = Some(*checkpoint);
+                }
+                is_checkpoint(wire)
+            });
+        }
+        let votes = [0, 1, 2].map(|i| (R[i], proof_of(R[i]))).to_vec();
+        CheckpointCertificate { checkpoint: made.expect("one was made"), votes }
     }
 
     /// Delivers messages up to the first one that `stop` says, which stays under way.

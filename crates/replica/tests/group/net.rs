@@ -170,6 +170,12 @@ impl<P: Protocol> Net<P> {
         self.wire.push_back((from, Principal::Replica(to), bytes.into()));
     }
 
+    /// The frames under way from one to another.
+    pub(crate) fn under_way(&self, from: Principal, to: Principal) -> Vec<Vec<u8>> {
+        let is_it = |wire: &&(Principal, Principal, Arc<[u8]>)| (wire.0, wire.1) == (from, to);
+        self.wire.iter().filter(is_it).map(|(_, _, frame)| frame.to_vec()).collect()
+    }
+
     pub(crate) fn submit(
         &mut self,
         client: u64,

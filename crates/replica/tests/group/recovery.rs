@@ -5,7 +5,7 @@ use crate::net::{Net, Settings};
 use althing_protocol::Misbehaviour;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_replica::*;
-use althing_types::{Digest, Quorums, ReplicaId, Seq, encode};
+use althing_types::{ClientId, Digest, Principal, Quorums, ReplicaId, Seq, encode};
 use std::time::Duration;
 
 const R3: ReplicaId = ReplicaId(3);
@@ -151,6 +151,26 @@ fn a_replica_that_was_cut_off_catches_up_and_executes_nothing_twice() {
     net.run_until("it has caught up", |net| all_agree(net, &[0, 1, 2, 3]));
     net.run_for(Duration::from_secs(5));
     assert!(all_agree(&net, &[0, 1, 2, 3]));
+}
+
+/// The result that it remembers may be one that the group has gone beyond.
+#[test]
+fn a_learner_repeats_no_results() {
+    let mut net = group(Durability::Log);
+    let (client, replica) = (Principal::Client(ClientId(1)), Principal::Replica(R3));
+    net.submit(1, &Operation::Write(0, vec![1]), OperationKind::Ordered);
+    let request = net.under_way(client, Principal::Replica(ReplicaId(0))).remove(0);
+    let answers = |net: &mut Net<Pbft>| {
+        net.run_for(Duration::ZERO);
+        net.input(R3, Input::Frame { from: client, bytes: request.clone() });
+        net.under_way(replica, client).len()
+    };
+    work(&mut net, 1, 40);
+    assert_eq!(answers(&mut net), 1);
+    net.stop(R3);
+    net.start(R3, Startup::Amnesia);
+    net.run_until("it has the state", |net| net.cells(3)[0] == [1]);
+    assert_eq!(answers(&mut net), 0);
 }
 
 /// A rewrite may be carried out by appending. After one that was cut off, what a later life appended
