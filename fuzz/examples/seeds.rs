@@ -7,7 +7,7 @@ use althing_crypto::{Authenticator, Identity, Mac, Proof};
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
-use althing_protocol::{Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{
     ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Parts, Query, QueryAnswer, ReplyFrame,
     ReplyOutcome, Room, Seal, Want,
@@ -138,6 +138,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         client,
         number,
         operation: b"put".to_vec(),
+        answers: Answers::Only(vec![ReplicaId(1), ReplicaId(0)]),
         auth: RequestAuth::Macs(macs.clone()),
         is_authentic: false,
     };
@@ -158,6 +159,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(2, &ClientFrame::Request(request)),
         shaped(2, &ClientFrame::Query(query)),
         reply(&ClientMessage::Reply { view: View(1), number, outcome }),
+        reply(&ClientMessage::ReplyDigest { view: View(1), number, outcome: Digest([3; 32]) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
         shaped(4, &EngineRecord::Snapshot { seq: Seq(128), state: Digest([1; 32]), pages: 2 }),

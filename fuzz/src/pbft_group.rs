@@ -4,7 +4,7 @@
 use althing_crypto::{Authenticator, Mac, Proof, hash};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_protocol::{
-    Action, Auth, Decision, Event, Message, Protocol, Request, RequestAuth, Start, TimerId,
+    Action, Answers, Auth, Decision, Event, Message, Protocol, Request, RequestAuth, Start, TimerId,
 };
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, encode};
 use borsh::BorshDeserialize;
@@ -140,8 +140,8 @@ impl Group {
             let good = |i: u16| Mac([u8::from((argument >> 2) & (1 << i) != 0); 16]);
             RequestAuth::Macs(Authenticator((0..N).map(good).collect()))
         };
-        let request =
-            Request { client, number: *number, operation: vec![argument], auth, is_authentic: true };
+        let (operation, answers) = (vec![argument], Answers::All);
+        let request = Request { client, number: *number, operation, answers, auth, is_authentic: true };
         self.requests.insert(request.digest());
         for to in self.hosts.keys().copied().collect::<Vec<_>>() {
             if (argument >> 4) & (1 << to.0) != 0 && self.is_authentic(to, &request) {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_replica::{
-    Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind, SubmitError,
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind,
+    SubmitError,
 };
 use althing_types::{Principal, ReplicaId, RequestNumber};
 use bytes::Bytes;
@@ -123,6 +124,7 @@ impl GroupClient {
                 config::RequestAuthKind::Signatures => RequestAuthKind::Signed,
             },
             reads: group.reads().into(),
+            answers: AnswerPolicy::default(),
             retry: file.retry(),
             // The time in nanoseconds grows faster than a client can count.
             first_number: RequestNumber(clock.now().0),

@@ -1,6 +1,6 @@
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Hasher, Proof, hash};
-use althing_types::{ClientId, Digest, Instant, RequestNumber, encode};
+use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a client shows that a request is its own.
@@ -12,6 +12,51 @@ pub enum RequestAuth {
     Signed(Proof),
 }
 
+/// Which replicas a client wants to hear from when its request is executed. The fewer answer, the less
+/// all have to do; the more, the sooner the client is sure where some are slow or faulty.
+#[derive(Debug, Clone, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub enum Answers {
+    /// From all, with the whole result.
+    #[default]
+    All,
+    /// From the first of these with the whole result, from the others with its digest (PBFT §5.1.1),
+    /// and from nobody else.
+    Only(Vec<ReplicaId>),
+}
+
+/// What one replica is to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// The whole result.
+    Whole,
+    /// The result's digest.
+    Digest,
+    /// Nothing, unless the client asks again.
+    Nothing,
+}
+
+impl Answers {
+    /// What `replica` is to answer.
+    #[must_use]
+    pub fn share_of(&self, replica: ReplicaId) -> Share {
+        match self {
+            Self::All => Share::Whole,
+            Self::Only(asked) if asked.first() == Some(&replica) => Share::Whole,
+            Self::Only(asked) if asked.contains(&replica) => Share::Digest,
+            Self::Only(_) => Share::Nothing,
+        }
+    }
+
+    /// How many replicas are named.
+    #[must_use]
+    pub fn named(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Only(asked) => asked.len(),
+        }
+    }
+}
+
 /// A client's request to execute an operation.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Request {
@@ -21,6 +66,8 @@ pub struct Request {
     pub number: RequestNumber,
     /// What to execute, in the service's own encoding.
     pub operation: Vec<u8>,
+    /// Who is to answer.
+    pub answers: Answers,
     /// The client's authentication over [`Request::signed_bytes`].
     pub auth: RequestAuth,
     /// Whether *this replica* has checked `auth` and found it good. Set by the layer that holds the
@@ -33,14 +80,14 @@ impl Request {
     /// What the client authenticates.
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
-        encode(&(self.client, self.number, &self.operation))
+        encode(&(self.client, self.number, &self.answers, &self.operation))
     }
 
-    /// Names the request whatever its authentication: two copies that differ only in their MACs are
-    /// the same request.
+    /// Names the request, whatever its authentication and whoever is to answer: two copies that differ
+    /// only in that are the same request.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        hash("althing request", &self.signed_bytes())
+        hash("althing request", &encode(&(self.client, self.number, &self.operation)))
     }
 }
 

@@ -73,7 +73,7 @@ impl Protocol for Unreplicated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::RequestAuth;
+    use crate::{Answers, RequestAuth};
     use althing_crypto::Proof;
     use althing_types::{ClientId, RequestNumber};
 
@@ -86,6 +86,7 @@ mod tests {
                 client: ClientId(1),
                 number: RequestNumber(number),
                 operation: vec![],
+                answers: Answers::All,
                 auth: RequestAuth::Signed(Proof(vec![])),
                 is_authentic,
             };

@@ -1,6 +1,6 @@
 //! How the engine carries out what the protocol asks for.
 
-use crate::frame::ClientMessage;
+use crate::frame::{ClientMessage, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
@@ -8,8 +8,11 @@ use crate::replica::{Durability, Replica};
 use crate::transfer::{Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;
-use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol};
+use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Request, Share};
 use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
+
+/// Results up to this length are given whole: their digest would be no shorter.
+const DIGEST_LEN: usize = 32;
 
 impl<P: Protocol, S: Service> Replica<P, S> {
     /// Has the protocol handle all that it still has to be told, and carries out what it wants,
@@ -85,11 +88,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
         let mut requests = Vec::with_capacity(effects.len());
         for effect in effects {
-            let (client, number, outcome) = (effect.client, effect.number, effect.outcome);
-            requests.push((client, number));
-            self.admission.executed(client, number);
-            let reply = ClientMessage::Reply { view: self.view, number, outcome };
-            self.outbound.send_client(client, reply, outputs);
+            let request = &decision.batch.requests[effect.index];
+            requests.push((request.client, request.number));
+            self.answer(request, effect.outcome, outputs);
             for emission in effect.emissions {
                 self.emit(emission, outputs);
             }
@@ -103,6 +104,22 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             state = Some(digest);
         }
         self.events.push_back(Event::Executed { seq, state });
+    }
+
+    /// Tells the client of a request what it gave, as far as it wants to hear it from this replica.
+    fn answer(&mut self, request: &Request, outcome: ReplyOutcome, outputs: &mut Vec<Output>) {
+        let (client, number, view) = (request.client, request.number, self.view);
+        let is_owed = self.admission.executed(client, number);
+        let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me) };
+        let is_short = matches!(&outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
+        let message = match share {
+            Share::Nothing => return,
+            Share::Digest if !is_short => {
+                ClientMessage::ReplyDigest { view, number, outcome: outcome.digest() }
+            }
+            Share::Digest | Share::Whole => ClientMessage::Reply { view, number, outcome },
+        };
+        self.outbound.send_client(client, message, outputs);
     }
 
     fn emit(&mut self, emission: Emission, outputs: &mut Vec<Output>) {

@@ -11,46 +11,63 @@ use core::time::Duration;
 pub(crate) struct Admission {
     most: usize,
     expiry: Duration,
-    numbers: BTreeMap<ClientId, (RequestNumber, Instant)>,
+    outstanding: BTreeMap<ClientId, Outstanding>,
     ages: BTreeSet<(Instant, ClientId)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Outstanding {
+    number: RequestNumber,
+    since: Instant,
+    /// Whether the client itself asked this replica for an answer.
+    is_owed: bool,
 }
 
 impl Admission {
     pub(crate) fn new(most: usize, expiry: Duration) -> Self {
-        Self { most, expiry, numbers: BTreeMap::new(), ages: BTreeSet::new() }
+        Self { most, expiry, outstanding: BTreeMap::new(), ages: BTreeSet::new() }
     }
 
-    /// Whether `client` may have `number` under way; a retransmission always may.
-    pub(crate) fn admit(&mut self, now: Instant, client: ClientId, number: RequestNumber) -> bool {
-        if let Some((_, since)) = self.numbers.get(&client).copied() {
+    /// Whether `client` may have `number` under way; a retransmission always may. `is_owed` says that
+    /// the client wants an answer from this replica, whoever else is to answer.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        number: RequestNumber,
+        is_owed: bool,
+    ) -> bool {
+        if let Some(Outstanding { since, .. }) = self.outstanding.get(&client).copied() {
             self.ages.remove(&(since, client));
-        } else if self.numbers.len() >= self.most && !self.expire_one(now) {
+        } else if self.outstanding.len() >= self.most && !self.expire_one(now) {
             return false;
         }
-        self.numbers.insert(client, (number, now));
+        self.outstanding.insert(client, Outstanding { number, since: now, is_owed });
         self.ages.insert((now, client));
         true
     }
 
-    /// Takes down that `client`'s requests up to `number` are executed.
-    pub(crate) fn executed(&mut self, client: ClientId, number: RequestNumber) {
-        if let Some((outstanding, since)) = self.numbers.get(&client).copied()
-            && outstanding <= number
-        {
-            self.numbers.remove(&client);
-            self.ages.remove(&(since, client));
+    /// Takes down that `client`'s requests up to `number` are executed; says whether this replica owes it
+    /// an answer to that one.
+    pub(crate) fn executed(&mut self, client: ClientId, number: RequestNumber) -> bool {
+        let Some(outstanding) = self.outstanding.get(&client).copied() else { return false };
+        if outstanding.number > number {
+            return false;
         }
+        self.outstanding.remove(&client);
+        self.ages.remove(&(outstanding.since, client));
+        outstanding.number == number && outstanding.is_owed
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.numbers.len()
+        self.outstanding.len()
     }
 
     fn expire_one(&mut self, now: Instant) -> bool {
         match self.ages.first().copied() {
             Some((since, client)) if now.since(since) >= self.expiry => {
                 self.ages.remove(&(since, client));
-                self.numbers.remove(&client);
+                self.outstanding.remove(&client);
                 true
             }
             _ => false,
@@ -65,8 +82,9 @@ mod tests {
     #[test]
     fn the_bound_holds_until_execution_or_expiry_makes_room() {
         let mut admission = Admission::new(2, Duration::from_nanos(10));
-        let mut admit =
-            |now, client, number| admission.admit(Instant(now), ClientId(client), RequestNumber(number));
+        let mut admit = |now, client, number| {
+            admission.admit(Instant(now), ClientId(client), RequestNumber(number), false)
+        };
         assert!(admit(0, 1, 1) && admit(1, 2, 1));
         assert!(!admit(2, 3, 1), "full");
         assert!(admit(3, 1, 2), "the same client has its place");
@@ -76,6 +94,20 @@ mod tests {
         assert_eq!(admission.len(), 2, "an older number frees nothing");
         admission.executed(ClientId(3), RequestNumber(1));
         assert_eq!((admission.len(), admission.ages.len()), (1, 1));
-        assert!(admission.admit(Instant(12), ClientId(4), RequestNumber(1)));
+        assert!(admission.admit(Instant(12), ClientId(4), RequestNumber(1), false));
+    }
+
+    #[test]
+    fn an_answer_is_owed_to_who_asked_for_it_and_for_that_request_only() {
+        let mut admission = Admission::new(9, Duration::from_secs(1));
+        let (client, number) = (ClientId(1), RequestNumber);
+        admission.admit(Instant(0), client, number(1), false);
+        assert!(!admission.executed(client, number(1)));
+        admission.admit(Instant(1), client, number(2), false);
+        admission.admit(Instant(2), client, number(2), true);
+        assert!(!admission.executed(client, number(1)) && admission.executed(client, number(2)));
+        assert!(!admission.executed(client, number(2)), "it has been given");
+        admission.admit(Instant(3), client, number(3), true);
+        assert!(!admission.executed(client, number(4)), "it has gone on");
     }
 }

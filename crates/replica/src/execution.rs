@@ -56,8 +56,8 @@ pub enum StateError {
 /// A request that took effect.
 #[derive(Debug)]
 pub(crate) struct Effect {
-    pub(crate) client: ClientId,
-    pub(crate) number: RequestNumber,
+    /// Which of its batch.
+    pub(crate) index: usize,
     pub(crate) outcome: ReplyOutcome,
     pub(crate) emissions: Vec<Emission>,
 }
@@ -107,7 +107,7 @@ impl<S: Service> State<S> {
         self.header.seed = hasher.finish();
 
         let mut effects = Vec::new();
-        for (index, request) in (0u64..).zip(&decision.batch.requests) {
+        for (index, request) in decision.batch.requests.iter().enumerate() {
             if self.table.standing(request.client, request.number) == Standing::New {
                 effects.push(self.execute_one(request, index, max_reply_bytes));
             }
@@ -115,9 +115,9 @@ impl<S: Service> State<S> {
         effects
     }
 
-    fn execute_one(&mut self, request: &Request, index: u64, max_reply_bytes: usize) -> Effect {
+    fn execute_one(&mut self, request: &Request, index: usize, max_reply_bytes: usize) -> Effect {
         let mut hasher = Hasher::new("althing operation seed");
-        hasher.value(&(self.header.seed, index));
+        hasher.value(&(self.header.seed, index as u64));
         let context = Context {
             client: request.client,
             seq: self.header.executed,
@@ -131,7 +131,7 @@ impl<S: Service> State<S> {
             ReplyOutcome::TooLong { bytes: done.result.len() as u64 }
         };
         self.table.record(request.client, request.number, outcome.clone());
-        Effect { client: request.client, number: request.number, outcome, emissions: done.emissions }
+        Effect { index, outcome, emissions: done.emissions }
     }
 
     /// The present state's pages, and their root. Costs what changed since the last call.
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
     use crate::Outcome;
     use alloc::vec;
-    use althing_protocol::{Batch, RequestAuth};
+    use althing_protocol::{Answers, Batch, RequestAuth};
     use althing_types::View;
 
     /// One page: the operations executed. `quirk` is what is wrong with it.
@@ -286,6 +286,7 @@ mod tests {
             client: ClientId(1),
             number: RequestNumber(seq),
             operation: operation.to_vec(),
+            answers: Answers::All,
             auth: RequestAuth::Macs(althing_crypto::Authenticator(vec![])),
             is_authentic: true,
         };

@@ -5,9 +5,9 @@ use crate::Limits;
 use crate::transfer::{EngineMessage, MAX_ENGINE_MESSAGE_BYTES};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Authenticator, Domain, Mac, Proof};
+use althing_crypto::{Authenticator, Domain, Mac, Proof, hash};
 use althing_protocol::Request;
-use althing_types::{ClientId, DecodeError, ReplicaId, RequestNumber, View, decode, encode};
+use althing_types::{ClientId, DecodeError, Digest, ReplicaId, RequestNumber, View, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a message among replicas is authenticated.
@@ -96,6 +96,14 @@ pub enum ReplyOutcome {
     },
 }
 
+impl ReplyOutcome {
+    /// What stands for it where the whole is not needed.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        hash("althing reply", &encode(self))
+    }
+}
+
 /// What a query gave.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub enum QueryAnswer {
@@ -116,6 +124,15 @@ pub enum ClientMessage {
         number: RequestNumber,
         /// What it gave.
         outcome: ReplyOutcome,
+    },
+    /// A request was executed; somebody else is to say what it gave (PBFT §5.1.1).
+    ReplyDigest {
+        /// The view that the replica is in.
+        view: View,
+        /// The request's number.
+        number: RequestNumber,
+        /// [`ReplyOutcome::digest`] of what it gave.
+        outcome: Digest,
     },
     /// A query was answered.
     QueryReply {
@@ -202,6 +219,7 @@ mod tests {
                 client: ClientId(1),
                 number: RequestNumber(1),
                 operation: alloc::vec![0; bytes],
+                answers: althing_protocol::Answers::All,
                 auth: althing_protocol::RequestAuth::Macs(Authenticator(alloc::vec![Mac::default(); 100])),
                 is_authentic: false,
             }))

@@ -113,7 +113,8 @@ impl Opener {
 
     /// Whether the client that `request` names made it, and may make such a one.
     pub(crate) fn is_authentic(&mut self, request: &Request) -> bool {
-        if request.operation.len() > self.limits.settings().max_operation_bytes {
+        let is_too_long = request.operation.len() > self.limits.settings().max_operation_bytes;
+        if is_too_long || request.answers.named() > self.quorums.n() {
             return false;
         }
         let (client, bytes) = (Principal::Client(request.client), request.signed_bytes());

@@ -31,7 +31,8 @@ mod tamper;
 mod transfer;
 
 pub use client::{
-    Client, ClientConfig, ClientInput, ClientOutput, OperationKind, ReadPolicy, RequestAuthKind, SubmitError,
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, OperationKind, ReadPolicy,
+    RequestAuthKind, SubmitError,
 };
 pub use execution::StateError;
 pub use frame::{

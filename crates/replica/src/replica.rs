@@ -16,7 +16,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Keyring;
-use althing_protocol::{Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
+use althing_protocol::{Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, Seq, View};
 
 /// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
@@ -268,7 +268,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// PBFT §4.1: a request that was executed is answered again; an older one is ignored.
     fn on_request(&mut self, now: Instant, request: Request, outputs: &mut Vec<Output>) {
-        let Request { client, number, .. } = request;
+        let (client, number) = (request.client, request.number);
+        let is_owed = request.answers == Answers::All;
         match self.state.table().standing(client, number) {
             Standing::Old => {}
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
@@ -276,7 +277,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let reply = ClientMessage::Reply { view: self.view, number, outcome: outcome.clone() };
                 self.outbound.send_client(client, reply, outputs);
             }
-            Standing::New if self.admission.admit(now, client, number) => {
+            Standing::New if self.admission.admit(now, client, number, is_owed) => {
                 self.events.push_back(Event::Request(request));
             }
             Standing::New => {

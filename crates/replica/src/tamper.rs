@@ -93,6 +93,7 @@ fn falsified_answer(mut message: ClientMessage) -> ClientMessage {
         ClientMessage::Reply { outcome: ReplyOutcome::Result(bytes), .. }
         | ClientMessage::QueryReply { answer: QueryAnswer::Result(bytes), .. }
         | ClientMessage::Emission { payload: bytes, .. } => flip(bytes),
+        ClientMessage::ReplyDigest { outcome, .. } => outcome.0[0] ^= 1,
         _ => {}
     }
     message

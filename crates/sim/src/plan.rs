@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::network::Weather;
 use crate::script;
 use althing_protocol::pbft::PbftSettings;
-use althing_replica::{ReadPolicy, RequestAuthKind, RequestAuthPolicy};
+use althing_replica::{AnswerPolicy, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
 use althing_types::{Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +23,7 @@ pub(crate) struct Plan {
     /// How clients authenticate, and whether they read without ordering.
     pub(crate) auth: RequestAuthKind,
     pub(crate) reads: ReadPolicy,
+    pub(crate) answers: AnswerPolicy,
     pub(crate) retry: Duration,
     /// Correct clients; they come first.
     pub(crate) clients: usize,
@@ -74,6 +75,7 @@ impl Plan {
             request_auth,
             auth,
             reads: if dice.chance(300) { ReadPolicy::Fast } else { ReadPolicy::Ordered },
+            answers: if dice.chance(700) { AnswerPolicy::Few } else { AnswerPolicy::All },
             retry: settings.view_timeout * u32::try_from(dice.between(2, 8)).expect("small") / 10,
             clients: usize::try_from(dice.between(2, 4)).expect("small"),
             rogues: if has_rogues { usize::try_from(dice.between(1, 3)).expect("small") } else { 0 },
@@ -107,6 +109,7 @@ fn settings(dice: &mut Dice) -> PbftSettings {
         checkpoint_period,
         log_size: checkpoint_period * dice.pick(&[2, 2, 4]),
         pipeline: dice.pick(&[1, 2, 4, 16]),
+        adaptive_batching: dice.pick(&[true, false]),
         max_batch_requests: dice.pick(&[1, 2, 16]),
         max_batch_bytes: dice.pick(&[128, 1 << 16]),
         view_timeout: Duration::from_millis(dice.between(100, 300)),

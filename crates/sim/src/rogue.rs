@@ -3,7 +3,7 @@ use crate::keys::GroupKeys;
 use crate::plan::Plan;
 use crate::witness::labelled;
 use althing_crypto::{Domain, Keyring, Mac};
-use althing_protocol::{Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{ClientFrame, Query};
 use althing_services::KvOperation;
 use althing_types::{ClientId, Quorums, ReplicaId, RequestNumber, encode};
@@ -71,8 +71,21 @@ impl Rogue {
         let operation = labelled(self.id.0 << 32 | self.made, &operation);
         mischief.submitted.push(operation.clone());
         let auth = RequestAuth::Signed(althing_crypto::Proof(Vec::new()));
-        let mut request =
-            Request { client: self.id, number: RequestNumber(number), operation, auth, is_authentic: false };
+        // Also replicas that do not exist, and none at all.
+        let n = u16::try_from(self.quorums.n()).expect("a small group");
+        let answers = match self.dice.below(3) {
+            0 => Answers::All,
+            1 => Answers::Only(Vec::new()),
+            _ => Answers::Only((n / 2..n + 2).map(ReplicaId).collect()),
+        };
+        let mut request = Request {
+            client: self.id,
+            number: RequestNumber(number),
+            operation,
+            answers,
+            auth,
+            is_authentic: false,
+        };
         self.authenticate(&mut request);
         request
     }

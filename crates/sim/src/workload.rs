@@ -37,6 +37,7 @@ impl Worker {
             limits: limits(),
             auth: plan.auth,
             reads: plan.reads,
+            answers: plan.answers,
             retry: plan.retry,
             first_number: RequestNumber(1),
         };

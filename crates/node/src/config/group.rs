@@ -129,6 +129,8 @@ pub struct RawPbft {
     pub log_size: u64,
     /// How many batches the primary may have under way.
     pub pipeline: u64,
+    /// Whether requests gather into larger batches while many are under way.
+    pub adaptive_batching: bool,
     /// The most requests in a batch.
     pub max_batch_requests: usize,
     /// The most bytes of operations in a batch.
@@ -149,6 +151,7 @@ impl Default for RawPbft {
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
+            adaptive_batching: settings.adaptive_batching,
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
             view_timeout_ms: ms(settings.view_timeout),
@@ -164,6 +167,7 @@ impl RawPbft {
             checkpoint_period: self.checkpoint_period,
             log_size: self.log_size,
             pipeline: self.pipeline,
+            adaptive_batching: self.adaptive_batching,
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             view_timeout: Duration::from_millis(self.view_timeout_ms),

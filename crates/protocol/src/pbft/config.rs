@@ -11,6 +11,8 @@ pub struct PbftSettings {
     pub log_size: u64,
     /// How many batches the primary may have under way.
     pub pipeline: u64,
+    /// Whether the primary lets requests gather into larger batches while many are under way.
+    pub adaptive_batching: bool,
     /// The most requests in a batch.
     pub max_batch_requests: usize,
     /// The most operation bytes in a batch; a single request may exceed it.
@@ -30,6 +32,7 @@ impl Default for PbftSettings {
             checkpoint_period: 128,
             log_size: 256,
             pipeline: 16,
+            adaptive_batching: true,
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
             view_timeout: Duration::from_secs(1),

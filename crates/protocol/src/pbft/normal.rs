@@ -9,6 +9,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, ReplicaId, Seq, View};
 
+/// With adaptive batching, a batch has at least one request for so many that are under way.
+const SHARES_UNDER_WAY: usize = 2;
+
 impl Pbft {
     pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
         let copy = request.clone();
@@ -26,7 +29,7 @@ impl Pbft {
     }
 
     /// As primary: assigns numbers to waiting requests while the pipeline and the watermarks allow.
-    /// What arrives while the pipeline is full gathers into the next batch.
+    /// What arrives while the pipeline is full, or while much is under way, gathers into the next batch.
     pub(super) fn propose(&mut self, step: &mut Step) {
         let settings = &self.config.settings;
         let (max_requests, max_bytes, pipeline) =
@@ -39,6 +42,9 @@ impl Pbft {
             // After a view without progress only signed requests: they are good for everybody.
             let signed_only = self.fruitless_views > 0;
             let batch = if self.pending.has_unproposed(signed_only) {
+                if self.gathers() {
+                    return;
+                }
                 let requests = self.pending.take_batch(max_requests, max_bytes, signed_only);
                 Batch { time: step.now, requests }
             } else if seq <= self.fill_to {
@@ -49,6 +55,24 @@ impl Pbft {
             self.next_seq = seq.next();
             self.assign(step, seq, Arc::new(batch));
         }
+    }
+
+    /// Whether to wait for more requests: those that wait are few beside those under way, whose end makes
+    /// room in any case. So a lone request waits for nobody, and under load there are few large batches
+    /// under way instead of many small ones, whatever the network's latency (TOCS'02 §5.1.4 bounds their
+    /// number instead, which has to be set to the latency).
+    fn gathers(&self) -> bool {
+        let settings = &self.config.settings;
+        let waiting = self.pending.unproposed();
+        if !settings.adaptive_batching || waiting >= settings.max_batch_requests {
+            return false;
+        }
+        let assigned = |seq| {
+            let entry = self.log.get(Seq(seq))?;
+            Some(entry.bodies.get(&entry.assignment?.digest)?.requests.len())
+        };
+        let under_way: usize = (self.executed.0 + 1..self.next_seq.0).filter_map(assigned).sum();
+        waiting * SHARES_UNDER_WAY < under_way
     }
 
     fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {

@@ -111,6 +111,11 @@ impl Pending {
         }
     }
 
+    /// How many requests are in no batch of the present view.
+    pub(super) fn unproposed(&self) -> usize {
+        self.unproposed.len()
+    }
+
     pub(super) fn has_unproposed(&self, signed_only: bool) -> bool {
         self.next_unproposed(signed_only).is_some()
     }
@@ -169,12 +174,13 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Answers;
     use alloc::vec;
     use althing_crypto::{Authenticator, Proof};
 
     fn request(client: u64, number: u64, auth: RequestAuth) -> Request {
         let (client, number) = (ClientId(client), RequestNumber(number));
-        Request { client, number, operation: vec![0; 10], auth, is_authentic: true }
+        Request { client, number, operation: vec![0; 10], answers: Answers::All, auth, is_authentic: true }
     }
 
     fn signed(client: u64, number: u64) -> Request {

@@ -5,7 +5,7 @@ use althing_protocol::pbft::{
     CheckpointCertificate, Pbft, PbftConfig, PbftMessage, PbftSettings, Signed, ViewChange,
 };
 use althing_protocol::{
-    Action, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, Start, TimerId,
+    Action, Answers, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, Start, TimerId,
 };
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +48,7 @@ fn request(client: u64, number: u64, auth: RequestAuth) -> Request {
         client: ClientId(client),
         number: RequestNumber(number),
         operation: vec![1, 2, 3],
+        answers: Answers::All,
         auth,
         is_authentic: true,
     }

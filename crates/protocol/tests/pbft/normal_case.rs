@@ -1,7 +1,7 @@
 //! Ordering, execution and checkpoints while nobody gives up on the primary.
 
-use crate::group::{Group, R, VIEW_TIMER, signed, with_macs};
-use althing_protocol::pbft::PbftMessage;
+use crate::group::{Group, R, VIEW_TIMER, settings_with_batches, signed, with_macs};
+use althing_protocol::pbft::{PbftMessage, PbftSettings};
 use althing_protocol::{Batch, Event, Message};
 use althing_types::{Digest, Instant, Seq, View};
 use std::time::Duration;
@@ -26,6 +26,24 @@ fn a_request_is_executed_once_however_often_it_arrives() {
         group.settle();
     }
     assert_eq!(group.executed(2), [(1, 1)]);
+}
+
+#[test]
+fn requests_gather_into_larger_batches_while_many_are_under_way() {
+    for (adaptive_batching, sizes) in [(true, vec![1, 1, 1, 2, 3, 4]), (false, vec![1; 12])] {
+        let mut group = Group::with(4, PbftSettings { adaptive_batching, ..settings_with_batches() });
+        for client in 1..=12 {
+            group.event(0, Event::Request(signed(client, 1)));
+        }
+        let proposed = group.sent(R[0], |wire| match &wire.message {
+            PbftMessage::PrePrepare(proposal) if wire.to == R[1] => Some(proposal.batch.requests.len()),
+            _ => None,
+        });
+        let log_size = settings_with_batches().log_size as usize;
+        assert_eq!(proposed, sizes[..sizes.len().min(log_size)]);
+        group.settle();
+        assert_eq!(group.executed(3).len(), 12);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::net::keyring;
 use althing_crypto::Domain;
-use althing_protocol::RequestAuth;
+use althing_protocol::{Answers, RequestAuth};
 use althing_replica::*;
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode, encode};
 use std::time::Duration;
@@ -18,6 +18,7 @@ fn client(reads: ReadPolicy) -> Client {
         limits: Limits::default(),
         auth: RequestAuthKind::Macs,
         reads,
+        answers: AnswerPolicy::default(),
         retry: RETRY,
         first_number: RequestNumber(7),
     })
@@ -141,6 +142,50 @@ fn it_asks_everybody_signed_and_ever_more_patiently() {
         assert!(ring.verify(from, proof, Domain::Request, &request.signed_bytes()));
         assert_eq!((request.number, &request.operation[..]), (RequestNumber(7), &b"operation"[..]));
     }
+}
+
+fn answers(out: &[ClientOutput]) -> Answers {
+    let ClientFrame::Request(request) = sent(out) else { panic!("a request") };
+    request.answers
+}
+
+fn only(replicas: [u16; 2]) -> Answers {
+    Answers::Only(replicas.map(ReplicaId).to_vec())
+}
+
+fn digest_of(number: u64, result: &[u8]) -> ClientMessage {
+    let outcome = ReplyOutcome::Result(result.to_vec()).digest();
+    ClientMessage::ReplyDigest { view: View(0), number: RequestNumber(number), outcome }
+}
+
+#[test]
+fn as_few_are_asked_to_answer_as_are_enough_and_others_once_one_of_them_fails() {
+    let mut client = client(ReadPolicy::Ordered);
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 1]));
+    assert_eq!(hear(&mut client, 1, &digest_of(7, b"r")), []);
+    assert_eq!(hear(&mut client, 0, &reply(7, b"r")), completed(7, b"r", true));
+    // Replica 1 says nothing.
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 1]));
+    assert_eq!(hear(&mut client, 0, &reply(8, b"r")), []);
+    let mut out = Vec::new();
+    client.handle(NOW, ClientInput::Timer, &mut out);
+    assert_eq!((receivers(&out), answers(&out)), (vec![0, 1, 2, 3], Answers::All));
+    assert_eq!(hear(&mut client, 3, &reply(8, b"r")), completed(8, b"r", true));
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 3]));
+}
+
+#[test]
+fn a_result_that_is_not_what_the_others_say_has_all_asked_at_once() {
+    let mut client = client(ReadPolicy::Fast);
+    submit(&mut client, OperationKind::Ordered);
+    assert_eq!(hear(&mut client, 0, &reply(7, b"lie")), []);
+    for from in [1, 2] {
+        assert_eq!(hear(&mut client, from, &digest_of(7, b"r")), []);
+    }
+    let out = hear(&mut client, 3, &digest_of(7, b"r"));
+    assert_eq!((receivers(&out), answers(&out)), (vec![0, 1, 2, 3], Answers::All));
+    assert_eq!(hear(&mut client, 3, &digest_of(7, b"r")), [], "once");
+    assert_eq!(hear(&mut client, 2, &reply(7, b"r")), completed(7, b"r", true));
 }
 
 #[test]

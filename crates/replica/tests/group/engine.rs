@@ -4,7 +4,7 @@ use crate::ledger::Operation;
 use crate::net::{Net, Settings, keyring};
 use althing_crypto::{Domain, Proof};
 use althing_protocol::unreplicated::{Silence, Unreplicated};
-use althing_protocol::{Action, Actions, Batch, Decision, Event, Protocol, Request, RequestAuth};
+use althing_protocol::{Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth};
 use althing_replica::*;
 use althing_types::{ClientId, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::sync::Arc;
@@ -57,6 +57,7 @@ fn request(number: u64, operation: &Operation) -> Request {
         client: ClientId(0),
         number: RequestNumber(number),
         operation: encode(operation),
+        answers: Answers::All,
         auth: RequestAuth::Signed(Proof(Vec::new())),
         is_authentic: false,
     };

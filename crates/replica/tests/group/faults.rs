@@ -4,10 +4,10 @@ use crate::ledger::Operation;
 use crate::net::{Net, Settings, keyring};
 use crate::recovery::pbft;
 use althing_crypto::{Domain, Proof};
-use althing_protocol::Misbehaviour;
 use althing_protocol::pbft::{Checkpoint, CheckpointCertificate, Pbft, PbftMessage};
+use althing_protocol::{Answers, Misbehaviour, Request, RequestAuth};
 use althing_replica::*;
-use althing_types::{Digest, Principal, ReplicaId, Seq, View, encode};
+use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -29,11 +29,73 @@ fn replies_and_emissions_of_a_liar_convince_nobody() {
     work(&mut net, 20);
     assert_eq!(net.write(500, b""), 19u32.to_le_bytes());
     let emission = Emission { channel: 1, payload: b"payload".to_vec() };
-    let [lie] = &net.replica(0).seal_emission(&emission, althing_types::ClientId(0))[..] else {
-        panic!("one frame")
-    };
+    let [lie] = &net.replica(0).seal_emission(&emission, ClientId(0))[..] else { panic!("one frame") };
     let (_, message) = decode_reply_frame(lie, &Limits::default()).unwrap();
     assert!(matches!(message, ClientMessage::Emission { payload, .. } if payload != b"payload"));
+}
+
+/// What each replica tells client 0 once its request of so many bytes has been executed.
+fn told(net: &mut Net<Pbft>, number: u64, answers: Answers, bytes: u32, to: &[u16]) -> [&'static str; 4] {
+    let client = Principal::Client(ClientId(0));
+    let mut request = Request {
+        client: ClientId(0),
+        number: RequestNumber(number),
+        operation: encode(&Operation::Long(bytes)),
+        answers,
+        auth: RequestAuth::Signed(Proof(vec![])),
+        is_authentic: false,
+    };
+    request.auth =
+        RequestAuth::Macs(keyring(4, client).authenticate(Domain::Request, &request.signed_bytes()));
+    net.told.clear();
+    for to in to {
+        net.inject(client, ReplicaId(*to), &encode(&ClientFrame::Request(request.clone())));
+    }
+    net.run_for(Duration::from_secs(1));
+    let mut told = ["nothing"; 4];
+    for (from, message) in &net.told {
+        told[usize::from(from.0)] = match message {
+            ClientMessage::Reply { outcome: ReplyOutcome::Result(result), .. } => {
+                assert_eq!(result.len(), bytes as usize);
+                "result"
+            }
+            ClientMessage::ReplyDigest { outcome, .. } => {
+                assert_eq!(*outcome, ReplyOutcome::Result(vec![7; bytes as usize]).digest());
+                "digest"
+            }
+            _ => panic!("{message:?}"),
+        };
+    }
+    told
+}
+
+#[test]
+fn a_client_hears_from_whom_it_wants_to() {
+    let mut net = group(Settings::new(4));
+    let only = |replicas: &[u16]| Answers::Only(replicas.iter().copied().map(ReplicaId).collect());
+    let (r, d, none) = ("result", "digest", "nothing");
+    assert_eq!(told(&mut net, 1, Answers::All, 100, &[0]), [r, r, r, r]);
+    assert_eq!(told(&mut net, 2, only(&[2, 0]), 100, &[0]), [d, none, r, none]);
+    assert_eq!(told(&mut net, 3, only(&[2, 0]), 32, &[0]), [r, none, r, none], "a digest is no shorter");
+    assert_eq!(told(&mut net, 4, only(&[]), 100, &[0]), [none; 4]);
+    assert_eq!(told(&mut net, 4, only(&[]), 100, &[1, 3]), [none, r, none, r], "it asks again");
+    let five = only(&[0, 1, 2, 3, 0]);
+    assert_eq!(told(&mut net, 5, five, 100, &[0]), [none; 4], "refused: more than there are replicas");
+}
+
+/// The batch may hold a copy of the request that asks others.
+#[test]
+fn who_is_asked_before_the_execution_answers_after_it() {
+    let mut net = group(Settings::new(4));
+    net.stop(ReplicaId(2));
+    net.stop(ReplicaId(3));
+    let only_0 = Answers::Only(vec![ReplicaId(0)]);
+    assert_eq!(told(&mut net, 1, only_0, 100, &[0]), ["nothing"; 4]);
+    assert_eq!(told(&mut net, 1, Answers::All, 100, &[1]), ["nothing"; 4]);
+    net.restart_from_disk(ReplicaId(2));
+    net.run_until("the client is told", |net| net.told.len() == 2);
+    let who: BTreeSet<_> = net.told.iter().map(|(from, _)| from.0).collect();
+    assert_eq!(who, BTreeSet::from([0, 1]));
 }
 
 #[test]
@@ -51,8 +113,7 @@ fn a_mute_or_equivocating_primary_is_voted_out() {
 #[test]
 fn a_selective_replica_harms_nobody() {
     let mut net = group(Settings::new(4));
-    let victims =
-        BTreeSet::from([Principal::Replica(ReplicaId(1)), Principal::Client(althing_types::ClientId(0))]);
+    let victims = BTreeSet::from([Principal::Replica(ReplicaId(1)), Principal::Client(ClientId(0))]);
     net.replica(3).set_tamper(Some(Box::new(Injected::Selective(victims))));
     work(&mut net, 20);
     net.run_until("all have it", |net| (0..4).all(|id| net.cells(id)[500] == 19u32.to_le_bytes()));

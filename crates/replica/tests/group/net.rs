@@ -63,6 +63,8 @@ pub(crate) struct Net<P: Protocol> {
     pub(crate) evidence: Vec<(ReplicaId, Evidence)>,
     pub(crate) reports: Vec<(ReplicaId, Report)>,
     pub(crate) emitted: Vec<(ReplicaId, Emission)>,
+    /// What clients were told.
+    pub(crate) told: Vec<(ReplicaId, ClientMessage)>,
 }
 
 impl<P: Protocol> Net<P> {
@@ -81,6 +83,7 @@ impl<P: Protocol> Net<P> {
             evidence: Vec::new(),
             reports: Vec::new(),
             emitted: Vec::new(),
+            told: Vec::new(),
         };
         (0..CLIENTS).for_each(|id| net.add_client(ClientId(id)));
         replicas.into_iter().for_each(|id| net.start(id, Startup::Genesis));
@@ -98,6 +101,7 @@ impl<P: Protocol> Net<P> {
                 RequestAuthPolicy::SignatureOnly => RequestAuthKind::Signed,
             },
             reads: self.settings.reads,
+            answers: AnswerPolicy::default(),
             retry: Duration::from_millis(200),
             first_number: RequestNumber(1),
         };
@@ -259,6 +263,8 @@ impl<P: Protocol> Net<P> {
             match (from, to) {
                 (_, Principal::Replica(to)) => self.input(to, Input::Frame { from, bytes: frame.to_vec() }),
                 (Principal::Replica(from), Principal::Client(to)) => {
+                    let (_, message) = decode_reply_frame(&frame, &self.settings.limits).unwrap();
+                    self.told.push((from, message));
                     self.client_input(to, ClientInput::Frame { from, bytes: frame.to_vec() });
                 }
                 (Principal::Client(_), Principal::Client(_)) => panic!("clients do not talk to each other"),

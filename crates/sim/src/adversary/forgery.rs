@@ -5,7 +5,7 @@ use crate::keys::CLIENTS;
 use crate::witness::labelled;
 use althing_crypto::{Authenticator, Keyring, Mac, Proof};
 use althing_protocol::pbft::{Checkpoint, CheckpointCertificate, NewView, PbftMessage, Signed, ViewChange};
-use althing_protocol::{Auth, Request, RequestAuth};
+use althing_protocol::{Answers, Auth, Request, RequestAuth};
 use althing_replica::{Envelope, Limits, Seal, decode_envelope};
 use althing_services::KvOperation;
 use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View, encode};
@@ -66,6 +66,7 @@ fn forged_request(dice: &mut Dice, n: usize) -> Request {
         client: ClientId(dice.below(CLIENTS)),
         number: RequestNumber(dice.between(1, 1000)),
         operation: labelled(u64::MAX - dice.below(1000), &operation.encode()),
+        answers: Answers::All,
         auth,
         is_authentic: true,
     }

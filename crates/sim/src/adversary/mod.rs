@@ -226,6 +226,11 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
                 }
             }
         },
+        ClientMessage::ReplyDigest { view, number, outcome } => match way {
+            0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
+            1 => *number = RequestNumber(number.0.wrapping_add(1)),
+            _ => outcome.0[0] ^= 1,
+        },
         ClientMessage::QueryReply { answer, .. } => {
             *answer = if way < 3 { QueryAnswer::MustOrder } else { QueryAnswer::Result(vec![0, 0]) };
         }

@@ -1,3 +1,6 @@
+mod ballot;
+mod respondents;
+
 use crate::Limits;
 use crate::frame::{
     ClientFrame, ClientMessage, Query, QueryAnswer, ReplyOutcome, decode_reply_frame, frame_bytes,
@@ -7,9 +10,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Keyring};
-use althing_protocol::{Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
+use ballot::{Ballot, Verdict};
 use core::time::Duration;
+use respondents::Respondents;
 use thiserror::Error;
 
 /// Waiting times double with each retransmission, up to so many times the first.
@@ -39,6 +44,17 @@ pub enum ReadPolicy {
     Fast,
 }
 
+/// Whom clients ask to answer a request at first. One that has to be sent again is answered by all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AnswerPolicy {
+    /// As few as can convince the client: one gives the result and the others its digest (PBFT §5.1.1).
+    /// A client that waits in vain for one of them pays with the time until it asks again, once.
+    #[default]
+    Few,
+    /// All, each with the whole result.
+    All,
+}
+
 /// What a client has to know from the start.
 #[derive(Clone)]
 pub struct ClientConfig {
@@ -54,6 +70,8 @@ pub struct ClientConfig {
     pub auth: RequestAuthKind,
     /// How the group's clients read.
     pub reads: ReadPolicy,
+    /// Whom it asks to answer.
+    pub answers: AnswerPolicy,
     /// How long it waits before it asks all replicas.
     pub retry: Duration,
     /// The number of its first request: above all that it has ever used.
@@ -161,7 +179,7 @@ pub enum ClientOutput {
 /// What is being waited for.
 #[derive(Debug)]
 enum Phase {
-    Ordered(Tally<ReplyOutcome>),
+    Ordered(Ballot),
     Query(Tally<QueryAnswer>),
 }
 
@@ -183,6 +201,7 @@ pub struct Client {
     config: ClientConfig,
     next_number: RequestNumber,
     outstanding: Option<Outstanding>,
+    respondents: Respondents,
     /// The last view that each replica said it was in.
     views: BTreeMap<ReplicaId, View>,
 }
@@ -195,7 +214,14 @@ impl Client {
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
         assert_eq!(config.keyring.me(), Principal::Client(config.client), "the keyring is its own");
-        Self { next_number: config.first_number, config, outstanding: None, views: BTreeMap::new() }
+        let enough = enough_replies(config.reads, config.quorums);
+        Self {
+            next_number: config.first_number,
+            respondents: Respondents::new(config.answers, config.client, config.quorums, enough),
+            config,
+            outstanding: None,
+            views: BTreeMap::new(),
+        }
     }
 
     /// Submits an operation, appending what is to be done to `out`; gives back its number.
@@ -221,7 +247,7 @@ impl Client {
         if kind == OperationKind::ReadOnly && self.config.reads == ReadPolicy::Fast {
             self.start_query(number, operation, out);
         } else {
-            self.start_ordered(number, operation, out);
+            self.start_ordered(number, operation, self.respondents.answers(), out);
         }
         Ok(number)
     }
@@ -257,19 +283,32 @@ impl Client {
         self.send_to_all(out);
     }
 
-    fn start_ordered(&mut self, number: RequestNumber, operation: Vec<u8>, out: &mut Vec<ClientOutput>) {
-        let frame = self.request_frame(number, &operation, self.config.auth);
-        self.begin(number, operation, Phase::Ordered(Tally::new()), frame.clone());
+    fn start_ordered(
+        &mut self,
+        number: RequestNumber,
+        operation: Vec<u8>,
+        answers: Answers,
+        out: &mut Vec<ClientOutput>,
+    ) {
+        let frame = self.request_frame(number, &operation, answers, self.config.auth);
+        self.begin(number, operation, Phase::Ordered(Ballot::new()), frame.clone());
         let to = self.config.quorums.primary(self.view());
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
     }
 
-    fn request_frame(&self, number: RequestNumber, operation: &[u8], auth: RequestAuthKind) -> Arc<[u8]> {
+    fn request_frame(
+        &self,
+        number: RequestNumber,
+        operation: &[u8],
+        answers: Answers,
+        auth: RequestAuthKind,
+    ) -> Arc<[u8]> {
         let mut request = Request {
             client: self.config.client,
             number,
             operation: operation.to_vec(),
+            answers,
             auth: RequestAuth::Macs(Authenticator(Vec::new())),
             is_authentic: false,
         };
@@ -303,20 +342,24 @@ impl Client {
         out.push(ClientOutput::SetTimer { after: self.config.retry.saturating_mul(1 << doublings) });
     }
 
-    /// Asks all replicas: the primary may be faulty, or not the primary any more. It signs now, since
-    /// replicas hold a wait against the primary only if they can be sure that the primary believes
-    /// the request too.
     fn on_timer(&mut self, out: &mut Vec<ClientOutput>) {
-        let Some(outstanding) = &mut self.outstanding else { return };
-        if matches!(outstanding.phase, Phase::Query(_)) {
-            return self.fall_back(out);
+        match self.outstanding {
+            Some(Outstanding { phase: Phase::Query(_), .. }) => self.fall_back(out),
+            Some(_) => self.ask_again(out),
+            None => {}
         }
+    }
+
+    /// Asks all replicas, and to answer: the primary may be faulty, or not the primary any more, or one
+    /// of those that were to answer is faulty. It signs now, since replicas hold a wait against the
+    /// primary only if they can be sure that the primary believes the request too.
+    fn ask_again(&mut self, out: &mut Vec<ClientOutput>) {
+        let Some(outstanding) = &mut self.outstanding else { return };
         outstanding.retransmissions = outstanding.retransmissions.saturating_add(1);
         outstanding.busy.clear();
-        let is_first = outstanding.retransmissions == 1;
-        let (number, operation) = (outstanding.number, outstanding.operation.clone());
-        if is_first && self.config.auth == RequestAuthKind::Macs {
-            let frame = self.request_frame(number, &operation, RequestAuthKind::Signed);
+        if outstanding.retransmissions == 1 {
+            let (number, operation) = (outstanding.number, outstanding.operation.clone());
+            let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
             if let Some(outstanding) = &mut self.outstanding {
                 outstanding.frame = frame;
             }
@@ -324,10 +367,11 @@ impl Client {
         self.send_to_all(out);
     }
 
-    /// Has the query ordered after all.
+    /// Has the query ordered after all. That it was not answered may be the fault of one of those that
+    /// would be asked to answer, so all are.
     fn fall_back(&mut self, out: &mut Vec<ClientOutput>) {
         if let Some(Outstanding { number, operation, .. }) = self.outstanding.take() {
-            self.start_ordered(number, operation, out);
+            self.start_ordered(number, operation, Answers::All, out);
         }
     }
 
@@ -346,7 +390,11 @@ impl Client {
         match message {
             ClientMessage::Reply { view, number, outcome } => {
                 self.views.insert(from, view);
-                self.on_reply(from, number, outcome, out);
+                self.on_reply(number, |ballot, enough| ballot.give(from, outcome, enough), out);
+            }
+            ClientMessage::ReplyDigest { view, number, outcome } => {
+                self.views.insert(from, view);
+                self.on_reply(number, |ballot, enough| ballot.vouch(from, outcome, enough), out);
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
@@ -358,21 +406,29 @@ impl Client {
 
     fn on_reply(
         &mut self,
-        from: ReplicaId,
         number: RequestNumber,
-        outcome: ReplyOutcome,
+        vote: impl FnOnce(&mut Ballot, usize) -> Verdict,
         out: &mut Vec<ClientOutput>,
     ) {
-        let quorums = self.config.quorums;
-        let enough = match self.config.reads {
-            ReadPolicy::Ordered => quorums.one_correct(),
-            ReadPolicy::Fast => quorums.agreement(),
-        };
-        let Some(Outstanding { phase: Phase::Ordered(tally), .. }) = self.outstanding_as(number) else {
+        let enough = enough_replies(self.config.reads, self.config.quorums);
+        let Some(Outstanding { phase: Phase::Ordered(ballot), retransmissions, .. }) =
+            self.outstanding.as_mut().filter(|outstanding| outstanding.number == number)
+        else {
             return;
         };
-        if tally.vote(from, outcome.clone()) < enough {
-            return;
+        let outcome = match vote(ballot, enough) {
+            Verdict::Decided(outcome) => outcome,
+            // Who was to give the result has given a wrong one.
+            Verdict::Withheld
+                if *retransmissions == 0
+                    && self.respondents.first().is_some_and(|first| ballot.has_heard(first)) =>
+            {
+                return self.ask_again(out);
+            }
+            Verdict::Withheld | Verdict::Open => return,
+        };
+        if *retransmissions > 0 {
+            self.respondents.replace(ballot.majority());
         }
         self.outstanding = None;
         out.push(ClientOutput::CancelTimer);
@@ -419,5 +475,13 @@ impl Client {
 
     fn outstanding_as(&mut self, number: RequestNumber) -> Option<&mut Outstanding> {
         self.outstanding.as_mut().filter(|outstanding| outstanding.number == number)
+    }
+}
+
+/// How many replicas have to give the same result of an ordered operation.
+fn enough_replies(reads: ReadPolicy, quorums: Quorums) -> usize {
+    match reads {
+        ReadPolicy::Ordered => quorums.one_correct(),
+        ReadPolicy::Fast => quorums.agreement(),
     }
 }
