@@ -6,12 +6,14 @@ use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_protocol::{
     Action, Answers, Auth, Decision, Event, Message, Protocol, Request, RequestAuth, Start, TimerId,
 };
-use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, encode};
+use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, View, encode};
 use borsh::BorshDeserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 const N: u16 = 4;
+/// Replicas that have to say the same for a tentative result to be final.
+const AGREEMENT: usize = 3;
 /// More than what one input can lead to when nothing feeds on itself.
 const MAX_DELIVERIES: usize = 20_000;
 /// Elements that a replica may hold: a few for each number of the log, replica and client.
@@ -22,6 +24,7 @@ struct Host {
     replica: Pbft,
     timers: BTreeMap<TimerId, Instant>,
     executed: Seq,
+    tentative: Option<Decision>,
     state: Digest,
     states: BTreeMap<Seq, Digest>,
     transfer: Option<(Seq, Digest)>,
@@ -47,6 +50,10 @@ pub struct Group {
     requests: BTreeSet<Digest>,
     numbers: BTreeMap<ClientId, RequestNumber>,
     decided: BTreeMap<Seq, (Digest, Digest)>,
+    /// Who has executed what tentatively.
+    tentative: BTreeMap<(View, Seq, Digest), BTreeSet<ReplicaId>>,
+    /// What a client may hold to be final.
+    promised: BTreeMap<Seq, Digest>,
     /// What correct replicas said, for the fuzzer to say again, and for seeds.
     pub heard: Vec<PbftMessage>,
 }
@@ -67,6 +74,8 @@ impl Group {
             requests: BTreeSet::new(),
             numbers: BTreeMap::new(),
             decided: BTreeMap::new(),
+            tentative: BTreeMap::new(),
+            promised: BTreeMap::new(),
             heard: Vec::new(),
         };
         let quorums = Quorums::byzantine(usize::from(N), 1).expect("3f + 1");
@@ -77,6 +86,7 @@ impl Group {
                 replica: Pbft::new(config),
                 timers: BTreeMap::new(),
                 executed: Seq(0),
+                tentative: None,
                 state: Digest::NULL,
                 states: BTreeMap::new(),
                 transfer: None,
@@ -225,6 +235,8 @@ impl Group {
                 let state = self.execute(id, &decision);
                 events.push_back(Event::Executed { seq: decision.seq, state });
             }
+            Action::ExecuteTentatively(decision) => self.execute_tentatively(id, decision),
+            Action::Rollback => assert!(host.tentative.take().is_some(), "{id} has nothing to take back"),
             Action::Stable { seq, .. } => drop(host.transfer.take_if(|(wanted, _)| *wanted <= seq)),
             Action::FetchState { seq, state } => host.transfer = Some((seq, state)),
             Action::Evidence(evidence) => {
@@ -254,12 +266,33 @@ impl Group {
             assert!(self.requests.contains(&request.digest()), "{id} executes what no client asked for");
         }
         host.executed = decision.seq;
+        host.tentative = None;
+        let promised = self.promised.get(&decision.seq);
+        assert!(promised.is_none_or(|digest| *digest == decision.digest), "{id} breaks what was promised");
         host.state = hash("fuzz state", &encode(&(host.state, decision.digest)));
         host.states.insert(decision.seq, host.state);
         let made = (decision.digest, host.state);
         let first = *self.decided.entry(decision.seq).or_insert(made);
         assert_eq!(first, made, "{id} disagrees at {}", decision.seq);
         decision.is_checkpoint.then_some(made.1)
+    }
+
+    /// What as many have executed tentatively in one view as a client waits for is final.
+    fn execute_tentatively(&mut self, id: ReplicaId, decision: Decision) {
+        let Decision { seq, view, digest, .. } = decision;
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        assert_eq!(seq, host.executed.next(), "{id} executes out of order");
+        assert!(host.tentative.replace(decision).is_none(), "{id} executes two batches tentatively");
+        let voters = self.tentative.entry((view, seq, digest)).or_default();
+        voters.insert(id);
+        // The hostile replica says what helps.
+        if voters.len() + 1 >= AGREEMENT {
+            let first = *self.promised.entry(seq).or_insert(digest);
+            assert_eq!(first, digest, "{id} has promised otherwise at {seq}");
+            if let Some((decided, _)) = self.decided.get(&seq) {
+                assert_eq!(*decided, digest, "{id} promises otherwise than was decided at {seq}");
+            }
+        }
     }
 
     /// State transfer from any correct replica that had the state.
@@ -270,6 +303,7 @@ impl Group {
         let host = self.hosts.get_mut(&id)?;
         host.transfer = None;
         host.executed = seq;
+        host.tentative = None;
         host.state = state;
         host.states.insert(seq, state);
         Some(Event::StateInstalled { seq, executed: Vec::new() })

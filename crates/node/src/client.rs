@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind,
-    SubmitError,
+    Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind, SubmitError,
 };
 use althing_types::{Principal, ReplicaId, RequestNumber};
 use bytes::Bytes;
@@ -124,7 +123,7 @@ impl GroupClient {
                 config::RequestAuthKind::Signatures => RequestAuthKind::Signed,
             },
             reads: group.reads().into(),
-            answers: AnswerPolicy::default(),
+            answers: file.answers().into(),
             retry: file.retry(),
             // The time in nanoseconds grows faster than a client can count.
             first_number: RequestNumber(clock.now().0),

@@ -19,9 +19,14 @@ pub enum Answers {
     /// From all, with the whole result.
     #[default]
     All,
-    /// From the first of these with the whole result, from the others with its digest (PBFT §5.1.1),
-    /// and from nobody else.
-    Only(Vec<ReplicaId>),
+    /// From some, and from nobody else.
+    Few {
+        /// The first gives the whole result, the others its digest (PBFT §5.1.1).
+        asked: Vec<ReplicaId>,
+        /// How many of them answer where the execution is final in any case. A tentative one is answered
+        /// by all, since it takes more answers to make a result final.
+        firmly: u16,
+    },
 }
 
 /// What one replica is to answer.
@@ -36,14 +41,15 @@ pub enum Share {
 }
 
 impl Answers {
-    /// What `replica` is to answer.
+    /// What `replica` is to answer, where the batch is one that is executed tentatively or not.
     #[must_use]
-    pub fn share_of(&self, replica: ReplicaId) -> Share {
-        match self {
-            Self::All => Share::Whole,
-            Self::Only(asked) if asked.first() == Some(&replica) => Share::Whole,
-            Self::Only(asked) if asked.contains(&replica) => Share::Digest,
-            Self::Only(_) => Share::Nothing,
+    pub fn share_of(&self, replica: ReplicaId, is_eager: bool) -> Share {
+        let Self::Few { asked, firmly } = self else { return Share::Whole };
+        let answering = if is_eager { asked.len() } else { usize::from(*firmly) };
+        match asked.iter().take(answering).position(|id| *id == replica) {
+            Some(0) => Share::Whole,
+            Some(_) => Share::Digest,
+            None => Share::Nothing,
         }
     }
 
@@ -52,7 +58,7 @@ impl Answers {
     pub fn named(&self) -> usize {
         match self {
             Self::All => 0,
-            Self::Only(asked) => asked.len(),
+            Self::Few { asked, .. } => asked.len(),
         }
     }
 }

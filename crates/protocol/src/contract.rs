@@ -16,6 +16,7 @@ use core::time::Duration;
 /// - A message sent with [`Auth::Transferable`] to all also comes back to its sender, as a
 ///   [`Event::Message`] from itself with its proof.
 /// - [`Action::Execute`] is carried out in order, and each is answered by [`Event::Executed`].
+/// - [`Action::FetchState`] done takes back what was executed tentatively.
 /// - [`Event::Persisted`] comes in the order of the ids, and says that this and all earlier records
 ///   are on disk. A runtime whose storage fails stops the replica.
 pub trait Protocol {
@@ -133,7 +134,7 @@ pub enum Event<M> {
     },
 }
 
-/// A batch whose place in the order is final.
+/// A batch and its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Its number.
@@ -146,6 +147,9 @@ pub struct Decision {
     pub batch: Arc<Batch>,
     /// Whether the engine has to answer with the digest of its state.
     pub is_checkpoint: bool,
+    /// Whether replicas execute it tentatively where they can: the same at all of them. All replicas that
+    /// a client has named answer then.
+    pub is_eager: bool,
 }
 
 /// Something to be done.
@@ -185,8 +189,15 @@ pub enum Action<M> {
     },
     /// All records so far may be replaced by these.
     Compact(Vec<Vec<u8>>),
-    /// Execute a batch.
+    /// Execute a batch, whose place is final. One that was just executed tentatively, with the same
+    /// digest, becomes final; another one is taken back first.
     Execute(Decision),
+    /// Execute a batch that may have to be taken back: at most one, and next to the last final one. What
+    /// it emits and what queries see waits until it is final; clients are told that it is tentative.
+    /// [`Event::Executed`] follows once it is final.
+    ExecuteTentatively(Decision),
+    /// Take back what was executed tentatively.
+    Rollback,
     /// A checkpoint is stable: enough replicas have this state, and this replica is one of them.
     /// Earlier ones may be forgotten, and a state transfer to this one or an earlier one that has not
     /// been installed yet is dropped.

@@ -66,6 +66,7 @@ impl Protocol for Unreplicated {
             digest: batch.digest(),
             batch,
             is_checkpoint: false,
+            is_eager: false,
         }));
     }
 }

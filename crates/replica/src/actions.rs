@@ -1,5 +1,6 @@
 //! How the engine carries out what the protocol asks for.
 
+use crate::execution::Effect;
 use crate::frame::{ClientMessage, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
 use crate::pages::PageTree;
@@ -8,7 +9,7 @@ use crate::replica::{Durability, Replica};
 use crate::transfer::{Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;
-use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Request, Share};
+use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Share};
 use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
 
 /// Results up to this length are given whole: their digest would be no shorter.
@@ -57,6 +58,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 }
             }
             Action::Execute(decision) => self.execute(&decision, outputs),
+            Action::ExecuteTentatively(decision) => self.execute_tentatively(decision, outputs),
+            Action::Rollback => {
+                self.roll_back();
+                self.answer_held_queries(outputs);
+            }
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
@@ -85,39 +91,60 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {
-        let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
+        let effects = match self.confirm(decision) {
+            Some(effects) => effects,
+            None => {
+                let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
+                for effect in &effects {
+                    self.answer(decision, effect, false, outputs);
+                }
+                effects
+            }
+        };
         let mut requests = Vec::with_capacity(effects.len());
         for effect in effects {
             let request = &decision.batch.requests[effect.index];
             requests.push((request.client, request.number));
-            self.answer(request, effect.outcome, outputs);
             for emission in effect.emissions {
                 self.emit(emission, outputs);
             }
         }
+        self.history.extend(decision);
         let Decision { seq, view, digest, .. } = *decision;
         outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
         let mut state = None;
         if decision.is_checkpoint {
             let (digest, tree) = self.state.checkpoint();
+            self.history.start(seq, tree.clone());
             self.checkpoints.insert(seq, digest, tree);
             state = Some(digest);
         }
         self.events.push_back(Event::Executed { seq, state });
+        self.answer_held_queries(outputs);
     }
 
-    /// Tells the client of a request what it gave, as far as it wants to hear it from this replica.
-    fn answer(&mut self, request: &Request, outcome: ReplyOutcome, outputs: &mut Vec<Output>) {
+    /// Tells a client what its request gave, as far as it wants to hear it from this replica.
+    pub(crate) fn answer(
+        &mut self,
+        decision: &Decision,
+        effect: &Effect,
+        is_tentative: bool,
+        outputs: &mut Vec<Output>,
+    ) {
+        let request = &decision.batch.requests[effect.index];
         let (client, number, view) = (request.client, request.number, self.view);
         let is_owed = self.admission.executed(client, number);
-        let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me) };
-        let is_short = matches!(&outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
+        let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me, decision.is_eager) };
+        let outcome = &effect.outcome;
+        let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
         let message = match share {
             Share::Nothing => return,
             Share::Digest if !is_short => {
-                ClientMessage::ReplyDigest { view, number, outcome: outcome.digest() }
+                ClientMessage::ReplyDigest { view, number, is_tentative, outcome: outcome.digest() }
             }
-            Share::Digest | Share::Whole => ClientMessage::Reply { view, number, outcome },
+            Share::Digest | Share::Whole => {
+                ClientMessage::Reply { view, number, is_tentative, outcome: outcome.clone() }
+            }
         };
         self.outbound.send_client(client, message, outputs);
     }
@@ -197,6 +224,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             outputs.push(Output::Report(Report::StateRefused { seq, error }));
             return;
         }
+        self.tentative = None;
+        self.history.start(seq, tree.clone());
         self.checkpoints.reset(seq, state, tree);
         let executed = self.state.table().executed();
         for (client, number) in &executed {
@@ -204,5 +233,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
         outputs.push(Output::Report(Report::TransferFinished { seq, bytes }));
         self.events.push_back(Event::StateInstalled { seq, executed });
+        self.answer_held_queries(outputs);
     }
 }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
 use althing_protocol::{Decision, Request};
-use althing_types::{ClientId, Digest, Instant, RequestNumber, Seq, decode, encode};
+use althing_types::{Digest, Instant, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -229,7 +229,7 @@ mod tests {
     use crate::Outcome;
     use alloc::vec;
     use althing_protocol::{Answers, Batch, RequestAuth};
-    use althing_types::View;
+    use althing_types::{ClientId, RequestNumber, View};
 
     /// One page: the operations executed. `quirk` is what is wrong with it.
     #[derive(Default)]
@@ -293,7 +293,7 @@ mod tests {
         let batch = Arc::new(Batch { time: Instant(seq), requests: vec![request] });
         let (digest, view) = (batch.digest(), View(0));
         let seq = Seq(seq);
-        state.execute(&Decision { seq, view, digest, batch, is_checkpoint: true }, 100);
+        state.execute(&Decision { seq, view, digest, batch, is_checkpoint: true, is_eager: false }, 100);
     }
 
     fn state(quirk: Quirk, operations: &[&[u8]]) -> State<Tape> {

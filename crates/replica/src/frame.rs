@@ -122,6 +122,8 @@ pub enum ClientMessage {
         view: View,
         /// The request's number.
         number: RequestNumber,
+        /// Whether the execution may have to be taken back when the view ends.
+        is_tentative: bool,
         /// What it gave.
         outcome: ReplyOutcome,
     },
@@ -131,6 +133,8 @@ pub enum ClientMessage {
         view: View,
         /// The request's number.
         number: RequestNumber,
+        /// As in [`Self::Reply`].
+        is_tentative: bool,
         /// [`ReplyOutcome::digest`] of what it gave.
         outcome: Digest,
     },

@@ -28,6 +28,7 @@ mod replica;
 mod service;
 mod tally;
 mod tamper;
+mod tentative;
 mod transfer;
 
 pub use client::{

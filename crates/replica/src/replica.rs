@@ -9,6 +9,7 @@ use crate::io::{Input, Output, Report, Startup, Timer, TimerKind};
 use crate::outbound::Outbound;
 use crate::records::{RecordError, recover, rewrite};
 use crate::tamper::Tamper;
+use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
 use crate::{Emission, Limits, Service};
 use alloc::boxed::Box;
@@ -18,6 +19,9 @@ use alloc::vec::Vec;
 use althing_crypto::Keyring;
 use althing_protocol::{Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, Seq, View};
+
+/// Queries that wait for what is tentative to become final, at most; the clients of more ask again.
+const MAX_HELD_QUERIES: usize = 4096;
 
 /// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,6 +93,11 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) durability: Durability,
     pub(crate) protocol: P,
     pub(crate) state: State<S>,
+    /// What the state holds beyond the last final batch.
+    pub(crate) tentative: Option<Tentative>,
+    pub(crate) history: History,
+    /// Queries that wait until nothing is tentative.
+    held_queries: VecDeque<Query>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) next_ticket: u64,
@@ -118,6 +127,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             durability: config.durability,
             protocol,
             state: State::new(service),
+            tentative: None,
+            history: History::default(),
+            held_queries: VecDeque::new(),
             checkpoints: Checkpoints::default(),
             transfer: None,
             next_ticket: 0,
@@ -177,7 +189,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         ReplicaStatus {
             view: self.view,
             is_in_view: self.is_in_view,
-            executed: self.state.executed(),
+            executed: self.executed(),
             stable: self.checkpoints.stable_seq(),
             checkpoints: self.checkpoints.len(),
             is_transferring: self.transfer.is_some(),
@@ -187,7 +199,15 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    /// The service, as of the last batch executed.
+    /// The last batch that is executed for good.
+    fn executed(&self) -> Seq {
+        match &self.tentative {
+            Some(Tentative { decision, .. }) => Seq(decision.seq.0 - 1),
+            None => self.state.executed(),
+        }
+    }
+
+    /// The service, as of the last batch executed, [tentatively](Self::is_tentative) or not.
     #[must_use]
     pub fn service(&self) -> &S {
         self.state.service()
@@ -259,7 +279,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn on_client_frame(&mut self, now: Instant, from: ClientId, bytes: &[u8], outputs: &mut Vec<Output>) {
         match self.opener.open_client(from, bytes) {
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
-            Ok(ClientFrame::Query(query)) => self.on_query(&query, outputs),
+            Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
             Err(reason) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
             }
@@ -274,7 +294,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Standing::Old => {}
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
-                let reply = ClientMessage::Reply { view: self.view, number, outcome: outcome.clone() };
+                let (view, outcome) = (self.view, outcome.clone());
+                let is_tentative = self.is_tentatively_executed(client, number);
+                let reply = ClientMessage::Reply { view, number, is_tentative, outcome };
                 self.outbound.send_client(client, reply, outputs);
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {
@@ -286,9 +308,27 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
+    /// What is tentative must not be seen before it is final: the query waits.
+    fn on_query(&mut self, query: Query, outputs: &mut Vec<Output>) {
+        if self.tentative.is_none() {
+            self.answer_query(&query, outputs);
+        } else if self.held_queries.len() < MAX_HELD_QUERIES {
+            self.held_queries.push_back(query);
+        }
+    }
+
+    /// Answers the queries that waited, if nothing is tentative any more.
+    pub(crate) fn answer_held_queries(&mut self, outputs: &mut Vec<Output>) {
+        while self.tentative.is_none()
+            && let Some(query) = self.held_queries.pop_front()
+        {
+            self.answer_query(&query, outputs);
+        }
+    }
+
     /// A replica that is not in a view, is fetching the state, or has lost it, may have a state from
     /// long ago and says nothing; the client then has its operation ordered.
-    fn on_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
+    fn answer_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
         let has_caught_up = self.protocol.answers_from().is_some_and(|seq| self.state.executed() >= seq);
         if !self.is_in_view || !has_caught_up || self.transfer.is_some() {
             return;

@@ -35,18 +35,7 @@ impl<T: PartialEq> Tally<T> {
 
     /// How many say what most say.
     pub(crate) fn largest(&self) -> usize {
-        self.majority().count()
-    }
-
-    /// Those who say what most say.
-    pub(crate) fn majority(&self) -> impl Iterator<Item = ReplicaId> + '_ {
-        let largest = self.values.iter().max_by_key(|(_, voters)| voters.len());
-        largest.into_iter().flat_map(|(_, voters)| voters.iter().copied())
-    }
-
-    /// Whether this replica has said anything.
-    pub(crate) fn has_heard(&self, replica: ReplicaId) -> bool {
-        self.values.iter().any(|(_, voters)| voters.contains(&replica))
+        self.values.iter().map(|(_, voters)| voters.len()).max().unwrap_or(0)
     }
 }
 

@@ -22,8 +22,6 @@ pub(crate) struct Host<X: Subject> {
     /// The timers that run, each with what tells it from earlier ones of the same name.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) generation: u64,
-    /// How much of what the service witnessed the oracles have seen.
-    pub(crate) seen: usize,
     /// The disk was lost, and nothing was written since.
     has_lost_disk: bool,
     /// It has forgotten what it said, and is not yet seen to vote again, with that on its disk.
@@ -53,7 +51,6 @@ impl<X: Subject> Host<X> {
             incarnation: 0,
             timers: BTreeMap::new(),
             generation: 0,
-            seen: 0,
             has_lost_disk: false,
             is_impaired: false,
             forger,
@@ -77,7 +74,6 @@ impl<X: Subject> Host<X> {
             replica.set_tamper(Some(Box::new(Adversary::new(self.behaviours.clone(), means))));
         }
         self.replica = Some(replica);
-        self.seen = 0;
         let records = self.disk.records();
         if self.incarnation == 0 {
             Startup::Genesis

@@ -75,8 +75,8 @@ impl Rogue {
         let n = u16::try_from(self.quorums.n()).expect("a small group");
         let answers = match self.dice.below(3) {
             0 => Answers::All,
-            1 => Answers::Only(Vec::new()),
-            _ => Answers::Only((n / 2..n + 2).map(ReplicaId).collect()),
+            1 => Answers::Few { asked: Vec::new(), firmly: 7 },
+            _ => Answers::Few { asked: (n / 2..n + 2).map(ReplicaId).collect(), firmly: 1 },
         };
         let mut request = Request {
             client: self.id,

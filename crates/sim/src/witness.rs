@@ -1,6 +1,7 @@
 use althing_crypto::{Hasher, hash};
 use althing_replica::{Context, InstallError, Outcome, Service};
 use althing_types::{ClientId, Digest, Seq, encode};
+use std::collections::BTreeMap;
 
 /// What was executed, as the service saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,8 @@ pub(crate) struct Witnessed {
 #[derive(Debug, Clone)]
 pub(crate) struct Witness<S> {
     inner: S,
-    witnessed: Vec<Witnessed>,
+    /// What the present state has come from, since it was last installed.
+    witnessed: BTreeMap<Seq, Vec<Witnessed>>,
 }
 
 /// Bytes of the label.
@@ -37,16 +39,12 @@ fn unlabelled(operation: &[u8]) -> &[u8] {
 
 impl<S: Service> Witness<S> {
     pub(crate) fn new(inner: S) -> Self {
-        Self { inner, witnessed: Vec::new() }
+        Self { inner, witnessed: BTreeMap::new() }
     }
 
-    /// What was executed since this instance was made, after the first `seen`.
-    pub(crate) fn since(&self, seen: usize) -> &[Witnessed] {
-        &self.witnessed[seen..]
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.witnessed.len()
+    /// What was executed at `seq`.
+    pub(crate) fn at(&self, seq: Seq) -> &[Witnessed] {
+        self.witnessed.get(&seq).map_or(&[], Vec::as_slice)
     }
 
     /// The digest of the service's whole state.
@@ -63,7 +61,7 @@ impl<S: Service> Service for Witness<S> {
     fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome {
         let outcome = self.inner.execute(unlabelled(operation), context);
         let seen = encode(&(context.time, context.seed, &outcome.result));
-        self.witnessed.push(Witnessed {
+        self.witnessed.entry(context.seq).or_default().push(Witnessed {
             seq: context.seq,
             client: context.client,
             operation: operation.to_vec(),
@@ -89,6 +87,8 @@ impl<S: Service> Service for Witness<S> {
     }
 
     fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        self.inner.install(pages)
+        self.inner.install(pages)?;
+        self.witnessed.clear();
+        Ok(())
     }
 }

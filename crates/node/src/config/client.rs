@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_crypto::Identity;
+use althing_replica::AnswerPolicy;
 use althing_types::{ClientId, Principal};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,30 @@ pub struct RawClient {
     /// How long to wait before a request is sent again, at first.
     #[serde(default = "default_retry_ms")]
     pub retry_ms: u64,
+    /// Which replicas are asked to answer, at first.
+    #[serde(default)]
+    pub answers: AnswerKind,
+}
+
+/// Which replicas a client asks to answer, at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerKind {
+    /// As few as can convince it: the group has less to do. Where one of them fails, the client waits
+    /// once until it asks again.
+    #[default]
+    Few,
+    /// All: for who can't wait when a replica fails.
+    All,
+}
+
+impl From<AnswerKind> for AnswerPolicy {
+    fn from(kind: AnswerKind) -> Self {
+        match kind {
+            AnswerKind::Few => Self::Few,
+            AnswerKind::All => Self::All,
+        }
+    }
 }
 
 fn default_retry_ms() -> u64 {
@@ -35,8 +60,8 @@ fn default_retry_ms() -> u64 {
 impl RawClient {
     /// A client with the usual timeout.
     #[must_use]
-    pub fn new(group: PathBuf, client: ClientId, secret_key: PathBuf) -> Self {
-        Self { group, client: client.0.to_string(), secret_key, retry_ms: DEFAULT_RETRY_MS }
+    pub fn new(group: PathBuf, client: ClientId, secret_key: PathBuf, answers: AnswerKind) -> Self {
+        Self { group, client: client.0.to_string(), secret_key, retry_ms: DEFAULT_RETRY_MS, answers }
     }
 }
 
@@ -47,6 +72,7 @@ pub struct ClientFile {
     client: ClientId,
     identity: Identity,
     retry: Duration,
+    answers: AnswerKind,
 }
 
 impl ClientFile {
@@ -68,7 +94,8 @@ impl ClientFile {
         }
         let secret = relative_to(path, &raw.secret_key);
         let identity = group.secret_of(Principal::Client(client), path, &secret)?;
-        Ok(Self { group, client, identity, retry: Duration::from_millis(raw.retry_ms) })
+        let (retry, answers) = (Duration::from_millis(raw.retry_ms), raw.answers);
+        Ok(Self { group, client, identity, retry, answers })
     }
 
     /// The group to speak to.
@@ -87,6 +114,12 @@ impl ClientFile {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Which replicas are asked to answer, at first.
+    #[must_use]
+    pub fn answers(&self) -> AnswerKind {
+        self.answers
     }
 
     /// How long to wait before a request is sent again, at first.

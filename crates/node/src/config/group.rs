@@ -135,6 +135,8 @@ pub struct RawPbft {
     pub max_batch_requests: usize,
     /// The most bytes of operations in a batch.
     pub max_batch_bytes: usize,
+    /// A batch of up to so many requests is executed before it is decided.
+    pub tentative_requests: usize,
     /// How long a request may wait before its replica gives up on the primary.
     pub view_timeout_ms: u64,
     /// How often a replica that waits tells the others where it stands.
@@ -154,6 +156,7 @@ impl Default for RawPbft {
             adaptive_batching: settings.adaptive_batching,
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
+            tentative_requests: settings.tentative_requests,
             view_timeout_ms: ms(settings.view_timeout),
             status_period_ms: ms(settings.status_period),
             max_clock_skew_ms: ms(settings.max_clock_skew),
@@ -170,6 +173,7 @@ impl RawPbft {
             adaptive_batching: self.adaptive_batching,
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
+            tentative_requests: self.tentative_requests,
             view_timeout: Duration::from_millis(self.view_timeout_ms),
             status_period: Duration::from_millis(self.status_period_ms),
             max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),

@@ -18,7 +18,7 @@ mod group;
 mod replica;
 mod service;
 
-pub use client::{ClientFile, RawClient};
+pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
 pub use error::{ConfigError, Rule};
 pub use group::{

@@ -10,9 +10,9 @@ use super::{
     Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
 };
 use crate::config::{
-    ConfigError, Durability, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup, RawPbft,
-    RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory, generate_identity,
-    write_json, write_secret,
+    AnswerKind, ConfigError, Durability, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup,
+    RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory,
+    generate_identity, write_json, write_secret,
 };
 
 /// Settings of everything that is provisioned.
@@ -242,7 +242,8 @@ impl<'a> Maker<'a> {
         create_directory(&directory)?;
         let file = PathBuf::from(format!("{group}-{id}.key"));
         write_secret(&directory.join(&file), identity)?;
-        Ok(RawClient::new(self.group_from_process(group), id, file))
+        // A device does not wait because a replica failed.
+        Ok(RawClient::new(self.group_from_process(group), id, file, AnswerKind::All))
     }
 
     /// Writes the files of a client for people and programs.
@@ -257,7 +258,8 @@ impl<'a> Maker<'a> {
         let key = format!("{name}.key");
         write_secret(&directory.join(&key), identity)?;
         let group = PathBuf::from("../groups").join(format!("{group}.json"));
-        write_json(&directory.join(format!("{name}.json")), &RawClient::new(group, id, key.into()))
+        let client = RawClient::new(group, id, key.into(), AnswerKind::default());
+        write_json(&directory.join(format!("{name}.json")), &client)
     }
 
     fn group_from_process(&self, group: &str) -> PathBuf {

@@ -145,7 +145,10 @@ impl<P: NodeProtocol> Runtime<P> {
                 },
                 event = next_log_event(self.log_events.as_mut()) => self.on_log_event(event)?,
                 Some(call) = calls.recv() => self.on_call(call),
-                query = self.couriers.next_query() => self.on_local_query(query),
+                // What is tentative must not reach another group.
+                query = self.couriers.next_query(), if !self.replica.is_tentative() => {
+                    self.on_local_query(query);
+                }
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             self.expire();

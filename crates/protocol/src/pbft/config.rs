@@ -17,6 +17,8 @@ pub struct PbftSettings {
     pub max_batch_requests: usize,
     /// The most operation bytes in a batch; a single request may exceed it.
     pub max_batch_bytes: usize,
+    /// A batch of up to so many requests is executed before it is decided; 0: none is.
+    pub tentative_requests: usize,
     /// How long a request may wait before its replica gives up on the primary. Doubles with each
     /// view change that brings no progress.
     pub view_timeout: Duration,
@@ -35,6 +37,7 @@ impl Default for PbftSettings {
             adaptive_batching: true,
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
+            tentative_requests: 4,
             view_timeout: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
             max_clock_skew: Duration::from_secs(10),

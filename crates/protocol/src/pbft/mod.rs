@@ -38,6 +38,8 @@
 //!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.
 //! - A view change whose log ends below the start of the new view is void.
 //! - A replica that gave up on a view alone comes back to it, once its view change is void (`rejoin`).
+//! - A tentative reply follows the replica's own commit, and only small batches are executed tentatively
+//!   (`tentative`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
 //!
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
@@ -54,6 +56,7 @@ mod persistence;
 mod recovery;
 mod rejoin;
 mod status;
+mod tentative;
 mod view_change;
 
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
@@ -72,6 +75,7 @@ use pending::{Arrival, Pending};
 use persistence::Outbox;
 use recovery::Membership;
 use status::Peers;
+use tentative::Tentative;
 
 /// Runs while a replica waits for the primary, or for a new view.
 const VIEW_TIMER: TimerId = TimerId(0);
@@ -102,6 +106,8 @@ pub struct Pbft {
     /// The highest stable checkpoint that is on disk with its state.
     stable_durable: Seq,
     executed: Seq,
+    /// What is executed beyond that, and not yet decided.
+    tentative: Option<Tentative>,
     log: Log,
     pending: Pending,
     /// As primary: the next number to assign.
@@ -195,6 +201,7 @@ impl Pbft {
             stable_certificate: None,
             stable_durable: Seq(0),
             executed: Seq(0),
+            tentative: None,
             log: Log::default(),
             pending: Pending::default(),
             next_seq: Seq(1),
@@ -355,7 +362,9 @@ impl Pbft {
     /// Does whatever has become possible: run after every event, so that no handler has to think of
     /// what its change enables elsewhere.
     fn settle(&mut self, step: &mut Step) {
+        self.withdraw_tentative(step);
         self.execute_committed(step);
+        self.execute_tentatively(step);
         self.vote_again_if_safe(step);
         self.return_to_first_view(step);
         self.join_view_change(step);

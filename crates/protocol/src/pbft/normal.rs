@@ -328,8 +328,10 @@ impl Pbft {
             if self.is_in_view && !batch.requests.is_empty() {
                 self.fruitless_views = 0;
             }
-            let is_checkpoint = self.is_checkpoint(seq);
-            step.actions.push(Action::Execute(Decision { seq, view, digest, batch, is_checkpoint }));
+            self.tentative = None;
+            let (is_checkpoint, is_eager) = (self.is_checkpoint(seq), self.is_eager(seq, &batch));
+            let decision = Decision { seq, view, digest, batch, is_checkpoint, is_eager };
+            step.actions.push(Action::Execute(decision));
         }
     }
 }

@@ -76,6 +76,8 @@ fn last_requests(decisions: &[Decision]) -> Vec<(ClientId, RequestNumber)> {
 pub(crate) struct Node {
     pub(crate) pbft: Pbft,
     pub(crate) decisions: Vec<Decision>,
+    /// What it has executed tentatively.
+    pub(crate) tentative: Option<Decision>,
     /// Its disk.
     pub(crate) records: Vec<Vec<u8>>,
     pub(crate) timers: BTreeMap<TimerId, Instant>,
@@ -90,6 +92,7 @@ impl Node {
     pub(crate) fn execute(&mut self, decision: Decision) -> Event<PbftMessage> {
         assert_eq!(decision.seq.0 as usize, self.decisions.len() + 1, "executed out of order");
         let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
+        self.tentative = None;
         self.decisions.push(decision);
         let state = is_checkpoint.then(|| state(&self.decisions));
         Event::Executed { seq, state }
@@ -136,6 +139,7 @@ impl Group {
         let node = |i| Node {
             pbft: pbft(i, n, &settings),
             decisions: vec![],
+            tentative: None,
             records: vec![],
             timers: BTreeMap::new(),
             fetching: None,
@@ -181,6 +185,11 @@ impl Group {
             }
             Action::Compact(records) => node.records = records,
             Action::Execute(decision) => return Some(node.execute(decision)),
+            Action::ExecuteTentatively(decision) => {
+                assert_eq!(decision.seq.0 as usize, node.decisions.len() + 1, "executed out of order");
+                assert!(node.tentative.replace(decision).is_none(), "one at a time");
+            }
+            Action::Rollback => assert!(node.tentative.take().is_some(), "there is nothing to take back"),
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
@@ -393,6 +402,7 @@ impl Group {
         node.pbft = pbft(i, n, &self.settings);
         node.timers.clear();
         node.fetching = None;
+        node.tentative = None;
         node.decisions.truncate(stable.0 as usize);
         self.wires.retain(|wire| wire.from != wire.to || wire.to != replica(i));
         self.event(i, Event::Start(start));
@@ -405,6 +415,7 @@ impl Group {
         assert_eq!(state(&decisions), wanted);
         let executed = last_requests(&decisions);
         self.nodes[i].decisions = decisions;
+        self.nodes[i].tentative = None;
         self.event(i, Event::StateInstalled { seq, executed });
     }
 

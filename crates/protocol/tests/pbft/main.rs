@@ -9,4 +9,5 @@ mod normal_case;
 mod recovery;
 mod rejoin;
 mod retransmission;
+mod tentative;
 mod view_changes;

@@ -291,7 +291,7 @@ impl Client {
         out: &mut Vec<ClientOutput>,
     ) {
         let frame = self.request_frame(number, &operation, answers, self.config.auth);
-        self.begin(number, operation, Phase::Ordered(Ballot::new()), frame.clone());
+        self.begin(number, operation, Phase::Ordered(self.ballot()), frame.clone());
         let to = self.config.quorums.primary(self.view());
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
@@ -320,6 +320,10 @@ impl Client {
             RequestAuthKind::Signed => RequestAuth::Signed(self.config.keyring.sign(Domain::Request, &bytes)),
         };
         frame_bytes(&ClientFrame::Request(request))
+    }
+
+    fn ballot(&self) -> Ballot {
+        Ballot::new(enough_replies(self.config.reads, self.config.quorums), self.config.quorums)
     }
 
     fn begin(&mut self, number: RequestNumber, operation: Vec<u8>, phase: Phase, frame: Arc<[u8]>) {
@@ -388,13 +392,15 @@ impl Client {
             return out.push(ClientOutput::Refused { from, reason });
         }
         match message {
-            ClientMessage::Reply { view, number, outcome } => {
+            ClientMessage::Reply { view, number, is_tentative, outcome } => {
                 self.views.insert(from, view);
-                self.on_reply(number, |ballot, enough| ballot.give(from, outcome, enough), out);
+                let tentative_in = is_tentative.then_some(view);
+                self.on_reply(number, |ballot| ballot.give(from, tentative_in, outcome), out);
             }
-            ClientMessage::ReplyDigest { view, number, outcome } => {
+            ClientMessage::ReplyDigest { view, number, is_tentative, outcome } => {
                 self.views.insert(from, view);
-                self.on_reply(number, |ballot, enough| ballot.vouch(from, outcome, enough), out);
+                let tentative_in = is_tentative.then_some(view);
+                self.on_reply(number, |ballot| ballot.vouch(from, tentative_in, outcome), out);
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
@@ -407,16 +413,15 @@ impl Client {
     fn on_reply(
         &mut self,
         number: RequestNumber,
-        vote: impl FnOnce(&mut Ballot, usize) -> Verdict,
+        vote: impl FnOnce(&mut Ballot) -> Verdict,
         out: &mut Vec<ClientOutput>,
     ) {
-        let enough = enough_replies(self.config.reads, self.config.quorums);
         let Some(Outstanding { phase: Phase::Ordered(ballot), retransmissions, .. }) =
             self.outstanding.as_mut().filter(|outstanding| outstanding.number == number)
         else {
             return;
         };
-        let outcome = match vote(ballot, enough) {
+        let outcome = match vote(ballot) {
             Verdict::Decided(outcome) => outcome,
             // Who was to give the result has given a wrong one.
             Verdict::Withheld
@@ -428,7 +433,7 @@ impl Client {
             Verdict::Withheld | Verdict::Open => return,
         };
         if *retransmissions > 0 {
-            self.respondents.replace(ballot.majority());
+            self.respondents.prefer(&ballot.voters(&outcome), self.config.quorums);
         }
         self.outstanding = None;
         out.push(ClientOutput::CancelTimer);
@@ -478,7 +483,7 @@ impl Client {
     }
 }
 
-/// How many replicas have to give the same result of an ordered operation.
+/// How many replicas have to give the same result of an operation that they have executed for good.
 fn enough_replies(reads: ReadPolicy, quorums: Quorums) -> usize {
     match reads {
         ReadPolicy::Ordered => quorums.one_correct(),

@@ -11,23 +11,27 @@ use althing_types::{ClientId, Quorums, ReplicaId};
 #[derive(Debug)]
 pub(super) struct Respondents {
     policy: AnswerPolicy,
+    /// As many as it takes to make a tentative result final.
     asked: Vec<ReplicaId>,
+    /// How many of them convince the client of one that is final.
+    firmly: u16,
 }
 
 impl Respondents {
-    /// `enough` of the group's replicas convince the client.
+    /// `enough` of the group's replicas convince the client of what they have executed for good.
     pub(super) fn new(policy: AnswerPolicy, client: ClientId, quorums: Quorums, enough: usize) -> Self {
         let n = quorums.n();
         let first = usize::try_from(client.0 % n as u64).expect("less than n");
         let replicas: Vec<_> = quorums.replicas().collect();
-        Self { policy, asked: (first..first + enough).map(|i| replicas[i % n]).collect() }
+        let asked = (first..first + quorums.agreement()).map(|i| replicas[i % n]).collect();
+        Self { policy, asked, firmly: u16::try_from(enough).expect("no more than there are replicas") }
     }
 
     /// Whom to ask in a first attempt.
     pub(super) fn answers(&self) -> Answers {
         match self.policy {
             AnswerPolicy::All => Answers::All,
-            AnswerPolicy::Few => Answers::Only(self.asked.clone()),
+            AnswerPolicy::Few => Answers::Few { asked: self.asked.clone(), firmly: self.firmly },
         }
     }
 
@@ -36,11 +40,14 @@ impl Respondents {
         self.asked.first().copied()
     }
 
-    /// Asks these from now on, who have answered when others had not.
-    pub(super) fn replace(&mut self, convincing: Vec<ReplicaId>) {
-        let enough = self.asked.len();
-        self.asked = convincing;
-        self.asked.truncate(enough);
+    /// Asks these first from now on, who have answered when others had not; next, those whom it has not
+    /// asked lately.
+    pub(super) fn prefer(&mut self, convincing: &[ReplicaId], quorums: Quorums) {
+        let rank = |id: &ReplicaId| (!convincing.contains(id), self.asked.contains(id));
+        let mut replicas: Vec<_> = quorums.replicas().collect();
+        replicas.sort_by_key(rank);
+        replicas.truncate(self.asked.len());
+        self.asked = replicas;
     }
 }
 
@@ -52,12 +59,14 @@ mod tests {
     fn clients_share_the_replicas_out_and_keep_to_those_that_answer() {
         let quorums = Quorums::byzantine(4, 1).expect("four are enough");
         let respondents = |client| Respondents::new(AnswerPolicy::Few, ClientId(client), quorums, 2);
-        let only = |ids: &[u16]| Answers::Only(ids.iter().copied().map(ReplicaId).collect());
-        assert_eq!(respondents(4).answers(), only(&[0, 1]));
+        let few = |ids: [u16; 3]| Answers::Few { asked: ids.map(ReplicaId).to_vec(), firmly: 2 };
+        assert_eq!(respondents(4).answers(), few([0, 1, 2]));
         let mut respondents = respondents(u64::MAX);
-        assert_eq!((respondents.answers(), respondents.first()), (only(&[3, 0]), Some(ReplicaId(3))));
-        respondents.replace([1, 2, 0].map(ReplicaId).to_vec());
-        assert_eq!(respondents.answers(), only(&[1, 2]));
+        assert_eq!((respondents.answers(), respondents.first()), (few([3, 0, 1]), Some(ReplicaId(3))));
+        respondents.prefer(&[0, 3].map(ReplicaId), quorums);
+        assert_eq!(respondents.answers(), few([0, 3, 2]), "1 has failed it");
+        respondents.prefer(&[0, 1, 2, 3].map(ReplicaId), quorums);
+        assert_eq!(respondents.answers(), few([1, 0, 2]));
         respondents.policy = AnswerPolicy::All;
         assert_eq!(respondents.answers(), Answers::All);
     }

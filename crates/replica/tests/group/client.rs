@@ -42,7 +42,8 @@ fn hear(client: &mut Client, from: u16, message: &ClientMessage) -> Vec<ClientOu
 
 fn reply_in(view: u64, number: u64, result: &[u8]) -> ClientMessage {
     let outcome = ReplyOutcome::Result(result.to_vec());
-    ClientMessage::Reply { view: View(view), number: RequestNumber(number), outcome }
+    let number = RequestNumber(number);
+    ClientMessage::Reply { view: View(view), number, is_tentative: false, outcome }
 }
 
 fn reply(number: u64, result: &[u8]) -> ClientMessage {
@@ -149,29 +150,44 @@ fn answers(out: &[ClientOutput]) -> Answers {
     request.answers
 }
 
-fn only(replicas: [u16; 2]) -> Answers {
-    Answers::Only(replicas.map(ReplicaId).to_vec())
+fn few(replicas: [u16; 3], firmly: u16) -> Answers {
+    Answers::Few { asked: replicas.map(ReplicaId).to_vec(), firmly }
 }
 
 fn digest_of(number: u64, result: &[u8]) -> ClientMessage {
     let outcome = ReplyOutcome::Result(result.to_vec()).digest();
-    ClientMessage::ReplyDigest { view: View(0), number: RequestNumber(number), outcome }
+    let number = RequestNumber(number);
+    ClientMessage::ReplyDigest { view: View(0), number, is_tentative: false, outcome }
 }
 
 #[test]
 fn as_few_are_asked_to_answer_as_are_enough_and_others_once_one_of_them_fails() {
     let mut client = client(ReadPolicy::Ordered);
-    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 1]));
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), few([0, 1, 2], 2));
     assert_eq!(hear(&mut client, 1, &digest_of(7, b"r")), []);
     assert_eq!(hear(&mut client, 0, &reply(7, b"r")), completed(7, b"r", true));
     // Replica 1 says nothing.
-    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 1]));
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), few([0, 1, 2], 2));
     assert_eq!(hear(&mut client, 0, &reply(8, b"r")), []);
     let mut out = Vec::new();
     client.handle(NOW, ClientInput::Timer, &mut out);
     assert_eq!((receivers(&out), answers(&out)), (vec![0, 1, 2, 3], Answers::All));
     assert_eq!(hear(&mut client, 3, &reply(8, b"r")), completed(8, b"r", true));
-    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), only([0, 3]));
+    assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), few([3, 0, 1], 2));
+}
+
+#[test]
+fn what_is_tentative_is_believed_from_an_agreement_quorum_in_one_view() {
+    let mut client = client(ReadPolicy::Ordered);
+    let tentative = |view: u64| {
+        let (number, outcome) = (RequestNumber(7), ReplyOutcome::Result(b"r".to_vec()));
+        ClientMessage::Reply { view: View(view), number, is_tentative: true, outcome }
+    };
+    submit(&mut client, OperationKind::Ordered);
+    for (from, view) in [(0, 0), (1, 0), (3, 1)] {
+        assert_eq!(hear(&mut client, from, &tentative(view)), []);
+    }
+    assert_eq!(hear(&mut client, 2, &tentative(0)), completed(7, b"r", true));
 }
 
 #[test]

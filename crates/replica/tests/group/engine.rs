@@ -31,7 +31,14 @@ impl Protocol for Repeating {
         requests.extend(self.seen.clone());
         let batch = Arc::new(Batch { time: Instant(5), requests });
         let (seq, digest) = (self.seq, batch.digest());
-        actions.push(Action::Execute(Decision { seq, view: View(0), digest, batch, is_checkpoint: true }));
+        actions.push(Action::Execute(Decision {
+            seq,
+            view: View(0),
+            digest,
+            batch,
+            is_checkpoint: true,
+            is_eager: false,
+        }));
     }
 }
 

@@ -72,7 +72,10 @@ fn told(net: &mut Net<Pbft>, number: u64, answers: Answers, bytes: u32, to: &[u1
 #[test]
 fn a_client_hears_from_whom_it_wants_to() {
     let mut net = group(Settings::new(4));
-    let only = |replicas: &[u16]| Answers::Only(replicas.iter().copied().map(ReplicaId).collect());
+    let only = |replicas: &[u16]| {
+        let asked = replicas.iter().copied().map(ReplicaId).collect();
+        Answers::Few { asked, firmly: 7 }
+    };
     let (r, d, none) = ("result", "digest", "nothing");
     assert_eq!(told(&mut net, 1, Answers::All, 100, &[0]), [r, r, r, r]);
     assert_eq!(told(&mut net, 2, only(&[2, 0]), 100, &[0]), [d, none, r, none]);
@@ -89,7 +92,7 @@ fn who_is_asked_before_the_execution_answers_after_it() {
     let mut net = group(Settings::new(4));
     net.stop(ReplicaId(2));
     net.stop(ReplicaId(3));
-    let only_0 = Answers::Only(vec![ReplicaId(0)]);
+    let only_0 = Answers::Few { asked: vec![ReplicaId(0)], firmly: 1 };
     assert_eq!(told(&mut net, 1, only_0, 100, &[0]), ["nothing"; 4]);
     assert_eq!(told(&mut net, 1, Answers::All, 100, &[1]), ["nothing"; 4]);
     net.restart_from_disk(ReplicaId(2));

@@ -6,3 +6,4 @@ mod faults;
 mod ledger;
 mod net;
 mod recovery;
+mod tentative;

@@ -208,12 +208,13 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
         return vec![message];
     }
     means.injections.note(Injection::ReplyFalsified);
-    let way = means.dice.below(6);
+    let way = means.dice.below(7);
     let mut lie = message.clone();
     match &mut lie {
-        ClientMessage::Reply { view, number, outcome } => match way {
+        ClientMessage::Reply { view, number, is_tentative, outcome } => match way {
             0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
             1 => *number = RequestNumber(number.0.wrapping_add(1)),
+            6 => *is_tentative = !*is_tentative,
             2 => *outcome = ReplyOutcome::TooLong { bytes: u64::MAX },
             3 => *outcome = ReplyOutcome::Result(means.dice.bytes(40)),
             _ => {
@@ -226,9 +227,10 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
                 }
             }
         },
-        ClientMessage::ReplyDigest { view, number, outcome } => match way {
+        ClientMessage::ReplyDigest { view, number, is_tentative, outcome } => match way {
             0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
             1 => *number = RequestNumber(number.0.wrapping_add(1)),
+            6 => *is_tentative = !*is_tentative,
             _ => outcome.0[0] ^= 1,
         },
         ClientMessage::QueryReply { answer, .. } => {

@@ -11,11 +11,13 @@ pub(crate) struct FlawedProtocol {
     bug: Planted,
     inner: Pbft,
     leaked: Vec<PbftMessage>,
+    /// How far it has executed for good what it should have executed tentatively.
+    hasty: Seq,
 }
 
 impl FlawedProtocol {
     pub(super) fn new(bug: Planted, config: PbftConfig) -> Self {
-        Self { bug, inner: Pbft::new(config), leaked: Vec::new() }
+        Self { bug, inner: Pbft::new(config), leaked: Vec::new(), hasty: Seq(0) }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -59,6 +61,14 @@ impl FlawedProtocol {
                 actions.push(Action::Persist { id, record });
                 return Some(Event::Persisted(id));
             }
+            (Planted::HastyExecution, Action::Rollback) => {}
+            (Planted::HastyExecution, Action::ExecuteTentatively(decision)) => {
+                if decision.seq > self.hasty {
+                    self.hasty = decision.seq;
+                    actions.push(Action::Execute(decision));
+                }
+            }
+            (Planted::HastyExecution, Action::Execute(decision)) if decision.seq <= self.hasty => {}
             (Planted::NoViewChange, Action::Broadcast { message: PbftMessage::ViewChange(_), .. }) => {}
             (Planted::Panic, Action::Execute(decision)) if decision.seq.0 == 20 => {
                 panic!("the planted panic");
@@ -66,6 +76,10 @@ impl FlawedProtocol {
             (bug @ (Planted::ExecutedTwice | Planted::CorruptedOperation), Action::Execute(decision)) => {
                 actions.push(Action::Execute(mangled(bug, decision)));
             }
+            (
+                bug @ (Planted::ExecutedTwice | Planted::CorruptedOperation),
+                Action::ExecuteTentatively(decision),
+            ) => actions.push(Action::ExecuteTentatively(mangled(bug, decision))),
             (_, action) => actions.push(action),
         }
         None

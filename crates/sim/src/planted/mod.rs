@@ -24,6 +24,8 @@ pub enum Planted {
     Forgetful,
     /// Replicas commit what they have not prepared.
     SkippedPrepare,
+    /// Replicas execute for good what they should execute tentatively.
+    HastyExecution,
     /// Votes leave before they are on disk.
     UnsyncedVotes,
     /// Now and then a request is executed again under another number.
@@ -50,10 +52,11 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
+        Self::HastyExecution,
         Self::UnsyncedVotes,
         Self::ExecutedTwice,
         Self::CorruptedOperation,
@@ -74,6 +77,7 @@ impl Planted {
             Self::SmallQuorums => "small-quorums",
             Self::Forgetful => "forgetful",
             Self::SkippedPrepare => "skipped-prepare",
+            Self::HastyExecution => "hasty-execution",
             Self::UnsyncedVotes => "unsynced-votes",
             Self::ExecutedTwice => "executed-twice",
             Self::CorruptedOperation => "corrupted-operation",
@@ -92,7 +96,9 @@ impl Planted {
     #[must_use]
     pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            Self::SmallQuorums | Self::Forgetful | Self::SkippedPrepare => &["agreement"],
+            Self::SmallQuorums | Self::Forgetful | Self::SkippedPrepare | Self::HastyExecution => {
+                &["agreement"]
+            }
             // Replicas contradict what they said before the crash, or forget what clients were told.
             Self::UnsyncedVotes => &["agreement", "linearizability", "exactly-once", "accusation"],
             Self::ExecutedTwice => &["exactly-once"],
@@ -112,6 +118,7 @@ impl Planted {
         let (family, replicas) = match self {
             Self::SmallQuorums | Self::SkippedPrepare => (Family::Twins, 7),
             Self::Forgetful => (Family::Partition, 4),
+            Self::HastyExecution => (Family::Delay, 4),
             Self::UnsyncedVotes => (Family::CrashDisk, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),

@@ -28,8 +28,7 @@ impl<X: Subject> World<'_, X> {
             match report {
                 Report::Executed { seq, digest, requests, .. } => {
                     let Some(replica) = &self.hosts[host].replica else { continue };
-                    let witnessed = replica.service().since(self.hosts[host].seen);
-                    let witnessed = witnessed.iter().filter(|witnessed| witnessed.seq == *seq).collect();
+                    let witnessed = replica.service().at(*seq).iter().collect();
                     let execution = Execution { seq: *seq, batch: *digest, requests, witnessed };
                     self.ledger.executed(host, &execution)?;
                     state_at = Some(*seq);
@@ -61,12 +60,12 @@ impl<X: Subject> World<'_, X> {
     }
 
     fn check_state(&mut self, host: usize, state_at: Option<Seq>) -> Verdict {
-        let at = &mut self.hosts[host];
-        let Some(replica) = &at.replica else { return Ok(()) };
-        at.seen = replica.service().count();
-        match state_at {
-            Some(seq) => self.ledger.state(host, seq, replica.service().state()),
-            None => Ok(()),
+        // What is tentative is not there yet, as far as others can see.
+        match (&self.hosts[host].replica, state_at) {
+            (Some(replica), Some(seq)) if !replica.is_tentative() => {
+                self.ledger.state(host, seq, replica.service().state())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -75,9 +74,9 @@ impl<X: Subject> World<'_, X> {
         let at = &self.hosts[host];
         match &at.replica {
             Some(replica) if at.is_correct => {
-                let (seq, state) = (replica.status().executed, replica.service().state());
+                let seq = replica.status().executed;
                 self.ledger.standing(host, seq);
-                self.ledger.state(host, seq, state)
+                self.check_state(host, Some(seq))
             }
             _ => Ok(()),
         }

@@ -1,0 +1,152 @@
+//! What may have to be taken back: who sees it, and that it can be.
+
+use crate::ledger::Operation;
+use crate::net::{Net, Settings, keyring};
+use althing_crypto::{Authenticator, Domain, Proof};
+use althing_protocol::unreplicated::Silence;
+use althing_protocol::{Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth};
+use althing_replica::*;
+use althing_types::{ClientId, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use std::sync::Arc;
+
+const R0: ReplicaId = ReplicaId(0);
+
+/// Does with a request what its number says: 1 executes it for good, 2 tentatively, 3 takes the last back
+/// and executes this one tentatively, 4 makes the last final and orders nothing else, 5 executes this one
+/// for good in the place of the last.
+#[derive(Default)]
+struct Fickle {
+    executed: Seq,
+    tentative: Option<Decision>,
+}
+
+impl Fickle {
+    fn decision(&self, request: Request) -> Decision {
+        let batch = Arc::new(Batch { time: Instant(5), requests: vec![request] });
+        let (seq, digest) = (self.executed.next(), batch.digest());
+        Decision { seq, view: View(0), digest, batch, is_checkpoint: false, is_eager: true }
+    }
+}
+
+impl Protocol for Fickle {
+    type Message = Silence;
+
+    fn handle(&mut self, _: Instant, event: Event<Silence>, actions: &mut Actions<Silence>) {
+        let Event::Request(request) = event else { return };
+        let (number, decision) = (request.number.0, self.decision(request));
+        if number == 3 {
+            actions.push(Action::Rollback);
+        }
+        if number == 2 || number == 3 {
+            self.tentative = Some(decision.clone());
+            return actions.push(Action::ExecuteTentatively(decision));
+        }
+        let last = self.tentative.take().filter(|_| number == 4);
+        self.executed = self.executed.next();
+        actions.push(Action::Execute(last.unwrap_or(decision)));
+    }
+}
+
+/// One replica, driven by as many clients as it takes.
+struct Driven(Net<Fickle>);
+
+impl Driven {
+    fn new() -> Self {
+        Self(Net::new(Settings::new(1), |_| Fickle::default()))
+    }
+
+    /// Has a client send the request of this number; gives back what it is told.
+    fn send(&mut self, client: u64, number: u64, operation: &Operation) -> Vec<ClientMessage> {
+        let mut request = Request {
+            client: ClientId(client),
+            number: RequestNumber(number),
+            operation: encode(operation),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(vec![])),
+            is_authentic: false,
+        };
+        let who = Principal::Client(ClientId(client));
+        let macs = keyring(1, who).authenticate(Domain::Request, &request.signed_bytes());
+        request.auth = RequestAuth::Macs(macs);
+        self.input(who, &ClientFrame::Request(request))
+    }
+
+    /// Has client 2 ask for a cell.
+    fn query(&mut self, cell: u32) -> Vec<ClientMessage> {
+        let (client, number) = (ClientId(2), RequestNumber(9));
+        let macs = Authenticator(vec![]);
+        let mut query = Query { client, number, operation: encode(&Operation::Read(cell)), macs };
+        let who = Principal::Client(client);
+        query.macs = keyring(1, who).authenticate(Domain::Query, &query.signed_bytes());
+        self.input(who, &ClientFrame::Query(query))
+    }
+
+    fn input(&mut self, from: Principal, frame: &ClientFrame) -> Vec<ClientMessage> {
+        self.0.told.clear();
+        self.0.input(R0, Input::Frame { from, bytes: encode(frame) });
+        self.0.run_for(std::time::Duration::ZERO);
+        self.0.told.iter().map(|(_, message)| message.clone()).collect()
+    }
+
+    fn cell(&self, index: usize) -> &[u8] {
+        &self.0.cells(0)[index]
+    }
+}
+
+fn write(cell: u32, byte: u8) -> Operation {
+    Operation::Write(cell, vec![byte])
+}
+
+fn is_tentative(told: &[ClientMessage]) -> bool {
+    match told {
+        [ClientMessage::Reply { is_tentative, .. }] => *is_tentative,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_tentative_becomes_final_without_being_executed_again() {
+    let mut replica = Driven::new();
+    assert!(is_tentative(&replica.send(0, 2, &write(0, 1))));
+    assert_eq!((replica.cell(0), replica.0.status(0).executed), (&[1][..], Seq(0)));
+    assert!(is_tentative(&replica.send(0, 2, &write(0, 1))), "sent again");
+    assert_eq!(replica.send(1, 4, &write(1, 1)), []);
+    assert_eq!((replica.cell(0), replica.0.status(0).executed), (&[1][..], Seq(1)));
+    assert!(!is_tentative(&replica.send(0, 2, &write(0, 1))), "sent again");
+    assert_eq!(replica.0.replica(0).service().contexts.len(), 1);
+}
+
+#[test]
+fn what_is_taken_back_leaves_no_trace() {
+    for has_history in [false, true] {
+        let (mut replica, mut other) = (Driven::new(), Driven::new());
+        if has_history {
+            for one in [&mut replica, &mut other] {
+                one.send(0, 1, &write(0, 1));
+                one.send(1, 2, &write(5, 5));
+                one.send(0, 4, &write(0, 4));
+            }
+        }
+        replica.send(2, 2, &write(0, 9));
+        assert!(is_tentative(&replica.send(2, 3, &write(1, 3))));
+        assert_eq!(replica.send(2, 5, &write(2, 2)).len(), 1);
+        other.send(2, 5, &write(2, 2));
+        assert_eq!(replica.0.cells(0), other.0.cells(0));
+        let last = |one: &mut Driven| one.0.replica(0).service().contexts.last().copied();
+        assert_eq!(last(&mut replica), last(&mut other), "agreed time and seed");
+        // As if it had never been executed.
+        assert_eq!(replica.send(1, 3, &write(3, 3)).len(), 1);
+    }
+}
+
+#[test]
+fn queries_and_emissions_wait_until_it_is_final() {
+    let mut replica = Driven::new();
+    replica.send(0, 2, &Operation::Emit(3, b"event".to_vec()));
+    assert_eq!((replica.query(0), replica.0.emitted.len()), (vec![], 0));
+    assert!(matches!(&replica.send(1, 4, &write(0, 1))[..], [ClientMessage::QueryReply { .. }]));
+    assert_eq!(replica.0.emitted.len(), 1);
+
+    replica.send(1, 2 + 3, &write(0, 1));
+    assert_eq!(replica.query(0).len(), 1, "nothing is tentative");
+}
