@@ -224,6 +224,10 @@ impl Group {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         match action {
             Action::Send { to, message, auth } => self.post(id, &[to], &message, auth),
+            Action::Piggyback(message) => {
+                let others = (0..N).map(ReplicaId).filter(|to| *to != id);
+                self.post(id, &others.collect::<Vec<_>>(), &message, Auth::Mac);
+            }
             Action::Broadcast { message, auth } => {
                 let others = (0..N).map(ReplicaId).filter(|to| *to != id || auth == Auth::Transferable);
                 self.post(id, &others.collect::<Vec<_>>(), &message, auth);

@@ -171,6 +171,9 @@ pub enum Action<M> {
         /// Authenticated how.
         auth: Auth,
     },
+    /// Broadcast a message, with [`Auth::Mac`], that nobody waits for: it may leave together with what
+    /// goes to the same replica next, within a moment.
+    Piggyback(M),
     /// Raise [`Event::Timer`] after this time.
     SetTimer {
         /// Which.

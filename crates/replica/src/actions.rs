@@ -46,6 +46,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     self.events.push_back(Event::Message { from: self.me, message, proof });
                 }
             }
+            Action::Piggyback(message) => self.piggyback(&message, outputs),
             Action::SetTimer { id, after } => {
                 outputs.push(Output::SetTimer { timer: Timer::protocol(id), after });
             }
@@ -68,6 +69,16 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
             Action::EnteredView(view) => self.on_view(view, true, outputs),
             Action::LeftView(view) => self.on_view(view, false, outputs),
+        }
+    }
+
+    fn piggyback(&mut self, message: &P::Message, outputs: &mut Vec<Output>) {
+        let first = outputs.len();
+        self.outbound.broadcast(message, Auth::Mac, outputs);
+        for output in &mut outputs[first..] {
+            if let Output::Send { to, frame } = output {
+                *output = Output::SendLazily { to: *to, frame: frame.clone() };
+            }
         }
     }
 

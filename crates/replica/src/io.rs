@@ -58,6 +58,16 @@ pub enum Input {
 /// Something to be done by the runtime, in the order given.
 #[derive(Debug, Clone)]
 pub enum Output {
+    /// As [`Self::Send`], but nobody waits for it: it may leave together with what is sent to the same
+    /// receiver next, within a moment.
+    SendLazily {
+        /// To whom.
+        to: Principal,
+        /// The bytes.
+        frame: Arc<[u8]>,
+    },
+    /// Somebody waits now for what is sent lazily.
+    Flush,
     /// Send a frame. It may get lost.
     Send {
         /// To whom.

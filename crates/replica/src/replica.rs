@@ -314,6 +314,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             self.answer_query(&query, outputs);
         } else if self.held_queries.len() < MAX_HELD_QUERIES {
             self.held_queries.push_back(query);
+            outputs.push(Output::Flush);
         }
     }
 

@@ -76,6 +76,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         for effect in &effects {
             self.answer(&decision, effect, true, outputs);
         }
+        if effects.iter().any(|effect| !effect.emissions.is_empty()) {
+            outputs.push(Output::Flush);
+        }
         self.tentative = Some(Tentative { decision, effects });
     }
 

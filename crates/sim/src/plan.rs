@@ -113,6 +113,7 @@ fn settings(dice: &mut Dice) -> PbftSettings {
         max_batch_requests: dice.pick(&[1, 2, 16]),
         max_batch_bytes: dice.pick(&[128, 1 << 16]),
         tentative_requests: dice.pick(&[0, 1, 4, 16]),
+        piggyback_commits: dice.pick(&[true, false]),
         view_timeout: Duration::from_millis(dice.between(100, 300)),
         status_period: Duration::from_millis(dice.between(15, 40)),
         max_clock_skew: Duration::from_millis(500),

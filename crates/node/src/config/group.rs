@@ -137,6 +137,8 @@ pub struct RawPbft {
     pub max_batch_bytes: usize,
     /// A batch of up to so many requests is executed before it is decided.
     pub tentative_requests: usize,
+    /// Whether a commit that nobody waits for leaves with the next message.
+    pub piggyback_commits: bool,
     /// How long a request may wait before its replica gives up on the primary.
     pub view_timeout_ms: u64,
     /// How often a replica that waits tells the others where it stands.
@@ -157,6 +159,7 @@ impl Default for RawPbft {
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
             tentative_requests: settings.tentative_requests,
+            piggyback_commits: settings.piggyback_commits,
             view_timeout_ms: ms(settings.view_timeout),
             status_period_ms: ms(settings.status_period),
             max_clock_skew_ms: ms(settings.max_clock_skew),
@@ -174,6 +177,7 @@ impl RawPbft {
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             tentative_requests: self.tentative_requests,
+            piggyback_commits: self.piggyback_commits,
             view_timeout: Duration::from_millis(self.view_timeout_ms),
             status_period: Duration::from_millis(self.status_period_ms),
             max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),

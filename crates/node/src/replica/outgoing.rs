@@ -11,18 +11,27 @@ use crate::net::NetworkHandle;
 /// Bytes of frames that are held back, at most; more are dropped, as by any slow network.
 const MAX_HELD_BYTES: usize = 64 << 20;
 
-/// What leaves: at once, or late where the replica was told to be slow.
+/// How long a frame that nobody waits for waits for another to the same receiver: with it, it costs
+/// neither side a system call or a wake-up.
+const LAZY_DELAY: Duration = Duration::from_millis(1);
+
+/// What leaves: at once, with the next frame to the same receiver, or late where the replica was told to
+/// be slow.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     network: NetworkHandle,
     delay: Duration,
     held: VecDeque<(Instant, Principal, Arc<[u8]>)>,
     held_bytes: usize,
+    /// Frames that nobody waits for, in order, and when the first of them has to leave.
+    lazy: Vec<(Principal, Arc<[u8]>)>,
+    lazy_until: Option<Instant>,
 }
 
 impl Outgoing {
     pub(super) fn new(network: NetworkHandle) -> Self {
-        Self { network, delay: Duration::ZERO, held: VecDeque::new(), held_bytes: 0 }
+        let (held, lazy) = (VecDeque::new(), Vec::new());
+        Self { network, delay: Duration::ZERO, held, held_bytes: 0, lazy, lazy_until: None }
     }
 
     /// From now on, frames leave so much later.
@@ -34,6 +43,38 @@ impl Outgoing {
     }
 
     pub(super) fn send(&mut self, to: Principal, frame: Arc<[u8]>) {
+        self.flush_lazy_to(to);
+        self.dispatch(to, frame);
+    }
+
+    /// Sends what waits for this receiver.
+    fn flush_lazy_to(&mut self, to: Principal) {
+        if self.lazy.is_empty() {
+            return;
+        }
+        let waiting: Vec<_> = self.lazy.extract_if(.., |(other, _)| *other == to).collect();
+        if self.lazy.is_empty() {
+            self.lazy_until = None;
+        }
+        for (to, frame) in waiting {
+            self.dispatch(to, frame);
+        }
+    }
+
+    pub(super) fn send_lazily(&mut self, to: Principal, frame: Arc<[u8]>) {
+        self.lazy_until.get_or_insert_with(|| Instant::now() + LAZY_DELAY);
+        self.lazy.push((to, frame));
+    }
+
+    /// Sends what nobody waited for until now.
+    pub(super) fn flush_lazy(&mut self) {
+        self.lazy_until = None;
+        for (to, frame) in std::mem::take(&mut self.lazy) {
+            self.dispatch(to, frame);
+        }
+    }
+
+    fn dispatch(&mut self, to: Principal, frame: Arc<[u8]>) {
         if self.delay.is_zero() {
             // The network counts what it has to drop, and the protocols repeat it.
             let _ = self.network.send(to, Bytes::from_owner(frame));
@@ -43,14 +84,19 @@ impl Outgoing {
         }
     }
 
-    /// When the next frame that is held back has to leave.
+    /// When the next frame that waits has to leave.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.held.front().map(|(at, ..)| *at)
+        let held = self.held.front().map(|(at, ..)| *at);
+        [held, self.lazy_until].into_iter().flatten().min()
     }
 
     /// Sends the frames that are due by `now`, or all.
     pub(super) fn flush(&mut self, now: Option<Instant>) {
-        while let Some((_, to, frame)) = self.held.pop_front_if(|(at, ..)| now.is_none_or(|now| *at <= now)) {
+        let is_due = |at: Instant| now.is_none_or(|now| at <= now);
+        if self.lazy_until.is_some_and(is_due) {
+            self.flush_lazy();
+        }
+        while let Some((_, to, frame)) = self.held.pop_front_if(|(at, ..)| is_due(*at)) {
             self.held_bytes -= frame.len();
             let _ = self.network.send(to, Bytes::from_owner(frame));
         }

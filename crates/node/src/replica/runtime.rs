@@ -222,6 +222,8 @@ impl<P: NodeProtocol> Runtime<P> {
         for output in outputs.drain(..) {
             match output {
                 Output::Send { to, frame } => self.outgoing.send(to, frame),
+                Output::SendLazily { to, frame } => self.outgoing.send_lazily(to, frame),
+                Output::Flush => self.outgoing.flush_lazy(),
                 Output::SetTimer { timer, after } => self.timers.set(timer, after),
                 Output::CancelTimer(timer) => self.timers.cancel(timer),
                 Output::Append { id, record } => self.append(id, record).await?,

@@ -19,6 +19,8 @@ pub struct PbftSettings {
     pub max_batch_bytes: usize,
     /// A batch of up to so many requests is executed before it is decided; 0: none is.
     pub tentative_requests: usize,
+    /// Whether a commit that nobody waits for leaves with the next message.
+    pub piggyback_commits: bool,
     /// How long a request may wait before its replica gives up on the primary. Doubles with each
     /// view change that brings no progress.
     pub view_timeout: Duration,
@@ -38,6 +40,7 @@ impl Default for PbftSettings {
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
             tentative_requests: 4,
+            piggyback_commits: true,
             view_timeout: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
             max_clock_skew: Duration::from_secs(10),

@@ -4,7 +4,7 @@ use super::log::{Assignment, Entry, Tally};
 use super::message::{PbftMessage, PrePrepare, Vote};
 use super::persistence::{Deferred, Record};
 use super::{Pbft, Step};
-use crate::{Action, Batch, Decision, Misbehaviour, Request};
+use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, ReplicaId, Seq, View};
@@ -258,7 +258,12 @@ impl Pbft {
     /// Sends a commit that is on disk, and counts it.
     pub(super) fn release_commit(&mut self, step: &mut Step, vote: Vote) {
         if self.is_current(&vote) {
-            step.broadcast(PbftMessage::Commit(vote));
+            let message = PbftMessage::Commit(vote);
+            step.actions.push(if self.can_commit_wait(&vote) {
+                Action::Piggyback(message)
+            } else {
+                Action::Broadcast { message, auth: Auth::Mac }
+            });
             self.on_commit(step, self.me(), &vote);
         }
     }

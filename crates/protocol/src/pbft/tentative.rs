@@ -13,7 +13,7 @@
 //! It shortens the wait by one message, and asks one answer more of each client's replicas. So it is for
 //! small batches, where latency is what counts, and never for one that makes a checkpoint.
 
-use super::{Pbft, Step};
+use super::{Pbft, Step, Vote};
 use crate::{Action, Batch, Decision};
 use alloc::sync::Arc;
 use althing_types::{Seq, View};
@@ -49,6 +49,17 @@ impl Pbft {
         let (is_checkpoint, is_eager) = (false, true);
         let decision = Decision { seq, view, digest, batch, is_checkpoint, is_eager };
         step.actions.push(Action::ExecuteTentatively(decision));
+    }
+
+    /// Whether nobody waits for this replica's commit: it executes the batch tentatively, and nothing else
+    /// is under way that could be executed only after it (TOCS'02 §5.1.2, piggybacked commits).
+    pub(super) fn can_commit_wait(&self, vote: &Vote) -> bool {
+        let Vote { seq, digest, .. } = *vote;
+        let batch = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest));
+        self.config.settings.piggyback_commits
+            && self.executed.next() == seq
+            && self.log.last_seq() == Some(seq)
+            && batch.is_some_and(|batch| self.is_eager(seq, batch))
     }
 
     /// Takes a tentative execution back once its view is over.

@@ -176,6 +176,7 @@ impl Group {
         let node = &mut self.nodes[i];
         match action {
             Action::Send { to, message, auth } => self.send(replica(i), to, message, auth),
+            Action::Piggyback(message) => self.broadcast(replica(i), &message, Auth::Mac),
             Action::Broadcast { message, auth } => self.broadcast(replica(i), &message, auth),
             Action::SetTimer { id, after } => drop(node.timers.insert(id, self.now + after)),
             Action::CancelTimer(id) => drop(node.timers.remove(&id)),

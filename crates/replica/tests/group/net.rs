@@ -145,7 +145,10 @@ impl<P: Protocol> Net<P> {
         let mut persisted = None;
         for output in outputs {
             match output {
-                Output::Send { to, frame } => self.wire.push_back((Principal::Replica(id), to, frame)),
+                Output::Flush => {}
+                Output::Send { to, frame } | Output::SendLazily { to, frame } => {
+                    self.wire.push_back((Principal::Replica(id), to, frame))
+                }
                 Output::SetTimer { timer, after } => {
                     self.timers.insert((id, timer), self.now + after);
                 }

@@ -43,7 +43,10 @@ impl<X: Subject> World<'_, X> {
     fn carry_out(&mut self, host: usize, output: Output, told: &mut Told) {
         let at = &mut self.hosts[host];
         match output {
-            Output::Send { to, frame } => self.send_from_host(host, to, &frame),
+            Output::Flush => {}
+            Output::Send { to, frame } | Output::SendLazily { to, frame } => {
+                self.send_from_host(host, to, &frame)
+            }
             Output::SetTimer { timer, after } => {
                 at.generation += 1;
                 at.timers.insert(timer, at.generation);
