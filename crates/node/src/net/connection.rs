@@ -1,4 +1,12 @@
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -6,7 +14,7 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -39,8 +47,12 @@ pub(super) async fn run(
     let (_, never) = tokio::sync::oneshot::channel();
     let replaced = std::mem::replace(&mut attached.replaced, never);
     let attached = &attached;
+    let ear = Ear::default();
     let end = tokio::select! {
-        end = receive(reader, attached, shared) => end,
+        end = receive(reader, attached, shared, &ear) => end,
+        () = ear.silence(shared.config.timing.idle_timeout) => {
+            End::Failed(io::Error::from(io::ErrorKind::TimedOut).into())
+        }
         error = send(writer, attached, shared, stop.clone()) => End::Failed(error),
         _ = replaced => End::Replaced,
         () = grace_over(shared, stop.clone()) => End::Stopped,
@@ -53,19 +65,49 @@ pub(super) async fn run(
     }
 }
 
+/// Notices that a peer has fallen silent. It looks now and then instead of setting a timer for each
+/// message, which would cost more than receiving it.
+#[derive(Default)]
+struct Ear {
+    has_heard: AtomicBool,
+    /// Whether nobody listens, because what was heard before has no room yet.
+    is_away: AtomicBool,
+}
+
+impl Ear {
+    /// How often it looks before it is sure.
+    const LOOKS: u32 = 4;
+
+    /// Waits until a peer has been silent for so long, and up to a quarter longer.
+    async fn silence(&self, limit: Duration) {
+        let mut silent = 0;
+        while silent <= Self::LOOKS {
+            sleep(limit / Self::LOOKS).await;
+            let is_alive = self.has_heard.swap(false, Relaxed) || self.is_away.load(Relaxed);
+            silent = if is_alive { 0 } else { silent + 1 };
+        }
+    }
+}
+
 /// Delivers frames, waiting where there is no room for them: then the peer has to wait too.
-async fn receive(mut reader: ChannelReader<OwnedReadHalf>, attached: &Attached, shared: &Shared) -> End {
+async fn receive(
+    mut reader: ChannelReader<OwnedReadHalf>,
+    attached: &Attached,
+    shared: &Shared,
+    ear: &Ear,
+) -> End {
     let mut read = Vec::new();
     let mut frames = VecDeque::new();
     loop {
-        match timeout(shared.config.timing.idle_timeout, reader.read(&mut read)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return End::Failed(error),
-            Err(_) => return End::Failed(io::Error::from(io::ErrorKind::TimedOut).into()),
+        if let Err(error) = reader.read(&mut read).await {
+            return End::Failed(error);
         }
+        ear.has_heard.store(true, Relaxed);
         attached.counters.received(read.len(), read.iter().map(Bytes::len).sum());
         frames.extend(read.drain(..));
+        ear.is_away.store(true, Relaxed);
         let delivered = shared.inbox.deliver(attached.peer, attached.number, &mut frames).await;
+        ear.is_away.store(false, Relaxed);
         if let Err(Stale) = delivered {
             return End::Replaced;
         }
@@ -80,21 +122,34 @@ async fn send(
     shared: &Shared,
     mut stop: Stop,
 ) -> ChannelError {
+    let keep_alive = shared.config.timing.keep_alive;
     let mut batch = Vec::new();
+    let mut sent = Instant::now();
+    let stopped = stop.wait();
+    let alarm = sleep_until(sent + keep_alive);
+    tokio::pin!(stopped, alarm);
     loop {
         attached.outbox.take(&mut batch, BATCH_LEN);
         if batch.is_empty() {
             tokio::select! {
                 biased;
                 () = attached.outbox.ready() => continue,
-                () = stop.wait() => break,
-                () = sleep(shared.config.timing.keep_alive) => {}
+                () = &mut stopped => break,
+                () = &mut alarm => {}
             }
+            // It is set anew when it goes off, and not with each message.
+            let (due, now) = (sent + keep_alive, Instant::now());
+            if due > now {
+                alarm.as_mut().reset(due);
+                continue;
+            }
+            alarm.as_mut().reset(now + keep_alive);
         }
         batch.iter().for_each(|frame| writer.push(frame));
         if let Err(error) = writer.flush().await {
             return error;
         }
+        sent = Instant::now();
         attached.outbox.taken_are_sent();
         attached.counters.sent(batch.len(), batch.iter().map(Bytes::len).sum());
         batch.clear();

@@ -2,7 +2,11 @@ use super::*;
 
 /// What the next start is one from. The log is closed again.
 fn start(data: &Path, durability: Durability, is_genesis: bool) -> Startup {
-    open(data, durability, is_genesis).unwrap().startup
+    let started = open(data, durability, is_genesis).unwrap();
+    if let Some((log, _events)) = started.log {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(log.close());
+    }
+    started.startup
 }
 
 const BOTH: [Durability; 2] = [Durability::Sync, Durability::None];
