@@ -165,6 +165,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
             is_tentative: true,
             outcome: Digest([3; 32]),
         }),
+        reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
         shaped(4, &EngineRecord::Snapshot { seq: Seq(128), state: Digest([1; 32]), pages: 2 }),

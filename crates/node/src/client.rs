@@ -50,6 +50,12 @@ pub enum InvokeError {
         /// Length of the result.
         bytes: u64,
     },
+    /// Somebody else uses the same client at the same time.
+    #[error(
+        "another program is using the same client file; whether the operation takes effect is unknown. \
+         Give each program a client of its own"
+    )]
+    Superseded,
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
@@ -310,6 +316,10 @@ impl Actor {
                     // One that is dropped can be asked for.
                     let _ = self.emissions.try_send(ReplicaEmission { from, channel, payload });
                 }
+                ClientOutput::Renumbered { from, to } => {
+                    tracing::warn!(%from, %to, "numbers go on above those used before: was the clock set back?");
+                }
+                ClientOutput::Superseded { .. } => self.complete(Err(InvokeError::Superseded)),
                 ClientOutput::Busy { number } => tracing::debug!(%number, "the group is busy"),
                 ClientOutput::Refused { from, reason } => tracing::debug!(%from, reason, "refused a frame"),
             }

@@ -57,8 +57,8 @@ pub(crate) enum Standing<'a> {
     New,
     /// The last one executed, and its reply.
     Last(&'a ReplyOutcome),
-    /// Older than the last one executed.
-    Old,
+    /// Older than the last one executed, which was this.
+    Old(RequestNumber),
 }
 
 /// See the module's description.
@@ -84,7 +84,7 @@ impl ClientTable {
         match number.cmp(&slot.number) {
             core::cmp::Ordering::Greater => Standing::New,
             core::cmp::Ordering::Equal => Standing::Last(&slot.outcome),
-            core::cmp::Ordering::Less => Standing::Old,
+            core::cmp::Ordering::Less => Standing::Old(slot.number),
         }
     }
 
@@ -253,7 +253,7 @@ mod tests {
         let (client, reply) = (ClientId(4), ReplyOutcome::Result(alloc::vec![1]));
         assert_eq!(table.standing(client, RequestNumber(0)), Standing::New);
         table.record(client, RequestNumber(7), reply.clone());
-        assert_eq!(table.standing(client, RequestNumber(6)), Standing::Old);
+        assert_eq!(table.standing(client, RequestNumber(6)), Standing::Old(RequestNumber(7)));
         assert_eq!(table.standing(client, RequestNumber(7)), Standing::Last(&reply));
         assert_eq!(table.standing(client, RequestNumber(8)), Standing::New);
         assert_eq!(table.standing(ClientId(5), RequestNumber(1)), Standing::New);

@@ -150,6 +150,13 @@ pub enum ClientMessage {
         /// The request's number.
         number: RequestNumber,
     },
+    /// The request's number is not above the last one executed for this client: it will not be executed.
+    Superseded {
+        /// The request's number.
+        number: RequestNumber,
+        /// The last one executed.
+        last: RequestNumber,
+    },
     /// The service sent an event of its own accord.
     Emission {
         /// Which listeners it is for.

@@ -286,12 +286,15 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    /// PBFT §4.1: a request that was executed is answered again; an older one is ignored.
+    /// PBFT §4.1: a request that was executed is answered again. An older one never will be, and its client
+    /// is told so: where its clock was set back, it would wait for ever.
     fn on_request(&mut self, now: Instant, request: Request, outputs: &mut Vec<Output>) {
         let (client, number) = (request.client, request.number);
         let is_owed = request.answers == Answers::All;
         match self.state.table().standing(client, number) {
-            Standing::Old => {}
+            Standing::Old(last) => {
+                self.outbound.send_client(client, ClientMessage::Superseded { number, last }, outputs);
+            }
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
                 let (view, outcome) = (self.view, outcome.clone());

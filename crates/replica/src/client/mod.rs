@@ -1,4 +1,5 @@
 mod ballot;
+mod numbering;
 mod respondents;
 
 use crate::Limits;
@@ -14,6 +15,7 @@ use althing_protocol::{Answers, Request, RequestAuth};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
 use ballot::{Ballot, Verdict};
 use core::time::Duration;
+use numbering::Numbering;
 use respondents::Respondents;
 use thiserror::Error;
 
@@ -74,7 +76,7 @@ pub struct ClientConfig {
     pub answers: AnswerPolicy,
     /// How long it waits before it asks all replicas.
     pub retry: Duration,
-    /// The number of its first request: above all that it has ever used.
+    /// The number of its first request: above all that it has ever used, as far as it knows.
     pub first_number: RequestNumber,
 }
 
@@ -153,6 +155,20 @@ pub enum ClientOutput {
         /// The result's length.
         bytes: u64,
     },
+    /// The outstanding operation is submitted under another number, because an earlier instance of this
+    /// client has used higher ones.
+    Renumbered {
+        /// The number that it had.
+        from: RequestNumber,
+        /// The one that it has now.
+        to: RequestNumber,
+    },
+    /// Another instance of this client is at work, which must not be: the outstanding operation is given
+    /// up, and may or may not have taken effect.
+    Superseded {
+        /// Its number.
+        number: RequestNumber,
+    },
     /// The group has no room for the operation now. The client keeps trying.
     Busy {
         /// Its number.
@@ -199,7 +215,7 @@ struct Outstanding {
 /// It does no input or output itself: a runtime hands in what happens and does what comes out.
 pub struct Client {
     config: ClientConfig,
-    next_number: RequestNumber,
+    numbering: Numbering,
     outstanding: Option<Outstanding>,
     respondents: Respondents,
     /// The last view that each replica said it was in.
@@ -216,7 +232,7 @@ impl Client {
         assert_eq!(config.keyring.me(), Principal::Client(config.client), "the keyring is its own");
         let enough = enough_replies(config.reads, config.quorums);
         Self {
-            next_number: config.first_number,
+            numbering: Numbering::new(config.first_number),
             respondents: Respondents::new(config.answers, config.client, config.quorums, enough),
             config,
             outstanding: None,
@@ -242,8 +258,7 @@ impl Client {
         if bytes > limit {
             return Err(SubmitError::TooLong { bytes, limit });
         }
-        let number = self.next_number;
-        self.next_number = RequestNumber(number.0 + 1);
+        let number = self.numbering.take();
         if kind == OperationKind::ReadOnly && self.config.reads == ReadPolicy::Fast {
             self.start_query(number, operation, out);
         } else {
@@ -404,6 +419,7 @@ impl Client {
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
+            ClientMessage::Superseded { number, last } => self.on_superseded(from, number, last, out),
             ClientMessage::Emission { channel, payload } => {
                 out.push(ClientOutput::Emission { from, channel, payload });
             }
@@ -436,6 +452,7 @@ impl Client {
             self.respondents.prefer(&ballot.voters(&outcome), self.config.quorums);
         }
         self.outstanding = None;
+        self.numbering.establish();
         out.push(ClientOutput::CancelTimer);
         out.push(match outcome {
             ReplyOutcome::Result(result) => ClientOutput::Completed { number, result, was_ordered: true },
@@ -475,6 +492,32 @@ impl Client {
             if is_new && outstanding.busy.len() == one_correct {
                 out.push(ClientOutput::Busy { number });
             }
+        }
+    }
+
+    fn on_superseded(
+        &mut self,
+        from: ReplicaId,
+        number: RequestNumber,
+        last: RequestNumber,
+        out: &mut Vec<ClientOutput>,
+    ) {
+        let is_ordered = |outstanding: &mut Outstanding| {
+            outstanding.number == number && matches!(outstanding.phase, Phase::Ordered(_))
+        };
+        if !self.outstanding.as_mut().is_some_and(is_ordered)
+            || !self.numbering.claim(from, last, self.config.quorums)
+        {
+            return;
+        }
+        let Some(Outstanding { operation, .. }) = self.outstanding.take() else { return };
+        if self.numbering.is_established() {
+            out.push(ClientOutput::CancelTimer);
+            out.push(ClientOutput::Superseded { number });
+        } else {
+            let to = self.numbering.take();
+            out.push(ClientOutput::Renumbered { from: number, to });
+            self.start_ordered(to, operation, Answers::All, out);
         }
     }
 

@@ -205,6 +205,33 @@ fn a_result_that_is_not_what_the_others_say_has_all_asked_at_once() {
 }
 
 #[test]
+fn a_client_whose_clock_was_set_back_goes_on_above_what_it_has_used() {
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    let used = |number: u64, last: u64| {
+        let (number, last) = (RequestNumber(number), RequestNumber(last));
+        ClientMessage::Superseded { number, last }
+    };
+    assert_eq!(hear(&mut client, 1, &used(7, 90)), []);
+    assert_eq!(hear(&mut client, 2, &used(6, 90)), [], "another request's");
+    let out = hear(&mut client, 3, &used(7, 95));
+    assert_eq!(out[0], ClientOutput::Renumbered { from: RequestNumber(7), to: RequestNumber(91) });
+    let ClientFrame::Request(request) = sent(&out) else { panic!("a request") };
+    assert_eq!((request.number, &request.operation[..]), (RequestNumber(91), &b"operation"[..]));
+    for from in [0, 1] {
+        hear(&mut client, from, &reply(91, b"r"));
+    }
+    // From here on only somebody else can have used its numbers.
+    submit(&mut client, OperationKind::Ordered);
+    assert_eq!(hear(&mut client, 1, &used(92, 200)), []);
+    let superseded = ClientOutput::Superseded { number: RequestNumber(92) };
+    assert_eq!(hear(&mut client, 3, &used(92, 200)), [ClientOutput::CancelTimer, superseded]);
+    assert_eq!(client.outstanding(), None);
+    let out = submit(&mut client, OperationKind::Ordered);
+    assert!(matches!(sent(&out), ClientFrame::Request(r) if r.number == RequestNumber(201)));
+}
+
+#[test]
 fn one_operation_at_a_time_and_none_too_long() {
     let mut client = client(ReadPolicy::Ordered);
     let mut out = Vec::new();

@@ -77,17 +77,25 @@ fn send(net: &mut Net<Unreplicated>, from: Principal, frame: &ClientFrame) {
 }
 
 #[test]
-fn a_request_sent_again_is_answered_from_the_table_and_an_older_one_not_at_all() {
+fn a_request_sent_again_is_answered_from_the_table_and_an_older_one_is_too_late() {
     let mut net = Net::new(Settings::new(1), |_| Unreplicated::default());
     let write = |number, byte: u8| ClientFrame::Request(request(number, &Operation::Write(0, vec![byte])));
     send(&mut net, C0, &write(5, 1));
     send(&mut net, C0, &write(6, 2));
     let mut outputs = Vec::new();
-    for (number, replies) in [(6, 1), (5, 0), (6, 1)] {
+    for number in [6, 5, 6] {
         let now = net.now;
         let input = Input::Frame { from: C0, bytes: encode(&write(number, 3)) };
         net.replica(0).handle(now, input, &mut outputs);
-        assert_eq!(outputs.drain(..).filter(|o| matches!(o, Output::Send { .. })).count(), replies);
+        let [Output::Send { frame, .. }] = &std::mem::take(&mut outputs)[..] else { panic!("one answer") };
+        let (_, message) = decode_reply_frame(frame, &Limits::default()).unwrap();
+        match message {
+            ClientMessage::Reply { number: RequestNumber(6), .. } => assert_eq!(number, 6),
+            ClientMessage::Superseded { number: RequestNumber(5), last: RequestNumber(6) } => {
+                assert_eq!(number, 5);
+            }
+            _ => panic!("{message:?}"),
+        }
     }
     assert_eq!(net.cells(0)[0], [2]);
 }

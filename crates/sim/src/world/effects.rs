@@ -165,6 +165,10 @@ impl<X: Subject> World<'_, X> {
                     let message = format!("{id} was told that the result of {number} has {bytes} bytes");
                     self.violation.get_or_insert(crate::oracle::Violation::new("linearizability", message));
                 }
+                ClientOutput::Renumbered { .. } | ClientOutput::Superseded { .. } => {
+                    let message = format!("{id} was told that its numbers were used before");
+                    self.violation.get_or_insert(crate::oracle::Violation::new("liveness", message));
+                }
                 ClientOutput::Busy { .. } | ClientOutput::Emission { .. } | ClientOutput::Refused { .. } => {}
             }
         }
