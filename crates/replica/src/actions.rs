@@ -38,6 +38,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn carry_out(&mut self, now: Instant, action: Action<P::Message>, outputs: &mut Vec<Output>) {
+        if self.is_stopped {
+            return;
+        }
         match action {
             Action::Send { to, message, auth } => self.send(to, message, auth, outputs),
             Action::Broadcast { message, auth } => {
@@ -61,7 +64,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Execute(decision) => self.execute(&decision, outputs),
             Action::ExecuteTentatively(decision) => self.execute_tentatively(decision, outputs),
             Action::Rollback => {
-                self.roll_back();
+                self.roll_back(outputs);
                 self.answer_held_queries(outputs);
             }
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
@@ -102,7 +105,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {
-        let effects = match self.confirm(decision) {
+        let effects = match self.confirm(decision, outputs) {
             Some(effects) => effects,
             None => {
                 let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
@@ -143,7 +146,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs: &mut Vec<Output>,
     ) {
         let request = &decision.batch.requests[effect.index];
-        let (client, number, view) = (request.client, request.number, self.view);
+        let (client, number) = (request.client, request.number);
+        // What is tentative counts in the view of its execution, and together with what was executed for
+        // good while in that view.
+        let view = if is_tentative { decision.view } else { self.view };
         let is_owed = self.admission.executed(client, number);
         let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me, decision.is_eager) };
         let outcome = &effect.outcome;

@@ -37,8 +37,11 @@ impl Admission {
         number: RequestNumber,
         is_owed: bool,
     ) -> bool {
-        if let Some(Outstanding { since, .. }) = self.outstanding.get(&client).copied() {
-            self.ages.remove(&(since, client));
+        let mut is_owed = is_owed;
+        if let Some(before) = self.outstanding.get(&client).copied() {
+            self.ages.remove(&(before.since, client));
+            // A copy of an earlier attempt may come late.
+            is_owed |= before.is_owed && before.number == number;
         } else if self.outstanding.len() >= self.most && !self.expire_one(now) {
             return false;
         }
@@ -109,5 +112,13 @@ mod tests {
         assert!(!admission.executed(client, number(2)), "it has been given");
         admission.admit(Instant(3), client, number(3), true);
         assert!(!admission.executed(client, number(4)), "it has gone on");
+    }
+
+    #[test]
+    fn a_late_copy_of_the_first_attempt_takes_no_debt_back() {
+        let mut admission = Admission::new(9, Duration::from_secs(1));
+        admission.admit(Instant(1), ClientId(1), RequestNumber(2), true);
+        admission.admit(Instant(2), ClientId(1), RequestNumber(2), false);
+        assert!(admission.executed(ClientId(1), RequestNumber(2)));
     }
 }

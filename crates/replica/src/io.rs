@@ -104,6 +104,9 @@ pub enum Output {
     Evidence(Evidence),
     /// Something that an operator may want to know.
     Report(Report),
+    /// The service does not take back a state that it had, so this replica can't go on: it does nothing
+    /// any more. A new one may start from its disk.
+    Stop(StateError),
 }
 
 /// What a replica tells about itself.

@@ -13,15 +13,12 @@ use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
 use crate::{Emission, Limits, Service};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Keyring;
 use althing_protocol::{Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, Seq, View};
-
-/// Queries that wait for what is tentative to become final, at most; the clients of more ask again.
-const MAX_HELD_QUERIES: usize = 4096;
 
 /// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,8 +93,8 @@ pub struct Replica<P: Protocol, S: Service> {
     /// What the state holds beyond the last final batch.
     pub(crate) tentative: Option<Tentative>,
     pub(crate) history: History,
-    /// Queries that wait until nothing is tentative.
-    held_queries: VecDeque<Query>,
+    /// Queries that wait until nothing is tentative: the last of each client.
+    held_queries: BTreeMap<ClientId, Query>,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) next_ticket: u64,
@@ -111,6 +108,8 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) view: View,
     pub(crate) is_in_view: bool,
     is_started: bool,
+    /// Whether it has lost its state, and does nothing any more.
+    pub(crate) is_stopped: bool,
 }
 
 impl<P: Protocol, S: Service> Replica<P, S> {
@@ -129,7 +128,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             state: State::new(service),
             tentative: None,
             history: History::default(),
-            held_queries: VecDeque::new(),
+            held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             transfer: None,
             next_ticket: 0,
@@ -142,6 +141,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             view: View(0),
             is_in_view: true,
             is_started: false,
+            is_stopped: false,
             limits: config.limits,
         }
     }
@@ -153,6 +153,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// its contract.
     pub fn handle(&mut self, now: Instant, input: Input, outputs: &mut Vec<Output>) {
         assert_eq!(self.is_started, !matches!(input, Input::Start(_)), "the first input starts the replica");
+        if self.is_stopped {
+            return;
+        }
         match input {
             Input::Start(startup) => self.start(startup, outputs),
             Input::Frame { from: Principal::Replica(from), bytes } => {
@@ -297,9 +300,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
-                let (view, outcome) = (self.view, outcome.clone());
-                let is_tentative = self.is_tentatively_executed(client, number);
-                let reply = ClientMessage::Reply { view, number, is_tentative, outcome };
+                let tentative_in = self.view_of_tentative(client, number);
+                let (view, is_tentative) = (tentative_in.unwrap_or(self.view), tentative_in.is_some());
+                let reply = ClientMessage::Reply { view, number, is_tentative, outcome: outcome.clone() };
                 self.outbound.send_client(client, reply, outputs);
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {
@@ -315,8 +318,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn on_query(&mut self, query: Query, outputs: &mut Vec<Output>) {
         if self.tentative.is_none() {
             self.answer_query(&query, outputs);
-        } else if self.held_queries.len() < MAX_HELD_QUERIES {
-            self.held_queries.push_back(query);
+        } else {
+            self.held_queries.insert(query.client, query);
             outputs.push(Output::Flush);
         }
     }
@@ -324,7 +327,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// Answers the queries that waited, if nothing is tentative any more.
     pub(crate) fn answer_held_queries(&mut self, outputs: &mut Vec<Output>) {
         while self.tentative.is_none()
-            && let Some(query) = self.held_queries.pop_front()
+            && let Some((_, query)) = self.held_queries.pop_first()
         {
             self.answer_query(&query, outputs);
         }

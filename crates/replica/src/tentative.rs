@@ -1,12 +1,12 @@
 //! What is executed before its place in the order is final, and the way back from it.
 
-use crate::execution::{Effect, State};
+use crate::execution::{Effect, State, StateError};
 use crate::pages::PageTree;
 use crate::replica::Replica;
 use crate::{Output, Service};
 use alloc::vec::Vec;
 use althing_protocol::{Decision, Protocol};
-use althing_types::{ClientId, RequestNumber, Seq};
+use althing_types::{ClientId, RequestNumber, Seq, View};
 
 /// A batch that was executed tentatively. What it emits waits.
 #[derive(Debug)]
@@ -45,12 +45,13 @@ impl History {
         }
     }
 
-    fn restore<S: Service>(&self, state: &mut State<S>, max_reply_bytes: usize) {
+    fn restore<S: Service>(&self, state: &mut State<S>, max_reply_bytes: usize) -> Result<(), StateError> {
         let (seq, tree) = self.base.as_ref().expect("it was set before anything was executed tentatively");
-        state.install(*seq, tree).expect("a replica takes back its own state");
+        state.install(*seq, tree)?;
         for decision in &self.since {
             state.execute(decision, max_reply_bytes);
         }
+        Ok(())
     }
 }
 
@@ -61,9 +62,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.tentative.is_some()
     }
 
-    /// Whether this request was executed, and may have to be taken back.
-    pub(crate) fn is_tentatively_executed(&self, client: ClientId, number: RequestNumber) -> bool {
-        self.tentative.as_ref().is_some_and(|tentative| tentative.has(client, number))
+    /// In which view this request was executed, if that may have to be taken back.
+    pub(crate) fn view_of_tentative(&self, client: ClientId, number: RequestNumber) -> Option<View> {
+        let tentative = self.tentative.as_ref().filter(|tentative| tentative.has(client, number))?;
+        Some(tentative.decision.view)
     }
 
     pub(crate) fn execute_tentatively(&mut self, decision: Decision, outputs: &mut Vec<Output>) {
@@ -84,19 +86,24 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// What the batch has led to, if it is the one that was executed tentatively. If it is another, that
     /// one is taken back.
-    pub(crate) fn confirm(&mut self, decision: &Decision) -> Option<Vec<Effect>> {
+    pub(crate) fn confirm(&mut self, decision: &Decision, outputs: &mut Vec<Output>) -> Option<Vec<Effect>> {
         let tentative = &self.tentative.as_ref()?.decision;
         if (tentative.seq, tentative.digest) == (decision.seq, decision.digest) {
             return self.tentative.take().map(|tentative| tentative.effects);
         }
-        self.roll_back();
+        self.roll_back(outputs);
         None
     }
 
-    /// Brings back the last final state.
-    pub(crate) fn roll_back(&mut self) {
-        if self.tentative.take().is_some() {
-            self.history.restore(&mut self.state, self.limits.settings().max_reply_bytes);
+    /// Brings back the last final state. A replica whose service does not take that has none to go on
+    /// with, and stops.
+    pub(crate) fn roll_back(&mut self, outputs: &mut Vec<Output>) {
+        if self.tentative.take().is_none() {
+            return;
+        }
+        if let Err(error) = self.history.restore(&mut self.state, self.limits.settings().max_reply_bytes) {
+            self.is_stopped = true;
+            outputs.push(Output::Stop(error));
         }
     }
 }

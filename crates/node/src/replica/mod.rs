@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
-use althing_replica::{Limits, Replica, ReplicaConfig, RequestAuthPolicy};
+use althing_replica::{Limits, Replica, ReplicaConfig, RequestAuthPolicy, StateError};
 use althing_types::Principal;
 
 use crate::config::{self, ConfigError, ProtocolKind, ReplicaFile, Rule};
@@ -58,6 +58,9 @@ pub enum ReplicaError {
     /// Its component no longer works; what it answered since is worth nothing.
     #[error("the component of this replica no longer works, and the replica stops: {0}")]
     Broken(String),
+    /// Its service does not take back a state that it had.
+    #[error("the service does not take back a state of its own, and the replica stops: {0}")]
+    State(StateError),
 }
 
 /// How to run a replica.

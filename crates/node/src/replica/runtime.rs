@@ -231,6 +231,7 @@ impl<P: NodeProtocol> Runtime<P> {
                 Output::Emit(emission) => self.emit(&emission),
                 Output::Evidence(evidence) => self.on_evidence(&evidence),
                 Output::Report(report) => self.on_report(&report),
+                Output::Stop(error) => return Err(ReplicaError::State(error)),
             }
         }
         self.outputs = outputs;

@@ -89,6 +89,8 @@ enum Guard {
     Request(Arrival),
     /// The primary has to get the null request executed that it proposed for this number.
     Null(Seq),
+    /// The batch at this number, which is executed tentatively, has to be decided.
+    Tentative(Seq),
     /// The primary of this view has to start it.
     NewView(View),
 }

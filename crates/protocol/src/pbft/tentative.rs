@@ -13,7 +13,7 @@
 //! It shortens the wait by one message, and asks one answer more of each client's replicas. So it is for
 //! small batches, where latency is what counts, and never for one that makes a checkpoint.
 
-use super::{Pbft, Step, Vote};
+use super::{Guard, Pbft, Step, Vote};
 use crate::{Action, Batch, Decision};
 use alloc::sync::Arc;
 use althing_types::{Seq, View};
@@ -35,7 +35,8 @@ impl Pbft {
     /// Executes the next batch if this replica has committed it, and its commit is on disk and sent.
     pub(super) fn execute_tentatively(&mut self, step: &mut Step) {
         let seq = self.executed.next();
-        if self.tentative.is_some() || !self.is_in_view || seq > self.end_of_execution() {
+        let may_vote = self.is_in_view && self.membership.is_voter();
+        if self.tentative.is_some() || !may_vote || seq > self.end_of_execution() {
             return;
         }
         let Some(entry) = self.log.get(seq) else { return };
@@ -60,6 +61,12 @@ impl Pbft {
             && self.executed.next() == seq
             && self.log.last_seq() == Some(seq)
             && batch.is_some_and(|batch| self.is_eager(seq, batch))
+    }
+
+    /// What is tentative has to be decided within a view timeout. The client may be content with it and ask
+    /// no more, while what it emits, and queries, still wait.
+    pub(super) fn waiting_tentative(&self) -> Option<Guard> {
+        self.tentative.map(|tentative| Guard::Tentative(tentative.seq))
     }
 
     /// Takes a tentative execution back once its view is over.

@@ -28,7 +28,8 @@ impl Pbft {
         } else {
             // The primary too: f others may have executed what it waits for, with the help of f that
             // have fallen silent since, and f may have given up on it. It takes one more.
-            self.pending.oldest_signed().map(Guard::Request).or_else(|| self.waiting_null().map(Guard::Null))
+            let request = self.pending.oldest_signed().map(Guard::Request);
+            request.or_else(|| self.waiting_null().map(Guard::Null)).or_else(|| self.waiting_tentative())
         };
         if guard == self.guard {
             return;
@@ -53,7 +54,7 @@ impl Pbft {
     fn time_left(&self, now: Instant, guard: Guard) -> Duration {
         let since = match guard {
             Guard::Request(arrival) => self.pending.since(arrival).max(self.in_view_since),
-            Guard::Null(_) | Guard::NewView(_) => now,
+            Guard::Null(_) | Guard::Tentative(_) | Guard::NewView(_) => now,
         };
         (since + self.view_timeout()).since(now)
     }
@@ -76,6 +77,8 @@ impl Pbft {
         self.drop_requests_that_stall();
         self.view = view;
         self.is_in_view = false;
+        // Before the engine hears that it is in another view.
+        self.withdraw_tentative(step);
         self.fruitless_views = self.fruitless_views.saturating_add(1);
         self.guard = None;
         (self.left_at, self.committing) = (step.now, None);

@@ -17,12 +17,20 @@ pub(super) struct Ballot {
     outcomes: BTreeMap<ReplicaId, (Digest, ReplyOutcome)>,
 }
 
+/// How a replica has executed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Execution {
+    /// The view that it was in.
+    pub(super) view: View,
+    /// Whether it takes that back if the view ends too early.
+    pub(super) is_tentative: bool,
+}
+
 /// What a replica says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Word {
+struct Word {
     digest: Digest,
-    /// The view in which it executed the request, if it may have to take that back.
-    tentative_in: Option<View>,
+    execution: Execution,
 }
 
 /// What a ballot has come to.
@@ -44,20 +52,15 @@ impl Ballot {
     }
 
     /// Takes down the outcome that a replica gives.
-    pub(super) fn give(
-        &mut self,
-        from: ReplicaId,
-        tentative_in: Option<View>,
-        outcome: ReplyOutcome,
-    ) -> Verdict {
+    pub(super) fn give(&mut self, from: ReplicaId, execution: Execution, outcome: ReplyOutcome) -> Verdict {
         let digest = outcome.digest();
         self.outcomes.insert(from, (digest, outcome));
-        self.vouch(from, tentative_in, digest)
+        self.vouch(from, execution, digest)
     }
 
     /// As [`Self::give`], where the replica gives the digest alone.
-    pub(super) fn vouch(&mut self, from: ReplicaId, tentative_in: Option<View>, digest: Digest) -> Verdict {
-        let word = Word { digest, tentative_in };
+    pub(super) fn vouch(&mut self, from: ReplicaId, execution: Execution, digest: Digest) -> Verdict {
+        let word = Word { digest, execution };
         self.words.insert(from, word);
         if !self.is_final(word) {
             return Verdict::Open;
@@ -66,21 +69,32 @@ impl Ballot {
         whole.map_or(Verdict::Withheld, |(_, outcome)| Verdict::Decided(outcome.clone()))
     }
 
-    /// Whether what this word says can't change any more. What one correct replica has executed for good
-    /// can't, nor what an agreement quorum has executed tentatively in the same view.
+    /// Whether what this word says can't change any more, and every later read sees it.
+    ///
+    /// What one correct replica has executed for good can't change; for reads without ordering, so many
+    /// have to say so that each later reader meets one of them. What an agreement quorum has executed
+    /// tentatively in one view can't change either. What others have executed for good adds to it if they are
+    /// still in that view: all of them then have the request at the same number, and none that takes it back
+    /// answers a read before it has got there again.
     fn is_final(&self, word: Word) -> bool {
         let alike = || self.words.values().filter(|other| other.digest == word.digest);
-        let for_good = alike().filter(|other| other.tentative_in.is_none()).count();
-        let views = alike().filter_map(|other| other.tentative_in);
-        let tentatively = |view| alike().filter(|other| other.tentative_in == Some(view)).count();
-        let most = views.map(tentatively).max().unwrap_or(0);
-        for_good >= self.enough || for_good + most >= self.agreement
+        let for_good = alike().filter(|other| !other.execution.is_tentative).count();
+        let in_this_view = alike().filter(|other| other.execution.view == word.execution.view).count();
+        for_good >= self.enough || in_this_view >= self.agreement
     }
 
-    /// Those who say that it gave this.
-    pub(super) fn voters(&self, outcome: &ReplyOutcome) -> Vec<ReplicaId> {
+    /// Those of `asked` who had to answer by now and have not: the first `firmly`, and the others too where
+    /// the execution was tentative.
+    pub(super) fn silent(&self, asked: &[ReplicaId], firmly: usize) -> Vec<ReplicaId> {
+        let is_tentative = self.words.values().any(|word| word.execution.is_tentative);
+        let had_to = if is_tentative { asked.len() } else { firmly };
+        asked.iter().take(had_to).filter(|id| !self.words.contains_key(*id)).copied().collect()
+    }
+
+    /// Those who say that it gave something else.
+    pub(super) fn liars(&self, outcome: &ReplyOutcome) -> Vec<ReplicaId> {
         let digest = outcome.digest();
-        self.words.iter().filter(|(_, word)| word.digest == digest).map(|(id, _)| *id).collect()
+        self.words.iter().filter(|(_, word)| word.digest != digest).map(|(id, _)| *id).collect()
     }
 
     /// Whether this replica has said anything.
@@ -99,53 +113,72 @@ mod tests {
         ReplyOutcome::Result(alloc::vec![byte; 100])
     }
 
-    fn ballot() -> Ballot {
-        Ballot::new(2, Quorums::byzantine(4, 1).expect("four are enough"))
+    fn for_good(view: u64) -> Execution {
+        Execution { view: View(view), is_tentative: false }
+    }
+
+    fn tentative(view: u64) -> Execution {
+        Execution { view: View(view), is_tentative: true }
+    }
+
+    fn ballot(enough: usize) -> Ballot {
+        Ballot::new(enough, Quorums::byzantine(4, 1).expect("four are enough"))
     }
 
     #[test]
     fn digests_count_and_one_whole_outcome_is_needed() {
-        let mut ballot = ballot();
+        let mut ballot = ballot(2);
         let digest = outcome(1).digest();
-        assert_eq!(ballot.vouch(R[0], None, digest), Verdict::Open);
-        assert_eq!(ballot.vouch(R[0], None, digest), Verdict::Open, "the same replica again");
-        assert_eq!(ballot.give(R[1], None, outcome(2)), Verdict::Open);
-        assert_eq!(ballot.vouch(R[2], None, digest), Verdict::Withheld);
-        assert_eq!(ballot.voters(&outcome(1)), [R[0], R[2]]);
-        assert_eq!(ballot.give(R[3], None, outcome(1)), Verdict::Decided(outcome(1)));
-        assert!(ballot.has_heard(R[1]));
+        assert_eq!(ballot.vouch(R[0], for_good(0), digest), Verdict::Open);
+        assert_eq!(ballot.vouch(R[0], for_good(0), digest), Verdict::Open, "the same replica again");
+        assert_eq!(ballot.give(R[1], for_good(0), outcome(2)), Verdict::Open);
+        assert_eq!(ballot.vouch(R[2], for_good(1), digest), Verdict::Withheld);
+        assert_eq!(ballot.liars(&outcome(1)), [R[1]]);
+        assert_eq!(ballot.give(R[3], for_good(0), outcome(1)), Verdict::Decided(outcome(1)));
     }
 
     #[test]
     fn who_changes_its_word_keeps_one() {
-        let mut ballot = ballot();
+        let mut ballot = ballot(2);
         for byte in 0..9 {
-            ballot.give(R[0], None, outcome(byte));
+            ballot.give(R[0], for_good(0), outcome(byte));
         }
         assert_eq!(ballot.outcomes.len(), 1);
-        assert_eq!(ballot.vouch(R[1], None, outcome(0).digest()), Verdict::Open);
-        assert!(!ballot.has_heard(R[2]));
+        assert_eq!(ballot.vouch(R[1], for_good(0), outcome(0).digest()), Verdict::Open);
     }
 
     #[test]
     fn what_is_tentative_takes_an_agreement_quorum_in_one_view() {
-        let (one, two) = (Some(View(1)), Some(View(2)));
-        let decided = Verdict::Decided(outcome(1));
-        for (words, verdict) in [
-            (alloc::vec![one, one], Verdict::Open),
-            (alloc::vec![one, one, one], decided),
-            (alloc::vec![one, one, two], Verdict::Open),
-            (alloc::vec![one, two, None], Verdict::Open),
-            (alloc::vec![one, None, one], Verdict::Decided(outcome(1))),
-            (alloc::vec![one, two, one, None], Verdict::Decided(outcome(1))),
-            (alloc::vec![None, two, None], Verdict::Decided(outcome(1))),
+        let (good, in_0, in_1) = (for_good(1), tentative(0), tentative(1));
+        for (enough, words, is_decided) in [
+            (2, alloc::vec![in_1, in_1], false),
+            (2, alloc::vec![in_1, in_1, in_1], true),
+            (2, alloc::vec![in_1, in_1, in_0], false),
+            (2, alloc::vec![in_0, in_1, good], false),
+            (2, alloc::vec![in_1, good, in_1], true),
+            (2, alloc::vec![in_0, good, in_0], false),
+            (2, alloc::vec![good, in_0, good], true),
+            // With fast reads: who is tentative in another view may take it back, and answer then.
+            (3, alloc::vec![good, in_0, good], false),
+            (3, alloc::vec![good, in_1, good], true),
+            (3, alloc::vec![good, in_0, good, for_good(7)], true),
         ] {
-            let mut ballot = ballot();
+            let mut ballot = ballot(enough);
             let mut last = Verdict::Open;
-            for (from, tentative_in) in R.into_iter().zip(&words) {
-                last = ballot.give(from, *tentative_in, outcome(1));
+            for (from, execution) in R.into_iter().zip(&words) {
+                last = ballot.give(from, *execution, outcome(1));
             }
-            assert_eq!(last, verdict, "{words:?}");
+            assert_eq!(last != Verdict::Open, is_decided, "{enough}: {words:?}");
         }
+    }
+
+    #[test]
+    fn who_had_to_answer_and_has_not_is_silent() {
+        let mut ballot = ballot(2);
+        ballot.give(R[1], for_good(0), outcome(1));
+        assert_eq!(ballot.silent(&R[..3], 2), [R[0]], "the third had to say nothing");
+        ballot.give(R[1], tentative(0), outcome(1));
+        assert_eq!(ballot.silent(&R[..3], 2), [R[0], R[2]]);
+        assert!(ballot.has_heard(R[1]) && !ballot.has_heard(R[2]));
     }
 }

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Keyring};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
-use ballot::{Ballot, Verdict};
+use ballot::{Ballot, Execution, Verdict};
 use core::time::Duration;
 use numbering::Numbering;
 use respondents::Respondents;
@@ -377,6 +377,10 @@ impl Client {
         outstanding.retransmissions = outstanding.retransmissions.saturating_add(1);
         outstanding.busy.clear();
         if outstanding.retransmissions == 1 {
+            if let Phase::Ordered(ballot) = &outstanding.phase {
+                let silent = ballot.silent(self.respondents.asked(), self.respondents.firmly());
+                self.respondents.blame(&silent);
+            }
             let (number, operation) = (outstanding.number, outstanding.operation.clone());
             let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
             if let Some(outstanding) = &mut self.outstanding {
@@ -409,13 +413,13 @@ impl Client {
         match message {
             ClientMessage::Reply { view, number, is_tentative, outcome } => {
                 self.views.insert(from, view);
-                let tentative_in = is_tentative.then_some(view);
-                self.on_reply(number, |ballot| ballot.give(from, tentative_in, outcome), out);
+                let execution = Execution { view, is_tentative };
+                self.on_reply(number, |ballot| ballot.give(from, execution, outcome), out);
             }
             ClientMessage::ReplyDigest { view, number, is_tentative, outcome } => {
                 self.views.insert(from, view);
-                let tentative_in = is_tentative.then_some(view);
-                self.on_reply(number, |ballot| ballot.vouch(from, tentative_in, outcome), out);
+                let execution = Execution { view, is_tentative };
+                self.on_reply(number, |ballot| ballot.vouch(from, execution, outcome), out);
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
@@ -448,9 +452,7 @@ impl Client {
             }
             Verdict::Withheld | Verdict::Open => return,
         };
-        if *retransmissions > 0 {
-            self.respondents.prefer(&ballot.voters(&outcome), self.config.quorums);
-        }
+        self.respondents.blame(&ballot.liars(&outcome));
         self.outstanding = None;
         self.numbering.establish();
         out.push(ClientOutput::CancelTimer);

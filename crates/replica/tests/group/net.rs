@@ -146,6 +146,7 @@ impl<P: Protocol> Net<P> {
         for output in outputs {
             match output {
                 Output::Flush => {}
+                Output::Stop(error) => panic!("{id} lost its state: {error}"),
                 Output::Send { to, frame } | Output::SendLazily { to, frame } => {
                     self.wire.push_back((Principal::Replica(id), to, frame))
                 }

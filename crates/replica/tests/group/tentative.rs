@@ -13,7 +13,7 @@ const R0: ReplicaId = ReplicaId(0);
 
 /// Does with a request what its number says: 1 executes it for good, 2 tentatively, 3 takes the last back
 /// and executes this one tentatively, 4 makes the last final and orders nothing else, 5 executes this one
-/// for good in the place of the last.
+/// for good in the place of the last, 6 leaves the view and does nothing else.
 #[derive(Default)]
 struct Fickle {
     executed: Seq,
@@ -34,6 +34,9 @@ impl Protocol for Fickle {
     fn handle(&mut self, _: Instant, event: Event<Silence>, actions: &mut Actions<Silence>) {
         let Event::Request(request) = event else { return };
         let (number, decision) = (request.number.0, self.decision(request));
+        if number == 6 {
+            return actions.push(Action::LeftView(View(1)));
+        }
         if number == 3 {
             actions.push(Action::Rollback);
         }
@@ -149,4 +152,82 @@ fn queries_and_emissions_wait_until_it_is_final() {
 
     replica.send(1, 2 + 3, &write(0, 1));
     assert_eq!(replica.query(0).len(), 1, "nothing is tentative");
+}
+
+#[test]
+fn a_tentative_reply_names_the_view_of_its_execution() {
+    let mut replica = Driven::new();
+    assert!(is_tentative(&replica.send(0, 2, &write(0, 1))));
+    replica.send(1, 6, &write(0, 1));
+    for message in replica.send(0, 2, &write(0, 1)) {
+        let ClientMessage::Reply { view, is_tentative, .. } = message else { panic!("{message:?}") };
+        assert!(!is_tentative || view == View(0), "it executed it in view 0, and says {view}");
+    }
+}
+
+/// A service that refuses pages: one whose program fails, or whose snapshots are not canonical.
+struct Stubborn;
+
+impl Service for Stubborn {
+    fn execute(&mut self, _: &[u8], _: &Context) -> Outcome {
+        Outcome::default()
+    }
+    fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {
+        None
+    }
+    fn page_count(&self) -> u32 {
+        1
+    }
+    fn page(&self, _: u32) -> Vec<u8> {
+        vec![1]
+    }
+    fn take_dirty(&mut self) -> Vec<u32> {
+        vec![0]
+    }
+    fn install(&mut self, _: &[&[u8]]) -> Result<(), InstallError> {
+        Err(InstallError { page: 0, reason: "no" })
+    }
+}
+
+#[test]
+fn a_replica_whose_service_does_not_take_its_state_back_stops() {
+    let config = ReplicaConfig {
+        replica: R0,
+        quorums: althing_types::Quorums::byzantine(1, 0).unwrap(),
+        keyring: keyring(1, Principal::Replica(R0)),
+        limits: Limits::default(),
+        request_auth: RequestAuthPolicy::default(),
+        durability: Durability::None,
+    };
+    let mut replica = Replica::new(config, Fickle::default(), Stubborn);
+    let mut outputs = vec![];
+    replica.handle(Instant(1), Input::Start(Startup::Genesis), &mut outputs);
+    for number in [2, 3] {
+        let mut request = Request {
+            client: ClientId(0),
+            number: RequestNumber(number),
+            operation: vec![],
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(vec![])),
+            is_authentic: false,
+        };
+        let who = Principal::Client(ClientId(0));
+        let macs = keyring(1, who).authenticate(Domain::Request, &request.signed_bytes());
+        request.auth = RequestAuth::Macs(macs);
+        let bytes = encode(&ClientFrame::Request(request));
+        replica.handle(Instant(2), Input::Frame { from: who, bytes }, &mut outputs);
+    }
+    assert!(matches!(outputs.last(), Some(Output::Stop(_))), "{outputs:?}");
+}
+
+/// A client has one operation under way, and no right to more of the memory.
+#[test]
+fn of_each_client_one_query_is_held() {
+    let mut replica = Driven::new();
+    replica.send(0, 2, &write(0, 1));
+    for _ in 0..100 {
+        assert_eq!(replica.query(0), []);
+    }
+    let told = replica.send(1, 4, &write(0, 1));
+    assert_eq!(told.len(), 1, "held for one client");
 }

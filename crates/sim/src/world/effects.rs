@@ -44,6 +44,10 @@ impl<X: Subject> World<'_, X> {
         let at = &mut self.hosts[host];
         match output {
             Output::Flush => {}
+            Output::Stop(error) => {
+                let message = format!("host {host} lost its state: {error}");
+                self.violation.get_or_insert(crate::oracle::Violation::new("checkpoint", message));
+            }
             Output::Send { to, frame } | Output::SendLazily { to, frame } => {
                 self.send_from_host(host, to, &frame)
             }
