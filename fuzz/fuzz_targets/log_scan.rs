@@ -1,7 +1,7 @@
 //! The log's parser: on anything, and on a real log that was cut short or changed in one bit.
 #![no_main]
 
-use althing_node::log::record::{Scan, encode_file_header, encode_record, scan};
+use althing_replica::storage::record::{Scan, encode_file_header, encode_record, scan};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 4096;

@@ -56,7 +56,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::CancelTimer(id) => outputs.push(Output::CancelTimer(Timer::protocol(id))),
             Action::Persist { id, record } => self.persist(id, record, outputs),
             Action::Compact(records) => {
-                if self.durability == Durability::Log {
+                if self.durability != Durability::None {
                     let records = rewrite(self.checkpoints.stable(), records);
                     outputs.push(Output::Rewrite { records });
                 }
@@ -96,7 +96,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     fn persist(&mut self, id: PersistId, record: Vec<u8>, outputs: &mut Vec<Output>) {
         match self.durability {
-            Durability::Log => {
+            Durability::Sync | Durability::Async => {
                 let record = encode(&EngineRecord::Protocol(record));
                 outputs.push(Output::Append { id: id.0, record });
             }

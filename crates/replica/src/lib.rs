@@ -26,6 +26,7 @@ mod pages;
 mod records;
 mod replica;
 mod service;
+pub mod storage;
 mod tally;
 mod tamper;
 mod tentative;

@@ -30,13 +30,15 @@ pub enum RequestAuthPolicy {
     SignatureOnly,
 }
 
-/// Whether what a protocol asks to persist goes to disk.
+/// What becomes of what a protocol asks to persist, before a vote on it leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// To the runtime's log.
+    /// It is on disk.
     #[default]
-    Log,
-    /// Nowhere: a replica that restarts has lost all it knew, and starts with [`Startup::Amnesia`].
+    Sync,
+    /// The operating system has it, and writes it to disk some time later.
+    Async,
+    /// Nothing: a replica that restarts has lost all it knew, and starts with [`Startup::Amnesia`].
     None,
 }
 
@@ -226,13 +228,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.is_started = true;
         let start = match (startup, self.durability) {
             (Startup::Genesis, _) => Start::Genesis,
-            (Startup::Recovered(records), Durability::Log) => {
+            (Startup::Amnesia, _) | (Startup::Recovered(_), Durability::None) => Start::Amnesia,
+            (Startup::Recovered(records), Durability::Sync | Durability::Async) => {
                 self.restore(&records, outputs).unwrap_or_else(|error| {
                     outputs.push(Output::Report(Report::RecordsUnusable(error)));
                     Start::Amnesia
                 })
             }
-            (Startup::Recovered(_) | Startup::Amnesia, _) => Start::Amnesia,
         };
         self.events.push_back(Event::Start(start));
     }

@@ -48,11 +48,15 @@ pub enum Family {
     Twins,
     /// All of it, mixed.
     Chaos,
+    /// Disks fail to sync, run full and change bits, while replicas are killed and the power fails.
+    DiskFaults,
+    /// Nothing waits for the disk: all replicas are killed at once, and the power fails at some.
+    AsyncLog,
 }
 
 impl Family {
     /// All families, in the order in which they are listed to people.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Calm,
         Self::Delay,
         Self::Loss,
@@ -61,6 +65,8 @@ impl Family {
         Self::Partition,
         Self::CrashDisk,
         Self::CrashEmpty,
+        Self::DiskFaults,
+        Self::AsyncLog,
         Self::Equivocate,
         Self::Mute,
         Self::Selective,
@@ -101,6 +107,8 @@ impl Family {
             Self::BadClient => "bad-client",
             Self::Twins => "twins",
             Self::Chaos => "chaos",
+            Self::DiskFaults => "disk-faults",
+            Self::AsyncLog => "async-log",
         }
     }
 }

@@ -1,30 +1,73 @@
 use crate::dice::Dice;
+use crate::medium::{DiskFault, Medium};
+use althing_replica::storage::{BootId, Log, LogWrite, OpenOptions, Opened, Storage, StorageError, open};
+use althing_replica::{Durability, Startup};
 use std::collections::VecDeque;
 
-/// Something that a replica has handed to its disk.
-#[derive(Debug, Clone)]
-enum Write {
-    Append { id: u64, record: Vec<u8> },
-    Rewrite(Vec<Vec<u8>>),
+/// A disk as production code has it.
+pub(crate) type AnyStorage = Box<dyn Storage<Error = DiskFault>>;
+
+/// How a replica's disk failed it.
+pub(crate) type DiskError = StorageError<DiskFault>;
+
+/// The longest record of a simulated replica in bytes.
+const MAX_RECORD_BYTES: usize = 1 << 24;
+
+/// Steps of the disk that are still done at most when a process is killed or the power goes: more than
+/// any group takes.
+const MOST_BREATH: usize = 12;
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It is killed; the system lives on, with all that was written.
+    Killed,
+    /// The power goes.
+    PowerCut,
+    /// It is told to stop, and so is the system after it.
+    Orderly,
 }
 
-/// A host's disk: what is handed to it is durable after a while, in order. A crash loses what is not,
-/// except for a part that got there before the power went.
-#[derive(Debug, Default)]
+/// A host's disk, and the production code that writes a replica's records to it: what is handed over
+/// together is written together, and takes a while.
 pub(crate) struct Disk {
-    durable: Vec<Vec<u8>>,
-    /// Being written; durable together.
-    in_flight: Vec<Write>,
-    waiting: VecDeque<Write>,
+    pub(crate) medium: Medium,
+    log: Option<Log<AnyStorage>>,
+    durability: Durability,
+    /// The system has been started so often.
+    boots: u64,
+    /// Being written.
+    in_flight: Vec<LogWrite<Vec<u8>>>,
+    waiting: VecDeque<LogWrite<Vec<u8>>>,
 }
 
 impl Disk {
+    pub(crate) fn new(medium: Medium, durability: Durability) -> Self {
+        Self { medium, log: None, durability, boots: 1, in_flight: Vec::new(), waiting: VecDeque::new() }
+    }
+
+    /// Opens it, as the node does. A supervisor always says that the group is new.
+    ///
+    /// # Errors
+    /// When production code refuses what is on it.
+    pub(crate) fn open(&mut self, storage: AnyStorage, is_genesis: bool) -> Result<Startup, DiskError> {
+        let options = OpenOptions {
+            durability: self.durability,
+            is_genesis,
+            boot: Some(BootId(format!("boot {}", self.boots))),
+            max_record_len: MAX_RECORD_BYTES,
+        };
+        let Opened { startup, log, .. } = open(storage, &options)?;
+        self.log = Some(log);
+        Ok(startup)
+    }
+
     pub(crate) fn append(&mut self, id: u64, record: Vec<u8>) {
-        self.waiting.push_back(Write::Append { id, record });
+        self.waiting.push_back(LogWrite::Append { id, record });
     }
 
     pub(crate) fn rewrite(&mut self, records: Vec<Vec<u8>>) {
-        self.waiting.push_back(Write::Rewrite(records));
+        self.waiting.push_back(LogWrite::Rewrite { id: 0, records });
     }
 
     /// Starts to write all that waits, if nothing is being written; says whether it did.
@@ -36,92 +79,73 @@ impl Disk {
         true
     }
 
-    /// What was being written is durable; gives back the last id among it.
-    pub(crate) fn finish(&mut self) -> Option<u64> {
-        let mut last = None;
-        for write in self.in_flight.drain(..) {
-            match write {
-                Write::Append { id, record } => {
-                    self.durable.push(record);
-                    last = Some(id);
-                }
-                Write::Rewrite(records) => self.durable = records,
+    /// What was being written is; gives back how many writes that were, and the last id among the
+    /// appends.
+    ///
+    /// # Errors
+    /// When the disk failed. The replica has to stop.
+    pub(crate) fn finish(&mut self, dice: &mut Dice) -> Result<(usize, Option<u64>), DiskError> {
+        let Some(log) = &mut self.log else { return Ok((0, None)) };
+        let group = std::mem::take(&mut self.in_flight);
+        log.commit(&group)?;
+        if self.durability == Durability::Async {
+            self.medium.write_back();
+            if dice.chance(100) {
+                log.sync()?;
             }
         }
-        last
+        let appends = group.iter().filter(|write| matches!(write, LogWrite::Append { .. }));
+        Ok((group.len(), appends.map(LogWrite::id).last()))
     }
 
-    /// The power goes. Some of what was being written may have got there: the contract lets a
-    /// rewrite be carried out by appending, so it too can be cut off in the middle.
-    pub(crate) fn crash(&mut self, dice: &mut Dice) {
-        let written = dice.index(self.in_flight.len() + 1);
-        for write in self.in_flight.drain(..).take(written) {
-            match write {
-                Write::Append { record, .. } => self.durable.push(record),
-                Write::Rewrite(records) if dice.chance(500) => self.durable = records,
-                Write::Rewrite(records) => {
-                    let kept = dice.index(records.len() + 1);
-                    let is_whole = kept == records.len();
-                    self.durable.extend(records.into_iter().take(kept));
-                    if !is_whole {
-                        break;
-                    }
-                }
+    /// The system can't write back what it has of the log, and the process hears of it.
+    pub(crate) fn fail_in_background(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        self.medium.fail_sync();
+        if log.sync().is_err() {
+            // What can't be written down either is found out when the power is back.
+            let _ = log.disown();
+        }
+    }
+
+    /// The process ends, in the middle of what it was doing.
+    pub(crate) fn end(&mut self, end: End, dice: &mut Dice) {
+        let log = self.log.take();
+        let group: Vec<_> = self.in_flight.drain(..).chain(self.waiting.drain(..)).collect();
+        if end == End::Orderly {
+            if let Some(mut log) = log
+                && log.commit(&group).is_ok()
+            {
+                // If it fails, the log is what it was before.
+                let _ = log.close();
+            }
+        } else if let Some(mut log) = log {
+            self.medium.set_breath(Some(dice.index(MOST_BREATH)));
+            // Nobody hears of it any more.
+            let _ = log.commit(&group);
+            self.medium.set_breath(None);
+        }
+        match end {
+            End::Killed => {}
+            End::PowerCut | End::Orderly => {
+                self.medium.cut_power();
+                self.boots += 1;
             }
         }
+    }
+
+    /// The process stopped, because the disk failed it.
+    pub(crate) fn give_up(&mut self, dice: &mut Dice) {
+        self.log = None;
         self.in_flight.clear();
         self.waiting.clear();
+        if dice.chance(500) {
+            self.medium.evict();
+        }
     }
 
-    /// The disk is replaced by an empty one.
-    pub(crate) fn lose(&mut self) {
-        *self = Self::default();
-    }
-
-    pub(crate) fn records(&self) -> Vec<Vec<u8>> {
-        self.durable.clone()
-    }
-
-    /// Whether all that was handed to it is durable.
+    /// Whether all that was handed to it is written.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
-    }
-
-    /// Records on it.
-    pub(crate) fn len(&self) -> usize {
-        self.durable.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durable_in_order_and_a_crash_keeps_a_prefix() {
-        let mut disk = Disk::default();
-        disk.append(1, vec![1]);
-        assert!(disk.start());
-        disk.append(2, vec![2]);
-        assert!(!disk.start(), "one write at a time");
-        assert_eq!(disk.finish(), Some(1));
-        assert!(disk.start());
-        assert_eq!(disk.finish(), Some(2));
-        disk.rewrite(vec![vec![3], vec![4]]);
-        disk.append(3, vec![5]);
-        assert!(disk.start());
-        let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..200 {
-            let mut crashed = Disk {
-                durable: disk.durable.clone(),
-                in_flight: disk.in_flight.clone(),
-                waiting: VecDeque::new(),
-            };
-            crashed.crash(&mut Dice::new(seed));
-            seen.insert(crashed.records().concat());
-        }
-        let expected =
-            [vec![1, 2], vec![1, 2, 3], vec![1, 2, 3, 4], vec![1, 2, 3, 4, 5], vec![3, 4], vec![3, 4, 5]];
-        assert_eq!(seen, expected.into_iter().collect());
     }
 }

@@ -16,14 +16,29 @@ pub(crate) enum Fault {
     Crash { loses_disk: bool, down: Duration },
     /// All replicas crash at once, and restart after a while.
     PowerFailure { down: Duration },
+    /// The disk of a replica fails it.
+    Disk { failure: DiskFailure, down: Duration },
     /// A host restarts.
     Restart(usize),
+    /// There is room again on the disk of a host.
+    Room(usize),
     /// An old frame arrives again.
     Replay,
     /// A faulty client says something.
     RogueTurn { client: usize },
     /// The faults end. What is Byzantine stays so.
     Heal,
+}
+
+/// How a disk fails a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskFailure {
+    /// Something can't be made durable.
+    Sync,
+    /// It runs full, and for a while nobody makes room.
+    Full,
+    /// A bit of what was durable changes.
+    BitFlip,
 }
 
 /// What kind of fault was injected, for the report.
@@ -39,6 +54,17 @@ pub(crate) enum Injection {
     Crashed,
     DiskLost,
     PowerFailed,
+    Killed,
+    StoppedInOrder,
+    StartCutOff,
+    WritesLost,
+    WritesKept,
+    WritesTorn,
+    WritesReordered,
+    SyncFailed,
+    DiskFull,
+    BitFlipped,
+    DiskRefused,
     Muted,
     Equivocated,
     Slowed,
@@ -55,7 +81,7 @@ pub(crate) enum Injection {
 }
 
 impl Injection {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 34] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -66,6 +92,17 @@ impl Injection {
         Self::Crashed,
         Self::DiskLost,
         Self::PowerFailed,
+        Self::Killed,
+        Self::StoppedInOrder,
+        Self::StartCutOff,
+        Self::WritesLost,
+        Self::WritesKept,
+        Self::WritesTorn,
+        Self::WritesReordered,
+        Self::SyncFailed,
+        Self::DiskFull,
+        Self::BitFlipped,
+        Self::DiskRefused,
         Self::Muted,
         Self::Equivocated,
         Self::Slowed,
@@ -93,6 +130,17 @@ impl Injection {
             Self::Crashed => "crashed",
             Self::DiskLost => "disk-lost",
             Self::PowerFailed => "power-failed",
+            Self::Killed => "killed",
+            Self::StoppedInOrder => "stopped-in-order",
+            Self::StartCutOff => "start-cut-off",
+            Self::WritesLost => "writes-lost",
+            Self::WritesKept => "writes-kept",
+            Self::WritesTorn => "writes-torn",
+            Self::WritesReordered => "writes-reordered",
+            Self::SyncFailed => "sync-failed",
+            Self::DiskFull => "disk-full",
+            Self::BitFlipped => "bit-flipped",
+            Self::DiskRefused => "disk-refused",
             Self::Muted => "muted",
             Self::Equivocated => "equivocated",
             Self::Slowed => "slowed",
@@ -111,8 +159,14 @@ impl Injection {
 }
 
 /// Counts injections. Shared with the adversaries inside the replicas.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Injections(Arc<[AtomicU64; Injection::ALL.len()]>);
+
+impl Default for Injections {
+    fn default() -> Self {
+        Self(Arc::new(std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
 
 impl Injections {
     pub(crate) fn note(&self, injection: Injection) {

@@ -1,9 +1,11 @@
 use crate::adversary::{Adversary, Behaviour, Forger, Means};
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError, End};
 use crate::fault::Injections;
 use crate::keys::GroupKeys;
+use crate::medium::Medium;
+use crate::oracle::Promised;
 use crate::plan::Plan;
 use crate::subject::{Subject, Tested, instance};
 use althing_replica::{Startup, Timer};
@@ -16,14 +18,16 @@ pub(crate) struct Host<X: Subject> {
     pub(crate) is_correct: bool,
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
+    /// What that has to hold.
+    pub(crate) promised: Promised,
     /// `None` while the machine is down.
     pub(crate) replica: Option<Tested<X>>,
     pub(crate) incarnation: u32,
     /// The timers that run, each with what tells it from earlier ones of the same name.
     pub(crate) timers: BTreeMap<Timer, u64>,
     pub(crate) generation: u64,
-    /// The disk was lost, and nothing was written since.
-    has_lost_disk: bool,
+    /// The whole machine was replaced: nobody says any more that the group is new.
+    is_replaced: bool,
     /// It has forgotten what it said, and is not yet seen to vote again, with that on its disk.
     is_impaired: bool,
     pub(crate) forger: Option<Forger>,
@@ -46,12 +50,13 @@ impl<X: Subject> Host<X> {
             id,
             is_correct: plan.is_correct(id),
             clock: Clock::random(dice, plan.skew),
-            disk: Disk::default(),
+            disk: Disk::new(Medium::new(dice.fork(), injections.clone()), plan.durability),
+            promised: Promised::default(),
             replica: None,
             incarnation: 0,
             timers: BTreeMap::new(),
             generation: 0,
-            has_lost_disk: false,
+            is_replaced: false,
             is_impaired: false,
             forger,
             lag: if has(Behaviour::Slow) { nanos(plan.lag) } else { 0 },
@@ -61,7 +66,16 @@ impl<X: Subject> Host<X> {
     }
 
     /// Makes a new replica on this machine, and says what it has to be started with.
-    pub(crate) fn boot(&mut self, subject: &X, plan: &Plan, injections: &Injections) -> Startup {
+    ///
+    /// # Errors
+    /// When its disk fails it or is refused; there is no replica then.
+    pub(crate) fn boot(
+        &mut self,
+        subject: &X,
+        plan: &Plan,
+        injections: &Injections,
+    ) -> Result<Startup, DiskError> {
+        let startup = self.disk.open(subject.storage(self.disk.medium.clone()), !self.is_replaced)?;
         let mut replica = instance(subject, plan, self.id);
         if !self.behaviours.is_empty() && !self.behaviours.contains(&Behaviour::Twin) {
             let means = Means {
@@ -74,28 +88,50 @@ impl<X: Subject> Host<X> {
             replica.set_tamper(Some(Box::new(Adversary::new(self.behaviours.clone(), means))));
         }
         self.replica = Some(replica);
-        let records = self.disk.records();
-        if self.incarnation == 0 {
-            Startup::Genesis
-        } else if self.has_lost_disk && records.is_empty() {
-            Startup::Amnesia
-        } else {
-            self.has_lost_disk = false;
-            Startup::Recovered(records)
-        }
+        Ok(startup)
     }
 
-    /// The machine goes down.
-    pub(crate) fn crash(&mut self, loses_disk: bool) {
-        self.is_impaired = loses_disk || self.is_impaired();
+    /// What was being written is; gives back the last record among it.
+    ///
+    /// # Errors
+    /// When the disk failed. The replica has to [`stop`](Self::stop).
+    pub(crate) fn written(&mut self) -> Result<Option<u64>, DiskError> {
+        let (writes, last) = self.disk.finish(&mut self.dice)?;
+        self.promised.kept(writes);
+        Ok(last)
+    }
+
+    /// The replica goes down with its machine, or alone.
+    pub(crate) fn crash(&mut self, how: End) {
+        self.go_down();
+        self.disk.end(how, &mut self.dice);
+    }
+
+    /// The replica stops, because its disk failed it.
+    pub(crate) fn stop(&mut self) {
+        self.go_down();
+        self.disk.give_up(&mut self.dice);
+    }
+
+    fn go_down(&mut self) {
+        // Who has forgotten and was not yet seen to vote again still has.
+        self.is_impaired = self.is_impaired();
         self.replica = None;
         self.timers.clear();
         self.incarnation += 1;
-        self.disk.crash(&mut self.dice);
-        if loses_disk {
-            self.disk.lose();
-            self.has_lost_disk = true;
-        }
+    }
+
+    /// Its data is taken away while it is down, or its whole machine.
+    pub(crate) fn lose(&mut self, with_machine: bool) {
+        self.disk.medium.lose(with_machine);
+        self.is_replaced |= with_machine;
+        self.forget();
+    }
+
+    /// What it said is lost, or may be.
+    pub(crate) fn forget(&mut self) {
+        self.is_impaired = true;
+        self.promised.may_forget();
     }
 
     /// Whether it counts as faulty for having forgotten what it said.

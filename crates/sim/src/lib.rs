@@ -21,6 +21,7 @@ mod disk;
 mod fault;
 mod host;
 mod keys;
+mod medium;
 mod network;
 mod oracle;
 mod plan;
@@ -34,6 +35,11 @@ mod trace;
 mod witness;
 mod workload;
 mod world;
+
+/// The oracles that are of use outside of simulations too.
+pub mod judge {
+    pub use crate::oracle::{History, Verdict, Violation};
+}
 
 pub use config::{Family, ProtocolKind, SimConfig, UnknownFamily};
 pub use planted::Planted;

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::network::Weather;
 use crate::script;
 use althing_protocol::pbft::PbftSettings;
-use althing_replica::{AnswerPolicy, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
+use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
 use althing_types::{Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -35,6 +35,9 @@ pub(crate) struct Plan {
     /// Clocks differ by at most so much at the start.
     pub(crate) skew: Duration,
     pub(crate) disk_delay: Duration,
+    pub(crate) durability: Durability,
+    /// Starts are cut off in so many of 1000 cases.
+    pub(crate) cut_off_starts: u64,
     /// Replicas that are faulty all along, and how.
     pub(crate) byzantine: BTreeMap<ReplicaId, BTreeSet<Behaviour>>,
     /// Of those, the ones that run twice.
@@ -83,6 +86,11 @@ impl Plan {
             keys: dice.between(1, 4),
             skew: Duration::from_millis(dice.below(150)),
             disk_delay: Duration::from_micros(dice.pick(&[50, 500, 2000, 6000])),
+            durability: if config.family == Family::AsyncLog { Durability::Async } else { Durability::Sync },
+            cut_off_starts: match config.family {
+                Family::CrashDisk | Family::DiskFaults | Family::AsyncLog => 120,
+                _ => 0,
+            },
             byzantine,
             twins,
             lag,

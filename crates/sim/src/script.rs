@@ -2,7 +2,7 @@
 
 use crate::config::Family;
 use crate::dice::{Dice, nanos};
-use crate::fault::Fault;
+use crate::fault::{DiskFailure, Fault};
 use crate::network::{Layout, Weather};
 use crate::plan::Plan;
 use std::time::Duration;
@@ -73,6 +73,30 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
             if dice.chance(600) {
                 add((300, 1000), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
             }
+        }
+        Family::DiskFaults => {
+            add((60, 300), dice, &mut |dice| Fault::Disk {
+                failure: dice.pick(&[DiskFailure::Sync, DiskFailure::Full, DiskFailure::BitFlip]),
+                down: ms(dice.between(5, 400)),
+            });
+            add((150, 600), dice, &mut |dice| Fault::Crash {
+                loses_disk: false,
+                down: ms(dice.between(5, 300)),
+            });
+            if dice.chance(500) {
+                add((300, 1000), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
+            }
+        }
+        Family::AsyncLog => {
+            add((80, 400), dice, &mut |dice| Fault::Crash {
+                loses_disk: false,
+                down: ms(dice.between(5, 400)),
+            });
+            add((200, 800), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
+            add((300, 900), dice, &mut |dice| Fault::Disk {
+                failure: dice.pick(&[DiskFailure::Sync, DiskFailure::Full]),
+                down: ms(dice.between(5, 400)),
+            });
         }
         Family::CrashEmpty => {
             add((80, 500), dice, &mut |dice| Fault::Crash {

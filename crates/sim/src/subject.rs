@@ -1,11 +1,11 @@
+use crate::disk::AnyStorage;
 use crate::keys::GroupKeys;
+use crate::medium::Medium;
 use crate::plan::Plan;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage};
-use althing_replica::{
-    Client, ClientConfig, Durability, LimitSettings, Limits, Replica, ReplicaConfig, Service,
-};
+use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service};
 use althing_services::Kv;
 use althing_types::{Quorums, ReplicaId};
 use std::time::Duration;
@@ -31,6 +31,11 @@ pub(crate) trait Subject {
     /// The quorums that replicas go by.
     fn quorums(&self, quorums: Quorums) -> Quorums {
         quorums
+    }
+
+    /// A host's disk, as the code that writes the log sees it.
+    fn storage(&self, medium: Medium) -> AnyStorage {
+        Box::new(medium)
     }
 
     /// What a protocol says of itself.
@@ -90,7 +95,7 @@ pub(crate) fn instance<X: Subject>(subject: &X, plan: &Plan, me: ReplicaId) -> T
         keyring: GroupKeys::of_group(plan.quorums.n()).replica(me).clone(),
         limits: limits(),
         request_auth: plan.request_auth,
-        durability: Durability::Log,
+        durability: plan.durability,
     };
     let protocol = PbftConfig::new(me, quorums, plan.settings.clone()).expect("valid settings");
     Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(me)))

@@ -81,7 +81,8 @@ impl Command {
 fn durability(name: &str) -> Result<Durability, String> {
     match name {
         "sync" => Ok(Durability::Sync),
+        "async" => Ok(Durability::Async),
         "none" => Ok(Durability::None),
-        other => Err(format!("`{other}` is no durability; there are `sync` and `none`")),
+        other => Err(format!("`{other}` is no durability; there are `sync`, `async` and `none`")),
     }
 }

@@ -28,8 +28,9 @@ pub(crate) struct Serve {
     /// Where keys, configurations, logs and data lie [default: .althing/SERVICE]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// What an acknowledged operation survives: `sync` the power failing everywhere at once, `none`
-    /// only f faulty replicas at a time
+    /// What an acknowledged operation survives: `sync` the power failing everywhere at once, `async`
+    /// all processes being killed and the power failing at f machines, `none` only f faulty replicas
+    /// at a time
     #[arg(long, value_parser = super::durability, default_value = "sync")]
     durability: Durability,
     /// Let `althing inject` make replicas faulty

@@ -29,8 +29,9 @@ pub(crate) struct Up {
     /// Where the embedded MQTT broker listens [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     mqtt: Option<SocketAddr>,
-    /// What an acknowledged event survives: `sync` the power failing everywhere at once, `none` only
-    /// f faulty replicas at a time
+    /// What an acknowledged event survives: `sync` the power failing everywhere at once, `async` all
+    /// processes being killed and the power failing at f machines, `none` only f faulty replicas at a
+    /// time
     #[arg(long, value_parser = super::durability, default_value = "sync")]
     durability: Durability,
     /// Let `althing inject` make replicas faulty

@@ -83,9 +83,23 @@ pub enum Durability {
     /// The power failing at every replica at once: each vote is on disk before it leaves.
     #[default]
     Sync,
+    /// All replica processes being killed at once, and the power failing at f machines at a time: the
+    /// system has each vote before it leaves, and writes it to disk in the background. Where the power
+    /// fails at more, the group stops.
+    Async,
     /// The failure of f replicas, and no more: nothing is written, a replica that restarts recovers
     /// from the others, and a group whose replicas all stop has lost everything.
     None,
+}
+
+impl From<Durability> for althing_replica::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Sync => Self::Sync,
+            Durability::Async => Self::Async,
+            Durability::None => Self::None,
+        }
+    }
 }
 
 /// How clients authenticate requests.

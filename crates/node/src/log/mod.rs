@@ -1,14 +1,16 @@
-//! The append-only log of one replica: what must survive the power failing.
+//! The disk of one replica: what must survive the power failing.
 //!
-//! - [`record`] is the format and the parser, pure and fit for fuzzing;
-//! - [`Log`] is one file, opened, appended to in groups and replaced atomically;
-//! - [`LogThread`] owns a [`Log`] on a thread of its own and commits in groups.
+//! What is written when, and what a replica may start from, is decided by [`althing_replica::storage`];
+//! here is what it takes a machine for:
+//!
+//! - [`Files`] is a [`Storage`](althing_replica::storage::Storage) of real files;
+//! - [`LogThread`] owns a log on a thread of its own and commits in groups.
 
+mod background;
 mod error;
-mod file;
-pub mod record;
+mod files;
 mod thread;
 
 pub use error::{LogError, Operation};
-pub use file::{Log, LogOptions, Recovery};
+pub use files::Files;
 pub use thread::{LogClosed, LogEvent, LogThread};

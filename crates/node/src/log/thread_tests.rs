@@ -1,10 +1,22 @@
 use super::*;
-use crate::log::LogOptions;
+use althing_replica::storage::{BootId, OpenOptions};
+use althing_replica::{Durability, Startup};
+use std::path::Path;
 
-fn open(dir: &tempfile::TempDir) -> (Log, Vec<Bytes>) {
-    let options = LogOptions { max_record_len: 1024 };
-    let (log, recovery) = Log::open(dir.path().join("replica.log"), options).unwrap();
-    (log, recovery.records)
+fn open_with(data: &Path, durability: Durability) -> (Log<Files>, Vec<Vec<u8>>) {
+    std::fs::create_dir_all(data).unwrap();
+    let boot = Some(BootId("this run".to_owned()));
+    let options = OpenOptions { durability, is_genesis: true, boot, max_record_len: 1024 };
+    let opened = althing_replica::storage::open(Files::open(data).unwrap(), &options).unwrap();
+    match opened.startup {
+        Startup::Recovered(records) => (opened.log, records),
+        Startup::Genesis => (opened.log, Vec::new()),
+        Startup::Amnesia => panic!("the memory is lost"),
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> (Log<Files>, Vec<Vec<u8>>) {
+    open_with(&dir.path().join("data"), Durability::Sync)
 }
 
 #[tokio::test]
@@ -42,7 +54,7 @@ async fn a_rewrite_keeps_its_place_among_the_appends() {
         durable.extend(ids);
     }
     assert_eq!(durable, [1, 2, 3]);
-    assert_eq!(open(&dir).1, ["checkpoint", "after"]);
+    assert_eq!(open(&dir).1, [&b"checkpoint"[..], b"after"]);
 }
 
 #[tokio::test]
@@ -55,4 +67,25 @@ async fn a_failure_is_reported_and_ends_the_thread() {
     assert!(events.recv().await.is_none());
     assert_eq!(thread.append(2, "more".into()).await, Err(LogClosed));
     thread.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_gets_to_disk_and_is_closed_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (thread, mut events) = LogThread::spawn(open_with(&data, Durability::Async).0, 16).unwrap();
+    assert!(data.join("cached").exists());
+    for id in 1..=100_u64 {
+        thread.append(id, Bytes::copy_from_slice(&id.to_le_bytes())).await.unwrap();
+    }
+    thread.rewrite(101, vec!["checkpoint".into()]).await.unwrap();
+    thread.append(102, "after".into()).await.unwrap();
+    thread.close().await;
+    let mut written = 0;
+    while let Some(LogEvent::Durable(ids)) = events.recv().await {
+        written += ids.len();
+    }
+    assert_eq!(written, 102);
+    assert!(!data.join("cached").exists(), "from here on it outlives the system");
+    assert_eq!(open_with(&data, Durability::Async).1, [&b"checkpoint"[..], b"after"]);
 }

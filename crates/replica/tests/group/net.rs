@@ -45,7 +45,7 @@ impl Settings {
             quorums: Quorums::byzantine(n, (n - 1) / 3).unwrap(),
             limits: Limits::default(),
             request_auth: RequestAuthPolicy::default(),
-            durability: Durability::Log,
+            durability: Durability::Sync,
             reads: ReadPolicy::Ordered,
         }
     }

@@ -18,35 +18,26 @@ struct Call {
     returned: Option<(u64, KvResult)>,
 }
 
-/// What correct clients did, and what they were told.
+/// What correct clients of the key-value store did, and what they were told.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub struct History {
     calls: Vec<Call>,
     outstanding: BTreeMap<(ClientId, RequestNumber), usize>,
 }
 
 impl History {
-    pub(crate) fn called(
-        &mut self,
-        at: u64,
-        client: ClientId,
-        number: RequestNumber,
-        operation: KvOperation,
-    ) {
+    /// At time `at`, `client` asked for `operation`, which it numbers so.
+    pub fn called(&mut self, at: u64, client: ClientId, number: RequestNumber, operation: KvOperation) {
         self.outstanding.insert((client, number), self.calls.len());
         self.calls.push(Call { client, operation, called: at, returned: None });
     }
 
+    /// At time `at`, `client` was told this result.
+    ///
     /// # Errors
     /// When the client was told something about an operation that it had not under way, or
     /// something that is no result of the store.
-    pub(crate) fn returned(
-        &mut self,
-        at: u64,
-        client: ClientId,
-        number: RequestNumber,
-        result: &[u8],
-    ) -> Verdict {
+    pub fn returned(&mut self, at: u64, client: ClientId, number: RequestNumber, result: &[u8]) -> Verdict {
         let place = self.outstanding.remove(&(client, number));
         match (place, KvResult::decode(result)) {
             (Some(place), Ok(result)) => {
@@ -65,7 +56,10 @@ impl History {
     }
 
     /// Whether one order of all operations explains what was returned.
-    pub(crate) fn check(&self) -> Verdict {
+    ///
+    /// # Errors
+    /// When none does.
+    pub fn check(&self) -> Verdict {
         let mut by_key: BTreeMap<&[u8], Vec<&Call>> = BTreeMap::new();
         for call in &self.calls {
             by_key.entry(key(&call.operation)).or_default().push(call);

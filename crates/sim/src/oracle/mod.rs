@@ -7,26 +7,31 @@
 //! | exactly-once | no operation, and no request number of a client, takes effect twice |
 //! | checkpoint | correct replicas have the same state at each number, and never find it bad |
 //! | linearizability | what correct clients saw can be explained by one order of their operations |
+//! | durability | what was reported to be on disk is there when a replica starts from it, and nothing else is |
 //! | accusation | evidence never accuses a correct replica, and its proofs hold |
 //! | memory | what a correct replica holds is bounded |
 //! | liveness | after the faults end, operations complete and replicas catch up, in bounded time |
 //! | panic | no code panics |
 
 mod accusation;
+mod durability;
 mod ledger;
 mod linearizability;
 mod memory;
 
 pub(crate) use accusation::judge;
+pub(crate) use durability::Promised;
 pub(crate) use ledger::{Execution, Ledger};
-pub(crate) use linearizability::History;
+pub use linearizability::History;
 pub(crate) use memory::{Holdings, MemoryBound};
 
 /// Something that should have held and did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Violation {
-    pub(crate) oracle: &'static str,
-    pub(crate) message: String,
+pub struct Violation {
+    /// Which oracle found it.
+    pub oracle: &'static str,
+    /// What it found.
+    pub message: String,
 }
 
 impl Violation {
@@ -36,4 +41,4 @@ impl Violation {
 }
 
 /// The verdict of an oracle.
-pub(crate) type Verdict = Result<(), Violation>;
+pub type Verdict = Result<(), Violation>;

@@ -3,8 +3,11 @@
 
 mod flawed_protocol;
 mod flawed_service;
+mod flawed_storage;
 
 use crate::config::{Family, SimConfig};
+use crate::disk::AnyStorage;
+use crate::medium::Medium;
 use crate::report::RunReport;
 use crate::subject::{Probe, Subject};
 use crate::world::simulate;
@@ -13,6 +16,7 @@ use althing_replica::{Client, ClientConfig};
 use althing_types::{Quorums, ReplicaId};
 use flawed_protocol::FlawedProtocol;
 use flawed_service::FlawedService;
+use flawed_storage::FlawedStorage;
 use std::fmt;
 
 /// A bug that some oracle has to catch.
@@ -48,11 +52,23 @@ pub enum Planted {
     WrongInstall,
     /// Clients believe the first reply.
     GullibleClient,
+    /// Records are said to be on disk before they are.
+    UnsyncedLog,
+    /// A file takes the place of another before its content is on disk.
+    UnsyncedDraft,
+    /// A sync that failed is tried again, and its success believed.
+    SecondSync,
+    /// A tail that a crash left unfinished is taken for damage.
+    TornIsDamage,
+    /// Damage is taken for the tail that a crash left unfinished.
+    DamageIsTorn,
+    /// A log that was never synced is believed after the power has failed.
+    TrustedCache,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -68,6 +84,12 @@ impl Planted {
         Self::LostRead,
         Self::WrongInstall,
         Self::GullibleClient,
+        Self::UnsyncedLog,
+        Self::UnsyncedDraft,
+        Self::SecondSync,
+        Self::TornIsDamage,
+        Self::DamageIsTorn,
+        Self::TrustedCache,
     ];
 
     /// Its name on the command line.
@@ -89,6 +111,12 @@ impl Planted {
             Self::LostRead => "lost-read",
             Self::WrongInstall => "wrong-install",
             Self::GullibleClient => "gullible-client",
+            Self::UnsyncedLog => "unsynced-log",
+            Self::UnsyncedDraft => "unsynced-draft",
+            Self::SecondSync => "second-sync",
+            Self::TornIsDamage => "torn-is-damage",
+            Self::DamageIsTorn => "damage-is-torn",
+            Self::TrustedCache => "trusted-cache",
         }
     }
 
@@ -109,6 +137,12 @@ impl Planted {
             Self::Panic => &["panic"],
             Self::Nondeterminism | Self::WrongInstall => &["checkpoint"],
             Self::LostRead | Self::GullibleClient => &["linearizability"],
+            Self::UnsyncedLog
+            | Self::UnsyncedDraft
+            | Self::SecondSync
+            | Self::TornIsDamage
+            | Self::DamageIsTorn
+            | Self::TrustedCache => &["durability"],
         }
     }
 
@@ -119,7 +153,11 @@ impl Planted {
             Self::SmallQuorums | Self::SkippedPrepare => (Family::Twins, 7),
             Self::Forgetful => (Family::Partition, 4),
             Self::HastyExecution => (Family::Delay, 4),
-            Self::UnsyncedVotes => (Family::CrashDisk, 4),
+            Self::UnsyncedVotes | Self::UnsyncedLog | Self::UnsyncedDraft | Self::TornIsDamage => {
+                (Family::CrashDisk, 4)
+            }
+            Self::SecondSync | Self::DamageIsTorn => (Family::DiskFaults, 4),
+            Self::TrustedCache => (Family::AsyncLog, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
@@ -169,6 +207,10 @@ impl Subject for Flawed {
         let quorums =
             if self.0 == Planted::GullibleClient { fearless(config.quorums) } else { config.quorums };
         Client::new(ClientConfig { quorums, ..config })
+    }
+
+    fn storage(&self, medium: Medium) -> AnyStorage {
+        Box::new(FlawedStorage::new(self.0, medium))
     }
 
     fn quorums(&self, quorums: Quorums) -> Quorums {

@@ -90,7 +90,7 @@ impl<X: Subject> World<'_, X> {
             protocol: X::probe(replica.protocol()).footprint,
             checkpoints: status.checkpoints,
             outstanding: status.outstanding,
-            records: at.disk.len(),
+            records: at.promised.len(),
         };
         self.memory.check(host, held)
     }
@@ -109,7 +109,10 @@ impl<X: Subject> World<'_, X> {
         let (last, view) = (self.last_executed(), self.last_view());
         let mut stragglers = Vec::new();
         for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
-            let Some(replica) = &at.replica else { continue };
+            let Some(replica) = &at.replica else {
+                stragglers.push(format!("host {host} is down"));
+                continue;
+            };
             let (status, probe) = (replica.status(), X::probe(replica.protocol()));
             let is_with_others = status.is_in_view && status.view == view && status.executed == last;
             let is_alone = self.plan.byzantine.is_empty() && !is_with_others;

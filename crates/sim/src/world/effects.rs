@@ -59,8 +59,14 @@ impl<X: Subject> World<'_, X> {
                 self.queue.schedule(due, Happening::Timer { host, incarnation, timer, generation });
             }
             Output::CancelTimer(timer) => drop(at.timers.remove(&timer)),
-            Output::Append { id, record } => at.disk.append(id, record),
-            Output::Rewrite { records } => at.disk.rewrite(records),
+            Output::Append { id, record } => {
+                at.promised.append(record.clone());
+                at.disk.append(id, record);
+            }
+            Output::Rewrite { records } => {
+                at.promised.rewrite(records.clone());
+                at.disk.rewrite(records);
+            }
             Output::Emit(_) => {}
             Output::Evidence(evidence) => {
                 self.trace.line(self.now, Line::Accused { host, evidence: evidence.clone() });

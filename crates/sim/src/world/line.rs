@@ -1,3 +1,4 @@
+use crate::disk::End;
 use crate::fault::Fault;
 use crate::queue::Node;
 use crate::subject::limits;
@@ -18,7 +19,8 @@ pub(crate) enum Line {
     Persisted { host: usize, id: u64 },
     ClientTimer { client: usize },
     Booted { host: usize, what: &'static str },
-    Crashed { host: usize },
+    Crashed { host: usize, how: End },
+    DiskFailed { host: usize, error: String },
     Fault(Fault),
     Reported { host: usize, report: Report },
     Accused { host: usize, evidence: Evidence },
@@ -40,7 +42,8 @@ impl Line {
             Self::Persisted { host, id } => format!("host {host}: on disk up to record {id}"),
             Self::ClientTimer { client } => format!("client {client}: timer"),
             Self::Booted { host, what } => format!("host {host}: starts {what}"),
-            Self::Crashed { host } => format!("host {host}: crashes"),
+            Self::Crashed { host, how } => format!("host {host}: goes down: {how:?}"),
+            Self::DiskFailed { host, error } => format!("host {host}: stops for its disk: {error}"),
             Self::Fault(fault) => format!("fault: {}", short(fault)),
             Self::Reported { host, report } => format!("host {host}: {}", short(report)),
             Self::Accused { host, evidence } => {

@@ -28,6 +28,9 @@ use std::time::Duration;
 /// Events of one run at most: one that goes on is stuck in a loop without time passing.
 const MAX_EVENTS: u64 = 3_000_000;
 
+/// Steps of the disk after which a start that is cut off ends, at most: more than a start has.
+const MOST_STEPS: usize = 24;
+
 /// See the module's description.
 pub(crate) struct World<'a, X: Subject> {
     subject: &'a X,
@@ -185,9 +188,13 @@ impl<'a, X: Subject> World<'a, X> {
             return;
         }
         self.trace.digest(self.now, 3, host, &[]);
-        if let Some(id) = at.disk.finish() {
-            self.trace.line(self.now, Line::Persisted { host, id });
-            self.input(host, Input::Persisted(id));
+        match at.written() {
+            Ok(Some(id)) => {
+                self.trace.line(self.now, Line::Persisted { host, id });
+                self.input(host, Input::Persisted(id));
+            }
+            Ok(None) => {}
+            Err(error) => return self.stop_for_disk(host, &error.to_string()),
         }
         self.write(host);
     }
@@ -204,7 +211,20 @@ impl<'a, X: Subject> World<'a, X> {
 
     fn boot(&mut self, host: usize) {
         let at = &mut self.hosts[host];
-        let startup = at.boot(self.subject, &self.plan, &self.injections);
+        if !self.has_healed && self.dice.chance(self.plan.cut_off_starts) {
+            at.disk.medium.set_breath(Some(self.dice.index(MOST_STEPS)));
+        }
+        let booted = at.boot(self.subject, &self.plan, &self.injections);
+        at.disk.medium.set_breath(None);
+        let startup = match booted {
+            Ok(startup) => startup,
+            Err(error) => return self.on_refused_disk(host, &error),
+        };
+        if at.is_correct
+            && let Err(violation) = at.promised.started(host, &startup)
+        {
+            self.violation.get_or_insert(violation);
+        }
         let what = match &startup {
             Startup::Genesis => "genesis",
             Startup::Recovered(_) => "from its disk",

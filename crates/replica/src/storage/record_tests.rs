@@ -1,4 +1,5 @@
 use super::*;
+use alloc::vec;
 use proptest::prelude::*;
 
 const SALT: Salt = *b"\x01salty\xfe\x00";

@@ -17,7 +17,8 @@
 //! zeros; a bad record which shows neither was damaged too. Within the first `first_len` bytes of
 //! the file nothing is ever torn: the file got its name only when these were durable.
 
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 const MAGIC: [u8; 8] = *b"ALTHLOG\n";
 const VERSION: u32 = 1;
@@ -86,8 +87,8 @@ pub enum Part {
     Body,
 }
 
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Part {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
             Self::Header => "header",
             Self::Body => "body",
