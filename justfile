@@ -29,6 +29,10 @@ ci *SECTIONS:
 sim *ARGS:
     cargo run --release -- sim {{ARGS}}
 
+# 200 times SIGKILL to random replicas, all included, under load; then what clients saw is judged
+torture *ARGS:
+    cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 torture::two_hundred {{ARGS}}
+
 # One fuzz target (or `all`) for SECONDS each; without a name the list of them
 fuzz TARGET="" SECONDS="600":
     fuzz/run "{{TARGET}}" {{SECONDS}}

@@ -33,8 +33,22 @@ impl Deployment {
         Self::start(program, &["serve", service, "--durability", "none"].map(OsStr::new))
     }
 
-    fn start(mut command: Command, arguments: &[&OsStr]) -> Self {
-        let home = TempDir::new().expect("a temporary directory");
+    /// `althing serve kv`, with all that it promises.
+    pub(crate) fn durable_kv() -> Self {
+        Self::start(althing(), &["serve", "kv"].map(OsStr::new))
+    }
+
+    /// `serve SERVICE` by a command that ends with a program that can do that, of a deployment that
+    /// was there before.
+    pub(crate) fn again(command: Command, service: &str, home: TempDir) -> Self {
+        Self::start_in(command, &["serve", service].map(OsStr::new), home)
+    }
+
+    fn start(command: Command, arguments: &[&OsStr]) -> Self {
+        Self::start_in(command, arguments, TempDir::new().expect("a temporary directory"))
+    }
+
+    fn start_in(mut command: Command, arguments: &[&OsStr], home: TempDir) -> Self {
         let complaints = File::create(home.path().join("stderr")).expect("a file for standard error");
         command.args(arguments).arg("--allow-injection").arg("--dir").arg(home.path().join("run"));
         let mut process =
@@ -129,6 +143,11 @@ impl Deployment {
         self.directory().join("processes").join(process).join("data")
     }
 
+    /// Where a process writes what it does.
+    pub(crate) fn log(&self, process: &str) -> PathBuf {
+        self.directory().join("processes").join(process).join("log.txt")
+    }
+
     /// What was printed to standard error so far.
     pub(crate) fn complaints(&self) -> String {
         fs::read_to_string(self.home.path().join("stderr")).unwrap_or_default()
@@ -140,12 +159,18 @@ impl Deployment {
     }
 
     /// Interrupts it, as Ctrl-C does, and checks that all processes end with it.
-    pub(crate) fn end(mut self) {
+    pub(crate) fn end(self) {
+        self.end_and_keep();
+    }
+
+    /// As [`end`](Self::end), and keeps what it left.
+    pub(crate) fn end_and_keep(mut self) -> TempDir {
         let (own, others) = self.pids();
         signal(own, Signal::INT);
         assert_eq!(self.process.ended(), Some(0), "{}", self.complaints());
         let left: Vec<_> = others.into_iter().filter(|pid| super::process::is_alive(*pid)).collect();
         assert!(left.is_empty(), "still there after an orderly end: {left:?}");
+        self.home
     }
 }
 

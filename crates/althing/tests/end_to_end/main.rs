@@ -5,9 +5,11 @@
 
 mod commands;
 mod deployment;
+mod disk;
 mod greenhouse;
 mod hostile;
 mod kv;
 mod mqtt;
 mod own_service;
 mod process;
+mod torture;
