@@ -22,6 +22,7 @@ fn every_oracle_has_a_bug_to_catch() {
         "accusation",
         "agreement",
         "checkpoint",
+        "durability",
         "exactly-once",
         "linearizability",
         "liveness",

@@ -1,7 +1,8 @@
 //! The real binary, with real clients on the loopback interface: what a user does, as a user does it.
 //!
-//! `mosquitto`, `mosquitto-clients` and `python3` have to be installed; a test that needs one fails
-//! without it, since a test that is skipped proves nothing.
+//! `mosquitto`, `mosquitto-clients` and `python3` have to be installed, and users have to be allowed
+//! namespaces of their own; a test that needs one fails without it, since a test that is skipped proves
+//! nothing.
 
 mod commands;
 mod deployment;
