@@ -9,7 +9,7 @@ use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Parts, Query, QueryAnswer, ReplyFrame,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Execution, Parts, Query, QueryAnswer, ReplyFrame,
     ReplyOutcome, Room, Seal, Want,
 };
 use althing_services::KvOperation;
@@ -158,11 +158,11 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(1, &fetched(Parts::Pages(vec![vec![1; 40], vec![]]))),
         shaped(2, &ClientFrame::Request(request)),
         shaped(2, &ClientFrame::Query(query)),
-        reply(&ClientMessage::Reply { view: View(1), number, is_tentative: false, outcome }),
+        reply(&ClientMessage::Reply { view: View(1), number, execution: Execution::Earlier, outcome }),
         reply(&ClientMessage::ReplyDigest {
             view: View(1),
             number,
-            is_tentative: true,
+            execution: Execution::Tentative(Seq(3)),
             outcome: Digest([3; 32]),
         }),
         reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),

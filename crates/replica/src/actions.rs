@@ -1,7 +1,7 @@
 //! How the engine carries out what the protocol asks for.
 
 use crate::execution::Effect;
-use crate::frame::{ClientMessage, ReplyOutcome};
+use crate::frame::{ClientMessage, Execution, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
@@ -32,7 +32,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             self.advance_transfer(outputs);
             if self.events.is_empty() {
-                return;
+                return self.answer_held_queries(outputs);
             }
         }
     }
@@ -63,10 +63,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Action::Execute(decision) => self.execute(&decision, outputs),
             Action::ExecuteTentatively(decision) => self.execute_tentatively(decision, outputs),
-            Action::Rollback => {
-                self.roll_back(outputs);
-                self.answer_held_queries(outputs);
-            }
+            Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
@@ -106,7 +103,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {
         let effects = match self.confirm(decision, outputs) {
-            Some(effects) => effects,
+            Some(effects) => {
+                for effect in &effects {
+                    let request = &decision.batch.requests[effect.index];
+                    self.admission.executed(request.client, request.number);
+                }
+                effects
+            }
             None => {
                 let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
                 for effect in &effects {
@@ -134,7 +137,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             state = Some(digest);
         }
         self.events.push_back(Event::Executed { seq, state });
-        self.answer_held_queries(outputs);
     }
 
     /// Tells a client what its request gave, as far as it wants to hear it from this replica.
@@ -147,20 +149,24 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     ) {
         let request = &decision.batch.requests[effect.index];
         let (client, number) = (request.client, request.number);
-        // What is tentative counts in the view of its execution, and together with what was executed for
-        // good while in that view.
-        let view = if is_tentative { decision.view } else { self.view };
-        let is_owed = self.admission.executed(client, number);
+        // What is tentative counts in the view of its execution.
+        let (view, execution, is_owed) = if is_tentative {
+            let is_owed = self.admission.owes(client, number);
+            (decision.view, Execution::Tentative(decision.seq), is_owed)
+        } else {
+            let is_owed = self.admission.executed(client, number);
+            (self.view, Execution::Final(decision.seq), is_owed)
+        };
         let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me, decision.is_eager) };
         let outcome = &effect.outcome;
         let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
         let message = match share {
             Share::Nothing => return,
             Share::Digest if !is_short => {
-                ClientMessage::ReplyDigest { view, number, is_tentative, outcome: outcome.digest() }
+                ClientMessage::ReplyDigest { view, number, execution, outcome: outcome.digest() }
             }
             Share::Digest | Share::Whole => {
-                ClientMessage::Reply { view, number, is_tentative, outcome: outcome.clone() }
+                ClientMessage::Reply { view, number, execution, outcome: outcome.clone() }
             }
         };
         self.outbound.send_client(client, message, outputs);
@@ -250,6 +256,5 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
         outputs.push(Output::Report(Report::TransferFinished { seq, bytes }));
         self.events.push_back(Event::StateInstalled { seq, executed });
-        self.answer_held_queries(outputs);
     }
 }

@@ -50,6 +50,11 @@ impl Admission {
         true
     }
 
+    /// Whether this replica owes the client an answer to this request.
+    pub(crate) fn owes(&self, client: ClientId, number: RequestNumber) -> bool {
+        self.outstanding.get(&client).is_some_and(|request| request.number == number && request.is_owed)
+    }
+
     /// Takes down that `client`'s requests up to `number` are executed; says whether this replica owes it
     /// an answer to that one.
     pub(crate) fn executed(&mut self, client: ClientId, number: RequestNumber) -> bool {
@@ -57,9 +62,10 @@ impl Admission {
         if outstanding.number > number {
             return false;
         }
+        let is_owed = self.owes(client, number);
         self.outstanding.remove(&client);
         self.ages.remove(&(outstanding.since, client));
-        outstanding.number == number && outstanding.is_owed
+        is_owed
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Mac, Proof, hash};
 use althing_protocol::Request;
-use althing_types::{ClientId, DecodeError, Digest, ReplicaId, RequestNumber, View, decode, encode};
+use althing_types::{ClientId, DecodeError, Digest, ReplicaId, RequestNumber, Seq, View, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a message among replicas is authenticated.
@@ -104,6 +104,17 @@ impl ReplyOutcome {
     }
 }
 
+/// How a replica has executed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Execution {
+    /// At this number, to be taken back if the view ends before that is decided.
+    Tentative(Seq),
+    /// At this number, for good.
+    Final(Seq),
+    /// For good, some time ago: the number is not kept.
+    Earlier,
+}
+
 /// What a query gave.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub enum QueryAnswer {
@@ -122,8 +133,8 @@ pub enum ClientMessage {
         view: View,
         /// The request's number.
         number: RequestNumber,
-        /// Whether the execution may have to be taken back when the view ends.
-        is_tentative: bool,
+        /// How it was executed.
+        execution: Execution,
         /// What it gave.
         outcome: ReplyOutcome,
     },
@@ -133,8 +144,8 @@ pub enum ClientMessage {
         view: View,
         /// The request's number.
         number: RequestNumber,
-        /// As in [`Self::Reply`].
-        is_tentative: bool,
+        /// How it was executed.
+        execution: Execution,
         /// [`ReplyOutcome::digest`] of what it gave.
         outcome: Digest,
     },

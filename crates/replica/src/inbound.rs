@@ -88,7 +88,9 @@ impl Opener {
         let (requests, max_bytes) = (message.requests_mut(), limits.max_operation_bytes);
         let is_too_much = parts.len() > most_signed_parts(self.quorums)
             || requests.len() > limits.max_requests_per_message
-            || requests.iter().any(|request| request.operation.len() > max_bytes);
+            || requests.iter().any(|request| {
+                request.operation.len() > max_bytes || request.answers.named() > self.quorums.n()
+            });
         if is_too_much {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
         }

@@ -38,8 +38,8 @@ pub use client::{
 };
 pub use execution::StateError;
 pub use frame::{
-    ClientFrame, ClientMessage, Envelope, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal,
-    decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
+    ClientFrame, ClientMessage, Envelope, Execution, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room,
+    Seal, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
 pub use io::{Input, Output, Report, Startup, Timer};
 pub use limits::{LimitSettings, Limits, LimitsError};

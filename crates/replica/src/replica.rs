@@ -3,7 +3,7 @@ use crate::admission::Admission;
 use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
 use crate::execution::State;
-use crate::frame::{ClientFrame, ClientMessage, Query, QueryAnswer};
+use crate::frame::{ClientFrame, ClientMessage, Execution, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, Timer, TimerKind};
 use crate::outbound::Outbound;
@@ -302,9 +302,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
-                let tentative_in = self.view_of_tentative(client, number);
-                let (view, is_tentative) = (tentative_in.unwrap_or(self.view), tentative_in.is_some());
-                let reply = ClientMessage::Reply { view, number, is_tentative, outcome: outcome.clone() };
+                let (view, execution) =
+                    self.tentative_execution(client, number).unwrap_or((self.view, Execution::Earlier));
+                let reply = ClientMessage::Reply { view, number, execution, outcome: outcome.clone() };
                 self.outbound.send_client(client, reply, outputs);
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {

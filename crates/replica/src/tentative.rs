@@ -1,5 +1,6 @@
 //! What is executed before its place in the order is final, and the way back from it.
 
+use crate::Execution;
 use crate::execution::{Effect, State, StateError};
 use crate::pages::PageTree;
 use crate::replica::Replica;
@@ -62,10 +63,14 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.tentative.is_some()
     }
 
-    /// In which view this request was executed, if that may have to be taken back.
-    pub(crate) fn view_of_tentative(&self, client: ClientId, number: RequestNumber) -> Option<View> {
+    /// In which view and where this request was executed, if that may have to be taken back.
+    pub(crate) fn tentative_execution(
+        &self,
+        client: ClientId,
+        number: RequestNumber,
+    ) -> Option<(View, Execution)> {
         let tentative = self.tentative.as_ref().filter(|tentative| tentative.has(client, number))?;
-        Some(tentative.decision.view)
+        Some((tentative.decision.view, Execution::Tentative(tentative.decision.seq)))
     }
 
     pub(crate) fn execute_tentatively(&mut self, decision: Decision, outputs: &mut Vec<Output>) {

@@ -12,8 +12,8 @@ use super::provision::{Maker, Members, ProvisionError, ProvisionOptions};
 use super::{Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, process_directory};
 use crate::config::{
     ConfigError, ProtocolKind, RawBroker, RawClient, RawComponent, RawConsumer, RawCourier, RawEdge,
-    RawEdgeGroup, RawEdgeWire, RawImplementation, RawIncoming, RawMember, RawOutgoing, RawService, RawSink,
-    RawSource, create_directory, write_json,
+    RawEdgeGroup, RawEdgeWire, RawImplementation, RawIncoming, RawMember, RawOutgoing, RawPbft, RawService,
+    RawSink, RawSource, create_directory, write_json,
 };
 
 /// How long a program may take for one event, in milliseconds.
@@ -31,6 +31,10 @@ pub fn provision_application(
     options: &ProvisionOptions,
 ) -> Result<Deployment, ProvisionError> {
     let replicas: usize = plan.groups().iter().map(|group| usize::from(group.n)).sum();
+    // What a component emits waits until it is decided in any case. And to take its execution back is to
+    // restart a program from its snapshot: not at each view change.
+    let pbft = RawPbft { tentative_requests: 0, ..options.pbft.clone() };
+    let options = &ProvisionOptions { pbft, ..options.clone() };
     let maker = Maker::new(directory, options, replicas + 1)?;
     let made = Made::groups(plan, &maker, working_directory)?;
     for group in plan.groups() {

@@ -165,6 +165,7 @@ impl Pbft {
         let fetched = self.fetching.take().filter(|fetched| fetched.checkpoint.seq == seq);
         let fetched = fetched.expect("only the state last asked for is installed");
         self.executed = seq;
+        self.forget_tentative();
         // It may have come by another way than the state that it has now.
         self.log.forget_executed();
         for (client, number) in executed {

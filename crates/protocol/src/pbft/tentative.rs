@@ -71,14 +71,16 @@ impl Pbft {
 
     /// Takes a tentative execution back once its view is over.
     pub(super) fn withdraw_tentative(&mut self, step: &mut Step) {
-        let Some(Tentative { view, seq }) = self.tentative else { return };
-        if seq <= self.executed {
-            // A state that was fetched has taken its place.
-            self.tentative = None;
-        } else if !self.is_in_view || view != self.view {
-            self.tentative = None;
-            self.vouched = self.vouched.max(seq);
+        if self.tentative.is_some_and(|tentative| !self.is_in_view || tentative.view != self.view) {
+            self.forget_tentative();
             step.actions.push(Action::Rollback);
+        }
+    }
+
+    /// The engine's state holds it no more. Queries are answered only from where it was on.
+    pub(super) fn forget_tentative(&mut self) {
+        if let Some(Tentative { seq, .. }) = self.tentative.take() {
+            self.vouched = self.vouched.max(seq);
         }
     }
 }

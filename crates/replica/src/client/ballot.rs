@@ -1,4 +1,4 @@
-use crate::frame::ReplyOutcome;
+use crate::frame::{Execution, ReplyOutcome};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Digest, Quorums, ReplicaId, View};
@@ -17,19 +17,11 @@ pub(super) struct Ballot {
     outcomes: BTreeMap<ReplicaId, (Digest, ReplyOutcome)>,
 }
 
-/// How a replica has executed a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Execution {
-    /// The view that it was in.
-    pub(super) view: View,
-    /// Whether it takes that back if the view ends too early.
-    pub(super) is_tentative: bool,
-}
-
 /// What a replica says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Word {
     digest: Digest,
+    view: View,
     execution: Execution,
 }
 
@@ -52,15 +44,21 @@ impl Ballot {
     }
 
     /// Takes down the outcome that a replica gives.
-    pub(super) fn give(&mut self, from: ReplicaId, execution: Execution, outcome: ReplyOutcome) -> Verdict {
+    pub(super) fn give(
+        &mut self,
+        from: ReplicaId,
+        execution: (View, Execution),
+        outcome: ReplyOutcome,
+    ) -> Verdict {
         let digest = outcome.digest();
         self.outcomes.insert(from, (digest, outcome));
         self.vouch(from, execution, digest)
     }
 
     /// As [`Self::give`], where the replica gives the digest alone.
-    pub(super) fn vouch(&mut self, from: ReplicaId, execution: Execution, digest: Digest) -> Verdict {
-        let word = Word { digest, execution };
+    pub(super) fn vouch(&mut self, from: ReplicaId, execution: (View, Execution), digest: Digest) -> Verdict {
+        let (view, execution) = execution;
+        let word = Word { digest, view, execution };
         self.words.insert(from, word);
         if !self.is_final(word) {
             return Verdict::Open;
@@ -73,20 +71,31 @@ impl Ballot {
     ///
     /// What one correct replica has executed for good can't change; for reads without ordering, so many
     /// have to say so that each later reader meets one of them. What an agreement quorum has executed
-    /// tentatively in one view can't change either. What others have executed for good adds to it if they are
-    /// still in that view: all of them then have the request at the same number, and none that takes it back
-    /// answers a read before it has got there again.
+    /// tentatively in one view can't change either. What others have executed for good *at the same number*
+    /// adds to it: who takes it back then answers no read before it has got to that number again.
     fn is_final(&self, word: Word) -> bool {
         let alike = || self.words.values().filter(|other| other.digest == word.digest);
-        let for_good = alike().filter(|other| !other.execution.is_tentative).count();
-        let in_this_view = alike().filter(|other| other.execution.view == word.execution.view).count();
-        for_good >= self.enough || in_this_view >= self.agreement
+        let for_good = alike().filter(|other| !matches!(other.execution, Execution::Tentative(_)));
+        if for_good.count() >= self.enough {
+            return true;
+        }
+        let seq = match word.execution {
+            Execution::Tentative(seq) | Execution::Final(seq) => seq,
+            Execution::Earlier => return false,
+        };
+        let at_the_number = alike().filter(|other| other.execution == Execution::Final(seq)).count();
+        let in_view = |view| {
+            let is_it = |other: &&Word| other.view == view && other.execution == Execution::Tentative(seq);
+            alike().filter(is_it).count()
+        };
+        let most = alike().map(|other| in_view(other.view)).max().unwrap_or(0);
+        at_the_number + most >= self.agreement
     }
 
     /// Those of `asked` who had to answer by now and have not: the first `firmly`, and the others too where
     /// the execution was tentative.
     pub(super) fn silent(&self, asked: &[ReplicaId], firmly: usize) -> Vec<ReplicaId> {
-        let is_tentative = self.words.values().any(|word| word.execution.is_tentative);
+        let is_tentative = self.words.values().any(|word| matches!(word.execution, Execution::Tentative(_)));
         let had_to = if is_tentative { asked.len() } else { firmly };
         asked.iter().take(had_to).filter(|id| !self.words.contains_key(*id)).copied().collect()
     }
@@ -106,6 +115,7 @@ impl Ballot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use althing_types::Seq;
 
     const R: [ReplicaId; 4] = [ReplicaId(0), ReplicaId(1), ReplicaId(2), ReplicaId(3)];
 
@@ -113,12 +123,16 @@ mod tests {
         ReplyOutcome::Result(alloc::vec![byte; 100])
     }
 
-    fn for_good(view: u64) -> Execution {
-        Execution { view: View(view), is_tentative: false }
+    fn at(view: u64, execution: Execution) -> (View, Execution) {
+        (View(view), execution)
     }
 
-    fn tentative(view: u64) -> Execution {
-        Execution { view: View(view), is_tentative: true }
+    fn for_good(view: u64) -> (View, Execution) {
+        at(view, Execution::Final(Seq(1)))
+    }
+
+    fn tentative(view: u64) -> (View, Execution) {
+        at(view, Execution::Tentative(Seq(1)))
     }
 
     fn ballot(enough: usize) -> Ballot {
@@ -149,19 +163,23 @@ mod tests {
 
     #[test]
     fn what_is_tentative_takes_an_agreement_quorum_in_one_view() {
-        let (good, in_0, in_1) = (for_good(1), tentative(0), tentative(1));
+        let (good, in_0, in_1) = (for_good(2), tentative(0), tentative(1));
+        let (later, earlier) = (at(2, Execution::Final(Seq(2))), at(2, Execution::Earlier));
         for (enough, words, is_decided) in [
             (2, alloc::vec![in_1, in_1], false),
             (2, alloc::vec![in_1, in_1, in_1], true),
             (2, alloc::vec![in_1, in_1, in_0], false),
             (2, alloc::vec![in_0, in_1, good], false),
             (2, alloc::vec![in_1, good, in_1], true),
-            (2, alloc::vec![in_0, good, in_0], false),
-            (2, alloc::vec![good, in_0, good], true),
-            // With fast reads: who is tentative in another view may take it back, and answer then.
-            (3, alloc::vec![good, in_0, good], false),
+            (2, alloc::vec![in_1, later, in_1], false),
+            (2, alloc::vec![in_1, earlier, in_1], false),
+            (2, alloc::vec![good, in_0, later], true),
+            (2, alloc::vec![earlier, in_0, good], true),
+            // With fast reads: who takes it back at one number may answer though it came at another.
+            (3, alloc::vec![later, in_0, later], false),
+            (3, alloc::vec![earlier, in_0, good], false),
             (3, alloc::vec![good, in_1, good], true),
-            (3, alloc::vec![good, in_0, good, for_good(7)], true),
+            (3, alloc::vec![good, in_0, later, earlier], true),
         ] {
             let mut ballot = ballot(enough);
             let mut last = Verdict::Open;

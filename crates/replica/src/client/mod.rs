@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Keyring};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
-use ballot::{Ballot, Execution, Verdict};
+use ballot::{Ballot, Verdict};
 use core::time::Duration;
 use numbering::Numbering;
 use respondents::Respondents;
@@ -262,7 +262,8 @@ impl Client {
         if kind == OperationKind::ReadOnly && self.config.reads == ReadPolicy::Fast {
             self.start_query(number, operation, out);
         } else {
-            self.start_ordered(number, operation, self.respondents.answers(), out);
+            let answers = self.respondents.next();
+            self.start_ordered(number, operation, answers, out);
         }
         Ok(number)
     }
@@ -380,6 +381,7 @@ impl Client {
             if let Phase::Ordered(ballot) = &outstanding.phase {
                 let silent = ballot.silent(self.respondents.asked(), self.respondents.firmly());
                 self.respondents.blame(&silent);
+                self.respondents.beware();
             }
             let (number, operation) = (outstanding.number, outstanding.operation.clone());
             let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
@@ -411,15 +413,13 @@ impl Client {
             return out.push(ClientOutput::Refused { from, reason });
         }
         match message {
-            ClientMessage::Reply { view, number, is_tentative, outcome } => {
+            ClientMessage::Reply { view, number, execution, outcome } => {
                 self.views.insert(from, view);
-                let execution = Execution { view, is_tentative };
-                self.on_reply(number, |ballot| ballot.give(from, execution, outcome), out);
+                self.on_reply(number, |ballot| ballot.give(from, (view, execution), outcome), out);
             }
-            ClientMessage::ReplyDigest { view, number, is_tentative, outcome } => {
+            ClientMessage::ReplyDigest { view, number, execution, outcome } => {
                 self.views.insert(from, view);
-                let execution = Execution { view, is_tentative };
-                self.on_reply(number, |ballot| ballot.vouch(from, execution, outcome), out);
+                self.on_reply(number, |ballot| ballot.vouch(from, (view, execution), outcome), out);
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
@@ -448,6 +448,8 @@ impl Client {
                 if *retransmissions == 0
                     && self.respondents.first().is_some_and(|first| ballot.has_heard(first)) =>
             {
+                let first: Vec<_> = self.respondents.first().into_iter().collect();
+                self.respondents.blame(&first);
                 return self.ask_again(out);
             }
             Verdict::Withheld | Verdict::Open => return,

@@ -7,8 +7,9 @@ use althing_types::{ClientId, Quorums, ReplicaId};
 /// Whom a client asks to answer: as few as can convince it.
 ///
 /// Clients start with different ones, so that the work is shared. Who lets a client wait, or tells it
-/// something else than the others, is blamed, and those with the least blame are asked: each wait puts
-/// somebody else in the place of who caused it.
+/// something else than the others, is blamed, and those with the least blame are asked. Who is to blame
+/// can't always be known; so after each wait all are asked for a while, each time for twice as long. However
+/// a faulty replica goes about it, it makes a client wait ever less often.
 #[derive(Debug)]
 pub(super) struct Respondents {
     policy: AnswerPolicy,
@@ -19,7 +20,15 @@ pub(super) struct Respondents {
     /// How many of them convince the client of one that is final.
     firmly: u16,
     blame: BTreeMap<ReplicaId, u32>,
+    /// How many requests all are still asked to answer.
+    wary: u32,
+    /// For how many they will be after the next wait.
+    next_wary: u32,
 }
+
+/// After the first wait, so many requests are answered by all.
+const FIRST_WARY: u32 = 4;
+const MOST_WARY: u32 = 1 << 16;
 
 impl Respondents {
     /// `enough` of the group's replicas convince the client of what they have executed for good.
@@ -27,15 +36,33 @@ impl Respondents {
         let mut order: Vec<_> = quorums.replicas().collect();
         order.rotate_left(usize::try_from(client.0 % quorums.n() as u64).expect("less than n"));
         let firmly = u16::try_from(enough).expect("no more than there are replicas");
-        Self { policy, order, agreement: quorums.agreement(), firmly, blame: BTreeMap::new() }
+        Self {
+            policy,
+            order,
+            agreement: quorums.agreement(),
+            firmly,
+            blame: BTreeMap::new(),
+            wary: 0,
+            next_wary: FIRST_WARY,
+        }
     }
 
-    /// Whom to ask in a first attempt.
-    pub(super) fn answers(&self) -> Answers {
+    /// Whom to ask in the first attempt of another request.
+    pub(super) fn next(&mut self) -> Answers {
+        let is_wary = self.wary > 0;
+        self.wary = self.wary.saturating_sub(1);
         match self.policy {
-            AnswerPolicy::All => Answers::All,
-            AnswerPolicy::Few => Answers::Few { asked: self.asked().to_vec(), firmly: self.firmly },
+            AnswerPolicy::Few if !is_wary => {
+                Answers::Few { asked: self.asked().to_vec(), firmly: self.firmly }
+            }
+            AnswerPolicy::Few | AnswerPolicy::All => Answers::All,
         }
+    }
+
+    /// The client has waited in vain.
+    pub(super) fn beware(&mut self) {
+        self.wary = self.next_wary;
+        self.next_wary = (2 * self.next_wary).min(MOST_WARY);
     }
 
     pub(super) fn asked(&self) -> &[ReplicaId] {
@@ -71,16 +98,21 @@ mod tests {
         let quorums = Quorums::byzantine(4, 1).expect("four are enough");
         let respondents = |client| Respondents::new(AnswerPolicy::Few, ClientId(client), quorums, 2);
         let few = |ids: [u16; 3]| Answers::Few { asked: ids.map(ReplicaId).to_vec(), firmly: 2 };
-        assert_eq!(respondents(4).answers(), few([0, 1, 2]));
+        assert_eq!(respondents(4).next(), few([0, 1, 2]));
         let mut respondents = respondents(u64::MAX);
-        assert_eq!((respondents.answers(), respondents.first()), (few([3, 0, 1]), Some(ReplicaId(3))));
+        assert_eq!((respondents.next(), respondents.first()), (few([3, 0, 1]), Some(ReplicaId(3))));
         respondents.blame(&[ReplicaId(0)]);
-        assert_eq!(respondents.answers(), few([3, 1, 2]));
+        assert_eq!(respondents.next(), few([3, 1, 2]));
         respondents.blame(&[3, 1, 2].map(ReplicaId));
-        assert_eq!(respondents.answers(), few([3, 1, 2]), "all alike");
+        assert_eq!(respondents.next(), few([3, 1, 2]), "all alike");
         respondents.blame(&[ReplicaId(3)]);
-        assert_eq!(respondents.answers(), few([1, 2, 0]));
+        assert_eq!(respondents.next(), few([1, 2, 0]));
+        for wary in [4, 8] {
+            respondents.beware();
+            (0..wary).for_each(|_| assert_eq!(respondents.next(), Answers::All));
+            assert_eq!(respondents.next(), few([1, 2, 0]));
+        }
         respondents.policy = AnswerPolicy::All;
-        assert_eq!(respondents.answers(), Answers::All);
+        assert_eq!(respondents.next(), Answers::All);
     }
 }

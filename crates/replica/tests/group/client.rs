@@ -4,7 +4,9 @@ use crate::net::keyring;
 use althing_crypto::Domain;
 use althing_protocol::{Answers, RequestAuth};
 use althing_replica::*;
-use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode, encode};
+use althing_types::{
+    ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, View, decode, encode,
+};
 use std::time::Duration;
 
 const NOW: Instant = Instant(0);
@@ -43,7 +45,7 @@ fn hear(client: &mut Client, from: u16, message: &ClientMessage) -> Vec<ClientOu
 fn reply_in(view: u64, number: u64, result: &[u8]) -> ClientMessage {
     let outcome = ReplyOutcome::Result(result.to_vec());
     let number = RequestNumber(number);
-    ClientMessage::Reply { view: View(view), number, is_tentative: false, outcome }
+    ClientMessage::Reply { view: View(view), number, execution: Execution::Earlier, outcome }
 }
 
 fn reply(number: u64, result: &[u8]) -> ClientMessage {
@@ -157,7 +159,7 @@ fn few(replicas: [u16; 3], firmly: u16) -> Answers {
 fn digest_of(number: u64, result: &[u8]) -> ClientMessage {
     let outcome = ReplyOutcome::Result(result.to_vec()).digest();
     let number = RequestNumber(number);
-    ClientMessage::ReplyDigest { view: View(0), number, is_tentative: false, outcome }
+    ClientMessage::ReplyDigest { view: View(0), number, execution: Execution::Earlier, outcome }
 }
 
 #[test]
@@ -173,6 +175,12 @@ fn as_few_are_asked_to_answer_as_are_enough_and_others_once_one_of_them_fails() 
     client.handle(NOW, ClientInput::Timer, &mut out);
     assert_eq!((receivers(&out), answers(&out)), (vec![0, 1, 2, 3], Answers::All));
     assert_eq!(hear(&mut client, 3, &reply(8, b"r")), completed(8, b"r", true));
+    // All are for a while, and then others.
+    for number in 9..13 {
+        assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), Answers::All);
+        hear(&mut client, 0, &reply(number, b"r"));
+        assert_eq!(hear(&mut client, 2, &reply(number, b"r")), completed(number, b"r", true));
+    }
     assert_eq!(answers(&submit(&mut client, OperationKind::Ordered)), few([0, 2, 3], 2));
 }
 
@@ -181,7 +189,7 @@ fn what_is_tentative_is_believed_from_an_agreement_quorum_in_one_view() {
     let mut client = client(ReadPolicy::Ordered);
     let tentative = |view: u64| {
         let (number, outcome) = (RequestNumber(7), ReplyOutcome::Result(b"r".to_vec()));
-        ClientMessage::Reply { view: View(view), number, is_tentative: true, outcome }
+        ClientMessage::Reply { view: View(view), number, execution: Execution::Tentative(Seq(1)), outcome }
     };
     submit(&mut client, OperationKind::Ordered);
     for (from, view) in [(0, 0), (1, 0), (3, 1)] {
@@ -319,7 +327,7 @@ fn emissions_are_passed_on_with_who_said_so() {
 
 fn tentative_in(view: u64, number: u64, result: &[u8]) -> ClientMessage {
     let (outcome, number) = (ReplyOutcome::Result(result.to_vec()), RequestNumber(number));
-    ClientMessage::Reply { view: View(view), number, is_tentative: true, outcome }
+    ClientMessage::Reply { view: View(view), number, execution: Execution::Tentative(Seq(1)), outcome }
 }
 
 /// Replica 1 has taken that back, and 0 lies. A reader may then hear 0, 1 and 2.
@@ -340,7 +348,12 @@ fn who_answers_only_when_asked_again_does_not_cost_a_wait_each_time() {
     let mut waits = 0;
     for number in 7..17 {
         let out = submit(&mut client, OperationKind::Ordered);
-        let Answers::Few { asked, .. } = answers(&out) else { continue };
+        let Answers::Few { asked, .. } = answers(&out) else {
+            for id in [0, 2] {
+                hear(&mut client, id, &reply(number, b"r"));
+            }
+            continue;
+        };
         for id in &asked {
             if id.0 != 1 {
                 hear(&mut client, id.0, &tentative_in(0, number, b"r"));

@@ -91,7 +91,7 @@ fn the_liar_is_caught_if_it_is_asked() {
 
 #[test]
 fn a_replica_restarts_from_its_disk() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     work(&mut net, 0, 50);
     net.run_until("all execute all", |net| all_agree(net, &[0, 1, 2, 3]));
     let stable = net.status(3).stable;
@@ -112,7 +112,7 @@ fn a_replica_restarts_from_its_disk() {
 
 #[test]
 fn what_was_acknowledged_survives_the_power_failing_everywhere() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     work(&mut net, 0, 37);
     (0..4).for_each(|id| net.stop(ReplicaId(id)));
     (0..4).for_each(|id| net.restart_from_disk(ReplicaId(id)));
@@ -125,7 +125,7 @@ fn what_was_acknowledged_survives_the_power_failing_everywhere() {
 
 #[test]
 fn a_damaged_disk_is_reported_and_counts_as_lost() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     work(&mut net, 0, 50);
     net.stop(R3);
     let disk = net.disks.get_mut(&R3).unwrap();
@@ -142,7 +142,7 @@ fn a_damaged_disk_is_reported_and_counts_as_lost() {
 
 #[test]
 fn a_replica_that_was_cut_off_catches_up_and_executes_nothing_twice() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     work(&mut net, 0, 5);
     net.stop(R3);
     work(&mut net, 5, 100);
@@ -156,7 +156,7 @@ fn a_replica_that_was_cut_off_catches_up_and_executes_nothing_twice() {
 /// The result that it remembers may be one that the group has gone beyond.
 #[test]
 fn a_learner_repeats_no_results() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     let (client, replica) = (Principal::Client(ClientId(1)), Principal::Replica(R3));
     net.submit(1, &Operation::Write(0, vec![1]), OperationKind::Ordered);
     let request = net.under_way(client, Principal::Replica(ReplicaId(0))).remove(0);
@@ -177,7 +177,7 @@ fn a_learner_repeats_no_results() {
 /// once counted as a part of it, and was lost: a correct primary then proposed two batches for a number.
 #[test]
 fn what_follows_a_rewrite_that_was_cut_off_is_not_lost() {
-    let mut net = group(Durability::Log);
+    let mut net = group(Durability::Sync);
     work(&mut net, 0, 5);
     net.stop(R3);
     let start = EngineRecord::Snapshot { seq: Seq(8), state: Digest([1; 32]), pages: 3 };

@@ -102,7 +102,7 @@ fn write(cell: u32, byte: u8) -> Operation {
 
 fn is_tentative(told: &[ClientMessage]) -> bool {
     match told {
-        [ClientMessage::Reply { is_tentative, .. }] => *is_tentative,
+        [ClientMessage::Reply { execution, .. }] => matches!(execution, Execution::Tentative(_)),
         other => panic!("{other:?}"),
     }
 }
@@ -160,8 +160,11 @@ fn a_tentative_reply_names_the_view_of_its_execution() {
     assert!(is_tentative(&replica.send(0, 2, &write(0, 1))));
     replica.send(1, 6, &write(0, 1));
     for message in replica.send(0, 2, &write(0, 1)) {
-        let ClientMessage::Reply { view, is_tentative, .. } = message else { panic!("{message:?}") };
-        assert!(!is_tentative || view == View(0), "it executed it in view 0, and says {view}");
+        let ClientMessage::Reply { view, execution, .. } = message else { panic!("{message:?}") };
+        assert!(
+            !matches!(execution, Execution::Tentative(_)) || view == View(0),
+            "it executed it in view 0, and says {view}"
+        );
     }
 }
 

@@ -13,8 +13,10 @@ use crate::fault::{Injection, Injections};
 use althing_crypto::Keyring;
 use althing_protocol::pbft::PbftMessage;
 use althing_protocol::{Auth, Message};
-use althing_replica::{ClientMessage, EngineMessage, Injected, Outgoing, QueryAnswer, ReplyOutcome, Tamper};
-use althing_types::{Principal, Quorums, RequestNumber, View};
+use althing_replica::{
+    ClientMessage, EngineMessage, Execution, Injected, Outgoing, QueryAnswer, ReplyOutcome, Tamper,
+};
+use althing_types::{Principal, Quorums, RequestNumber, Seq, View};
 use equivocation::Equivocation;
 use state_lies::StateLies;
 use std::collections::BTreeSet;
@@ -211,10 +213,10 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
     let way = means.dice.below(7);
     let mut lie = message.clone();
     match &mut lie {
-        ClientMessage::Reply { view, number, is_tentative, outcome } => match way {
+        ClientMessage::Reply { view, number, execution, outcome } => match way {
             0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
             1 => *number = RequestNumber(number.0.wrapping_add(1)),
-            6 => *is_tentative = !*is_tentative,
+            6 => *execution = otherwise(*execution),
             2 => *outcome = ReplyOutcome::TooLong { bytes: u64::MAX },
             3 => *outcome = ReplyOutcome::Result(means.dice.bytes(40)),
             _ => {
@@ -227,10 +229,10 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
                 }
             }
         },
-        ClientMessage::ReplyDigest { view, number, is_tentative, outcome } => match way {
+        ClientMessage::ReplyDigest { view, number, execution, outcome } => match way {
             0 => *view = View(means.dice.pick(&[0, view.0.saturating_add(1), u64::MAX])),
             1 => *number = RequestNumber(number.0.wrapping_add(1)),
-            6 => *is_tentative = !*is_tentative,
+            6 => *execution = otherwise(*execution),
             _ => outcome.0[0] ^= 1,
         },
         ClientMessage::QueryReply { answer, .. } => {
@@ -239,6 +241,15 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
         ClientMessage::Busy { .. } | ClientMessage::Superseded { .. } | ClientMessage::Emission { .. } => {}
     }
     if way == 5 { vec![lie, message] } else { vec![lie] }
+}
+
+/// Another way to have executed the same.
+fn otherwise(execution: Execution) -> Execution {
+    match execution {
+        Execution::Tentative(seq) => Execution::Final(seq),
+        Execution::Final(seq) => Execution::Tentative(seq),
+        Execution::Earlier => Execution::Final(Seq(1)),
+    }
 }
 
 /// An engine's message that answers nothing, for those who send more than they are asked for.
