@@ -95,7 +95,7 @@ impl Disk {
             }
         }
         let appends = group.iter().filter(|write| matches!(write, LogWrite::Append { .. }));
-        Ok((group.len(), appends.map(LogWrite::id).last()))
+        Ok((group.len(), appends.map(LogWrite::id).next_back()))
     }
 
     /// The system can't write back what it has of the log, and the process hears of it.
@@ -142,10 +142,5 @@ impl Disk {
         if dice.chance(500) {
             self.medium.evict();
         }
-    }
-
-    /// Whether all that was handed to it is written.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 }

@@ -137,6 +137,7 @@ impl<X: Subject> Host<X> {
     /// Whether it counts as faulty for having forgotten what it said.
     pub(crate) fn is_impaired(&self) -> bool {
         let votes = self.replica.as_ref().is_some_and(|replica| X::probe(replica.protocol()).is_voting);
-        self.is_impaired && !(votes && self.disk.is_idle())
+        // That it votes again has to be on its disk, or it forgets that too.
+        self.is_impaired && !(votes && self.promised.is_kept())
     }
 }

@@ -79,8 +79,8 @@ impl Group {
     /// SIGKILL to all of these, at once.
     async fn kill(&self, names: &[String]) {
         let mut kills = JoinSet::new();
-        for name in names.to_vec() {
-            let supervisor = Arc::clone(&self.supervisor);
+        for name in names {
+            let (name, supervisor) = (name.clone(), Arc::clone(&self.supervisor));
             kills.spawn(async move { supervisor.kill(&name).await });
         }
         while let Some(killed) = kills.join_next().await {

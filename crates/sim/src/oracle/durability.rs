@@ -45,6 +45,11 @@ impl Promised {
         self.may_forget = true;
     }
 
+    /// Whether all that was handed over is there.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// How many records there should be.
     pub(crate) fn len(&self) -> usize {
         self.records.len() + self.pending.len()
