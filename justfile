@@ -41,6 +41,10 @@ fuzz TARGET="" SECONDS="600":
 bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
+# Measures everything and writes docs/src/benchmarks.md: `just benchmarks --quick` for a short run
+benchmarks *ARGS:
+    cargo run --release -- bench --suite docs/src {{ARGS}}
+
 # The book and the API documentation
 docs:
     mdbook build docs

@@ -1,8 +1,9 @@
+use super::bench::kill;
 use super::place::Place;
 use crate::running::{ask, block_on, status};
 use althing_node::control::{Fault, Request, Status};
 use clap::{Args, Subcommand};
-use miette::{IntoDiagnostic, Result, miette};
+use miette::{Result, miette};
 use std::process::ExitCode;
 
 /// Make a running replica faulty, on purpose
@@ -72,10 +73,4 @@ impl Inject {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-fn kill(pid: u32) -> Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or_else(|| miette!("the process told no usable id"))?;
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).into_diagnostic()
 }

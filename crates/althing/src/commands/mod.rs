@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Edge(process::RunEdge),
     #[command(hide = true)]
     Launch(process::Launch),
+    #[command(hide = true)]
+    Load(bench::RunLoad),
 }
 
 impl Command {
@@ -73,6 +75,7 @@ impl Command {
             Self::Replica(command) => command.run(services),
             Self::Edge(command) => command.run(),
             Self::Launch(command) => command.run(),
+            Self::Load(command) => command.run(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! namespaces of their own; a test that needs one fails without it, since a test that is skipped proves
 //! nothing.
 
+mod bench;
 mod commands;
 mod deployment;
 mod disk;

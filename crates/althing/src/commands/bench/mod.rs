@@ -1,29 +1,69 @@
+//! `bench`: what a service costs replicated, next to what it costs alone.
+
+mod contender;
+mod injection;
 mod load;
+mod machine;
+mod plot;
 mod report;
+mod settings;
+mod statistics;
+mod suite;
+mod table;
+mod usage;
+
+pub(crate) use injection::kill;
+pub(crate) use load::RunLoad;
 
 use crate::output;
-use crate::running::{Running, block_on};
-use althing_node::config::{ClientFile, Durability, ProtocolKind, RawService, RequestAuthKind};
-use althing_node::deployment::{ProvisionOptions, ServiceGroup, provision_service};
-use althing_services::KvOperation;
-use clap::{Args, ValueEnum};
-use load::Clients;
-use miette::{IntoDiagnostic, Result, miette};
-use report::{Report, Row, Run};
+use crate::running::block_on;
+use althing_node::config::{Durability, RawPbft, ReadKind, RequestAuthKind};
+use clap::Args;
+use contender::{Contender, Run};
+use injection::Injection;
+use load::{Arrivals, Load, ServiceKind, Workload};
+use machine::Machine;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use report::{Report, Row};
+use settings::{ContenderSettings, Settings};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use tempfile::TempDir;
 
-/// Measure throughput and latency under closed-loop load, next to the same service unreplicated
+/// Clients of a closed loop, unless they are told.
+const USUAL_CLIENTS: [usize; 3] = [1, 16, 64];
+
+/// Clients of an open loop: the most operations under way.
+const USUAL_OPEN_CLIENTS: usize = 64;
+
+/// Measure throughput, latency and processor time under load, next to the same service unreplicated
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  althing bench\n  althing bench --clients 1,64,256 --request-bytes 1024\n  \
-    althing bench --service kv --durability sync --json > bench.json\n\n\
-    Rounds alternate between the unreplicated baseline and the group, since machines drift."
+    after_help = "Examples:\n  althing bench\n  althing bench --clients 1,64,256 --request-bytes 1024 --svg bench.svg\n  \
+    althing bench --rate 1000,5000,20000              open loop: operations due at fixed times\n  \
+    althing bench --service kv --read-share 0.9 --durability none,sync --json > bench.json\n  \
+    althing bench --rate 2000 --seconds 10 --inject crash:primary@3\n  \
+    althing bench --suite docs/src --quick            the page of benchmarks, in about two minutes\n\n\
+    Rounds alternate between the contenders, since machines drift. In a closed loop a group that stalls\n\
+    is not asked meanwhile; what users see during a stall shows in an open loop only (--rate)."
 )]
 pub(crate) struct Bench {
-    /// Numbers of clients, each with one operation outstanding
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_name = "N,N")]
+    /// Numbers of clients, each with one operation under way [default: 1,16,64; with --rate 64]
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
     clients: Vec<usize>,
+    /// Open loop: so many operations are due in a second, whatever became of the last. A latency counts
+    /// from when its operation was due
+    #[arg(long, value_delimiter = ',', value_name = "OPS,OPS")]
+    rate: Vec<f64>,
+    /// How operations of an open loop follow each other
+    #[arg(long, value_enum, default_value = "poisson")]
+    arrivals: Arrivals,
+    /// What is drawn at random follows from it: times, keys, and which operations read
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Processes that the clients are shared out among
+    #[arg(long, default_value_t = 1, value_name = "K")]
+    load_processes: u32,
     /// What is executed
     #[arg(long, value_enum, default_value = "null")]
     service: ServiceKind,
@@ -33,15 +73,32 @@ pub(crate) struct Bench {
     /// Bytes of the null service's reply
     #[arg(long, default_value_t = 0)]
     reply_bytes: usize,
+    /// Share of operations that only read, from 0 to 1
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    read_share: f64,
+    /// How the group reads: `fast` tries without ordering, and makes writes wait for more replicas
+    /// [default: fast with --read-share, otherwise ordered]
+    #[arg(long, value_parser = reads)]
+    reads: Option<ReadKind>,
+    /// Keys of the store, each used as often as the next
+    #[arg(long, default_value_t = 1000)]
+    keys: u64,
     /// Byzantine faults that the group tolerates: 3f + 1 replicas
     #[arg(long, default_value_t = 1)]
     faults: usize,
-    /// Whether votes go to disk before they leave
-    #[arg(long, value_parser = super::durability, default_value = "none")]
-    durability: Durability,
+    /// Whether votes go to disk before they leave; several are compared
+    #[arg(long, value_parser = super::durability, value_delimiter = ',', default_value = "none")]
+    durability: Vec<Durability>,
     /// Clients sign every request, instead of only those that they have to send again
     #[arg(long)]
     signatures: bool,
+    /// A setting of PBFT as in a group file, for instance pipeline=1; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pbft: Vec<String>,
+    /// A fault in the group during the measured time, as in crash:primary@2 (seconds); may be repeated.
+    /// Each round then begins with a new group
+    #[arg(long, value_name = "KIND:WHOM@SECONDS")]
+    inject: Vec<Injection>,
     /// Measured seconds of a run
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     seconds: f64,
@@ -51,147 +108,251 @@ pub(crate) struct Bench {
     /// Runs of each, alternating
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Without an answer after so many seconds, an operation has failed
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    timeout: f64,
+    /// Where the groups keep their files meanwhile [default: the system's place for temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ServiceKind {
-    /// Does nothing
-    Null,
-    /// The key-value store: each operation puts one key
-    Kv,
-}
-
-/// A group that runs, with its clients.
-struct Contender {
-    protocol: &'static str,
-    replicas: usize,
-    running: Running,
-    files: Vec<ClientFile>,
+    /// Draw throughput against latency into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure what the project holds itself to, and write `benchmarks.md`, its plots and its JSON into
+    /// this directory. Of the other options only --dir and --quick count
+    #[arg(long, value_name = "DIR")]
+    suite: Option<PathBuf>,
+    /// A short suite: it shows that everything works, and its figures are rough
+    #[arg(long, requires = "suite")]
+    quick: bool,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        if self.clients.is_empty() || self.clients.contains(&0) || self.rounds == 0 {
-            return Err(miette!("--clients and --rounds take numbers from 1"));
+        let home = self.home()?;
+        if let Some(directory) = &self.suite {
+            suite::run(directory, self.quick, &home)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        let (warm_up, measured) = (seconds(self.warm_up)?, seconds(self.seconds)?);
-        if measured.is_zero() {
-            return Err(miette!("--seconds must not be 0"));
-        }
-        let home = tempfile::tempdir().into_diagnostic()?;
-        let report = block_on(async {
-            let baseline = self.contender(home.path(), "unreplicated", 0).await?;
-            let group = self.contender(home.path(), "pbft", self.faults).await?;
-            let rows = self.measure(&[baseline, group], warm_up, measured).await?;
-            Ok(self.report(rows))
-        })?;
+        let settings = self.settings()?;
+        let report = block_on(measure(settings, &home))?;
         if self.json {
             output::print_json(&report)?;
         } else {
-            report.print();
+            print!("{}", table::table(&report));
+        }
+        if let Some(path) = &self.svg {
+            let svg = plot::throughput_against_latency("Throughput against latency", &report.rows)?;
+            std::fs::write(path, svg)
+                .into_diagnostic()
+                .wrap_err_with(|| format!("{} can't be written", path.display()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn contender(&self, home: &std::path::Path, protocol: &'static str, f: usize) -> Result<Contender> {
-        let replicas = 3 * f + 1;
-        let group = ServiceGroup {
-            name: protocol.to_owned(),
-            n: replicas,
-            f,
-            protocol: if protocol == "pbft" { ProtocolKind::Pbft } else { ProtocolKind::Unreplicated },
-            service: match self.service {
-                ServiceKind::Null => RawService::Null { reply_bytes: self.reply_bytes },
-                ServiceKind::Kv => RawService::Kv,
-            },
-            clients: self.clients.iter().copied().max().unwrap_or(1),
+    fn home(&self) -> Result<TempDir> {
+        let made = match &self.dir {
+            None => tempfile::tempdir(),
+            Some(directory) => std::fs::create_dir_all(directory).and_then(|()| TempDir::new_in(directory)),
         };
-        // The server that nothing backs has no votes to write.
-        let durability = if protocol == "pbft" { self.durability } else { Durability::None };
-        let options =
-            ProvisionOptions { durability, request_auth: self.request_auth(), ..Default::default() };
-        let deployment = provision_service(&home.join(protocol), &group, &options).into_diagnostic()?;
-        let files: Vec<_> = deployment
-            .clients()
-            .iter()
-            .map(|client| ClientFile::load(&deployment.client_file(&client.name)).into_diagnostic())
-            .collect::<Result<_>>()?;
-        Ok(Contender { protocol, replicas, running: Running::start(deployment).await?, files })
+        made.into_diagnostic().wrap_err("there is no place for the groups' files")
     }
 
-    async fn measure(
-        &self,
-        contenders: &[Contender],
-        warm_up: Duration,
-        measured: Duration,
-    ) -> Result<Vec<Row>> {
-        let operation = self.operation();
-        let mut rows = Vec::new();
-        for count in &self.clients {
-            let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
-            for round in 1..=self.rounds {
-                for (contender, runs) in contenders.iter().zip(&mut runs) {
-                    eprintln!("{count} client(s), round {round} of {}: {}", self.rounds, contender.protocol);
-                    let clients = Clients::connect(&contender.files[..*count]).await?;
-                    let observed = clients.run(&operation, warm_up, measured).await?;
-                    runs.push(Run::new(observed, measured));
-                }
-            }
-            let mut measured_rows: Vec<_> = contenders
-                .iter()
-                .zip(&runs)
-                .map(|(contender, runs)| Row::of(contender.protocol, contender.replicas, *count, runs))
-                .collect();
-            if let Some((baseline, others)) = measured_rows.split_first_mut() {
-                others.iter_mut().for_each(|row| row.compare(baseline));
-            }
-            rows.append(&mut measured_rows);
-        }
-        for contender in contenders {
-            // A replica that left its view under load would have to be seen in the figures.
-            for name in contender.running.replicas_of(contender.protocol) {
-                let left = contender.running.replica(&name).await?.counters.views_left;
-                if left > 0 {
-                    eprintln!("note: {name} left {left} view(s) while it was measured");
-                }
-            }
-        }
-        Ok(rows)
-    }
-
-    fn operation(&self) -> Vec<u8> {
-        match self.service {
-            ServiceKind::Null => vec![0; self.request_bytes],
-            ServiceKind::Kv => {
-                KvOperation::Put { key: b"key".to_vec(), value: vec![0; self.request_bytes] }.encode()
-            }
-        }
-    }
-
-    fn request_auth(&self) -> RequestAuthKind {
-        if self.signatures { RequestAuthKind::Signatures } else { RequestAuthKind::Macs }
-    }
-
-    fn report(&self, rows: Vec<Row>) -> Report {
-        Report {
-            version: env!("CARGO_PKG_VERSION"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            service: format!("{:?}", self.service).to_lowercase(),
-            request_bytes: self.request_bytes,
-            reply_bytes: self.reply_bytes,
-            durability: format!("{:?}", self.durability).to_lowercase(),
-            request_auth: format!("{:?}", self.request_auth()).to_lowercase(),
-            seconds_per_run: self.seconds,
+    fn settings(&self) -> Result<Settings> {
+        let settings = Settings {
+            workload: Workload {
+                service: self.service,
+                request_bytes: self.request_bytes,
+                reply_bytes: self.reply_bytes,
+                read_share: self.read_share,
+                keys: self.keys,
+            },
+            reads: self.reads.unwrap_or(if self.read_share > 0.0 {
+                ReadKind::Fast
+            } else {
+                ReadKind::Ordered
+            }),
+            contenders: self.contenders(),
+            loads: self.loads()?,
+            pbft: pbft_with(&self.pbft)?,
+            injections: self.inject.clone(),
+            load_processes: self.load_processes,
+            seed: self.seed,
+            warm_up_seconds: self.warm_up,
+            measured_seconds: self.seconds,
             rounds: self.rounds,
-            rows,
+            timeout_seconds: self.timeout,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn contenders(&self) -> Vec<ContenderSettings> {
+        let auth = if self.signatures { RequestAuthKind::Signatures } else { RequestAuthKind::Macs };
+        let mut contenders = vec![ContenderSettings::unreplicated(auth)];
+        for (index, durability) in self.durability.iter().enumerate() {
+            if self.durability[..index].contains(durability) {
+                continue;
+            }
+            let name = match self.durability.as_slice() {
+                [_] => "pbft".to_owned(),
+                _ => format!("pbft-{durability:?}").to_lowercase(),
+            };
+            contenders.push(ContenderSettings::pbft(&name, self.faults, *durability, auth));
         }
+        contenders
+    }
+
+    fn loads(&self) -> Result<Vec<Load>> {
+        if self.rate.is_empty() {
+            let clients = if self.clients.is_empty() { &USUAL_CLIENTS[..] } else { &self.clients };
+            return Ok(clients.iter().map(|clients| Load::Closed { clients: *clients }).collect());
+        }
+        let clients = match self.clients.as_slice() {
+            [] => USUAL_OPEN_CLIENTS,
+            [clients] => *clients,
+            _ => return Err(miette!("--rate takes one number of --clients")),
+        };
+        let arrivals = self.arrivals;
+        Ok(self.rate.iter().map(|rate| Load::Open { clients, offered_per_second: *rate, arrivals }).collect())
     }
 }
 
-fn seconds(value: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| miette!("{value} is no number of seconds that one can wait"))
+/// Runs all contenders under all loads, in alternation, with their files below `home`.
+async fn measure(settings: Settings, home: &TempDir) -> Result<Report> {
+    let machine = Machine::here(home.path());
+    let place = tempfile::tempdir_in(home.path()).into_diagnostic()?;
+    let mut contenders = Vec::new();
+    for contender in &settings.contenders {
+        contenders.push(Contender::start(contender, &settings, place.path()).await?);
+    }
+    let mut rows = Vec::new();
+    for load in &settings.loads {
+        let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
+        for round in 1..=settings.rounds {
+            for (contender, runs) in contenders.iter_mut().zip(&mut runs) {
+                let (name, load_name) = (&contender.settings.name, table::load(load));
+                eprintln!("{load_name}, round {round} of {}: {name}", settings.rounds);
+                runs.push(contender.run(*load).await?);
+            }
+        }
+        let mut of_load = Vec::new();
+        for (contender, runs) in contenders.iter().zip(&runs) {
+            let mut row = Row::of(contender.settings, *load, runs, settings.measured());
+            if row.operations == 0 {
+                let reasons = row.failure_reasons.join("; ");
+                return Err(miette!("{} completed no operation: {reasons}", row.contender.name));
+            }
+            if let Some(baseline) = of_load.first() {
+                row.compare(baseline);
+            }
+            of_load.push(row);
+        }
+        rows.append(&mut of_load);
+    }
+    drop(contenders);
+    Ok(Report::new(settings, machine, machine::today(), rows))
+}
+
+/// The settings of PBFT, with some of them changed.
+fn pbft_with(changes: &[String]) -> Result<RawPbft> {
+    let mut settings = serde_json::to_value(RawPbft::default()).into_diagnostic()?;
+    for change in changes {
+        let (name, value) =
+            change.split_once('=').ok_or_else(|| miette!("--pbft takes NAME=VALUE, and not `{change}`"))?;
+        let Some(setting) = settings.get_mut(name) else {
+            let known: Vec<_> = settings.as_object().into_iter().flat_map(serde_json::Map::keys).collect();
+            return Err(miette!("--pbft: there is no setting `{name}`; there are {known:?}"));
+        };
+        *setting = serde_json::from_str(value)
+            .map_err(|_| miette!("--pbft {name}: `{value}` is no number, `true` or `false`"))?;
+    }
+    serde_json::from_value(settings).map_err(|error| miette!("--pbft: {error}"))
+}
+
+/// A way to read, as arguments name it.
+fn reads(name: &str) -> Result<ReadKind, String> {
+    match name {
+        "ordered" => Ok(ReadKind::Ordered),
+        "fast" => Ok(ReadKind::Fast),
+        other => Err(format!("`{other}` is no way to read; there are `ordered` and `fast`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::suite::all_settings;
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        bench: Bench,
+    }
+
+    fn settings(arguments: &str) -> Result<Settings> {
+        // `bench` stands for the program's name.
+        let arguments = arguments.split_whitespace().skip_while(|word| *word == "althing");
+        Alone::try_parse_from(arguments).map_err(|error| miette!("{error}"))?.bench.settings()
+    }
+
+    #[test]
+    fn the_command_on_the_page_measures_what_the_page_shows() {
+        for shown in all_settings() {
+            assert_eq!(settings(&shown.command()).expect("it is a command"), shown, "{}", shown.command());
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (arguments, name) in [
+            ("bench --clients 0", "--clients"),
+            ("bench --rounds 0", "--rounds"),
+            ("bench --seconds 0", "--seconds"),
+            ("bench --seconds nan", "--seconds"),
+            ("bench --warm-up=-1", "--warm-up"),
+            ("bench --timeout 0", "--timeout"),
+            ("bench --rate 0", "--rate"),
+            ("bench --rate inf", "--rate"),
+            ("bench --rate 100 --clients 1,2", "--clients"),
+            ("bench --read-share 1.5", "--read-share"),
+            ("bench --service kv --keys 0", "--keys"),
+            ("bench --service kv --request-bytes 100000", "--request-bytes"),
+            ("bench --load-processes 0", "--load-processes"),
+            ("bench --clients 1 --load-processes 2", "--load-processes"),
+            ("bench --inject crash:primary@3", "--inject"),
+            ("bench --inject burn:primary@1", "--inject"),
+            ("bench --quick", "--suite"),
+            ("bench --pbft pipeline", "NAME=VALUE"),
+            ("bench --pbft pipelines=1", "pipeline"),
+            ("bench --pbft pipeline=x", "pipeline"),
+            ("bench --pbft pipeline=-1", "--pbft"),
+        ] {
+            let error = settings(arguments).expect_err(arguments);
+            assert!(error.to_string().contains(name), "{arguments}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_pbft_are_changed_by_name() {
+        let changed = settings("bench --pbft pipeline=7 --pbft view_timeout_ms=250").expect("it makes sense");
+        assert_eq!((changed.pbft.pipeline, changed.pbft.view_timeout_ms), (7, 250));
+        let others = RawPbft { pipeline: 7, view_timeout_ms: 250, ..RawPbft::default() };
+        assert_eq!(changed.pbft, others);
+        assert_eq!(settings(&changed.command()).expect("it is a command"), changed);
+    }
+
+    #[test]
+    fn durabilities_are_contenders_and_each_counts_once() {
+        let names = |arguments| {
+            let settings = settings(arguments).expect("it makes sense");
+            settings.contenders.into_iter().map(|contender| contender.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("bench --durability sync"), ["unreplicated", "pbft"]);
+        let both = ["unreplicated", "pbft-sync", "pbft-none"];
+        assert_eq!(names("bench --durability sync,none,sync"), both);
+    }
 }

@@ -1,167 +1,225 @@
-//! What a benchmark found, for people and for programs.
+//! What a benchmark found. Its JSON form is described in the book, in `benchmarking.md`: names carry
+//! their units, and what stands there today keeps its name and meaning within one `format`.
 
-use super::load::Observed;
+use super::contender::Run;
+use super::injection::Injected;
+use super::load::{Gap, Load, Observed};
+use super::machine::Machine;
+use super::settings::{ContenderSettings, Settings};
+use super::statistics::{Distribution, Spread, number};
+use super::usage::{Part, Usage, Used};
 use serde::Serialize;
 use std::time::Duration;
 
-/// One run: a protocol under a number of clients, in one round.
-pub(super) struct Run {
-    pub(super) operations_per_second: f64,
-    pub(super) observed: Observed,
-}
+/// The version of the JSON form.
+const FORMAT: u32 = 1;
 
-/// All rounds of one protocol under one number of clients.
-#[derive(Debug, Serialize)]
-pub(super) struct Row {
-    pub(super) protocol: String,
-    pub(super) replicas: usize,
-    pub(super) clients: usize,
-    /// Median over the rounds.
-    pub(super) operations_per_second: f64,
-    pub(super) slowest_round: f64,
-    pub(super) fastest_round: f64,
-    /// Over all operations of all rounds, in microseconds.
-    pub(super) latency_p50_us: u64,
-    pub(super) latency_p99_us: u64,
-    pub(super) operations: u64,
-    /// Throughput as a share of the baseline's in the same run.
-    pub(super) throughput_ratio: Option<f64>,
-    /// Median latency as a multiple of the baseline's.
-    pub(super) latency_ratio: Option<f64>,
-}
+/// An open loop counts as served up to this shortfall of what was due, as a share and as a number: some
+/// operations are always under way when a run ends.
+const ALLOWED_SHORTFALL: (f64, f64) = (0.01, 10.0);
+
+/// Milliseconds of a step of the course of a run.
+const STEP_MS: usize = 100;
 
 /// A whole benchmark.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) version: &'static str,
-    pub(super) cores: usize,
-    pub(super) service: String,
-    pub(super) request_bytes: usize,
-    pub(super) reply_bytes: usize,
-    pub(super) durability: String,
-    pub(super) request_auth: String,
-    pub(super) seconds_per_run: f64,
-    pub(super) rounds: usize,
+    format: u32,
+    version: &'static str,
+    pub(super) date: String,
+    pub(super) machine: Machine,
+    pub(super) settings: Settings,
     pub(super) rows: Vec<Row>,
 }
 
-impl Row {
-    pub(super) fn of(protocol: &str, replicas: usize, clients: usize, runs: &[Run]) -> Self {
-        let mut rates: Vec<f64> = runs.iter().map(|run| run.operations_per_second).collect();
-        rates.sort_by(f64::total_cmp);
-        let mut all = Observed::nothing();
-        for run in runs {
-            all.add(&run.observed);
-        }
+impl Report {
+    pub(super) fn new(settings: Settings, machine: Machine, date: String, rows: Vec<Row>) -> Self {
+        Self { format: FORMAT, version: env!("CARGO_PKG_VERSION"), date, machine, settings, rows }
+    }
+}
+
+/// All rounds of one contender under one load.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    #[serde(flatten)]
+    pub(super) contender: ContenderSettings,
+    pub(super) replicas: usize,
+    #[serde(flatten)]
+    pub(super) load: Load,
+    pub(super) operations_per_second: Spread,
+    /// Of the rounds' quantiles.
+    pub(super) latency_p50_us: Spread,
+    pub(super) latency_p99_us: Spread,
+    /// Over all operations of all rounds.
+    pub(super) latency: Option<Distribution>,
+    pub(super) read_latency: Option<Distribution>,
+    pub(super) update_latency: Option<Distribution>,
+    /// How long operations of an open loop waited in the generator.
+    pub(super) generator_wait: Option<Distribution>,
+    pub(super) operations: u64,
+    pub(super) failed: u64,
+    pub(super) failure_reasons: Vec<String>,
+    /// Due, and not sent by the end: latencies are at least what stands here.
+    pub(super) unsent: u64,
+    /// Of an open loop: whether what was due was also done.
+    pub(super) is_offered_rate_served: Option<bool>,
+    pub(super) views_left: u64,
+    /// Cores that everything else on the machine kept busy.
+    pub(super) foreign_cores: Spread,
+    pub(super) cpu: Cpu,
+    pub(super) processes: Vec<ProcessRow>,
+    /// Against the first contender under the same load, round by round.
+    pub(super) throughput_ratio: Option<Spread>,
+    /// Of the median latencies.
+    pub(super) latency_ratio: Option<Spread>,
+    pub(super) rounds: Vec<Round>,
+}
+
+/// Processor time of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Cpu {
+    /// Of all replicas together.
+    pub(super) replicas_us_per_operation: f64,
+    /// Of all load processes together.
+    pub(super) load_us_per_operation: f64,
+}
+
+/// What a process used, over all rounds.
+#[derive(Debug, Serialize)]
+pub(super) struct ProcessRow {
+    pub(super) name: String,
+    pub(super) part: Part,
+    pub(super) cpu_seconds: f64,
+    pub(super) cpu_us_per_operation: f64,
+    pub(super) voluntary_switches_per_operation: f64,
+    pub(super) involuntary_switches_per_operation: f64,
+    pub(super) peak_memory_bytes: u64,
+}
+
+/// One round.
+#[derive(Debug, Serialize)]
+pub(super) struct Round {
+    pub(super) operations_per_second: f64,
+    pub(super) latency_p50_us: u64,
+    pub(super) latency_p99_us: u64,
+    pub(super) failed: u64,
+    pub(super) unsent: u64,
+    pub(super) longest_gap: Gap,
+    pub(super) injected: Vec<Injected>,
+    /// Operations completed in each tenth of a second, the last of which may be cut short.
+    pub(super) completed_per_100_ms: Vec<u64>,
+}
+
+impl Round {
+    fn of(run: &Run, measured: Duration) -> Self {
+        let observed = &run.observed;
+        let latencies = observed.latencies();
+        let step = |step: &[u32]| step.iter().copied().map(u64::from).sum();
         Self {
-            protocol: protocol.to_owned(),
-            replicas,
-            clients,
-            operations_per_second: median(&rates),
-            slowest_round: rates.first().copied().unwrap_or_default(),
-            fastest_round: rates.last().copied().unwrap_or_default(),
-            latency_p50_us: all.latencies.value_at_quantile(0.5),
-            latency_p99_us: all.latencies.value_at_quantile(0.99),
-            operations: all.operations,
+            operations_per_second: number(observed.operations()) / measured.as_secs_f64(),
+            latency_p50_us: latencies.value_at_quantile(0.5),
+            latency_p99_us: latencies.value_at_quantile(0.99),
+            failed: observed.failed,
+            unsent: observed.unsent,
+            longest_gap: observed.longest_gap(0),
+            injected: run.injected.clone(),
+            completed_per_100_ms: observed.completed.chunks(STEP_MS).map(step).collect(),
+        }
+    }
+}
+
+impl Row {
+    /// The row of at least one run.
+    pub(super) fn of(contender: &ContenderSettings, load: Load, runs: &[Run], measured: Duration) -> Self {
+        let rounds: Vec<_> = runs.iter().map(|run| Round::of(run, measured)).collect();
+        let spread = |figure: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(figure));
+        let all = all_of(runs.iter().map(|run| &run.observed));
+        let is_open = matches!(load, Load::Open { .. });
+        Self {
+            contender: contender.clone(),
+            replicas: contender.replicas(),
+            load,
+            operations_per_second: spread(&|round| round.operations_per_second),
+            latency_p50_us: spread(&|round| number(round.latency_p50_us)),
+            latency_p99_us: spread(&|round| number(round.latency_p99_us)),
+            latency: Distribution::of(&all.latencies()),
+            // Of a load that does both: otherwise it is the same again.
+            read_latency: both(&all).then(|| Distribution::of(&all.reads)).flatten(),
+            update_latency: both(&all).then(|| Distribution::of(&all.updates)).flatten(),
+            generator_wait: is_open.then(|| Distribution::of(&all.waits)).flatten(),
+            operations: all.operations(),
+            failed: all.failed,
+            unsent: all.unsent,
+            is_offered_rate_served: is_open.then(|| is_served(&all)),
+            views_left: runs.iter().map(|run| run.views_left).sum(),
+            foreign_cores: Spread::of(runs.iter().map(|run| run.foreign_cores)),
+            cpu: Cpu {
+                replicas_us_per_operation: cpu_us(runs, Part::Replica) / number(all.operations()).max(1.0),
+                load_us_per_operation: cpu_us(runs, Part::Load) / number(all.operations()).max(1.0),
+            },
+            processes: process_rows(runs, all.operations()),
             throughput_ratio: None,
             latency_ratio: None,
+            failure_reasons: all.reasons,
+            rounds,
         }
     }
 
-    /// Sets this row against the baseline's of the same number of clients.
+    /// Sets this row against that of another contender under the same load. Rounds alternate, so each
+    /// is compared with its neighbour: what drifts over the whole time does not count.
     pub(super) fn compare(&mut self, baseline: &Self) {
-        self.throughput_ratio = Some(self.operations_per_second / baseline.operations_per_second);
-        #[expect(clippy::cast_precision_loss, reason = "latencies in microseconds are small numbers")]
-        let ratio = self.latency_p50_us as f64 / baseline.latency_p50_us as f64;
-        self.latency_ratio = Some(ratio);
+        let ratio = |figure: &dyn Fn(&Round) -> f64| {
+            let pairs =
+                self.rounds.iter().zip(&baseline.rounds).map(|(own, base)| (figure(own), figure(base)));
+            // Nothing is a multiple of nothing.
+            let pairs: Vec<_> = pairs.filter(|(_, base)| *base > 0.0).collect();
+            (!pairs.is_empty()).then(|| Spread::of(pairs.iter().map(|(own, base)| own / base)))
+        };
+        let throughput = ratio(&|round| round.operations_per_second);
+        let latency = ratio(&|round| number(round.latency_p50_us));
+        (self.throughput_ratio, self.latency_ratio) = (throughput, latency);
     }
 }
 
-impl Run {
-    pub(super) fn new(observed: Observed, measured: Duration) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "counts of one run are small numbers")]
-        let operations_per_second = observed.operations as f64 / measured.as_secs_f64();
-        Self { operations_per_second, observed }
-    }
+fn both(observed: &Observed) -> bool {
+    !observed.reads.is_empty() && !observed.updates.is_empty()
 }
 
-impl Report {
-    /// A table, widest first, for a terminal.
-    pub(super) fn print(&self) {
-        println!(
-            "service {}, {} B requests, {} B replies, durability {}, {}, {} core(s), {} round(s) of {} s",
-            self.service,
-            self.request_bytes,
-            self.reply_bytes,
-            self.durability,
-            self.request_auth,
-            self.cores,
-            self.rounds,
-            self.seconds_per_run,
-        );
-        println!();
-        println!(
-            "{:<14} {:>7} {:>12} {:>10} {:>10} {:>12} {:>12}",
-            "protocol", "clients", "op/s", "p50 ms", "p99 ms", "throughput", "latency"
-        );
-        for row in &self.rows {
-            println!(
-                "{:<14} {:>7} {:>12.0} {:>10} {:>10} {:>12} {:>12}",
-                format!("{} (n={})", row.protocol, row.replicas),
-                row.clients,
-                row.operations_per_second,
-                millis(row.latency_p50_us),
-                millis(row.latency_p99_us),
-                row.throughput_ratio.map_or_else(|| "baseline".to_owned(), |ratio| format!("× {ratio:.2}")),
-                row.latency_ratio.map_or_else(|| "baseline".to_owned(), |ratio| format!("× {ratio:.2}")),
-            );
+fn is_served(observed: &Observed) -> bool {
+    let (share, count) = ALLOWED_SHORTFALL;
+    let offered = number(observed.offered);
+    offered - number(observed.operations()) <= f64::max(share * offered, count)
+}
+
+fn all_of<'a>(mut observed: impl Iterator<Item = &'a Observed>) -> Observed {
+    let mut all = observed.next().expect("there is a run").clone();
+    observed.for_each(|one| all.add(one));
+    all
+}
+
+fn cpu_us(runs: &[Run], part: Part) -> f64 {
+    let used = runs.iter().flat_map(|run| &run.used).filter(|used| used.part == part);
+    used.map(|used| used.usage.cpu.as_secs_f64() * 1e6).sum()
+}
+
+fn process_rows(runs: &[Run], operations: u64) -> Vec<ProcessRow> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let row = |process: &Used| {
+        let all = runs.iter().flat_map(|run| &run.used).filter(|used| used.name == process.name);
+        let usage = all.clone().map(|used| used.usage).reduce(Usage::and).unwrap_or_default();
+        let per_operation = |count: f64| count / number(operations).max(1.0);
+        ProcessRow {
+            name: process.name.clone(),
+            part: process.part,
+            cpu_seconds: usage.cpu.as_secs_f64(),
+            cpu_us_per_operation: per_operation(usage.cpu.as_secs_f64() * 1e6),
+            voluntary_switches_per_operation: per_operation(number(usage.switches.voluntary)),
+            involuntary_switches_per_operation: per_operation(number(usage.switches.involuntary)),
+            peak_memory_bytes: all.map(|used| used.peak_memory_bytes).max().unwrap_or_default(),
         }
-        println!();
-        println!(
-            "op/s: median of the rounds; latencies: over all operations; ×: against the baseline above,"
-        );
-        println!("measured in alternation with it. All replicas and clients share this machine's cores.");
-    }
-}
-
-fn millis(micros: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "latencies in microseconds are small numbers")]
-    let millis = micros as f64 / 1000.0;
-    format!("{millis:.3}")
-}
-
-/// The median of ascending numbers; of an even count, the mean of the middle two.
-fn median(ascending: &[f64]) -> f64 {
-    match ascending.len() {
-        0 => 0.0,
-        len if len % 2 == 1 => ascending[len / 2],
-        len => f64::midpoint(ascending[len / 2 - 1], ascending[len / 2]),
-    }
+    };
+    first.used.iter().map(row).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
-        assert_eq!(median(&[1.0, 2.0, 4.0, 9.0]), 3.0);
-    }
-
-    #[test]
-    fn a_row_sums_up_its_rounds_and_stands_against_a_baseline() {
-        let run = |operations: u64, micros: u64| {
-            let mut observed = Observed::nothing();
-            observed.operations = operations;
-            observed.latencies.record_n(micros, operations).unwrap();
-            Run::new(observed, Duration::from_secs(2))
-        };
-        let baseline = Row::of("unreplicated", 1, 1, &[run(400, 100)]);
-        let mut row = Row::of("pbft", 4, 1, &[run(100, 300), run(300, 200), run(200, 200)]);
-        row.compare(&baseline);
-        assert_eq!((row.operations_per_second, row.slowest_round, row.operations), (100.0, 50.0, 600));
-        assert_eq!((row.throughput_ratio, row.latency_p50_us), (Some(0.5), 200));
-        assert_eq!(row.latency_ratio, Some(2.0));
-    }
-}
+pub(super) mod tests;
