@@ -5,7 +5,7 @@
 use althing_components::{
     Builtin, ComponentService, Incoming, Operation, Outgoing, PortType, ServiceTable, Sink, Source, WireId,
 };
-use althing_fuzz::shadow::{Shadow, install_hostile};
+use althing_fuzz::shadow::{Shadowed, install_hostile};
 use althing_replica::{Context, Service};
 use althing_types::{ClientId, Instant, ReplicaId, Seq, encode};
 use borsh::BorshDeserialize;
@@ -53,8 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut input = bytes;
     let Ok(kind) = u8::deserialize(&mut input) else { return };
     let builtin = Builtin::ALL[usize::from(kind) % Builtin::ALL.len()];
-    let (mut one, mut other) = (service(builtin), service(builtin));
-    let mut shadow = Shadow::default();
+    let (mut one, mut other) = (Shadowed::new(service(builtin)), Shadowed::new(service(builtin)));
     for seq in 1..200 {
         let Ok((client, step)) = <(u8, u8)>::deserialize(&mut input) else { return };
         let operation = if step & 0x40 == 0 {
@@ -68,16 +67,16 @@ fuzz_target!(|bytes: &[u8]| {
         let client = ClientId(u64::from(client % 11));
         let time = Instant(seq * 5_000_000);
         let context = Context { client, seq: Seq(seq), time, seed: [step; 32] };
-        assert_eq!(one.query(&operation, client), other.query(&operation, client));
-        assert_eq!(one.execute(&operation, &context), other.execute(&operation, &context));
-        shadow.follow(&mut one);
-        assert!(shadow.is_of(&other), "two replicas differ");
+        assert_eq!(one.service.query(&operation, client), other.service.query(&operation, client));
+        assert_eq!(one.service.execute(&operation, &context), other.service.execute(&operation, &context));
+        assert!(one.pages() == other.pages(), "two replicas differ");
         if step & 0x80 != 0 {
-            other = service(builtin);
-            shadow.install_into(&mut other);
+            other = Shadowed::new(service(builtin));
+            assert!(other.install(one.pages().clone()), "pages of a correct replica form a state");
         }
         if step & 0x40 != 0 {
-            return install_hostile(&mut other, &Vec::deserialize(&mut input).unwrap_or_default());
+            let hostile = Vec::deserialize(&mut input).unwrap_or_default();
+            return install_hostile(&mut other, service(builtin), hostile);
         }
     }
 });

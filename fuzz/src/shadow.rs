@@ -1,63 +1,57 @@
-//! A service's pages as the engine knows them: only those reported dirty are read again.
+//! A service's pages as the engine knows them: only what the service saves again is seen.
 
-use althing_replica::Service;
+use althing_replica::{Page, Pages, Service};
 
-/// The pages of a service, kept up to date by what it reports dirty.
-#[derive(Default)]
-pub struct Shadow(Vec<Vec<u8>>);
-
-/// All pages that a service has now.
-pub fn pages(service: &impl Service) -> Vec<Vec<u8>> {
-    (0..service.page_count()).map(|index| service.page(index)).collect()
+/// A service, and its pages as it has saved them.
+pub struct Shadowed<S> {
+    /// The service.
+    pub service: S,
+    pages: Pages,
 }
 
-impl Shadow {
-    /// Takes what changed since the last time, and holds it against all that there is.
-    ///
-    /// # Panics
-    /// When a page changed that was not reported dirty, or is too long.
-    pub fn follow(&mut self, service: &mut impl Service) {
-        self.0.resize(usize::try_from(service.page_count()).expect("few pages"), Vec::new());
-        for index in service.take_dirty() {
-            self.0[usize::try_from(index).expect("few pages")] = service.page(index);
-        }
-        assert!(self.0 == pages(service), "a page changed and was not dirty");
-        assert!(
-            self.0.iter().all(|page| page.len() <= althing_replica::MAX_PAGE_BYTES),
-            "a page is too long"
-        );
+impl<S: Service> Shadowed<S> {
+    /// A service in its initial state.
+    pub fn new(mut service: S) -> Self {
+        let mut pages = Pages::default();
+        service.save(&mut pages);
+        Self { service, pages }
     }
 
-    /// Brings `fresh` to the state that these pages are.
-    ///
-    /// # Panics
-    /// When it does not take them, or has other pages then.
-    pub fn install_into(&self, fresh: &mut impl Service) {
-        let given: Vec<&[u8]> = self.0.iter().map(Vec::as_slice).collect();
-        fresh.install(&given).expect("pages of a correct replica form a state");
-        assert!(self.0 == pages(fresh), "an installed state has other pages");
+    /// The service's pages, as of now.
+    pub fn pages(&mut self) -> &mut Pages {
+        self.service.save(&mut self.pages);
+        &mut self.pages
     }
 
-    /// Whether `service` has exactly these pages.
-    pub fn is_of(&self, service: &impl Service) -> bool {
-        self.0 == pages(service)
+    /// Takes over the state that `pages` show, and says whether it is one.
+    ///
+    /// # Panics
+    /// When refused pages left a trace, or the service shows others than it took.
+    pub fn install(&mut self, mut pages: Pages) -> bool {
+        let before = self.pages().clone();
+        let changed = self.pages.differing(&mut pages);
+        let is_taken = self.service.install(&pages, &changed).is_ok();
+        let expected = if is_taken { pages } else { before };
+        self.pages = expected.clone();
+        assert!(*self.pages() == expected, "an installation left other pages than it should");
+        is_taken
     }
 }
 
-/// Installs pages that may come from anybody: refused without a trace, or a state like any other.
+/// Installs pages that may come from anybody in `one`: refused without a trace, or a state like any
+/// other, that `fresh` takes, too.
 ///
 /// # Panics
-/// When refused pages left a trace, or taken ones can't be passed on.
-pub fn install_hostile(service: &mut impl Service, hostile: &[Vec<u8>]) {
-    let before = pages(service);
-    let given: Vec<&[u8]> = hostile.iter().map(Vec::as_slice).collect();
-    match service.install(&given) {
-        Ok(()) => {
-            let mut shadow = Shadow::default();
-            drop(service.take_dirty());
-            shadow.0 = pages(service);
-            shadow.install_into(service);
-        }
-        Err(_) => assert!(before == pages(service), "a refused state left a trace"),
+/// When that does not hold.
+pub fn install_hostile<S: Service>(one: &mut Shadowed<S>, fresh: S, hostile: Vec<(u32, Vec<u8>)>) {
+    let hostile = hostile
+        .into_iter()
+        .filter(|(index, page)| {
+            *index < althing_replica::MAX_PAGES && page.len() <= althing_replica::MAX_PAGE_BYTES
+        })
+        .map(|(index, page)| (index, Page::from(page)));
+    if one.install(hostile.collect()) {
+        let pages = one.pages().clone();
+        assert!(Shadowed::new(fresh).install(pages), "a state that was taken can't be passed on");
     }
 }

@@ -7,14 +7,13 @@
 
 // ANCHOR: service
 use althing::types::{decode, encode};
-use althing::{ClientId, Context, InstallError, Outcome, Service};
+use althing::{ClientId, Context, InstallError, Outcome, Pages, Service};
 use std::collections::BTreeMap;
 
 /// A till: each client pays into its own account and reads its own balance.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Till {
     balances: BTreeMap<u64, u64>,
-    is_clean: bool,
 }
 
 impl Till {
@@ -22,7 +21,6 @@ impl Till {
         let amount: u64 = decode(operation, 8).map_err(|_| "an operation is an amount: eight bytes")?;
         let balance = self.balances.entry(client.0).or_default();
         *balance = balance.checked_add(amount).ok_or("nobody is that rich")?;
-        self.is_clean = false;
         Ok(*balance)
     }
 }
@@ -37,24 +35,15 @@ impl Service for Till {
         Some(encode(&Ok::<u64, &str>(balance)))
     }
 
-    fn page_count(&self) -> u32 {
-        1
+    fn save(&mut self, pages: &mut Pages) {
+        // Written again as it was, a page costs no more than that.
+        pages.set(0, encode(&self.balances));
     }
 
-    fn page(&self, _index: u32) -> Vec<u8> {
-        encode(&self.balances)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        // All pages count as dirty at first, and after that those that may have changed.
-        if std::mem::replace(&mut self.is_clean, true) { vec![] } else { vec![0] }
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        let wrong = |reason| InstallError { page: 0, reason };
-        let [page] = pages else { return Err(wrong("the state has one page")) };
-        self.balances = decode(page, page.len()).map_err(|_| wrong("no table of balances"))?;
-        self.is_clean = false;
+    fn install(&mut self, pages: &Pages, _changed: &[u32]) -> Result<(), InstallError> {
+        let page = pages.sole()?;
+        self.balances =
+            decode(page, page.len()).map_err(|_| InstallError { page: 0, reason: "no table of balances" })?;
         Ok(())
     }
 }

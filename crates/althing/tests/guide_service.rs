@@ -5,7 +5,7 @@
 mod till;
 
 use althing::types::encode;
-use althing::{ClientId, Context, Service};
+use althing::{ClientId, Context, Pages, Service};
 use till::Till;
 
 // ANCHOR: test
@@ -17,15 +17,19 @@ fn context(client: u64, seq: u64) -> Context {
 #[test]
 fn replicas_stay_equal_and_a_new_one_is_made_from_pages() {
     let (mut one, mut other) = (Till::default(), Till::default());
+    let (mut pages, mut others) = (Pages::default(), Pages::default());
     for (seq, operation) in [encode(&5u64), encode(&u64::MAX), b"nonsense?".to_vec()].iter().enumerate() {
         let context = context(1, seq as u64);
         assert_eq!(one.execute(operation, &context), other.execute(operation, &context));
-        assert_eq!(one.page(0), other.page(0));
+        one.save(&mut pages);
+        other.save(&mut others);
+        assert_eq!(pages, others);
     }
     let mut fresh = Till::default();
-    fresh.install(&[&one.page(0)]).unwrap();
-    assert_eq!(fresh.query(&[], ClientId(1)), one.query(&[], ClientId(1)));
-    assert!(fresh.install(&[b"no state"]).is_err());
-    assert_eq!(fresh.page(0), one.page(0), "what was refused changed nothing");
+    fresh.install(&pages, &[0]).unwrap();
+    assert_eq!(fresh, one);
+    pages.set(0, b"no state".as_slice());
+    assert!(fresh.install(&pages, &[0]).is_err());
+    assert_eq!(fresh, one, "what was refused changed nothing");
 }
 // ANCHOR_END: test

@@ -5,7 +5,7 @@ mod common;
 use althing_components::{
     Courier, MAX_OUTBOX_EVENTS, NumberedEvent, Operation, Plan, Refusal, Reply, VOTER_WINDOW, WireId,
 };
-use althing_replica::{MAX_PAGE_BYTES, Service};
+use althing_replica::{Page, Pages, Service};
 use althing_types::ClientId;
 use common::*;
 use proptest::prelude::*;
@@ -166,11 +166,11 @@ fn fill(puppet: &mut Driven) -> u64 {
 fn a_full_outbox_makes_the_edge_wait_and_loses_nothing() {
     let mut puppet = puppet();
     assert_eq!(fill(&mut puppet), MAX_OUTBOX_EVENTS as u64 / 32);
-    let before = pages(&puppet.service);
+    let before = pages(&mut puppet.service);
     let two = deliver(WireId(0), 0, &[json!(1), json!(2)]);
     let busy = Reply::Busy { taken: 0, accepted_up_to: 32 };
     assert_eq!(puppet.run(edge(1), &two), (busy.clone(), Vec::new()));
-    assert_eq!(pages(&puppet.service), before, "a refused delivery changes nothing");
+    assert_eq!(pages(&mut puppet.service), before, "a refused delivery changes nothing");
 
     let acknowledge = Operation::Acknowledge { wire: WireId(3), up_to: 32 };
     assert_eq!(puppet.run(courier(1, 2), &acknowledge).0, Reply::Acknowledged { released_up_to: 0 });
@@ -269,17 +269,25 @@ fn couriers_connect_two_groups_with_a_liar_between_them() {
 }
 
 #[test]
-fn dirty_pages_are_those_that_changed() {
+fn the_pages_that_change_are_those_of_what_changed() {
     let mut puppet = puppet();
     let big = json!("x".repeat(30_000));
     puppet.run(edge(1), &deliver(WireId(0), 0, &[big.clone(), big.clone(), big.clone()]));
-    let all: Vec<u32> = (0..puppet.service.page_count()).collect();
-    assert_eq!(all.len(), 4, "a layout, a header and two pages of the component");
-    assert_eq!(puppet.service.take_dirty(), all);
-    assert_eq!(puppet.service.take_dirty(), [0u32; 0]);
+    let mut before = pages(&mut puppet.service);
+    assert_eq!(before.iter().count(), 4, "a layout, a header and two pages of the component");
+    let mut after = before.clone();
+    puppet.service.save(&mut after);
+    assert_eq!(before.differing(&mut after), [0u32; 0]);
     puppet.run(edge(1), &deliver(WireId(0), 0, &[big]));
-    assert_eq!(puppet.service.take_dirty(), [0, 1, 3]);
-    assert!(pages(&puppet.service).iter().all(|p| p.len() <= MAX_PAGE_BYTES));
+    puppet.service.save(&mut after);
+    assert_eq!(before.differing(&mut after), [0, 1, 3]);
+    // A state that has become shorter leaves no pages behind.
+    let mut shorter = after.clone();
+    for index in 4..6 {
+        shorter.set(index, [1].as_slice());
+    }
+    puppet.service.save(&mut shorter);
+    assert_eq!(shorter, after);
 }
 
 /// Operations of all kinds by all kinds of clients on the thermostat of the two stages.
@@ -312,17 +320,17 @@ proptest! {
     #[test]
     fn same_operations_same_outcomes_and_pages(operations in operations()) {
         let plan = plan(TWO_STAGE);
-        let (one, one_outcomes) = run_all(&plan, &operations);
+        let (mut one, one_outcomes) = run_all(&plan, &operations);
         let mut other = Driven::new(service(&plan, THERMOSTAT));
         let mut other_outcomes = Vec::new();
         for (client, bytes) in &operations {
             // Looking at the state in between must not change it.
-            other.service.take_dirty();
+            other.service.save(&mut Pages::default());
             other.service.query(bytes, *client);
             other_outcomes.push(other.outcome(*client, bytes));
         }
         prop_assert_eq!(one_outcomes, other_outcomes);
-        prop_assert_eq!(pages(&one.service), pages(&other.service));
+        prop_assert_eq!(pages(&mut one.service), pages(&mut other.service));
     }
 
     #[test]
@@ -330,21 +338,16 @@ proptest! {
         let plan = plan(TWO_STAGE);
         let (mut old, _) = run_all(&plan, &before);
         let (mut new, _) = run_all(&plan, &elsewhere);
-        new.service.take_dirty();
-        let previous = pages(&new.service);
-        let installed = pages(&old.service);
-        new.service.install(&installed.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
-        prop_assert_eq!(pages(&new.service), installed.clone());
-        let dirty = new.service.take_dirty();
-        for (index, page) in (0u32..).zip(&installed) {
-            let changed = previous.get(index as usize) != Some(page);
-            prop_assert_eq!(dirty.contains(&index), changed);
-        }
+        let mut previous = pages(&mut new.service);
+        let mut installed = pages(&mut old.service);
+        let changed = previous.differing(&mut installed);
+        new.service.install(&installed, &changed).unwrap();
+        prop_assert_eq!(pages(&mut new.service), installed);
         new.seq = old.seq;
         for (client, bytes) in &after {
             prop_assert_eq!(old.outcome(*client, bytes), new.outcome(*client, bytes));
         }
-        prop_assert_eq!(pages(&old.service), pages(&new.service));
+        prop_assert_eq!(pages(&mut old.service), pages(&mut new.service));
     }
 
     #[test]
@@ -356,22 +359,25 @@ proptest! {
         cut in any::<bool>(),
     ) {
         let plan = plan(TWO_STAGE);
-        let (source, _) = run_all(&plan, &operations);
-        let mut broken = pages(&source.service);
+        let (mut source, _) = run_all(&plan, &operations);
+        let mut broken: Vec<(u32, Vec<u8>)> =
+            pages(&mut source.service).iter().map(|(index, page)| (index, page.to_vec())).collect();
         let page = page.min(broken.len() - 1);
+        let bytes = &mut broken[page].1;
         if cut {
-            broken[page].pop();
+            bytes.pop();
         } else {
-            let at = at.index(broken[page].len());
-            broken[page][at] = broken[page][at].wrapping_add(with.max(1));
+            let at = at.index(bytes.len());
+            bytes[at] = bytes[at].wrapping_add(with.max(1));
         }
+        let mut broken: Pages = broken.into_iter().map(|(index, bytes)| (index, Page::from(bytes))).collect();
         let mut target = Driven::new(service(&plan, THERMOSTAT));
-        let untouched = pages(&target.service);
-        let slices: Vec<_> = broken.iter().map(Vec::as_slice).collect();
-        match target.service.install(&slices) {
-            Err(_) => prop_assert_eq!(pages(&target.service), untouched),
+        let mut untouched = pages(&mut target.service);
+        let changed = untouched.differing(&mut broken);
+        match target.service.install(&broken, &changed) {
+            Err(_) => prop_assert_eq!(pages(&mut target.service), untouched),
             // A change of a figure gives another state, which only its digest tells from the right one.
-            Ok(()) => prop_assert_eq!(pages(&target.service), broken),
+            Ok(()) => prop_assert_eq!(pages(&mut target.service), broken),
         }
         let _ = target.run(producer(SMOOTHER, 0, THERMOSTAT), &deliver(SMOOTHED, 1, &[json!(1)]));
     }

@@ -209,6 +209,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Some(_) => return,
             None => {
                 let base = match self.checkpoints.find(seq, state) {
+                    _ if self.checkpoints.has_diverged() => self.state.intact(),
                     Some(own) => own.tree.clone(),
                     None => self.state.checkpoint().1,
                 };

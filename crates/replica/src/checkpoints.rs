@@ -15,6 +15,7 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Checkpoints {
     kept: BTreeMap<Seq, Checkpoint>,
     stable: Seq,
+    has_diverged: bool,
 }
 
 impl Checkpoints {
@@ -26,6 +27,7 @@ impl Checkpoints {
     /// Makes the state installed at `seq`, which others have vouched for, the only one.
     pub(crate) fn reset(&mut self, seq: Seq, state: Digest, tree: PageTree) {
         self.kept.clear();
+        self.has_diverged = false;
         self.insert(seq, state, tree);
         self.stable = seq;
     }
@@ -44,10 +46,16 @@ impl Checkpoints {
             }
             Some(_) => {
                 self.kept.split_off(&seq);
+                self.has_diverged = true;
                 true
             }
             None => false,
         }
+    }
+
+    /// Whether a checkpoint made here was not the group's, and no other state was installed since.
+    pub(crate) fn has_diverged(&self) -> bool {
+        self.has_diverged
     }
 
     /// The checkpoint kept for `seq`, if its digest is `state`.
@@ -102,7 +110,9 @@ mod tests {
     fn a_diverged_replica_is_told_and_keeps_what_was_right() {
         let mut kept = checkpoints(&[4, 8, 12]);
         kept.on_stable(Seq(4), Digest([4; 32]));
+        assert!(!kept.has_diverged());
         assert!(kept.on_stable(Seq(8), Digest([9; 32])));
+        assert!(kept.has_diverged());
         assert_eq!((kept.len(), kept.stable_seq()), (1, Seq(4)));
     }
 }

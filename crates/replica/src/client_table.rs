@@ -113,7 +113,7 @@ impl ClientTable {
         let dirty = core::mem::take(&mut self.dirty);
         let pages: BTreeSet<u32> = dirty.iter().map(|slot| slot / SLOTS_PER_PAGE).collect();
         for page in pages {
-            tree.set(SLOT_PAGES + page, self.slot_page(page).into());
+            tree.set(SLOT_PAGES + page, self.slot_page(page));
         }
         for slot in dirty {
             self.flush_spill(slot, tree);
@@ -144,7 +144,7 @@ impl ClientTable {
         let mut chunks = result.chunks(MAX_PAGE_BYTES);
         for page in spill_pages(slot) {
             match chunks.next() {
-                Some(chunk) => tree.set(page, chunk.into()),
+                Some(chunk) => tree.set(page, chunk),
                 None => tree.remove(page),
             }
         }

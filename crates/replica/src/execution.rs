@@ -1,8 +1,7 @@
 use crate::client_table::{ClientTable, Standing};
 use crate::frame::ReplyOutcome;
 use crate::pages::PageTree;
-use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Service};
-use alloc::sync::Arc;
+use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
 use althing_protocol::{Decision, Request};
@@ -10,10 +9,8 @@ use althing_types::{Digest, Instant, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
-/// Where the page with the agreed values lies in the index space of the page tree; the service's
-/// pages lie from 0 on.
-const HEADER_PAGE: u32 = 0x8000_0000;
-const _: () = assert!(MAX_PAGES < HEADER_PAGE);
+/// Where the page with the agreed values lies in the index space of the page tree.
+const HEADER_PAGE: u32 = MAX_PAGES;
 
 /// The agreed values that belong to the state beside the service and the client table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
@@ -22,7 +19,6 @@ struct Header {
     time: Instant,
     seed: Digest,
     clients: u32,
-    service_pages: u32,
 }
 
 /// Why pages whose digest is right are no state: a bug of this software or of the service, or a
@@ -68,13 +64,21 @@ pub(crate) struct State<S> {
     service: S,
     table: ClientTable,
     header: Header,
-    /// As of the last checkpoint.
-    tree: PageTree,
+    /// The service's pages, as of the last checkpoint.
+    pages: Pages,
+    /// The pages of the client table and of the header, as of the last checkpoint.
+    engine: PageTree,
 }
 
 impl<S: Service> State<S> {
     pub(crate) fn new(service: S) -> Self {
-        Self { service, table: ClientTable::default(), header: Header::default(), tree: PageTree::default() }
+        Self {
+            service,
+            table: ClientTable::default(),
+            header: Header::default(),
+            pages: Pages::default(),
+            engine: PageTree::default(),
+        }
     }
 
     pub(crate) fn service(&self) -> &S {
@@ -136,24 +140,29 @@ impl<S: Service> State<S> {
 
     /// The present state's pages, and their root. Costs what changed since the last call.
     pub(crate) fn checkpoint(&mut self) -> (Digest, PageTree) {
-        let count = self.service.page_count();
-        assert!(count <= MAX_PAGES, "a service has at most {MAX_PAGES} pages, not {count}");
-        for index in count..self.header.service_pages {
-            self.tree.remove(index);
-        }
-        for index in self.service.take_dirty() {
-            if index < count {
-                self.tree.set(index, service_page(&self.service, index));
-            }
-        }
-        self.table.flush(&mut self.tree);
-        self.header.service_pages = count;
+        self.service.save(&mut self.pages);
+        self.table.flush(&mut self.engine);
         self.header.clients = self.table.len();
-        self.tree.set(HEADER_PAGE, encode(&self.header).into());
-        (self.tree.refresh(), self.tree.clone())
+        self.engine.set(HEADER_PAGE, encode(&self.header));
+        self.pages.refresh();
+        self.engine.refresh();
+        let mut tree = self.pages.under(&self.engine);
+        (tree.refresh(), tree)
     }
 
-    /// Replaces the whole state by the one at checkpoint `seq`, whose digest has been verified.
+    /// The present state's pages that are what their digests say, for a replica that has diverged:
+    /// its memory may have gone bad. Costs the whole state.
+    pub(crate) fn intact(&mut self) -> PageTree {
+        self.checkpoint();
+        self.pages = self.pages.intact();
+        self.engine = self.engine.intact();
+        let mut tree = self.pages.under(&self.engine);
+        tree.refresh();
+        tree
+    }
+
+    /// Replaces the whole state by the one at checkpoint `seq`, whose digest has been verified. The
+    /// service is told in which pages it differs from the present one, and may leave the others.
     ///
     /// # Errors
     /// See [`StateError`]. The state is then unchanged.
@@ -161,63 +170,34 @@ impl<S: Service> State<S> {
     /// # Panics
     /// If the service does not take back its own pages.
     pub(crate) fn install(&mut self, seq: Seq, tree: &PageTree) -> Result<(), StateError> {
-        let (header, table) = engine_pages(seq, tree)?;
-        let (_, before) = self.checkpoint();
-        self.service.install(&service_pages(tree, header.service_pages)?)?;
-        let expected = tree.clone().refresh();
-        let actual = self.shown(tree, header.service_pages);
+        let (mut target, engine) = Pages::split(tree);
+        let (header, table) = read_engine(seq, &engine)?;
+        self.checkpoint();
+        let changed = self.pages.differing(&mut target);
+        self.service.install(&target, &changed)?;
+        // If a service's pages are not canonical, the replica would diverge at its next checkpoint;
+        // better to see it at once.
+        let mut shown = target.clone();
+        self.service.save(&mut shown);
+        let (actual, expected) = (shown.refresh(), target.refresh());
         if actual != expected {
-            let own = service_pages(&before, self.header.service_pages)?;
-            self.service.install(&own).expect("a service takes its own pages");
-            self.service.take_dirty();
+            let back = shown.differing(&mut self.pages);
+            self.service.install(&self.pages, &back).expect("a service takes its own pages");
             return Err(StateError::Digest { actual, expected });
         }
-        self.service.take_dirty();
-        (self.header, self.table, self.tree) = (header, table, tree.clone());
+        (self.header, self.table) = (header, table);
+        (self.pages, self.engine) = (target, engine);
         Ok(())
     }
-
-    /// The root with the pages that the service shows now, in place of the first `count` of
-    /// `tree`. If a service's pages are not canonical, the replica would diverge at its next
-    /// checkpoint; better to see it at once.
-    fn shown(&self, tree: &PageTree, count: u32) -> Digest {
-        let mut shown = tree.clone();
-        for index in self.service.page_count()..count {
-            shown.remove(index);
-        }
-        for index in 0..self.service.page_count() {
-            shown.set(index, service_page(&self.service, index));
-        }
-        shown.refresh()
-    }
 }
 
-fn service_pages(tree: &PageTree, count: u32) -> Result<Vec<&[u8]>, StateError> {
-    (0..count)
-        .map(|index| tree.page(index).map(|bytes| &**bytes))
-        .collect::<Option<_>>()
-        .ok_or(StateError::Engine("a page of the service is missing"))
-}
-
-fn service_page<S: Service>(service: &S, index: u32) -> Arc<[u8]> {
-    let page = service.page(index);
-    assert!(
-        page.len() <= MAX_PAGE_BYTES,
-        "page {index} has {} bytes, more than {MAX_PAGE_BYTES}",
-        page.len()
-    );
-    page.into()
-}
-
-fn engine_pages(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), StateError> {
+/// The agreed values and the client table that lie in the engine's pages.
+fn read_engine(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), StateError> {
     let bytes = tree.page(HEADER_PAGE).ok_or(StateError::Engine("the header page is missing"))?;
     let header: Header =
         decode(bytes, MAX_PAGE_BYTES).map_err(|_| StateError::Engine("the header page is malformed"))?;
     if header.executed != seq {
         return Err(StateError::Seq { actual: header.executed, expected: seq });
-    }
-    if header.service_pages > MAX_PAGES {
-        return Err(StateError::Engine("it has more pages than a service may have"));
     }
     let table = ClientTable::restore(tree, header.clients).map_err(StateError::Engine)?;
     Ok((header, table))
@@ -227,6 +207,7 @@ fn engine_pages(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), Stat
 mod tests {
     use super::*;
     use crate::Outcome;
+    use alloc::sync::Arc;
     use alloc::vec;
     use althing_protocol::{Answers, Batch, RequestAuth};
     use althing_types::{ClientId, RequestNumber, View};
@@ -235,6 +216,8 @@ mod tests {
     #[derive(Default)]
     struct Tape {
         tape: Vec<u8>,
+        /// Which pages it was told have changed.
+        told: Vec<u32>,
         quirk: Quirk,
     }
 
@@ -257,23 +240,16 @@ mod tests {
             None
         }
 
-        fn page_count(&self) -> u32 {
-            1
+        fn save(&mut self, pages: &mut Pages) {
+            pages.set(0, self.tape.clone());
         }
 
-        fn page(&self, _: u32) -> Vec<u8> {
-            self.tape.clone()
-        }
-
-        fn take_dirty(&mut self) -> Vec<u32> {
-            vec![0]
-        }
-
-        fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
+        fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
             if self.quirk == Quirk::RefusesPages {
                 return Err(InstallError { page: 0, reason: "no" });
             }
-            self.tape = pages[0].to_vec();
+            self.told = changed.to_vec();
+            self.tape = pages.sole()?.to_vec();
             if self.quirk == Quirk::IsNotCanonical && self.tape.len() > 1 {
                 self.tape.sort_unstable();
             }
@@ -297,7 +273,7 @@ mod tests {
     }
 
     fn state(quirk: Quirk, operations: &[&[u8]]) -> State<Tape> {
-        let mut state = State::new(Tape { tape: vec![], quirk });
+        let mut state = State::new(Tape { quirk, ..Tape::default() });
         for (seq, operation) in (1..).zip(operations) {
             execute(&mut state, seq, operation);
         }
@@ -310,7 +286,10 @@ mod tests {
         let (root, tree) = original.checkpoint();
         let mut copy = state(Quirk::None, &[b"x"]);
         copy.install(Seq(2), &tree).unwrap();
+        assert_eq!(copy.service().told, [0]);
         assert_eq!(copy.checkpoint().0, root);
+        copy.install(Seq(2), &tree).unwrap();
+        assert_eq!(copy.service().told, [], "it has them all");
         for state in [&mut original, &mut copy] {
             execute(state, 3, b"c");
         }
@@ -321,14 +300,16 @@ mod tests {
 
     #[test]
     fn what_can_not_be_installed_is_named_and_changes_nothing() {
-        let (root, tree) = state(Quirk::None, &[b"b", b"a"]).checkpoint();
+        let (_, tree) = state(Quirk::None, &[b"b", b"a"]).checkpoint();
         for quirk in [Quirk::RefusesPages, Quirk::IsNotCanonical] {
             let is_refused = quirk == Quirk::RefusesPages;
             let mut own = state(quirk, &[b"x"]);
             let before = own.checkpoint().0;
             match own.install(Seq(2), &tree).unwrap_err() {
                 StateError::Service(error) => assert!(is_refused && error.reason == "no"),
-                StateError::Digest { expected, .. } => assert!(!is_refused && expected == root),
+                StateError::Digest { expected, .. } => {
+                    assert!(!is_refused && expected == Pages::split(&tree).0.refresh());
+                }
                 other => panic!("unexpected {other}"),
             }
             assert_eq!((own.checkpoint().0, own.executed()), (before, Seq(1)));
@@ -341,7 +322,7 @@ mod tests {
         assert!(matches!(own.install(Seq(2), &headless), Err(StateError::Engine(_))));
         let mut without_service = tree;
         without_service.remove(0);
-        assert!(matches!(own.install(Seq(2), &without_service), Err(StateError::Engine(_))));
+        assert!(matches!(own.install(Seq(2), &without_service), Err(StateError::Service(_))));
         assert_eq!(own.service().tape, b"x");
     }
 }

@@ -43,9 +43,9 @@ pub use frame::{
 };
 pub use io::{Input, Output, Report, Startup, Timer};
 pub use limits::{LimitSettings, Limits, LimitsError};
-pub use pages::NodeId;
+pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages};
 pub use records::{EngineRecord, RecordError, decode_record};
 pub use replica::{Durability, Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
-pub use service::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Service};
+pub use service::{Context, Emission, InstallError, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};
 pub use transfer::{EngineMessage, Parts, Want};

@@ -160,7 +160,7 @@ pub(crate) fn recover(records: &[Vec<u8>]) -> Result<Recovered, RecordError> {
             (EngineRecord::Pages(pages), Some(rewrite)) => {
                 rewrite.actual += pages.len();
                 for (page, bytes) in pages {
-                    rewrite.tree.set(page, bytes.into());
+                    rewrite.tree.set(page, bytes);
                 }
             }
             (EngineRecord::SnapshotEnd, Some(_)) => {
@@ -201,7 +201,7 @@ mod tests {
     fn checkpoint(pages: u32) -> Checkpoint {
         let mut tree = PageTree::default();
         for index in 0..pages {
-            tree.set(index, alloc::vec![index as u8; MAX_PAGE_BYTES / 2].into());
+            tree.set(index, alloc::vec![index as u8; MAX_PAGE_BYTES / 2]);
         }
         Checkpoint { state: tree.refresh(), tree }
     }

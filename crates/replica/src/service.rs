@@ -1,12 +1,7 @@
+use crate::Pages;
 use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, Seq};
 use thiserror::Error;
-
-/// The most bytes one page of a service's state may have.
-pub const MAX_PAGE_BYTES: usize = 64 * 1024;
-
-/// The most pages a service's state may have.
-pub const MAX_PAGES: u32 = 1 << 20;
 
 /// What every replica agrees on about the operation it executes. Nothing else may influence a
 /// [`Service`]: not the clock, not randomness of its own, not the order of a hash map.
@@ -68,9 +63,10 @@ pub struct InstallError {
 /// equal pages and gave equal outcomes (PBFT §3). Operations come from anywhere: a malformed one
 /// is answered with an error result of the service's own, never a panic.
 ///
-/// The state is numbered pages, so that checkpoints, their digests and state transfer cost what
-/// changed and not what exists. Page `i` of `page_count()` is at most [`MAX_PAGE_BYTES`] long and a
-/// canonical encoding of its part of the state.
+/// The state is shown as numbered [`Pages`], so that checkpoints, their digests and state transfer
+/// cost what changed and not what exists. A page is at most [`MAX_PAGE_BYTES`](crate::MAX_PAGE_BYTES)
+/// long and a canonical encoding of its part of the state. A service that keeps its state in
+/// [`Page`](crate::Page)s shares them with the checkpoints; one that writes it out pays for both.
 pub trait Service {
     /// Executes one ordered operation.
     fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome;
@@ -79,19 +75,19 @@ pub trait Service {
     /// operation has to be ordered.
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>>;
 
-    /// Pages that the state has now.
-    fn page_count(&self) -> u32;
+    /// Brings `pages` up to date with the state. They are as the last call left them, or the last
+    /// installation; at the first call there are none.
+    ///
+    /// A page that is written again as it was costs the writing, and nothing after that.
+    fn save(&mut self, pages: &mut Pages);
 
-    /// Page `index`, with `index < page_count()`.
-    fn page(&self, index: u32) -> Vec<u8>;
-
-    /// The pages that may have changed since the last call (all of them at the first call), in any
-    /// order, without those past the end.
-    fn take_dirty(&mut self) -> Vec<u32>;
-
-    /// Replaces the whole state by `pages`, as [`Service::page`] gave them at another replica.
+    /// Becomes the state that `pages` show, which [`Service::save`] made at another replica.
+    ///
+    /// `changed` are the numbers, ascending, of the pages in which they differ from what this
+    /// service saved or installed last; nothing was executed since. Of those that are missing in
+    /// `pages`, the service had one.
     ///
     /// # Errors
     /// When they are no state of this service; the state is then unchanged.
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError>;
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError>;
 }

@@ -1,6 +1,5 @@
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use althing_replica::{Context, InstallError, Outcome, Service};
+use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_types::{ClientId, decode, encode};
 
 /// Answers every operation with the same number of zero bytes, and counts the ordered ones: what is
@@ -9,14 +8,13 @@ use althing_types::{ClientId, decode, encode};
 pub struct Null {
     reply_bytes: usize,
     executed: u64,
-    dirty: BTreeSet<u32>,
 }
 
 impl Null {
     /// A service whose replies have `reply_bytes` bytes. Equal at all replicas of a group.
     #[must_use]
     pub fn new(reply_bytes: usize) -> Self {
-        Self { reply_bytes, executed: 0, dirty: BTreeSet::from([0]) }
+        Self { reply_bytes, executed: 0 }
     }
 
     /// Operations executed.
@@ -29,7 +27,6 @@ impl Null {
 impl Service for Null {
     fn execute(&mut self, _operation: &[u8], _context: &Context) -> Outcome {
         self.executed += 1;
-        self.dirty.insert(0);
         alloc::vec![0; self.reply_bytes].into()
     }
 
@@ -37,25 +34,13 @@ impl Service for Null {
         Some(alloc::vec![0; self.reply_bytes])
     }
 
-    fn page_count(&self) -> u32 {
-        1
+    fn save(&mut self, pages: &mut Pages) {
+        pages.set(0, encode(&self.executed));
     }
 
-    fn page(&self, _index: u32) -> Vec<u8> {
-        encode(&self.executed)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        core::mem::take(&mut self.dirty).into_iter().collect()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        let broken = |reason| InstallError { page: 0, reason };
-        let [page] = pages else {
-            return Err(broken("the state has one page"));
-        };
-        self.executed = decode(page, size_of::<u64>()).map_err(|_| broken("it is no number"))?;
-        self.dirty.insert(0);
+    fn install(&mut self, pages: &Pages, _changed: &[u32]) -> Result<(), InstallError> {
+        self.executed = decode(pages.sole()?, size_of::<u64>())
+            .map_err(|_| InstallError { page: 0, reason: "it is no number" })?;
         Ok(())
     }
 }
@@ -72,10 +57,13 @@ mod tests {
         assert_eq!(null.execute(b"anything", &context).result, [0; 3]);
         assert_eq!(null.query(b"", ClientId(1)), Some(alloc::vec![0; 3]));
         let mut other = Null::new(3);
-        other.install(&[&null.page(0)]).unwrap();
+        let mut pages = Pages::default();
+        null.save(&mut pages);
+        other.install(&pages, &[0]).unwrap();
         assert_eq!(other, null);
-        assert!(other.install(&[]).is_err());
-        assert!(other.install(&[&[1]]).is_err());
+        assert!(other.install(&Pages::default(), &[0]).is_err());
+        pages.set(0, [1].as_slice());
+        assert!(other.install(&pages, &[0]).is_err());
         assert_eq!(other.executed(), 1);
     }
 }

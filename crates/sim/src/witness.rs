@@ -1,5 +1,5 @@
 use althing_crypto::{Hasher, hash};
-use althing_replica::{Context, InstallError, Outcome, Service};
+use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_types::{ClientId, Digest, Seq, encode};
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub(crate) struct Witness<S> {
     inner: S,
     /// What the present state has come from, since it was last installed.
     witnessed: BTreeMap<Seq, Vec<Witnessed>>,
+    /// The service's pages, after each operation.
+    pages: Pages,
 }
 
 /// Bytes of the label.
@@ -38,8 +40,10 @@ fn unlabelled(operation: &[u8]) -> &[u8] {
 }
 
 impl<S: Service> Witness<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner, witnessed: BTreeMap::new() }
+    pub(crate) fn new(mut inner: S) -> Self {
+        let mut pages = Pages::default();
+        inner.save(&mut pages);
+        Self { inner, witnessed: BTreeMap::new(), pages }
     }
 
     /// What was executed at `seq`.
@@ -50,8 +54,9 @@ impl<S: Service> Witness<S> {
     /// The digest of the service's whole state.
     pub(crate) fn state(&self) -> Digest {
         let mut hasher = Hasher::new("witnessed state");
-        for index in 0..self.inner.page_count() {
-            hasher.bytes(&self.inner.page(index));
+        for (index, page) in self.pages.iter() {
+            hasher.value(&index);
+            hasher.bytes(page);
         }
         hasher.finish()
     }
@@ -67,6 +72,7 @@ impl<S: Service> Service for Witness<S> {
             operation: operation.to_vec(),
             outcome: hash("witnessed outcome", &seen),
         });
+        self.inner.save(&mut self.pages);
         outcome
     }
 
@@ -74,21 +80,17 @@ impl<S: Service> Service for Witness<S> {
         self.inner.query(unlabelled(operation), client)
     }
 
-    fn page_count(&self) -> u32 {
-        self.inner.page_count()
+    fn save(&mut self, pages: &mut Pages) {
+        *pages = self.pages.clone();
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        self.inner.page(index)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        self.inner.take_dirty()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        self.inner.install(pages)?;
-        self.witnessed.clear();
-        Ok(())
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        let installed = self.inner.install(pages, changed);
+        if installed.is_ok() {
+            self.pages = pages.clone();
+            self.witnessed.clear();
+        }
+        self.inner.save(&mut self.pages);
+        installed
     }
 }

@@ -15,12 +15,10 @@ use crate::component::{Component, ComponentContext, ComponentError, OutputEvent}
 use crate::plan::WireId;
 use crate::value::{MAX_EVENT_BYTES, canonical, parse};
 use crate::voter::Offer;
-use althing_replica::{Context, Emission, InstallError, Outcome, Service};
+use althing_replica::{Context, Emission, InstallError, Outcome, Pages, Service};
 use althing_types::ClientId;
-use pages::PageCache;
 use serde_json::Value;
 use state::{Inlet, State};
-use std::cell::{Cell, RefCell};
 
 /// The most events that a component may emit for one that it takes.
 pub const MAX_OUTPUTS_PER_EVENT: usize = 32;
@@ -42,33 +40,22 @@ const MAX_OUTPUT_BYTES_PER_EVENT: usize = 256 * 1024;
 pub struct ComponentService {
     table: ServiceTable,
     state: State,
-    // `Service::page` reads while only `Component::snapshot(&mut self)` can fill the pages; taking
-    // the snapshot when pages are asked for, and not after each event, is what makes it affordable.
-    component: RefCell<Box<dyn Component>>,
-    cache: RefCell<PageCache>,
-    is_stale: Cell<bool>,
-    broken: RefCell<Option<String>>,
+    component: Box<dyn Component>,
+    broken: Option<String>,
 }
 
 impl ComponentService {
     /// The service of a replica that starts from nothing, with a fresh `component`.
     #[must_use]
     pub fn new(table: ServiceTable, component: Box<dyn Component>) -> Self {
-        Self {
-            state: State::new(&table),
-            table,
-            component: RefCell::new(component),
-            cache: RefCell::default(),
-            is_stale: Cell::new(true),
-            broken: RefCell::new(None),
-        }
+        Self { state: State::new(&table), table, component, broken: None }
     }
 
     /// Why this replica's component no longer works, if it doesn't. The state is then worthless:
     /// the replica has to stop, and to recover from the others with a fresh component.
     #[must_use]
     pub fn broken(&self) -> Option<String> {
-        self.broken.borrow().clone()
+        self.broken.clone()
     }
 
     fn apply(&mut self, operation: Operation, run: &mut Run<'_>) -> Result<Reply, Refusal> {
@@ -165,7 +152,7 @@ impl ComponentService {
     /// Lets the component take one event and sends what it emits.
     fn take(&mut self, wire: WireId, event: &[u8], run: &mut Run<'_>) {
         // Whatever it would say is worth nothing, and to wait for it holds up the replica's end.
-        if self.broken.get_mut().is_some() {
+        if self.broken.is_some() {
             return;
         }
         let ordinal = self.state.events;
@@ -174,13 +161,13 @@ impl ComponentService {
             Ok(outputs) => self.emit(&outputs, run),
             Err(ComponentError::Refused(reason)) => self.state.refuse(wire, &reason),
             Err(ComponentError::Broken(reason)) => {
-                self.broken.borrow_mut().get_or_insert(reason);
+                self.broken.get_or_insert(reason);
             }
         }
     }
 
     fn run_component(
-        &self,
+        &mut self,
         wire: WireId,
         event: &[u8],
         context: &ComponentContext,
@@ -191,8 +178,7 @@ impl ComponentService {
         if let Some(kind) = self.table.inputs.get(port) {
             kind.check(&value).map_err(invalid)?;
         }
-        let mut component = self.component.borrow_mut();
-        let outputs = component.on_event(port, &value, context)?;
+        let outputs = self.component.on_event(port, &value, context)?;
         self.check_outputs(outputs)
     }
 
@@ -274,28 +260,17 @@ impl ComponentService {
         }
     }
 
-    /// Brings the pages up to date with the state.
-    fn refresh(&self) {
-        if !self.is_stale.get() {
-            return;
-        }
-        let snapshot = match self.component.borrow_mut().snapshot() {
-            Ok(snapshot) if snapshot.len() <= MAX_SNAPSHOT_BYTES => snapshot,
+    /// What the component remembers. One that can't say has broken.
+    fn snapshot(&mut self) -> Vec<u8> {
+        let reason = match self.component.snapshot() {
+            Ok(snapshot) if snapshot.len() <= MAX_SNAPSHOT_BYTES => return snapshot,
             Ok(snapshot) => {
-                let reason = format!(
-                    "its snapshot has {} bytes, at most {MAX_SNAPSHOT_BYTES} are allowed",
-                    snapshot.len()
-                );
-                self.broken.borrow_mut().get_or_insert(reason);
-                Vec::new()
+                format!("its snapshot has {} bytes, at most {MAX_SNAPSHOT_BYTES} are allowed", snapshot.len())
             }
-            Err(e) => {
-                self.broken.borrow_mut().get_or_insert(e.to_string());
-                Vec::new()
-            }
+            Err(e) => e.to_string(),
         };
-        self.cache.borrow_mut().fill(&self.state, &snapshot);
-        self.is_stale.set(false);
+        self.broken.get_or_insert(reason);
+        Vec::new()
     }
 }
 
@@ -321,7 +296,6 @@ impl Service for ComponentService {
             self.state.refused_operations += 1;
             Reply::Refused(refusal)
         });
-        self.is_stale.set(true);
         Outcome { result: reply.encode(), emissions: run.emissions }
     }
 
@@ -334,35 +308,23 @@ impl Service for ComponentService {
         Some(reply.unwrap_or_else(Reply::Refused).encode())
     }
 
-    fn page_count(&self) -> u32 {
-        self.refresh();
-        self.cache.borrow().count()
+    fn save(&mut self, pages: &mut Pages) {
+        let snapshot = self.snapshot();
+        pages::write(&self.state, &snapshot, pages);
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        self.refresh();
-        self.cache.borrow().page(index)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        self.refresh();
-        self.cache.get_mut().take_dirty()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
+    fn install(&mut self, pages: &Pages, _changed: &[u32]) -> Result<(), InstallError> {
         let (state, snapshot) = pages::parse(pages, &self.table)?;
-        let restored = self.component.get_mut().restore(&snapshot);
-        if let Err(e) = restored {
+        if let Err(e) = self.component.restore(&snapshot) {
             if let ComponentError::Broken(reason) = e {
-                self.broken.get_mut().get_or_insert(reason);
+                self.broken.get_or_insert(reason);
             }
             return Err(InstallError {
-                page: u32::try_from(pages.len().saturating_sub(1)).unwrap_or(u32::MAX),
+                page: pages.iter().last().map_or(0, |(page, _)| page),
                 reason: "the component does not take this snapshot",
             });
         }
         self.state = state;
-        self.is_stale.set(true);
         Ok(())
     }
 }

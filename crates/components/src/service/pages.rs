@@ -1,6 +1,6 @@
 use super::state::State;
 use super::table::ServiceTable;
-use althing_replica::{InstallError, MAX_PAGE_BYTES};
+use althing_replica::{InstallError, MAX_PAGE_BYTES, Page, Pages};
 use althing_types::{decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -22,49 +22,30 @@ struct Layout {
     snapshot_bytes: u64,
 }
 
-/// The state as pages, and which of them have changed since somebody asked.
-#[derive(Debug, Default)]
-pub(super) struct PageCache {
-    pages: Vec<Vec<u8>>,
-    reported: Vec<[u8; 32]>,
-}
-
-impl PageCache {
-    pub(super) fn fill(&mut self, state: &State, snapshot: &[u8]) {
-        let state = encode(state);
-        let layout =
-            Layout { format: FORMAT, state_bytes: state.len() as u64, snapshot_bytes: snapshot.len() as u64 };
-        self.pages.clear();
-        self.pages.push(encode(&layout));
-        let chunks = state.chunks(MAX_PAGE_BYTES).chain(snapshot.chunks(MAX_PAGE_BYTES));
-        self.pages.extend(chunks.map(<[u8]>::to_vec));
+/// Writes `state` and `snapshot` to `pages`.
+pub(super) fn write(state: &State, snapshot: &[u8], pages: &mut Pages) {
+    let state = encode(state);
+    let layout =
+        Layout { format: FORMAT, state_bytes: state.len() as u64, snapshot_bytes: snapshot.len() as u64 };
+    pages.set(0, encode(&layout));
+    let mut next = 1;
+    for chunk in state.chunks(MAX_PAGE_BYTES).chain(snapshot.chunks(MAX_PAGE_BYTES)) {
+        pages.set(next, chunk);
+        next += 1;
     }
-
-    pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.pages.len()).expect("state and snapshot are bounded")
-    }
-
-    pub(super) fn page(&self, index: u32) -> Vec<u8> {
-        self.pages[index as usize].clone()
-    }
-
-    pub(super) fn take_dirty(&mut self) -> Vec<u32> {
-        let digests: Vec<_> = self.pages.iter().map(|p| *blake3::hash(p).as_bytes()).collect();
-        let dirty = (0..)
-            .zip(&digests)
-            .filter(|&(index, digest)| self.reported.get(index as usize) != Some(digest))
-            .map(|(index, _)| index)
-            .collect();
-        self.reported = digests;
-        dirty
+    while pages.page(next).is_some() {
+        pages.remove(next);
+        next += 1;
     }
 }
 
 /// Reads state and snapshot from the pages of another replica.
-pub(super) fn parse(pages: &[&[u8]], table: &ServiceTable) -> Result<(State, Vec<u8>), InstallError> {
+pub(super) fn parse(pages: &Pages, table: &ServiceTable) -> Result<(State, Vec<u8>), InstallError> {
     let error = |page, reason| Err(InstallError { page, reason });
-    let Some(layout) = pages.first() else {
-        return error(0, "there are no pages at all");
+    let pages: Vec<(u32, &Page)> = pages.iter().collect();
+    let layout = match pages.first() {
+        Some((0, layout)) => layout,
+        _ => return error(0, "there is no first page"),
     };
     let layout = match decode::<Layout>(layout, MAX_PAGE_BYTES) {
         Ok(layout) if layout.format == FORMAT => layout,
@@ -80,10 +61,12 @@ pub(super) fn parse(pages: &[&[u8]], table: &ServiceTable) -> Result<(State, Vec
     if pages.len() as u64 != 1 + state_pages + snapshot_pages {
         return error(0, "the layout announces another number of pages");
     }
+    if let Some((_, (page, _))) = (0..).zip(&pages).find(|(expected, (page, _))| page != expected) {
+        return error(*page, "a page before it is missing");
+    }
     let (state, snapshot) = pages[1..].split_at(state_pages as usize);
-    let state = join(state, layout.state_bytes, 1)?;
-    let first_snapshot_page = u32::try_from(1 + state_pages).expect("bounded above");
-    let snapshot = join(snapshot, layout.snapshot_bytes, first_snapshot_page)?;
+    let state = join(state, layout.state_bytes)?;
+    let snapshot = join(snapshot, layout.snapshot_bytes)?;
     match decode::<State>(&state, state.len()) {
         Ok(state) if state.is_consistent(table) => Ok((state, snapshot)),
         Ok(_) => error(1, "a state of other wires"),
@@ -91,14 +74,15 @@ pub(super) fn parse(pages: &[&[u8]], table: &ServiceTable) -> Result<(State, Vec
     }
 }
 
-/// Joins pages that hold `total` bytes, all full but the last; `first` is the number of the first.
-fn join(pages: &[&[u8]], total: u64, first: u32) -> Result<Vec<u8>, InstallError> {
+/// Joins pages that hold `total` bytes, all full but the last.
+fn join(pages: &[(u32, &Page)], total: u64) -> Result<Vec<u8>, InstallError> {
     let mut left = usize::try_from(total).expect("bounded by the caller");
     let mut bytes = Vec::with_capacity(left.min(pages.len() * MAX_PAGE_BYTES));
-    for (page, content) in (first..).zip(pages) {
+    for (page, content) in pages {
         let expected = left.min(MAX_PAGE_BYTES);
         if content.len() != expected {
-            return Err(InstallError { page, reason: "the page has another length than the layout says" });
+            let reason = "the page has another length than the layout says";
+            return Err(InstallError { page: *page, reason });
         }
         bytes.extend_from_slice(content);
         left -= expected;

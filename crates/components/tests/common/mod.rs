@@ -6,7 +6,7 @@ use althing_components::{
     Application, Component, ComponentContext, ComponentError, ComponentService, NumberedEvent, Operation,
     OutputCopy, OutputEvent, Plan, Reply, WireId,
 };
-use althing_replica::{Context, Outcome, Service};
+use althing_replica::{Context, Outcome, Pages, Service};
 use althing_types::{ClientId, Instant, ReplicaId, Seq};
 use serde_json::{Value, json};
 
@@ -96,8 +96,10 @@ impl Driven {
     }
 }
 
-pub(crate) fn pages(service: &ComponentService) -> Vec<Vec<u8>> {
-    (0..service.page_count()).map(|i| service.page(i)).collect()
+pub(crate) fn pages(service: &mut ComponentService) -> Pages {
+    let mut pages = Pages::default();
+    service.save(&mut pages);
+    pages
 }
 
 /// A component whose events say what it does.

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use althing_components::{ComponentService, Operation, Reply};
-use althing_replica::{InstallError, Outcome, Service};
+use althing_replica::{InstallError, Outcome, Pages, Service};
 use althing_services::{Kv, Null};
 use althing_types::ClientId;
 use serde_json::{Value, json};
@@ -97,19 +97,11 @@ impl Service for NodeService {
         each!(self, service => service.query(operation, client))
     }
 
-    fn page_count(&self) -> u32 {
-        each!(self, service => service.page_count())
+    fn save(&mut self, pages: &mut Pages) {
+        each!(self, service => service.save(pages));
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        each!(self, service => service.page(index))
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        each!(self, service => service.take_dirty())
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        each!(self, service => service.install(pages))
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        each!(self, service => service.install(pages, changed))
     }
 }

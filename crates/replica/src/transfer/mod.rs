@@ -12,9 +12,8 @@
 
 use crate::MAX_PAGE_BYTES;
 use crate::checkpoints::Checkpoints;
-use crate::pages::{Children, NodeId, PageTree, node_digest, page_digest};
+use crate::pages::{Children, NodeId, Page, PageTree, node_digest, page_digest};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -180,7 +179,7 @@ pub(crate) struct Transfer {
     base: PageTree,
     /// Verified, with the digests they were verified against.
     nodes: BTreeMap<NodeId, (Digest, Children)>,
-    pages: BTreeMap<u32, (Digest, Arc<[u8]>)>,
+    pages: BTreeMap<u32, (Digest, Page)>,
     wanted_nodes: BTreeMap<NodeId, Digest>,
     wanted_pages: BTreeMap<u32, Digest>,
     source: ReplicaId,
@@ -260,13 +259,7 @@ impl Transfer {
             return Step::Wait;
         }
         if self.wanted_nodes.is_empty() && self.wanted_pages.is_empty() {
-            if let Some(tree) = self.assemble() {
-                return Step::Complete(tree);
-            }
-            // The local pages are not what their digests say (memory went bad): trust none.
-            self.base = PageTree::default();
-            self.base.refresh();
-            self.plan();
+            return Step::Complete(self.assemble());
         }
         let within = self.timeout * (1 << self.fruitless_rounds.min(MAX_DOUBLINGS));
         if !self.is_usable(self.source) {
@@ -394,12 +387,12 @@ impl Transfer {
         }
     }
 
-    /// The target's state from the base and what was fetched; `None` where the base's pages do not
-    /// have the digests that they were thought to have.
-    fn assemble(&self) -> Option<PageTree> {
+    /// The target's state from the base and what was fetched.
+    fn assemble(&self) -> PageTree {
         let mut tree = self.base.clone();
         self.apply(NodeId::ROOT, self.state, &mut tree);
-        (tree.refresh() == self.state && tree.recomputed_root() == self.state).then_some(tree)
+        assert_eq!(tree.refresh(), self.state, "each part has the digest that the target asks for");
+        tree
     }
 
     fn apply(&self, id: NodeId, digest: Digest, tree: &mut PageTree) {
@@ -407,7 +400,7 @@ impl Transfer {
             return;
         }
         if id.level == 0 {
-            tree.set(id.index, self.pages[&id.index].1.clone());
+            tree.set_verified(id.index, self.pages[&id.index].1.clone(), digest);
             return;
         }
         let (_, children) = &self.nodes[&id];

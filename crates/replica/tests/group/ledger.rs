@@ -1,6 +1,6 @@
 //! A service to test the engine with: numbered cells, each a page of its own.
 
-use althing_replica::{Context, Emission, InstallError, Outcome, Service};
+use althing_replica::{Context, Emission, InstallError, Outcome, Pages, Service};
 use althing_types::{ClientId, Instant, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::BTreeSet;
@@ -57,25 +57,21 @@ impl Service for Ledger {
         }
     }
 
-    fn page_count(&self) -> u32 {
-        600
+    fn save(&mut self, pages: &mut Pages) {
+        for index in std::mem::take(&mut self.dirty) {
+            pages.set(index, encode(&self.cells[index as usize]));
+        }
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        encode(&self.cells[index as usize])
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.dirty).into_iter().collect()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
         let broken = |page| InstallError { page, reason: "it is no cell" };
-        self.cells = (0..)
-            .zip(pages)
-            .map(|(page, bytes)| decode(bytes, 1 << 17).map_err(|_| broken(page)))
-            .collect::<Result<_, _>>()?;
-        self.dirty = (0..600).collect();
+        let mut cells = self.cells.clone();
+        for index in changed {
+            let bytes = pages.page(*index).ok_or(broken(*index))?;
+            let cell = cells.get_mut(*index as usize).ok_or(broken(*index))?;
+            *cell = decode(bytes, 1 << 17).map_err(|_| broken(*index))?;
+        }
+        self.cells = cells;
         Ok(())
     }
 }

@@ -9,8 +9,10 @@
 //!
 //! Operations and results travel in the canonical encoding of [`KvOperation`] and [`KvResult`].
 
+mod bucket;
+mod buckets;
 mod operation;
-mod pages;
+mod place;
 mod store;
 
 pub use operation::{KvOperation, KvRefusal, KvResult, MAX_KEY_BYTES, MAX_VALUE_BYTES};

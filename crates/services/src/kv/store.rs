@@ -1,30 +1,22 @@
+use super::buckets::{Buckets, Full};
 use super::operation::{KvOperation, KvRefusal, KvResult};
-use super::pages::{Pages, entry_bytes};
-use crate::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_replica::{Context, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Service};
-use althing_types::{ClientId, decode, encode};
+use althing_replica::{Context, InstallError, Outcome, Pages, Service};
+use althing_types::ClientId;
 
-const _: () = assert!(4 + 8 + MAX_KEY_BYTES + MAX_VALUE_BYTES <= MAX_PAGE_BYTES);
+/// Pages that a store has unless told: no more entries than memory has room for.
+const MAX_PAGES: u32 = 1 << 20;
 
-/// A value, and the page it lies on.
-#[derive(Debug, Clone)]
-struct Entry {
-    value: Vec<u8>,
-    page: u32,
-}
-
-/// A replicated key-value store. Its pages hold entries ascending by key; a change dirties the page
-/// of its key, and at most one more.
+/// A replicated key-value store. Its state lies in its pages and nowhere else, and the pages follow
+/// from the entries, whatever the order in which they came. A change dirties the page of its key, and
+/// where pages divide or are gathered again, those.
 #[derive(Debug, Clone)]
 pub struct Kv {
-    entries: BTreeMap<Vec<u8>, Entry>,
-    pages: Pages,
+    buckets: Buckets,
 }
 
 impl Kv {
-    /// An empty store, with room for as much as a service may hold.
+    /// An empty store of at most a million pages.
     #[must_use]
     pub fn new() -> Self {
         Self::with_max_pages(MAX_PAGES)
@@ -34,41 +26,41 @@ impl Kv {
     /// of a group. Small entries share pages of 4 KiB; one that is longer has a page of its own.
     #[must_use]
     pub fn with_max_pages(pages: u32) -> Self {
-        Self { entries: BTreeMap::new(), pages: Pages::new(pages) }
+        Self { buckets: Buckets::new(pages) }
     }
 
     /// Entries in the store.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.buckets.len()
     }
 
     /// Whether the store holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The value of `key`.
     #[must_use]
     pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(|entry| &*entry.value)
+        self.buckets.value(key)
     }
 
     fn apply(&mut self, operation: KvOperation) -> KvResult {
         match operation {
             KvOperation::Get { key } => KvResult::Value(self.value(&key).map(<[u8]>::to_vec)),
-            KvOperation::Put { key, value } => self.put(key, value),
-            KvOperation::Delete { key } => KvResult::Deleted(self.delete(&key)),
+            KvOperation::Put { key, value } => self.put(&key, &value),
+            KvOperation::Delete { key } => KvResult::Deleted(self.buckets.delete(&key)),
             KvOperation::Cas { key, expected, new } => {
                 let actual = self.value(&key);
                 if actual != expected.as_deref() {
                     return KvResult::Mismatch { actual: actual.map(<[u8]>::to_vec) };
                 }
                 match new {
-                    Some(value) => self.put(key, value),
+                    Some(value) => self.put(&key, &value),
                     None => {
-                        self.delete(&key);
+                        self.buckets.delete(&key);
                         KvResult::Stored
                     }
                 }
@@ -76,33 +68,11 @@ impl Kv {
         }
     }
 
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> KvResult {
-        let bytes = entry_bytes(&key, value.len());
-        if let Some(entry) = self.entries.get_mut(&key) {
-            let before = entry_bytes(&key, entry.value.len());
-            if self.pages.has_room(entry.page, before, bytes) {
-                self.pages.change(entry.page, before, bytes);
-                entry.value = value;
-                return KvResult::Stored;
-            }
+    fn put(&mut self, key: &[u8], value: &[u8]) -> KvResult {
+        match self.buckets.put(key, value) {
+            Ok(()) => KvResult::Stored,
+            Err(Full) => KvResult::Refused(KvRefusal::Full),
         }
-        // Whatever there is no room for is refused before anything changes.
-        if self.pages.place(bytes).is_none() && self.pages.is_full() {
-            return KvResult::Refused(KvRefusal::Full);
-        }
-        self.delete(&key);
-        let page = self.pages.place(bytes).unwrap_or_else(|| self.pages.push());
-        self.pages.insert(page, key.clone(), bytes);
-        self.entries.insert(key, Entry { value, page });
-        KvResult::Stored
-    }
-
-    fn delete(&mut self, key: &[u8]) -> bool {
-        let Some(entry) = self.entries.remove(key) else {
-            return false;
-        };
-        self.pages.remove(entry.page, key, entry_bytes(key, entry.value.len()));
-        true
     }
 }
 
@@ -131,55 +101,12 @@ impl Service for Kv {
         }
     }
 
-    fn page_count(&self) -> u32 {
-        self.pages.count()
+    fn save(&mut self, pages: &mut Pages) {
+        self.buckets.save(pages);
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        let keys = self.pages.page(index).keys();
-        let entries: Vec<(&[u8], &[u8])> = keys.map(|key| (&**key, &*self.entries[key].value)).collect();
-        encode(&entries)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        self.pages.take_dirty()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        let mut kv = Self::with_max_pages(self.pages.most());
-        for (index, page) in (0u32..).zip(pages) {
-            if kv.pages.is_full() {
-                return Err(InstallError { page: index, reason: "the store has no room for it" });
-            }
-            kv.install_page(page).map_err(|reason| InstallError { page: index, reason })?;
-        }
-        if kv.pages.count() > 0 && kv.pages.page(kv.pages.count() - 1).keys().next().is_none() {
-            let page = kv.pages.count() - 1;
-            return Err(InstallError { page, reason: "the last page is empty" });
-        }
-        kv.pages.touch_all();
-        *self = kv;
-        Ok(())
-    }
-}
-
-impl Kv {
-    fn install_page(&mut self, page: &[u8]) -> Result<(), &'static str> {
-        let entries: Vec<(Vec<u8>, Vec<u8>)> =
-            decode(page, MAX_PAGE_BYTES).map_err(|_| "it is no list of entries")?;
-        if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
-            return Err("its keys do not ascend");
-        }
-        let index = self.pages.push();
-        for (key, value) in entries {
-            if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
-                return Err("it has a key or a value that is too long");
-            }
-            self.pages.insert(index, key.clone(), entry_bytes(&key, value.len()));
-            if self.entries.insert(key, Entry { value, page: index }).is_some() {
-                return Err("it has a key that another page has too");
-            }
-        }
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        self.buckets = self.buckets.updated(pages, changed)?;
         Ok(())
     }
 }

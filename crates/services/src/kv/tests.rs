@@ -1,7 +1,7 @@
 use super::*;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_replica::{Context, MAX_PAGE_BYTES, Service};
+use althing_replica::{Context, InstallError, Page, Pages, Service};
 use althing_types::{ClientId, Instant, Seq};
 use proptest::prelude::*;
 
@@ -14,8 +14,19 @@ fn run_bytes(kv: &mut Kv, operation: &[u8]) -> KvResult {
     KvResult::decode(&kv.execute(operation, &context).result).unwrap()
 }
 
-fn pages(kv: &Kv) -> Vec<Vec<u8>> {
-    (0..kv.page_count()).map(|index| kv.page(index)).collect()
+/// All pages of a store that has shown none to anybody.
+fn pages(kv: &Kv) -> Pages {
+    let mut pages = Pages::default();
+    kv.clone().save(&mut pages);
+    pages
+}
+
+/// A store made from pages.
+fn installed(pages: &Pages) -> Result<Kv, InstallError> {
+    let mut kv = Kv::new();
+    let indexes: Vec<u32> = pages.iter().map(|(index, _)| index).collect();
+    kv.install(pages, &indexes)?;
+    Ok(kv)
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -95,41 +106,67 @@ proptest! {
         after in proptest::collection::vec(operation(), 0..40),
     ) {
         let (mut kv, mut map) = (Kv::new(), BTreeMap::new());
-        let mut shown: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-        for operation in &before {
+        let mut saved = Pages::default();
+        let mut earlier = kv.clone();
+        for (step, operation) in (0..).zip(&before) {
             prop_assert_eq!(run(&mut kv, operation), model(&mut map, operation));
-            // What the store says has changed is all that has changed.
-            let dirty = kv.take_dirty();
-            prop_assert!(dirty.len() <= 2);
-            shown.extend(dirty.into_iter().map(|index| (index, kv.page(index))));
-            shown.retain(|index, _| *index < kv.page_count());
-            prop_assert_eq!(shown.values().cloned().collect::<Vec<_>>(), pages(&kv));
+            prop_assert_eq!(kv.len(), map.len());
+            // What the store says has changed is all that has changed, however it got there: the
+            // same entries, put in in another order, lie on the same pages.
+            kv.save(&mut saved);
+            let mut other = Kv::new();
+            for (key, value) in map.iter().rev() {
+                run(&mut other, &KvOperation::Put { key: key.clone(), value: value.clone() });
+            }
+            prop_assert_eq!(&pages(&other), &saved);
+            if step == 20 {
+                earlier = kv.clone();
+            }
         }
-        prop_assert!(pages(&kv).iter().all(|page| page.len() <= MAX_PAGE_BYTES));
-        prop_assert_eq!(kv.len(), map.len());
         for (key, value) in &map {
             prop_assert_eq!(kv.value(key), Some(&**value));
         }
 
-        let mut copy = Kv::new();
-        let copied = pages(&kv);
-        copy.install(&copied.iter().map(|page| &**page).collect::<Vec<_>>()).unwrap();
-        prop_assert_eq!(pages(&copy), copied);
-        prop_assert_eq!(copy.take_dirty().len(), copy.page_count() as usize);
-        // It goes on exactly like the original.
-        for operation in &after {
-            prop_assert_eq!(run(&mut copy, operation), run(&mut kv, operation));
-            prop_assert_eq!(pages(&copy), pages(&kv));
+        let mut copy = installed(&saved).unwrap();
+        // One that is nearly right takes what differs.
+        let mut near = Pages::default();
+        if before.len() <= 20 {
+            earlier = Kv::new();
+        } else {
+            near = installed_pages(&before[..=20]);
         }
+        let changed = near.differing(&mut saved.clone());
+        earlier.install(&saved, &changed).unwrap();
+        for operation in &after {
+            // They go on exactly like the original.
+            let expected = run(&mut kv, operation);
+            prop_assert_eq!(run(&mut copy, operation), expected.clone());
+            prop_assert_eq!(run(&mut earlier, operation), expected);
+        }
+        let (mut copied, mut followed) = (saved.clone(), saved.clone());
+        kv.save(&mut saved);
+        copy.save(&mut copied);
+        earlier.save(&mut followed);
+        prop_assert_eq!(&copied, &saved);
+        prop_assert_eq!(&followed, &saved);
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), index in 0u32..8) {
         let mut kv = Kv::new();
         run_bytes(&mut kv, &bytes);
         let _ = kv.query(&bytes, ClientId(1));
-        let _ = kv.install(&[&bytes]);
+        let _ = installed(&[(index, Page::from(bytes))].into_iter().collect());
     }
+}
+
+/// The pages of a store on which `operations` were run.
+fn installed_pages(operations: &[KvOperation]) -> Pages {
+    let mut kv = Kv::new();
+    for operation in operations {
+        run(&mut kv, operation);
+    }
+    pages(&kv)
 }
 
 #[test]
@@ -145,63 +182,110 @@ fn only_reads_are_answered_as_queries() {
     assert!(kv.query(&[99], ClientId(1)).is_some(), "a malformed one needs no ordering");
 }
 
+fn put(kv: &mut Kv, key: u32, bytes: usize) -> KvResult {
+    let key = key.to_be_bytes().to_vec();
+    run(kv, &KvOperation::Put { key, value: alloc::vec![0; bytes] })
+}
+
+fn delete(kv: &mut Kv, key: u32) {
+    let key = key.to_be_bytes().to_vec();
+    assert_eq!(run(kv, &KvOperation::Delete { key }), KvResult::Deleted(true));
+}
+
+/// A page of these entries.
+fn page(entries: &[(&[u8], &[u8])]) -> Page {
+    althing_types::encode(&entries.to_vec()).into()
+}
+
 #[test]
 fn pages_that_are_no_store_are_refused_and_change_nothing() {
     let mut kv = Kv::new();
-    run(&mut kv, &KvOperation::Put { key: alloc::vec![1], value: alloc::vec![2] });
+    put(&mut kv, 1, 2);
     let before = pages(&kv);
-    let entries = |list: &[(&[u8], &[u8])]| althing_types::encode(&list.to_vec());
-    let reason = |kv: &mut Kv, pages: &[Vec<u8>]| {
-        let pages: Vec<&[u8]> = pages.iter().map(|page| &**page).collect();
-        kv.install(&pages).unwrap_err().reason
+    let mut reason = |pages: &[(u32, Page)]| {
+        let pages: Pages = pages.iter().cloned().collect();
+        let changed = before.clone().differing(&mut pages.clone());
+        kv.install(&pages, &changed).unwrap_err().reason
     };
-    assert_eq!(reason(&mut kv, &[alloc::vec![7]]), "it is no list of entries");
-    let unsorted = entries(&[(&[2], &[]), (&[1], &[])]);
-    assert_eq!(reason(&mut kv, &[unsorted]), "its keys do not ascend");
-    let one = entries(&[(&[1], &[])]);
-    assert_eq!(reason(&mut kv, &[one.clone(), one.clone()]), "it has a key that another page has too");
-    let long = entries(&[(&[1; MAX_KEY_BYTES + 1], &[])]);
-    assert_eq!(reason(&mut kv, &[long]), "it has a key or a value that is too long");
-    assert_eq!(reason(&mut kv, &[one, entries(&[])]), "the last page is empty");
+    let one: &[(&[u8], &[u8])] = &[(&[1], &[])];
+    assert_eq!(reason(&[(1, alloc::vec![7].into())]), "it is no list of entries");
+    assert_eq!(reason(&[(1, alloc::vec![1, 0, 0, 0].into())]), "it is no list of entries");
+    assert_eq!(reason(&[(1, [&page(one)[..], &[0]].concat().into())]), "it is no list of entries");
+    assert_eq!(reason(&[(1, page(&[(&[2], &[]), (&[1], &[])]))]), "its keys do not ascend");
+    assert_eq!(reason(&[(1, page(&[(&[1], &[]), (&[1], &[])]))]), "its keys do not ascend");
+    let long = page(&[(&[1; MAX_KEY_BYTES + 1], &[])]);
+    assert_eq!(reason(&[(1, long)]), "it has a key or a value that is too long");
+    assert_eq!(reason(&[(1, page(&[]))]), "it is empty");
+    assert_eq!(reason(&[(0, page(one))]), "the store has no such page");
+    let half = if super::place::key_hash(&[1]) < 1 << 29 { 2 } else { 3 };
+    assert_eq!(reason(&[(half ^ 1, page(one))]), "it has a key that belongs elsewhere");
+    assert_eq!(reason(&[(half, page(one))]), "it is divided for no reason");
+    assert_eq!(reason(&[(1, page(one)), (half, page(one))]), "another page holds what belongs there");
+    let value = alloc::vec![0; 3000];
+    let crowded = page(&[(&[1], &value), (&[2], &value)]);
+    assert_eq!(reason(&[(1, crowded)]), "it holds what belongs on several pages");
     assert_eq!(pages(&kv), before);
 }
 
 #[test]
-fn small_entries_share_pages_and_emptied_ones_are_used_again() {
+fn small_entries_share_pages_and_what_is_emptied_is_gathered() {
     let mut kv = Kv::new();
-    let put = |kv: &mut Kv, k: u32| {
-        let operation = KvOperation::Put { key: k.to_be_bytes().to_vec(), value: alloc::vec![0; 100] };
-        assert_eq!(run(kv, &operation), KvResult::Stored);
-    };
-    (0..1000).for_each(|k| put(&mut kv, k));
-    let full = kv.page_count();
-    assert!(full < 1000 * 112 / 4096 + 2, "{full} pages");
-    (0..500).for_each(|k| {
-        run(&mut kv, &KvOperation::Delete { key: (k as u32).to_be_bytes().to_vec() });
-    });
-    (2000..2500).for_each(|k| put(&mut kv, k));
-    assert!(kv.page_count() <= full);
-    for k in (500..1000).chain(2000..2500) {
-        run(&mut kv, &KvOperation::Delete { key: (k as u32).to_be_bytes().to_vec() });
+    for key in 0..1000 {
+        assert_eq!(put(&mut kv, key, 100), KvResult::Stored);
     }
-    assert_eq!(kv.page_count(), 0);
+    let mut saved = Pages::default();
+    kv.save(&mut saved);
+    // 112 000 bytes: halves are between half full and full.
+    let full = saved.iter().count();
+    assert!((28..=56).contains(&full), "{full} pages");
+    for key in (0..1000).filter(|key| key % 10 != 0) {
+        delete(&mut kv, key);
+    }
+    kv.save(&mut saved);
+    let sparse = saved.iter().count();
+    assert!(sparse <= 6, "{sparse} pages");
+    for key in (0..1000).step_by(10) {
+        delete(&mut kv, key);
+    }
+    kv.save(&mut saved);
+    assert_eq!(saved, Pages::default());
+}
+
+#[test]
+fn a_change_dirties_the_page_of_its_key() {
+    let mut kv = Kv::new();
+    for key in 0..10_000 {
+        put(&mut kv, key, 100);
+    }
+    let mut before = Pages::default();
+    kv.save(&mut before);
+    for key in 0..100 {
+        let mut after = before.clone();
+        run(&mut kv, &KvOperation::Put { key: u32::to_be_bytes(key).to_vec(), value: alloc::vec![7; 100] });
+        kv.save(&mut after);
+        assert_eq!(before.differing(&mut after).len(), 1);
+        before = after;
+    }
 }
 
 #[test]
 fn a_full_store_refuses_what_does_not_fit_and_keeps_what_it_has() {
     let mut kv = Kv::with_max_pages(2);
-    let put = |kv: &mut Kv, key: u8, bytes: usize| {
-        run(kv, &KvOperation::Put { key: alloc::vec![key], value: alloc::vec![0; bytes] })
-    };
     assert_eq!(put(&mut kv, 1, 5000), KvResult::Stored);
-    assert_eq!(put(&mut kv, 2, 3000), KvResult::Stored);
+    // Keys that lie on the other page, and the one that does not.
+    let half = |key: u32| super::place::key_hash(&key.to_be_bytes()) >> 29;
+    let mut others = (2..).filter(|key| half(*key) != half(1));
+    let (a, b, c) = (others.next().unwrap(), others.next().unwrap(), others.next().unwrap());
+    assert_eq!(put(&mut kv, a, 3000), KvResult::Stored);
     let before = pages(&kv);
-    assert_eq!(put(&mut kv, 3, 5000), KvResult::Refused(KvRefusal::Full));
-    assert_eq!(put(&mut kv, 3, 500), KvResult::Stored);
-    assert_eq!(put(&mut kv, 3, 2000), KvResult::Refused(KvRefusal::Full));
-    assert_eq!(run(&mut kv, &KvOperation::Delete { key: alloc::vec![3] }), KvResult::Deleted(true));
+    assert_eq!(put(&mut kv, b, 5000), KvResult::Refused(KvRefusal::Full));
     assert_eq!(pages(&kv), before);
-    let mut small = Kv::with_max_pages(1);
-    let pages: Vec<&[u8]> = before.iter().map(|page| &**page).collect();
-    assert_eq!(small.install(&pages).unwrap_err().page, 1);
+    assert_eq!(put(&mut kv, b, 500), KvResult::Stored);
+    assert_eq!(put(&mut kv, c, 2000), KvResult::Refused(KvRefusal::Full));
+    assert_eq!(put(&mut kv, b, 2000), KvResult::Refused(KvRefusal::Full));
+    delete(&mut kv, b);
+    assert_eq!(pages(&kv), before);
+    let indexes: Vec<u32> = before.iter().map(|(index, _)| index).collect();
+    let error = Kv::with_max_pages(1).install(&before, &indexes).unwrap_err();
+    assert_eq!(error.reason, "the store has no room for it");
 }

@@ -1,5 +1,5 @@
 use super::Planted;
-use althing_replica::{Context, InstallError, Outcome, Service};
+use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_services::{Kv, KvOperation, KvResult};
 use althing_types::{ClientId, Instant, ReplicaId, Seq};
 
@@ -43,20 +43,12 @@ impl Service for FlawedService {
         if self.bug == Planted::LostRead { None } else { self.inner.query(operation, client) }
     }
 
-    fn page_count(&self) -> u32 {
-        self.inner.page_count()
+    fn save(&mut self, pages: &mut Pages) {
+        self.inner.save(pages);
     }
 
-    fn page(&self, index: u32) -> Vec<u8> {
-        self.inner.page(index)
-    }
-
-    fn take_dirty(&mut self) -> Vec<u32> {
-        self.inner.take_dirty()
-    }
-
-    fn install(&mut self, pages: &[&[u8]]) -> Result<(), InstallError> {
-        self.inner.install(pages)?;
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        self.inner.install(pages, changed)?;
         if self.bug == Planted::WrongInstall {
             self.smuggle(Vec::new());
         }
