@@ -30,7 +30,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     self.carry_out(now, action, outputs);
                 }
             }
-            self.advance_transfer(outputs);
+            self.advance_transfer(now, outputs);
             if self.events.is_empty() {
                 return self.answer_held_queries(outputs);
             }
@@ -223,22 +223,22 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Report(Report::TransferStarted { seq }));
     }
 
-    /// Does the next step of the state transfer, if one is under way.
-    fn advance_transfer(&mut self, outputs: &mut Vec<Output>) {
-        let Some(transfer) = &mut self.transfer else { return };
-        match transfer.step() {
-            Step::Wait => {}
-            Step::Pause(after) => outputs.push(Output::SetTimer { timer: Timer::TRANSFER, after }),
-            Step::Ask { to, message, within } => {
-                outputs.push(Output::SetTimer { timer: Timer::TRANSFER, after: within });
-                self.outbound.send_engine(to, message, outputs);
-            }
-            Step::Complete(tree) => {
-                outputs.push(Output::CancelTimer(Timer::TRANSFER));
-                let ((seq, state), bytes) = (transfer.target(), transfer.fetched_bytes());
-                self.next_ticket = transfer.next_ticket();
-                self.transfer = None;
-                self.install(seq, state, tree, bytes, outputs);
+    /// Does the next steps of the state transfer, if one is under way.
+    fn advance_transfer(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        while let Some(transfer) = &mut self.transfer {
+            match transfer.step(now) {
+                Step::Ask { to, message } => self.outbound.send_engine(to, message, outputs),
+                Step::Wait(timer) => {
+                    outputs.extend(timer.map(|after| Output::SetTimer { timer: Timer::TRANSFER, after }));
+                    return;
+                }
+                Step::Complete(tree) => {
+                    outputs.push(Output::CancelTimer(Timer::TRANSFER));
+                    let ((seq, state), bytes) = (transfer.target(), transfer.fetched_bytes());
+                    self.next_ticket = transfer.next_ticket();
+                    self.transfer = None;
+                    self.install(seq, state, tree, bytes, outputs);
+                }
             }
         }
     }

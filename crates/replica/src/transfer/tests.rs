@@ -1,5 +1,10 @@
 use super::*;
+use crate::checkpoints::Checkpoints;
+use crate::pages::PageTree;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
+use althing_types::{Instant, Quorums, ReplicaId};
+use core::time::Duration;
 use proptest::prelude::*;
 
 const ME: ReplicaId = ReplicaId(0);
@@ -63,39 +68,57 @@ fn falsify(parts: Parts, how: u8) -> Parts {
 struct Run {
     tree: PageTree,
     accused: Vec<ReplicaId>,
-    questions: usize,
+    /// What each replica was asked.
+    questions: Vec<(ReplicaId, Want)>,
+    /// When it was over.
+    end: Instant,
 }
 
-/// Runs `transfer` to its end against replicas 1, 2 and 3 that have `kept`.
+/// How long an answer takes.
+const ROUND_TRIP: Duration = Duration::from_millis(1);
+
+/// Runs `transfer` to its end against replicas 1, 2 and 3 that have `kept`, in simulated time.
 fn run(transfer: &mut Transfer, kept: &Checkpoints, kinds: [Kind; 3]) -> Run {
     let mut supplier = Supplier::new(1 << 40);
-    let (mut accused, mut questions) = (Vec::new(), 0);
+    let (mut accused, mut questions) = (Vec::new(), Vec::new());
+    let (mut now, mut timer) = (Instant(1), None);
+    let mut underway: VecDeque<(Instant, ReplicaId, u64, Parts)> = VecDeque::new();
     for _ in 0..10_000 {
-        match transfer.step() {
-            Step::Complete(tree) => return Run { tree, accused, questions },
-            Step::Pause(_) => transfer.on_timer(),
-            Step::Wait => panic!("nothing was asked and nothing is waited for"),
-            Step::Ask { to, message, .. } => {
+        match transfer.step(now) {
+            Step::Complete(tree) => return Run { tree, accused, questions, end: now },
+            Step::Wait(after) => {
+                timer = after.map(|after| now + after).or(timer);
+                let arrival = underway.front().map(|(at, ..)| *at);
+                now = arrival.into_iter().chain(timer).min().expect("something is waited for");
+                if arrival != Some(now) {
+                    timer = None;
+                    transfer.on_timer(now);
+                    continue;
+                }
+                let (_, from, ticket, parts) = underway.pop_front().expect("it has just arrived");
+                let stale = [(from, ticket + 1000), (ME, ticket), (ReplicaId(1 + from.0 % 3), ticket)];
+                for (from, ticket) in stale {
+                    assert_eq!(transfer.on_fetched(now, from, ticket, parts.clone()), Received::Stale);
+                }
+                if let Received::Wrong(seq) = transfer.on_fetched(now, from, ticket, parts) {
+                    assert_eq!(seq, transfer.target().0);
+                    accused.push(from);
+                }
+            }
+            Step::Ask { to, message } => {
                 assert_ne!(to, ME);
-                questions += 1;
                 let EngineMessage::Fetch { seq, state, ticket, want } = message else {
                     panic!("a transfer only asks");
                 };
-                let honest = supplier.answer(Instant(0), ME, (seq, state), &want, kept);
+                questions.push((to, want.clone()));
+                let honest = supplier.answer(now, ME, (seq, state), &want, kept);
                 let parts = match kinds[usize::from(to.0) - 1] {
+                    Kind::Silent => continue,
                     Kind::Honest => honest,
                     Kind::Without => Parts::Unavailable,
                     Kind::Liar(how) => falsify(honest, how),
-                    Kind::Silent => {
-                        transfer.on_timer();
-                        continue;
-                    }
                 };
-                assert_eq!(transfer.on_fetched(to, ticket + 1, parts.clone()), Received::Stale);
-                assert_eq!(transfer.on_fetched(ME, ticket, parts.clone()), Received::Stale);
-                if transfer.on_fetched(to, ticket, parts) == Received::Wrong {
-                    accused.push(to);
-                }
+                underway.push_back((now + ROUND_TRIP, to, ticket, parts));
             }
         }
     }
@@ -157,7 +180,7 @@ fn only_what_differs_is_fetched() {
 fn what_is_there_already_needs_no_questions() {
     let own = tree(&numbered(300, 10));
     let (state, kept) = checkpoints(Seq(8), &own);
-    assert_eq!(run(&mut transfer((Seq(8), state), &own), &kept, [Kind::Silent; 3]).questions, 0);
+    assert_eq!(run(&mut transfer((Seq(8), state), &own), &kept, [Kind::Silent; 3]).questions, []);
 }
 
 #[test]
@@ -168,18 +191,27 @@ fn a_newer_target_keeps_what_is_still_part_of_it() {
     let ((state, kept), empty) = (checkpoints(Seq(8), &tree(&first)), PageTree::default());
     let mut transfer = transfer((Seq(8), state), &empty);
     let mut supplier = Supplier::new(1 << 40);
-    while transfer.pages.len() < 700 {
-        let Step::Ask { to, message: EngineMessage::Fetch { seq, state, ticket, want }, .. } =
-            transfer.step()
+    let mut last = None;
+    while transfer.pages_held() < 700 {
+        let Step::Ask { to, message: EngineMessage::Fetch { seq, state, ticket, want } } =
+            transfer.step(Instant(1))
         else {
-            panic!("not done yet");
+            // All three are under way; the last answer comes.
+            let (to, ticket, parts) = last.take().expect("somebody was asked");
+            transfer.on_fetched(Instant(1), to, ticket, parts);
+            continue;
         };
-        let parts = supplier.answer(Instant(0), ME, (seq, state), &want, &kept);
-        transfer.on_fetched(to, ticket, parts);
+        let parts = supplier.answer(Instant(1), ME, (seq, state), &want, &kept);
+        if let Some((to, ticket, parts)) = last.replace((to, ticket, parts)) {
+            transfer.on_fetched(Instant(1), to, ticket, parts);
+        }
     }
     let before = transfer.fetched_bytes();
     let (state, kept) = checkpoints(Seq(16), &tree(&second));
     transfer.retarget(Seq(16), state);
+    // What was on its way when the target moved is taken, too.
+    let (to, ticket, parts) = last.take().expect("one answer is on its way");
+    assert_eq!(transfer.on_fetched(Instant(1), to, ticket, parts), Received::Progress);
     let run = run(&mut transfer, &kept, HONEST);
     assert_eq!(run.tree.pages().len(), 1000);
     let since = transfer.fetched_bytes() - before;
@@ -192,26 +224,58 @@ fn each_liar_wastes_one_answer() {
     let (state, kept) = checkpoints(Seq(8), &target);
     let kinds = [Kind::Liar(2), Kind::Liar(3), Kind::Honest];
     let run = run(&mut transfer((Seq(8), state), &PageTree::default()), &kept, kinds);
-    assert_eq!(run.accused, [ReplicaId(1), ReplicaId(2)]);
+    let mut accused = run.accused;
+    accused.sort_unstable();
+    assert_eq!(accused, [ReplicaId(1), ReplicaId(2)]);
 }
 
 #[test]
-fn one_asks_again_after_a_pause_that_doubles() {
+fn all_others_give_a_share_and_none_gives_the_same() {
+    let target = tree(&numbered(3000, 1000));
+    let (state, kept) = checkpoints(Seq(8), &target);
+    let mut transfer = transfer((Seq(8), state), &PageTree::default());
+    let run = run(&mut transfer, &kept, HONEST);
+    let mut given = BTreeMap::<ReplicaId, usize>::new();
+    for (to, want) in &run.questions {
+        if let Want::Pages(pages) = want {
+            *given.entry(*to).or_default() += pages.len();
+        }
+    }
+    assert_eq!(given.values().sum::<usize>(), 3000, "{given:?}");
+    assert!(given.len() == 3 && given.values().all(|pages| *pages >= 700), "{given:?}");
+}
+
+#[test]
+fn one_that_is_mute_holds_up_what_it_was_asked_for_and_nothing_else() {
+    let target = tree(&numbered(10_000, 100));
+    let (state, kept) = checkpoints(Seq(8), &target);
+    let time = |kinds| run(&mut transfer((Seq(8), state), &PageTree::default()), &kept, kinds).end;
+    let held_up = time([Kind::Silent, Kind::Honest, Kind::Honest]).since(time(HONEST));
+    // It may be asked for the root, alone; after that nobody waits for it.
+    assert!(held_up <= TIMEOUT + ROUND_TRIP * 20, "{held_up:?}");
+}
+
+#[test]
+fn one_asks_again_after_a_rest_that_doubles() {
     let (state, _) = checkpoints(Seq(8), &tree(&numbered(10, 10)));
     let mut transfer = transfer((Seq(8), state), &PageTree::default());
+    let mut now = Instant(1);
     for expected in [TIMEOUT, TIMEOUT * 2, TIMEOUT * 4] {
-        for _ in 0..3 {
-            let Step::Ask { to, message: EngineMessage::Fetch { ticket, .. }, within } = transfer.step()
-            else {
-                panic!("there is somebody left to ask");
-            };
-            assert_eq!(within, expected);
-            assert!(matches!(transfer.step(), Step::Wait));
-            assert_eq!(transfer.on_fetched(to, ticket, Parts::Unavailable), Received::Unavailable);
-        }
-        let Step::Pause(after) = transfer.step() else { panic!("nobody is left to ask") };
-        assert_eq!(after, expected);
-        transfer.on_timer();
+        let mut asked = 0;
+        let rest = loop {
+            match transfer.step(now) {
+                Step::Ask { to, message: EngineMessage::Fetch { ticket, .. } } => {
+                    asked += 1;
+                    let received = transfer.on_fetched(now, to, ticket, Parts::Unavailable);
+                    assert_eq!(received, Received::Unavailable);
+                }
+                Step::Wait(Some(after)) => break after,
+                other => panic!("unexpected {other:?}"),
+            }
+        };
+        assert_eq!((rest, asked), (expected, 3));
+        now = now + rest;
+        transfer.on_timer(now);
     }
 }
 

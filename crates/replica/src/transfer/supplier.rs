@@ -1,0 +1,81 @@
+use super::{MAX_ANSWER_BYTES, MAX_NODES_PER_FETCH, MAX_PAGES_PER_FETCH, Parts, Want};
+use crate::checkpoints::Checkpoints;
+use crate::pages::{Children, PageTree};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_types::{Digest, Instant, ReplicaId, Seq};
+use core::time::Duration;
+
+/// Answers other replicas' questions from the checkpoints that are kept, at a bounded rate each.
+#[derive(Debug)]
+pub(crate) struct Supplier {
+    bytes_per_second: u64,
+    /// When each replica will have been served, at that rate, what it has got.
+    served_until: BTreeMap<ReplicaId, Instant>,
+}
+
+impl Supplier {
+    /// How much of the rate may be used at once.
+    const BURST: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second, served_until: BTreeMap::new() }
+    }
+
+    /// The parts of checkpoint `seq` that `from` asked for.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        (seq, state): (Seq, Digest),
+        want: &Want,
+        checkpoints: &Checkpoints,
+    ) -> Parts {
+        let busy_until = self.served_until.get(&from).copied().unwrap_or_default().max(now);
+        if busy_until.since(now) > Self::BURST {
+            return Parts::Unavailable;
+        }
+        let Some(parts) = checkpoints.find(seq, state).and_then(|own| cut(&own.tree, want)) else {
+            return Parts::Unavailable;
+        };
+        let bytes: usize = match &parts {
+            Parts::Nodes(nodes) => nodes.iter().map(node_bytes).sum(),
+            Parts::Pages(pages) => pages.iter().map(Vec::len).sum(),
+            Parts::Unavailable => 0,
+        };
+        let nanos = (bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_second;
+        self.served_until.insert(from, busy_until + Duration::from_nanos(nanos));
+        parts
+    }
+}
+
+/// What is asked for, as far as it fits into an answer; `None` where it is more than one may ask for,
+/// or not there.
+fn cut(tree: &PageTree, want: &Want) -> Option<Parts> {
+    match want {
+        Want::Nodes(ids) if ids.len() <= MAX_NODES_PER_FETCH => {
+            Some(Parts::Nodes(fill(ids, |id| tree.children(*id), node_bytes)?))
+        }
+        Want::Pages(indexes) if indexes.len() <= MAX_PAGES_PER_FETCH => {
+            Some(Parts::Pages(fill(indexes, |index| Some(tree.page(*index)?.to_vec()), Vec::len)?))
+        }
+        _ => None,
+    }
+}
+
+/// As many of the parts, from the first, as fit into an answer.
+fn fill<I, T>(wanted: &[I], part: impl Fn(&I) -> Option<T>, bytes: impl Fn(&T) -> usize) -> Option<Vec<T>> {
+    let (mut parts, mut room) = (Vec::new(), MAX_ANSWER_BYTES);
+    for one in wanted {
+        let part = part(one)?;
+        let Some(left) = room.checked_sub(bytes(&part)) else { break };
+        room = left;
+        parts.push(part);
+    }
+    Some(parts)
+}
+
+/// What a node takes in an answer.
+pub(super) fn node_bytes(children: &Children) -> usize {
+    size_of::<u32>() + children.len() * (1 + size_of::<Digest>())
+}
