@@ -30,7 +30,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     self.carry_out(now, action, outputs);
                 }
             }
-            self.advance_transfer(now, outputs);
+            self.advance_transfer(outputs);
             if self.events.is_empty() {
                 return self.answer_held_queries(outputs);
             }
@@ -224,9 +224,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// Does the next steps of the state transfer, if one is under way.
-    fn advance_transfer(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+    fn advance_transfer(&mut self, outputs: &mut Vec<Output>) {
         while let Some(transfer) = &mut self.transfer {
-            match transfer.step(now) {
+            match transfer.step() {
                 Step::Ask { to, message } => self.outbound.send_engine(to, message, outputs),
                 Step::Wait(timer) => {
                     outputs.extend(timer.map(|after| Output::SetTimer { timer: Timer::TRANSFER, after }));

@@ -169,7 +169,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Input::Timer(Timer(TimerKind::Protocol(id))) => self.events.push_back(Event::Timer(id)),
             Input::Timer(Timer::TRANSFER) => {
                 if let Some(transfer) = &mut self.transfer {
-                    transfer.on_timer(now);
+                    transfer.on_timer();
                 }
             }
             Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
@@ -267,7 +267,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Ok(Opened::Engine(EngineMessage::Fetched { ticket, parts })) => {
                 let Some(transfer) = &mut self.transfer else { return };
-                if let Received::Wrong(seq) = transfer.on_fetched(now, from, ticket, parts) {
+                if let Received::Wrong(seq) = transfer.on_fetched(from, ticket, parts) {
                     let misbehaviour = Misbehaviour::WrongState(seq);
                     let evidence = Evidence { accused: from, misbehaviour, statements: Vec::new() };
                     self.accusations.bring(evidence, outputs);

@@ -54,15 +54,45 @@ impl NodeId {
 /// The digest of a page: no other page, and nothing but a page, has it.
 pub(crate) fn page_digest(index: u32, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new("althing state page");
-    hasher.value(&index);
+    hasher.bytes(&index.to_le_bytes());
     hasher.bytes(bytes);
     hasher.finish()
 }
 
 /// The digest of an interior node.
 pub(crate) fn node_digest(id: NodeId, children: &Children) -> Digest {
-    let mut hasher = Hasher::new("althing state node");
-    hasher.value(&id);
-    hasher.value(children);
-    hasher.finish()
+    let mut digest = NodeDigest::default();
+    for (slot, below) in children {
+        digest.child(*slot, below);
+    }
+    digest.finish(id)
+}
+
+/// Computes the digests of one node after the other, without a place in memory for each.
+#[derive(Debug, Default)]
+pub(super) struct NodeDigest {
+    /// The canonical encoding of the children, but for their number.
+    encoded: Vec<u8>,
+    count: u32,
+}
+
+impl NodeDigest {
+    /// Adds the next child.
+    pub(super) fn child(&mut self, slot: u8, digest: &Digest) {
+        self.encoded.push(slot);
+        self.encoded.extend_from_slice(&digest.0);
+        self.count += 1;
+    }
+
+    /// The digest of the node `id` with the children that were added. The next one added is another's.
+    pub(super) fn finish(&mut self, id: NodeId) -> Digest {
+        let mut hasher = Hasher::new("althing state node");
+        let [a, b, c, d] = id.index.to_le_bytes();
+        hasher.bytes(&[id.level, a, b, c, d]);
+        hasher.bytes(&self.count.to_le_bytes());
+        hasher.bytes(&self.encoded);
+        self.encoded.clear();
+        self.count = 0;
+        hasher.finish()
+    }
 }

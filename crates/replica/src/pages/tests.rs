@@ -1,6 +1,8 @@
 use super::*;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
+use althing_crypto::Hasher;
+use althing_types::encode;
 use proptest::prelude::*;
 
 /// The tree's digest, computed from a plain map by the definition.
@@ -95,6 +97,17 @@ proptest! {
         other.set(*i, bytes.clone());
         prop_assert_eq!(other.refresh(), before);
     }
+}
+
+/// What is signed must not change by accident.
+#[test]
+fn a_digest_is_that_of_the_canonical_encodings() {
+    let (id, children) = (NodeId { level: 2, index: 77 }, vec![(3, Digest([1; 32])), (9, Digest([2; 32]))]);
+    let mut hasher = Hasher::new("althing state node");
+    hasher.value(&id);
+    hasher.value(&2u32);
+    hasher.bytes(&encode(&children)[4..]);
+    assert_eq!(node_digest(id, &children), hasher.finish());
 }
 
 #[test]

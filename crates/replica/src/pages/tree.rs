@@ -5,7 +5,7 @@
 //! first write after a checkpoint, the tree itself is persistent, so a checkpoint is a clone of its
 //! root and shares whatever has not changed since.
 
-use super::node::{Children, NodeId, ROOT_LEVEL, node_digest, page_digest};
+use super::node::{Children, NodeDigest, NodeId, ROOT_LEVEL, page_digest};
 use super::page::Page;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -89,7 +89,7 @@ impl PageTree {
 
     /// Computes the digests of all changed pages and of the nodes above them, and returns the root's.
     pub(crate) fn refresh(&mut self) -> Digest {
-        refresh(&mut self.root, NodeId::ROOT)
+        refresh(&mut self.root, NodeId::ROOT, &mut NodeDigest::default())
     }
 
     /// The digest of the node or page `id` as of the last refresh.
@@ -231,25 +231,26 @@ fn remove_below(node: &mut Arc<Node>, level: u8, id: NodeId) {
     }
 }
 
-fn refresh(node: &mut Arc<Node>, id: NodeId) -> Digest {
+fn refresh(node: &mut Arc<Node>, id: NodeId, scratch: &mut NodeDigest) -> Digest {
     if let Some(digest) = node.digest {
         return digest;
     }
     let node = Arc::make_mut(node);
-    let mut children = Vec::with_capacity(node.children.len());
     for (slot, child) in &mut node.children {
         let below = id.child(*slot);
-        children.push((
-            *slot,
-            match child {
-                Child::Node(node) => refresh(node, below),
-                Child::Page(digest, page) => *digest.get_or_insert_with(|| page_digest(below.index, page)),
-            },
-        ));
+        match child {
+            Child::Node(node) => {
+                refresh(node, below, scratch);
+            }
+            Child::Page(digest, page) => {
+                digest.get_or_insert_with(|| page_digest(below.index, page));
+            }
+        }
     }
-    let digest = node_digest(id, &children);
-    node.digest = Some(digest);
-    digest
+    for (slot, child) in &node.children {
+        scratch.child(*slot, &child.digest().expect("it was just computed"));
+    }
+    *node.digest.insert(scratch.finish(id))
 }
 
 fn collect<'a>(node: &'a Node, id: NodeId, visit: &mut impl FnMut(u32, &'a Page)) {

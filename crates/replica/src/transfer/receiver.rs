@@ -1,9 +1,9 @@
 use super::missing::Missing;
-use super::source::{Question, Source};
+use super::source::{Question, Source, TICKS_PER_ANSWER, Ticks};
 use super::{EngineMessage, Parts};
 use crate::pages::PageTree;
 use alloc::collections::BTreeMap;
-use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq};
+use althing_types::{Digest, Quorums, ReplicaId, Seq};
 use core::ops::Bound;
 use core::time::Duration;
 
@@ -34,15 +34,16 @@ pub(crate) enum Received {
 /// A state transfer under way. See the module's description.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    timeout: Duration,
+    /// How long the timer runs.
+    tick: Duration,
+    now: Ticks,
+    is_timer_set: bool,
     seq: Seq,
     state: Digest,
     missing: Missing,
     sources: BTreeMap<ReplicaId, Source>,
     /// Who was asked last: the next question goes to the one after it that can be asked.
     last_asked: ReplicaId,
-    /// When the timer that is set will expire.
-    timer: Option<Instant>,
     next_ticket: u64,
 }
 
@@ -58,13 +59,14 @@ impl Transfer {
     ) -> Self {
         let others = quorums.replicas().filter(|id| *id != me);
         Self {
-            timeout,
+            tick: timeout / TICKS_PER_ANSWER,
+            now: 0,
+            is_timer_set: false,
             seq,
             state,
             missing: Missing::new(state, base),
             sources: others.map(|id| (id, Source::default())).collect(),
             last_asked: me,
-            timer: None,
             next_ticket: first_ticket,
         }
     }
@@ -90,7 +92,7 @@ impl Transfer {
     }
 
     /// What to do next, after any event.
-    pub(crate) fn step(&mut self, now: Instant) -> Step {
+    pub(crate) fn step(&mut self) -> Step {
         if self.missing.is_complete() {
             return Step::Complete(self.missing.assemble());
         }
@@ -98,18 +100,22 @@ impl Transfer {
             // More liars than can be: one of them was slandered by our own bad memory.
             for source in self.sources.values_mut() {
                 source.is_liar = false;
-                source.on_failure(now, self.timeout);
+                source.on_failure(self.now);
             }
         }
-        self.ask(now).unwrap_or_else(|| Step::Wait(self.arm(now)))
+        if let Some(question) = self.ask() {
+            return question;
+        }
+        let is_set = core::mem::replace(&mut self.is_timer_set, true);
+        Step::Wait((!is_set).then_some(self.tick))
     }
 
     /// Asks the next replica that can be asked for a share of what is missing, if there is both.
-    fn ask(&mut self, now: Instant) -> Option<Step> {
-        let askable = self.sources.values().filter(|source| source.is_askable(now)).count();
+    fn ask(&mut self) -> Option<Step> {
+        let askable = self.sources.values().filter(|source| source.is_askable(self.now)).count();
         let after = self.sources.range((Bound::Excluded(self.last_asked), Bound::Unbounded));
         let upto = self.sources.range(..=self.last_asked);
-        let (to, source) = after.chain(upto).find(|(_, source)| source.is_askable(now))?;
+        let (to, source) = after.chain(upto).find(|(_, source)| source.is_askable(self.now))?;
         // The share of one that failed before is asked of others too: nobody waits for it.
         let (to, is_reserved) = (*to, source.is_trusted());
         let share = self.missing.share(askable, is_reserved)?;
@@ -118,7 +124,7 @@ impl Transfer {
         }
         let (ticket, want) = (self.next_ticket, share.want());
         let source = self.sources.get_mut(&to).expect("it was just found");
-        let deadline = now + source.patience(self.timeout);
+        let deadline = source.patience_ends(self.now);
         source.question = Some(Question { ticket, seq: self.seq, share, is_reserved, deadline });
         self.next_ticket += 1;
         self.last_asked = to;
@@ -126,24 +132,8 @@ impl Transfer {
         Some(Step::Ask { to, message })
     }
 
-    /// For how long to set the timer, unless it expires in time already.
-    fn arm(&mut self, now: Instant) -> Option<Duration> {
-        let next = self.sources.values().filter_map(Source::wakes_at).filter(|at| *at > now).min()?;
-        if self.timer.is_some_and(|set| set <= next) {
-            return None;
-        }
-        self.timer = Some(next);
-        Some(next.since(now))
-    }
-
     /// Takes an answer from `from`.
-    pub(crate) fn on_fetched(
-        &mut self,
-        now: Instant,
-        from: ReplicaId,
-        ticket: u64,
-        parts: Parts,
-    ) -> Received {
+    pub(crate) fn on_fetched(&mut self, from: ReplicaId, ticket: u64, parts: Parts) -> Received {
         let Some(source) = self.sources.get_mut(&from) else { return Received::Stale };
         let Some(question) = source.question.take_if(|question| question.ticket == ticket) else {
             return Received::Stale;
@@ -154,7 +144,7 @@ impl Transfer {
         if parts == Parts::Unavailable {
             // It may no longer have what was asked for, and have what is wanted now.
             if question.seq == self.seq {
-                source.on_failure(now, self.timeout);
+                source.on_failure(self.now);
             }
             return Received::Unavailable;
         }
@@ -167,14 +157,15 @@ impl Transfer {
     }
 
     /// The timer has expired.
-    pub(crate) fn on_timer(&mut self, now: Instant) {
-        self.timer = None;
+    pub(crate) fn on_timer(&mut self) {
+        self.is_timer_set = false;
+        self.now += 1;
         for source in self.sources.values_mut() {
-            if let Some(question) = source.question.take_if(|question| question.deadline <= now) {
+            if let Some(question) = source.question.take_if(|question| question.deadline <= self.now) {
                 if question.is_reserved {
                     self.missing.release(&question.share);
                 }
-                source.on_failure(now, self.timeout);
+                source.on_failure(self.now);
             }
         }
     }

@@ -1,7 +1,12 @@
 use super::missing::Share;
-use althing_types::{Instant, Seq};
-use core::time::Duration;
+use althing_types::Seq;
 
+/// Time, in expiries of the transfer's timer. A replica's clock may stand still or jump; only that timers
+/// expire can be relied on.
+pub(super) type Ticks = u64;
+
+/// How many of them a replica has to answer, at first.
+pub(super) const TICKS_PER_ANSWER: u32 = 4;
 /// Waiting times double with each question in vain, this many times at most.
 const MAX_DOUBLINGS: u32 = 5;
 
@@ -15,7 +20,7 @@ pub(super) struct Question {
     /// Whether nobody else is asked for the share.
     pub(super) is_reserved: bool,
     /// When its answer is given up.
-    pub(super) deadline: Instant,
+    pub(super) deadline: Ticks,
 }
 
 /// A replica that can be asked.
@@ -25,12 +30,12 @@ pub(super) struct Source {
     pub(super) is_liar: bool,
     /// Questions in vain since the last good answer.
     failures: u32,
-    rests_until: Instant,
+    rests_until: Ticks,
 }
 
 impl Source {
     /// Whether it may be asked now.
-    pub(super) fn is_askable(&self, now: Instant) -> bool {
+    pub(super) fn is_askable(&self, now: Ticks) -> bool {
         !self.is_liar && self.question.is_none() && self.rests_until <= now
     }
 
@@ -39,9 +44,10 @@ impl Source {
         self.failures == 0
     }
 
-    /// How long it has to answer, or is left alone.
-    pub(super) fn patience(&self, timeout: Duration) -> Duration {
-        timeout * (1 << self.failures.min(MAX_DOUBLINGS))
+    /// When it has had its time to answer, or has been left alone for long enough. The tick that is
+    /// passing does not count.
+    pub(super) fn patience_ends(&self, now: Ticks) -> Ticks {
+        now + 1 + (Ticks::from(TICKS_PER_ANSWER) << self.failures.min(MAX_DOUBLINGS))
     }
 
     /// It has answered well.
@@ -50,22 +56,13 @@ impl Source {
     }
 
     /// It has not answered, or could not.
-    pub(super) fn on_failure(&mut self, now: Instant, timeout: Duration) {
-        self.rests_until = now + self.patience(timeout);
+    pub(super) fn on_failure(&mut self, now: Ticks) {
+        self.rests_until = self.patience_ends(now);
         self.failures = self.failures.saturating_add(1);
     }
 
     /// It may have what it is asked for now.
     pub(super) fn rouse(&mut self) {
-        self.rests_until = Instant::default();
-    }
-
-    /// When something has to be done about it: its time to answer, or its rest, is over.
-    pub(super) fn wakes_at(&self) -> Option<Instant> {
-        match &self.question {
-            Some(question) => Some(question.deadline),
-            None if self.is_liar => None,
-            None => Some(self.rests_until),
-        }
+        self.rests_until = 0;
     }
 }

@@ -169,25 +169,23 @@ fn a_tentative_reply_names_the_view_of_its_execution() {
 }
 
 /// A service that refuses pages: one whose program fails, or whose snapshots are not canonical.
-struct Stubborn;
+#[derive(Default)]
+struct Stubborn {
+    executed: u8,
+}
 
 impl Service for Stubborn {
     fn execute(&mut self, _: &[u8], _: &Context) -> Outcome {
+        self.executed += 1;
         Outcome::default()
     }
     fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {
         None
     }
-    fn page_count(&self) -> u32 {
-        1
+    fn save(&mut self, pages: &mut Pages) {
+        pages.set(0, vec![self.executed]);
     }
-    fn page(&self, _: u32) -> Vec<u8> {
-        vec![1]
-    }
-    fn take_dirty(&mut self) -> Vec<u32> {
-        vec![0]
-    }
-    fn install(&mut self, _: &[&[u8]]) -> Result<(), InstallError> {
+    fn install(&mut self, _: &Pages, _: &[u32]) -> Result<(), InstallError> {
         Err(InstallError { page: 0, reason: "no" })
     }
 }
@@ -202,7 +200,7 @@ fn a_replica_whose_service_does_not_take_its_state_back_stops() {
         request_auth: RequestAuthPolicy::default(),
         durability: Durability::None,
     };
-    let mut replica = Replica::new(config, Fickle::default(), Stubborn);
+    let mut replica = Replica::new(config, Fickle::default(), Stubborn::default());
     let mut outputs = vec![];
     replica.handle(Instant(1), Input::Start(Startup::Genesis), &mut outputs);
     for number in [2, 3] {

@@ -1,0 +1,287 @@
+//! What checkpoints and state transfer of a large key-value store cost, in the engine alone: replicas
+//! and clients in one process and one thread, without network or disk.
+//!
+//! ```text
+//! cargo run --release -p althing-services --example gigabyte -- checkpoint 1024
+//! cargo run --release -p althing-services --example gigabyte -- transfer 256
+//! ```
+//!
+//! `checkpoint` fills one replica with so many MiB, then writes to as many entries between each two
+//! checkpoints as a hundredth of its pages. `transfer` fills four, changes a hundredth while one of them hears nothing,
+//! and lets it catch up.
+
+use althing_crypto::{Identity, Keyring};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_replica::{
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Durability, Input, Limits, OperationKind,
+    Output, ReadPolicy, Replica, ReplicaConfig, Report, RequestAuthKind, RequestAuthPolicy, Startup, Timer,
+};
+use althing_services::{Kv, KvOperation};
+use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Clients that submit at once, and so about the requests of a batch.
+const CLIENTS: u64 = 64;
+const VALUE_BYTES: usize = 1000;
+const CHECKPOINTS: u64 = 10;
+/// Operations between two checkpoints: as many batches as by default, with half of what fits into them.
+const OPERATIONS: u64 = 128 * 128;
+
+fn keyring(n: usize, me: Principal) -> Keyring {
+    let identity = |who: Principal| {
+        Identity::from_secret_bytes(&match who {
+            Principal::Replica(id) => [1 + id.0 as u8; 64],
+            Principal::Client(id) => [128 + id.0 as u8; 64],
+        })
+    };
+    let replicas = (0..n as u16).map(|i| identity(Principal::Replica(ReplicaId(i))).public()).collect();
+    let clients = (0..CLIENTS).map(|i| (ClientId(i), identity(Principal::Client(ClientId(i))).public()));
+    Keyring::new(GroupId([9; 16]), me, identity(me), replicas, clients.collect())
+}
+
+/// Memory of this process, in MiB.
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("it has a size");
+    line.split_whitespace().nth(1).expect("a figure").parse::<f64>().expect("a number") / 1024.0
+}
+
+/// The processor's time that this thread has used: the machine may have other work.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A group and its clients. Messages arrive at once; timers expire when nothing else is left to do.
+struct Group {
+    now: Instant,
+    replicas: Vec<Replica<Pbft, Kv>>,
+    clients: Vec<Client>,
+    timers: BTreeMap<(ReplicaId, Timer), Instant>,
+    wire: VecDeque<(Principal, Principal, Arc<[u8]>)>,
+    /// Hears nothing.
+    deaf: Option<ReplicaId>,
+    /// Time spent in replicas: all, and that of the inputs that made a checkpoint.
+    spent: Duration,
+    checkpoints: Vec<Duration>,
+    period: u64,
+    transferred: Option<u64>,
+    seed: u64,
+}
+
+impl Group {
+    fn new(n: usize, period: u64) -> Self {
+        let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas");
+        let settings = PbftSettings {
+            checkpoint_period: period,
+            log_size: 2 * period,
+            pipeline: 1,
+            tentative_requests: 0,
+            ..PbftSettings::default()
+        };
+        let replica = |id: ReplicaId| {
+            let config = ReplicaConfig {
+                replica: id,
+                quorums,
+                keyring: keyring(n, Principal::Replica(id)),
+                limits: Limits::default(),
+                request_auth: RequestAuthPolicy::default(),
+                durability: Durability::None,
+            };
+            let protocol = Pbft::new(PbftConfig::new(id, quorums, settings.clone()).expect("good settings"));
+            Replica::new(config, protocol, Kv::new())
+        };
+        let client = |id: u64| {
+            Client::new(ClientConfig {
+                client: ClientId(id),
+                keyring: keyring(n, Principal::Client(ClientId(id))),
+                quorums,
+                limits: Limits::default(),
+                auth: RequestAuthKind::Macs,
+                reads: ReadPolicy::Ordered,
+                answers: AnswerPolicy::default(),
+                retry: Duration::from_secs(3600),
+                first_number: RequestNumber(1),
+            })
+        };
+        let mut group = Self {
+            now: Instant(1_000_000_000),
+            replicas: quorums.replicas().map(replica).collect(),
+            clients: (0..CLIENTS).map(client).collect(),
+            timers: BTreeMap::new(),
+            wire: VecDeque::new(),
+            deaf: None,
+            spent: Duration::ZERO,
+            checkpoints: Vec::new(),
+            period,
+            transferred: None,
+            seed: 1,
+        };
+        for id in quorums.replicas() {
+            group.input(id, Input::Start(Startup::Genesis));
+        }
+        group
+    }
+
+    fn input(&mut self, id: ReplicaId, input: Input) {
+        if self.deaf == Some(id) {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let start = cpu_time();
+        self.replicas[usize::from(id.0)].handle(self.now, input, &mut outputs);
+        let spent = cpu_time() - start;
+        self.spent += spent;
+        for output in outputs {
+            match output {
+                Output::Send { to, frame } => self.wire.push_back((Principal::Replica(id), to, frame)),
+                Output::SetTimer { timer, after } => drop(self.timers.insert((id, timer), self.now + after)),
+                Output::CancelTimer(timer) => drop(self.timers.remove(&(id, timer))),
+                Output::Report(Report::Executed { seq, .. }) if seq.0.is_multiple_of(self.period) => {
+                    self.checkpoints.push(spent);
+                }
+                Output::Report(Report::TransferFinished { bytes, .. }) => {
+                    *self.transferred.get_or_insert(0) += bytes;
+                }
+                Output::Evidence(evidence) => panic!("nobody lies here: {evidence:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let Some((from, to, frame)) = self.wire.pop_front() else { return false };
+        match (from, to) {
+            (_, Principal::Replica(to)) => self.input(to, Input::Frame { from, bytes: frame.to_vec() }),
+            (Principal::Replica(from), Principal::Client(to)) => {
+                let mut outputs = Vec::new();
+                let frame = ClientInput::Frame { from, bytes: frame.to_vec() };
+                self.clients[to.0 as usize].handle(self.now, frame, &mut outputs);
+            }
+            (Principal::Client(_), Principal::Client(_)) => unreachable!("clients do not talk to each other"),
+        }
+        true
+    }
+
+    fn expire(&mut self) {
+        let (at, key) = self.timers.iter().map(|(key, at)| (*at, *key)).min().expect("some timer is set");
+        self.now = self.now.max(at);
+        self.timers.remove(&key);
+        self.input(key.0, Input::Timer(key.1));
+    }
+
+    /// Puts a value under each of the keys, by all clients.
+    fn put(&mut self, keys: impl Iterator<Item = u64>) {
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            for (client, key) in (0..CLIENTS).zip(keys.by_ref().take(CLIENTS as usize)) {
+                let mut value = vec![0; VALUE_BYTES];
+                self.seed =
+                    self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                value[..8].copy_from_slice(&self.seed.to_le_bytes());
+                let operation = KvOperation::Put { key: key.to_be_bytes().to_vec(), value }.encode();
+                let mut outputs = Vec::new();
+                self.clients[client as usize]
+                    .submit(self.now, operation, OperationKind::Ordered, &mut outputs)
+                    .expect("it is idle");
+                let me = Principal::Client(ClientId(client));
+                for output in outputs {
+                    if let ClientOutput::Send { to, frame } = output {
+                        self.wire.push_back((me, Principal::Replica(to), frame));
+                    }
+                }
+            }
+            self.now = self.now + Duration::from_micros(100);
+            while self.deliver() {}
+            while self.clients.iter().any(|client| client.outstanding().is_some()) {
+                self.expire();
+                while self.deliver() {}
+            }
+        }
+    }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["checkpoint", mib] => checkpoint(mib.parse().expect("a number of MiB")),
+        ["transfer", mib] => transfer(mib.parse().expect("a number of MiB")),
+        _ => {
+            eprintln!("usage: gigabyte checkpoint|transfer MIB");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Entries of a state of so many MiB, and how many a hundredth of its pages of 4 KiB are.
+fn sizes(mib: u64) -> (u64, u64) {
+    let entries = (mib << 20) / (VALUE_BYTES as u64 + 16);
+    (entries, (mib << 20) / 4096 / 100)
+}
+
+/// Some of the keys, spread over all of them.
+fn spread(entries: u64, count: u64, round: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |i| (i * (entries / count) + round * 7919) % entries)
+}
+
+fn checkpoint(mib: u64) {
+    let (entries, changed) = sizes(mib);
+    // A lone replica decides each request at once, in a batch of its own.
+    let mut group = Group::new(1, OPERATIONS);
+    let empty = resident_mib();
+    group.put(0..entries);
+    let filled = resident_mib() - empty;
+    group.put((0..OPERATIONS - entries % OPERATIONS).map(|_| 0));
+    group.checkpoints.clear();
+    group.spent = Duration::ZERO;
+    for round in 0..CHECKPOINTS {
+        let keys: Vec<u64> = spread(entries, changed, round).collect();
+        group.put(keys.iter().cycle().take(OPERATIONS as usize).copied());
+    }
+    let made = group.checkpoints.len() as f64;
+    let (spent, inputs) =
+        (group.spent.as_secs_f64(), group.checkpoints.iter().sum::<Duration>().as_secs_f64());
+    println!("state: {entries} entries of {VALUE_BYTES} bytes, {mib} MiB");
+    println!(
+        "memory: {filled:.0} MiB filled, {:.0} MiB after {made} more checkpoints",
+        resident_mib() - empty
+    );
+    println!(
+        "a checkpoint after {OPERATIONS} operations on {changed} entries: {:.1} ms; {:.1} us an operation, {:.1} % of all",
+        1e3 * inputs / made,
+        1e6 * (spent - inputs) / (made * OPERATIONS as f64),
+        100.0 * inputs / spent
+    );
+}
+
+fn transfer(mib: u64) {
+    let (entries, changed) = sizes(mib);
+    let mut group = Group::new(4, 16);
+    group.put(0..entries);
+    let lagging = ReplicaId(3);
+    group.deaf = Some(lagging);
+    group.put(spread(entries, changed, 0));
+    group.deaf = None;
+    let target = group.replicas[0].status().executed;
+    let start = cpu_time();
+    let began = group.now;
+    while group.replicas[usize::from(lagging.0)].status().executed < Seq(target.0.saturating_sub(16)) {
+        group.expire();
+        while group.deliver() {}
+    }
+    let bytes = group.transferred.expect("it has fetched a state");
+    println!("state: {entries} entries of {VALUE_BYTES} bytes, {mib} MiB, at four replicas");
+    println!(
+        "missed: {changed} changes; fetched: {bytes} bytes, {:.2} % of the state",
+        100.0 * bytes as f64 / (mib << 20) as f64
+    );
+    println!(
+        "time: {:.0} ms of all replicas' work, {:.0} ms of timers",
+        1e3 * (cpu_time() - start).as_secs_f64(),
+        1e3 * group.now.since(began).as_secs_f64()
+    );
+    println!("memory: {:.0} MiB for four replicas", resident_mib());
+}
