@@ -1,8 +1,12 @@
 mod ballot;
+mod config;
+mod io;
 mod numbering;
 mod respondents;
 
-use crate::Limits;
+pub use config::{AnswerPolicy, ClientConfig, ReadPolicy, RequestAuthKind};
+pub use io::{ClientInput, ClientOutput, OperationKind, SubmitError};
+
 use crate::frame::{
     ClientFrame, ClientMessage, Query, QueryAnswer, ReplyOutcome, decode_reply_frame, frame_bytes,
 };
@@ -10,187 +14,15 @@ use crate::tally::Tally;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Authenticator, Domain, Keyring};
+use althing_crypto::{Authenticator, Domain};
 use althing_protocol::{Answers, Request, RequestAuth};
-use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
+use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
 use ballot::{Ballot, Verdict};
-use core::time::Duration;
 use numbering::Numbering;
 use respondents::Respondents;
-use thiserror::Error;
 
 /// Waiting times double with each retransmission, up to so many times the first.
 const MAX_DOUBLINGS: u32 = 5;
-
-/// How a client authenticates its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RequestAuthKind {
-    /// With a MAC for each replica.
-    #[default]
-    Macs,
-    /// With a signature.
-    Signed,
-}
-
-/// How the clients of a group read. All of them have to read alike, since the writers have to wait
-/// for as many replicas as the readers count on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ReadPolicy {
-    /// Reads are ordered like writes, and one correct replica's word is enough for both.
-    #[default]
-    Ordered,
-    /// Reads are first tried without ordering (PBFT §5.1.3). An agreement quorum has to give the
-    /// same answer, and writes too are complete only once an agreement quorum has executed them:
-    /// otherwise a read could miss a write that was complete before it. The price is that a write
-    /// waits for the slowest correct replicas when others are faulty (SRDS'21).
-    Fast,
-}
-
-/// Whom clients ask to answer a request at first. One that has to be sent again is answered by all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AnswerPolicy {
-    /// As few as can convince the client: one gives the result and the others its digest (PBFT §5.1.1).
-    /// A client that waits in vain for one of them pays with the time until it asks again, once.
-    #[default]
-    Few,
-    /// All, each with the whole result.
-    All,
-}
-
-/// What a client has to know from the start.
-#[derive(Clone)]
-pub struct ClientConfig {
-    /// Which client it is.
-    pub client: ClientId,
-    /// Its keys, and the replicas' public ones.
-    pub keyring: Keyring,
-    /// The group's quorums.
-    pub quorums: Quorums,
-    /// The group's bounds.
-    pub limits: Limits,
-    /// How it authenticates requests.
-    pub auth: RequestAuthKind,
-    /// How the group's clients read.
-    pub reads: ReadPolicy,
-    /// Whom it asks to answer.
-    pub answers: AnswerPolicy,
-    /// How long it waits before it asks all replicas.
-    pub retry: Duration,
-    /// The number of its first request: above all that it has ever used, as far as it knows.
-    pub first_number: RequestNumber,
-}
-
-/// Whether an operation changes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationKind {
-    /// It may: it has to be ordered.
-    Ordered,
-    /// It changes nothing: it is tried without ordering, as far as [`ReadPolicy`] lets it.
-    ReadOnly,
-}
-
-/// Why an operation was not submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum SubmitError {
-    /// A client has one operation under way at a time.
-    #[error("request {number} is still outstanding")]
-    Outstanding {
-        /// The one under way.
-        number: RequestNumber,
-    },
-    /// The operation is longer than the group allows.
-    #[error("the operation has {bytes} bytes where at most {limit} are allowed")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-        /// The length allowed.
-        limit: usize,
-    },
-}
-
-/// Something that happened to a client.
-#[derive(Debug, Clone)]
-pub enum ClientInput {
-    /// Bytes came over the channel of a replica.
-    Frame {
-        /// Whose channel it is.
-        from: ReplicaId,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// The timer expired.
-    Timer,
-}
-
-/// Something to be done by the client's runtime.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientOutput {
-    /// Send a frame. It may get lost.
-    Send {
-        /// To whom.
-        to: ReplicaId,
-        /// What.
-        frame: Arc<[u8]>,
-    },
-    /// Hand in [`ClientInput::Timer`] after this time. There is one timer; it starts afresh.
-    SetTimer {
-        /// From now.
-        after: Duration,
-    },
-    /// Forget the timer.
-    CancelTimer,
-    /// The outstanding operation is complete.
-    Completed {
-        /// Its number.
-        number: RequestNumber,
-        /// Its result.
-        result: Vec<u8>,
-        /// Whether it was ordered, or answered without.
-        was_ordered: bool,
-    },
-    /// The outstanding operation was executed, but its result is longer than the group allows.
-    ResultTooLong {
-        /// Its number.
-        number: RequestNumber,
-        /// The result's length.
-        bytes: u64,
-    },
-    /// The outstanding operation is submitted under another number, because an earlier instance of this
-    /// client has used higher ones.
-    Renumbered {
-        /// The number that it had.
-        from: RequestNumber,
-        /// The one that it has now.
-        to: RequestNumber,
-    },
-    /// Another instance of this client is at work, which must not be: the outstanding operation is given
-    /// up, and may or may not have taken effect.
-    Superseded {
-        /// Its number.
-        number: RequestNumber,
-    },
-    /// The group has no room for the operation now. The client keeps trying.
-    Busy {
-        /// Its number.
-        number: RequestNumber,
-    },
-    /// One replica says that the service emitted this. Only f + 1 of them together are right.
-    Emission {
-        /// Who says so.
-        from: ReplicaId,
-        /// Which listeners it is for.
-        channel: u32,
-        /// The event.
-        payload: Vec<u8>,
-    },
-    /// Something that came was not let in.
-    Refused {
-        /// Over whose channel it came.
-        from: ReplicaId,
-        /// Why.
-        reason: &'static str,
-    },
-}
 
 /// What is being waited for.
 #[derive(Debug)]
