@@ -110,6 +110,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 }
                 effects
             }
+            None if self.is_stopped => return,
             None => {
                 let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
                 for effect in &effects {
