@@ -9,8 +9,8 @@ use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Execution, Parts, Query, QueryAnswer, ReplyFrame,
-    ReplyOutcome, Room, Seal, Want,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Execution, Parts, Query, QueryAnswer,
+    ReplyFrame, ReplyOutcome, Room, Seal, Want,
 };
 use althing_services::KvOperation;
 use althing_types::{ClientId, Digest, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode};
