@@ -14,6 +14,8 @@ enum Write {
 #[derive(Debug, Default)]
 pub(crate) struct Promised {
     records: Vec<Vec<u8>>,
+    /// How many of them were reported last.
+    last_kept: usize,
     /// Handed over, and not yet reported to be there.
     pending: VecDeque<Write>,
     has_started: bool,
@@ -35,9 +37,11 @@ impl Promised {
 
     /// The first `writes` of those that are under way were reported to be there.
     pub(crate) fn kept(&mut self, writes: usize) {
+        let before = self.records.len();
         for write in self.pending.drain(..writes) {
             apply(&mut self.records, write);
         }
+        self.last_kept = self.records.len().saturating_sub(before);
     }
 
     /// What was promised may be gone, as the fault model allows.
@@ -77,7 +81,8 @@ impl Promised {
                 while state != *records {
                     // A bit that flips in what was written last can't be told from a write that was cut
                     // short. The replica is then one of those that are counted as faulty.
-                    if self.may_forget && state.starts_with(records) {
+                    let is_last = state.starts_with(records) && state.len() - records.len() <= self.last_kept;
+                    if self.may_forget && is_last {
                         state.clone_from(records);
                         break;
                     }
