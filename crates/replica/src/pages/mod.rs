@@ -123,4 +123,4 @@ impl FromIterator<(u32, Page)> for Pages {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

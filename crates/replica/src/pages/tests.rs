@@ -134,7 +134,8 @@ fn map() -> impl Strategy<Value = BTreeMap<u32, Vec<u8>>> {
     proptest::collection::btree_map(index(), proptest::collection::vec(any::<u8>(), 0..3), 0..30)
 }
 
-fn tree(pages: &BTreeMap<u32, Vec<u8>>) -> PageTree {
+/// A tree of these pages, refreshed.
+pub(crate) fn tree(pages: &BTreeMap<u32, Vec<u8>>) -> PageTree {
     let mut tree = PageTree::default();
     for (index, bytes) in pages {
         tree.set(*index, bytes.clone());

@@ -1,6 +1,7 @@
 use super::*;
 use crate::checkpoints::Checkpoints;
 use crate::pages::PageTree;
+use crate::pages::tests::tree;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
 use althing_types::{Instant, Quorums, ReplicaId};
@@ -9,15 +10,6 @@ use proptest::prelude::*;
 
 const ME: ReplicaId = ReplicaId(0);
 const TIMEOUT: Duration = Duration::from_millis(100);
-
-fn tree(pages: &BTreeMap<u32, Vec<u8>>) -> PageTree {
-    let mut tree = PageTree::default();
-    for (index, bytes) in pages {
-        tree.set(*index, bytes.clone());
-    }
-    tree.refresh();
-    tree
-}
 
 fn checkpoints(seq: Seq, tree: &PageTree) -> (Digest, Checkpoints) {
     let mut kept = Checkpoints::default();

@@ -4,7 +4,8 @@ use super::report::Row;
 use super::statistics::number;
 use super::table;
 use miette::{Result, miette};
-use plotters::coord::ranged1d::Ranged;
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -34,25 +35,12 @@ pub(super) fn throughput_against_latency(title: &str, rows: &[Row]) -> Result<St
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, (FONT, 18))
-            .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..most * 1.08, latencies)
-            .map_err(drawing)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .x_desc("completed operations a second")
-            .y_desc("latency in ms (logarithmic): median, and 99th percentile (thin)")
-            .x_label_formatter(&|per_second| thousands(*per_second))
-            .y_label_formatter(&|ms| format!("{ms}"))
-            .label_style((FONT, 13))
-            .axis_desc_style((FONT, 13))
-            .draw()
-            .map_err(drawing)?;
+        let mut chart = chart(&area, title, 0.0..most * 1.08, latencies)?;
+        axes(
+            &mut chart,
+            ("completed operations a second", |per_second| thousands(*per_second)),
+            ("latency in ms (logarithmic): median, and 99th percentile (thin)", |ms| format!("{ms}")),
+        )?;
         for (curve, colour) in curves.iter().zip(COLOURS.iter().cycle()) {
             let p50 = curve.points.iter().map(|point| (point.throughput, point.p50_ms));
             let p99 = curve.points.iter().map(|point| (point.throughput, point.p99_ms));
@@ -87,24 +75,12 @@ pub(super) fn course(title: &str, rows: &[Row]) -> Result<String> {
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(drawing)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, (FONT, 18))
-            .margin(14)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..steps as f64 / 10.0, 0.0..most * 1.1)
-            .map_err(drawing)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .x_desc("seconds of the measured time")
-            .y_desc("completed operations a second, in tenths of a second")
-            .y_label_formatter(&|per_second| thousands(*per_second))
-            .label_style((FONT, 13))
-            .axis_desc_style((FONT, 13))
-            .draw()
-            .map_err(drawing)?;
+        let mut chart = chart(&area, title, 0.0..steps as f64 / 10.0, 0.0..most * 1.1)?;
+        axes(
+            &mut chart,
+            ("seconds of the measured time", |seconds| format!("{seconds}")),
+            ("completed operations a second, in tenths of a second", |per_second| thousands(*per_second)),
+        )?;
         for ((row, round), colour) in rounds.iter().zip(COLOURS.iter().cycle()) {
             let points = round.completed_per_100_ms.iter().enumerate();
             let points = points.map(|(step, completed)| (step as f64 / 10.0, per_second(completed)));
@@ -129,10 +105,54 @@ pub(super) fn course(title: &str, rows: &[Row]) -> Result<String> {
     Ok(svg)
 }
 
-fn legend<'a, X, Y>(
-    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
-    position: SeriesLabelPosition,
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a, X, Y> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>;
+
+/// An empty chart with its title.
+fn chart<'a, X, Y>(
+    area: &Area<'a>,
+    title: &str,
+    x: X,
+    y: Y,
+) -> Result<Chart<'a, X::CoordDescType, Y::CoordDescType>>
+where
+    X: AsRangedCoord,
+    Y: AsRangedCoord,
+{
+    ChartBuilder::on(area)
+        .caption(title, (FONT, 18))
+        .margin(14)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d(x, y)
+        .map_err(drawing)
+}
+
+/// Draws both axes: what each shows, and how its values are written.
+fn axes<X, Y>(
+    chart: &mut Chart<'_, X, Y>,
+    x: (&str, fn(&f64) -> String),
+    y: (&str, fn(&f64) -> String),
 ) -> Result<()>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.12))
+        .x_desc(x.0)
+        .y_desc(y.0)
+        .x_label_formatter(&x.1)
+        .y_label_formatter(&y.1)
+        .label_style((FONT, 13))
+        .axis_desc_style((FONT, 13))
+        .draw()
+        .map_err(drawing)
+}
+
+fn legend<'a, X, Y>(chart: &mut Chart<'a, X, Y>, position: SeriesLabelPosition) -> Result<()>
 where
     X: Ranged,
     Y: Ranged,

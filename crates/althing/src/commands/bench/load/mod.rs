@@ -87,6 +87,6 @@ enum Order {
 #[serde(tag = "answer", rename_all = "snake_case")]
 enum Answer {
     Done,
-    Observed(Box<observed::Sent>),
+    Observed(Box<Observed>),
     Failed { reason: String },
 }

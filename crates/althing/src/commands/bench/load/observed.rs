@@ -43,12 +43,15 @@ pub(super) struct Timed {
 
 /// What clients saw in the measured time. Latencies are those of the operations that were due in it,
 /// whenever they ended; completions are those that ended in it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct Observed {
     /// In microseconds, from the time that an operation was due.
+    #[serde(with = "as_counts")]
     pub(in super::super) reads: Histogram<u64>,
+    #[serde(with = "as_counts")]
     pub(in super::super) updates: Histogram<u64>,
     /// How long operations of an open loop waited in the generator, in microseconds.
+    #[serde(with = "as_counts")]
     pub(in super::super) waits: Histogram<u64>,
     /// Operations due in the measured time.
     pub(in super::super) offered: u64,
@@ -167,58 +170,29 @@ pub(in super::super) struct Gap {
     pub(in super::super) length_ms: usize,
 }
 
-/// Observations as they travel between processes. A histogram is the list of its values that occur,
-/// each with its count: added again under the same bounds, it is the same one.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Sent {
-    reads: Vec<(u64, u64)>,
-    updates: Vec<(u64, u64)>,
-    waits: Vec<(u64, u64)>,
-    offered: u64,
-    unsent: u64,
-    failed: u64,
-    reasons: Vec<String>,
-    completed: Vec<u32>,
-}
+/// A histogram as it travels between processes: the values that occur, each with its count. Added again
+/// under the same bounds, it is the same one.
+mod as_counts {
+    use super::{Histogram, histogram};
+    use serde::{Deserialize, Deserializer, Serializer};
 
-impl From<&Observed> for Sent {
-    fn from(observed: &Observed) -> Self {
-        Self {
-            reads: counts(&observed.reads),
-            updates: counts(&observed.updates),
-            waits: counts(&observed.waits),
-            offered: observed.offered,
-            unsent: observed.unsent,
-            failed: observed.failed,
-            reasons: observed.reasons.clone(),
-            completed: observed.completed.clone(),
-        }
+    pub(super) fn serialize<S: Serializer>(
+        histogram: &Histogram<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let steps = histogram.iter_recorded();
+        serializer.collect_seq(steps.map(|step| (step.value_iterated_to(), step.count_at_value())))
     }
-}
 
-impl From<Sent> for Observed {
-    fn from(sent: Sent) -> Self {
-        Self {
-            reads: of_counts(&sent.reads),
-            updates: of_counts(&sent.updates),
-            waits: of_counts(&sent.waits),
-            offered: sent.offered,
-            unsent: sent.unsent,
-            failed: sent.failed,
-            reasons: sent.reasons,
-            completed: sent.completed,
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Histogram<u64>, D::Error> {
+        let mut histogram = histogram();
+        for (value, count) in Vec::<(u64, u64)>::deserialize(deserializer)? {
+            histogram.saturating_record_n(value, count);
         }
+        Ok(histogram)
     }
-}
-
-fn counts(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
-}
-
-fn of_counts(counts: &[(u64, u64)]) -> Histogram<u64> {
-    let mut histogram = histogram();
-    counts.iter().for_each(|(value, count)| histogram.saturating_record_n(*value, *count));
-    histogram
 }
 
 fn histogram() -> Histogram<u64> {
@@ -250,7 +224,8 @@ mod tests {
             observed.record(&WINDOW, &timed(due, ended), Ok(()));
         }
         assert_eq!((observed.offered, observed.operations()), (2, 2));
-        let millis: Vec<_> = counts(&observed.updates).iter().map(|(us, _)| us / 1000).collect();
+        let updates = observed.updates.iter_recorded();
+        let millis: Vec<_> = updates.map(|step| step.value_iterated_to() / 1000).collect();
         assert_eq!(millis, [2, 41]);
     }
 
@@ -297,8 +272,8 @@ mod tests {
             }
             let mut added = Observed::nothing(&window);
             for part in [first, second] {
-                let line = serde_json::to_string(&Sent::from(&part)).expect("it has a JSON form");
-                added.add(&serde_json::from_str::<Sent>(&line).expect("it was just written").into());
+                let line = serde_json::to_string(&part).expect("it has a JSON form");
+                added.add(&serde_json::from_str(&line).expect("it was just written"));
             }
             assert_eq!(added, all);
         }

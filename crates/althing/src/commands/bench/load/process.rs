@@ -80,7 +80,7 @@ async fn carry_out(order: Order, generator: &mut Option<Generator>) -> Result<An
         }
         Order::Run { load, window } => {
             let observed = generator.run(load, window).await?;
-            Ok(Answer::Observed(Box::new((&observed).into())))
+            Ok(Answer::Observed(Box::new(observed)))
         }
     }
 }

@@ -65,7 +65,7 @@ impl LoadProcesses {
         let mut all = Observed::nothing(window);
         for process in &mut self.0 {
             match process.answer().await? {
-                Answer::Observed(sent) => all.add(&(*sent).into()),
+                Answer::Observed(sent) => all.add(&sent),
                 _ => return Err(miette!("a load process answers something else than was asked")),
             }
         }

@@ -9,6 +9,7 @@ use crate::commands::bench::report::Report;
 use crate::commands::bench::settings::{ContenderSettings, Settings};
 use althing_node::config::{Durability, RawPbft, ReadKind, RequestAuthKind};
 use serde::Serialize;
+use std::iter;
 
 /// Clients of an open loop: far more than are busy as long as the rate is served.
 const OPEN_CLIENTS: usize = 256;
@@ -166,12 +167,10 @@ fn sized_requests(pace: &Pace, id: &'static str, title: &'static str, bytes: usi
 
 fn durability(pace: &Pace) -> Scenario {
     let mut settings = settings(pace, closed([1, 64, 256]));
-    let auth = RequestAuthKind::Macs;
-    settings.contenders = vec![
-        ContenderSettings::unreplicated(auth),
-        ContenderSettings::pbft("pbft-none", 1, Durability::None, auth),
-        ContenderSettings::pbft("pbft-sync", 1, Durability::Sync, auth),
-    ];
+    settings.contenders = against_baseline(
+        [("pbft-none", Durability::None), ("pbft-sync", Durability::Sync)],
+        RequestAuthKind::Macs,
+    );
     Scenario {
         id: "durability",
         title: "What durability costs",
@@ -197,11 +196,7 @@ fn durability(pace: &Pace) -> Scenario {
 
 fn signatures(pace: &Pace) -> Scenario {
     let mut settings = settings(pace, closed([64]));
-    let auth = RequestAuthKind::Signatures;
-    settings.contenders = vec![
-        ContenderSettings::unreplicated(auth),
-        ContenderSettings::pbft("pbft", 1, Durability::None, auth),
-    ];
+    settings.contenders = against_baseline([("pbft", Durability::None)], RequestAuthKind::Signatures);
     Scenario {
         id: "signatures",
         title: "Clients that sign",
@@ -248,11 +243,7 @@ fn open_loop(pace: &Pace, rates: [f64; 3]) -> Scenario {
 
 fn primary_killed(pace: &Pace, rate: f64) -> Scenario {
     let mut settings = settings(pace, open(&[rate]));
-    let auth = RequestAuthKind::Macs;
-    settings.contenders = vec![
-        ContenderSettings::unreplicated(auth),
-        ContenderSettings::pbft("pbft", 1, Durability::Sync, auth),
-    ];
+    settings.contenders = against_baseline([("pbft", Durability::Sync)], RequestAuthKind::Macs);
     settings.measured_seconds = pace.fault_run_seconds;
     settings.injections = vec![stop_primary(pace.fault_at_seconds)];
     #[expect(clippy::cast_precision_loss, reason = "a timeout in milliseconds is a small number")]
@@ -291,6 +282,15 @@ fn share_of_baseline(what: &'static str, clients: usize) -> Goal {
     }
 }
 
+/// The unreplicated server, and groups of four with these names.
+fn against_baseline<const N: usize>(
+    groups: [(&str, Durability); N],
+    auth: RequestAuthKind,
+) -> Vec<ContenderSettings> {
+    let groups = groups.map(|(name, durability)| ContenderSettings::pbft(name, 1, durability, auth));
+    iter::once(ContenderSettings::unreplicated(auth)).chain(groups).collect()
+}
+
 fn closed(clients: impl IntoIterator<Item = usize>) -> Vec<Load> {
     clients.into_iter().map(|clients| Load::Closed { clients }).collect()
 }
@@ -305,7 +305,6 @@ fn open(rates: &[f64]) -> Vec<Load> {
 
 /// The null service without content, alone and under PBFT, with nothing on disk.
 fn settings(pace: &Pace, loads: Vec<Load>) -> Settings {
-    let auth = RequestAuthKind::Macs;
     Settings {
         workload: Workload {
             service: ServiceKind::Null,
@@ -315,10 +314,7 @@ fn settings(pace: &Pace, loads: Vec<Load>) -> Settings {
             keys: 1000,
         },
         reads: ReadKind::Ordered,
-        contenders: vec![
-            ContenderSettings::unreplicated(auth),
-            ContenderSettings::pbft("pbft", 1, Durability::None, auth),
-        ],
+        contenders: against_baseline([("pbft", Durability::None)], RequestAuthKind::Macs),
         loads,
         pbft: RawPbft::default(),
         injections: Vec::new(),
