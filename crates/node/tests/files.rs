@@ -11,6 +11,7 @@ use althing_node::config::{ClientFile, EdgeConfig, GroupConfig, ProtocolKind, Ra
 use althing_node::deployment::{
     Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_service,
 };
+use althing_replica::Durability;
 use common::{directory, quick};
 use serde_json::{Value, json};
 
@@ -167,6 +168,20 @@ fn each_broken_process_file_is_refused_for_its_reason() {
 }
 
 #[test]
+fn each_group_has_the_durability_that_its_component_asks_for() {
+    let (_directory, path) = directory();
+    let spec = SPEC.replace("second: { ", "second: { durability: async, ");
+    let plan = Plan::of(&Application::parse(&spec).unwrap());
+    let deployment = provision_application(&path, &plan, &path, &ProvisionOptions::default()).unwrap();
+    let durability = |process: &str| {
+        let file = deployment.config_file(process);
+        ReplicaFile::load(&file).unwrap().group().durability()
+    };
+    assert_eq!((durability("first-0"), durability("second-0")), (Durability::Sync, Durability::Async));
+    assert!(plan.text().contains("right while 1 of them lies; durability async"), "{}", plan.text());
+}
+
+#[test]
 fn files_that_are_none_are_named() {
     let (_directory, path) = directory();
     let group = ServiceGroup {
@@ -174,6 +189,7 @@ fn files_that_are_none_are_named() {
         n: 1,
         f: 0,
         protocol: ProtocolKind::Pbft,
+        durability: Durability::Sync,
         service: RawService::Null { reply_bytes: 0 },
         clients: 1,
     };

@@ -9,6 +9,7 @@ use althing_node::config::{ProtocolKind, RawService};
 use althing_node::control::{Fault, Request, Response, Role};
 use althing_node::deployment::{ServiceGroup, provision_service};
 use althing_node::{GroupClient, InvokeError};
+use althing_replica::Durability;
 use althing_services::{KvOperation, KvResult};
 use common::{Cluster, PATIENCE, directory, quick, show_logs};
 
@@ -18,6 +19,7 @@ fn group(n: usize, f: usize) -> ServiceGroup {
         n,
         f,
         protocol: ProtocolKind::Pbft,
+        durability: Durability::Sync,
         service: RawService::Kv,
         clients: 2,
     }

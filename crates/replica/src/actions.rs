@@ -1,11 +1,12 @@
 //! How the engine carries out what the protocol asks for.
 
+use crate::Durability;
 use crate::execution::Effect;
 use crate::frame::{ClientMessage, Execution, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
-use crate::replica::{Durability, Replica};
+use crate::replica::Replica;
 use crate::transfer::{Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;

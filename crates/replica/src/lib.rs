@@ -16,6 +16,7 @@ mod admission;
 mod checkpoints;
 mod client;
 mod client_table;
+mod durability;
 mod execution;
 mod frame;
 mod inbound;
@@ -36,6 +37,7 @@ pub use client::{
     AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, OperationKind, ReadPolicy,
     RequestAuthKind, SubmitError,
 };
+pub use durability::Durability;
 pub use execution::StateError;
 pub use frame::{
     ClientFrame, ClientMessage, Envelope, Execution, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room,
@@ -45,7 +47,7 @@ pub use io::{Input, Output, Report, Startup, Timer};
 pub use limits::{LimitSettings, Limits, LimitsError};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages};
 pub use records::{EngineRecord, RecordError, decode_record};
-pub use replica::{Durability, Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
+pub use replica::{Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
 pub use service::{Context, Emission, InstallError, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};
 pub use transfer::{EngineMessage, Parts, Want};

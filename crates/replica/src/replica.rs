@@ -11,7 +11,7 @@ use crate::records::{RecordError, recover, rewrite};
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
-use crate::{Emission, Limits, Service};
+use crate::{Durability, Emission, Limits, Service};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -28,18 +28,6 @@ pub enum RequestAuthPolicy {
     MacsOrSignature,
     /// A signature: no client can then show some replicas a valid request and others an invalid one.
     SignatureOnly,
-}
-
-/// What becomes of what a protocol asks to persist, before a vote on it leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// It is on disk.
-    #[default]
-    Sync,
-    /// The operating system has it, and writes it to disk some time later.
-    Async,
-    /// Nothing: a replica that restarts has lost all it knew, and starts with [`Startup::Amnesia`].
-    None,
 }
 
 /// What a replica has to know from the start.

@@ -16,7 +16,7 @@ mod status;
 mod up;
 
 use althing_node::Services;
-use althing_node::config::Durability;
+use althing_replica::Durability;
 use clap::{Parser, Subcommand};
 use miette::Result;
 use std::process::ExitCode;
@@ -82,10 +82,6 @@ impl Command {
 
 /// A durability, as arguments name it.
 fn durability(name: &str) -> Result<Durability, String> {
-    match name {
-        "sync" => Ok(Durability::Sync),
-        "async" => Ok(Durability::Async),
-        "none" => Ok(Durability::None),
-        other => Err(format!("`{other}` is no durability; there are `sync`, `async` and `none`")),
-    }
+    Durability::named(name)
+        .ok_or_else(|| format!("`{name}` is no durability; there are `sync`, `async` and `none`"))
 }

@@ -1,8 +1,9 @@
 use super::place::{HOME, is_deployment};
 use crate::running::{Running, block_on};
 use althing_node::Services;
-use althing_node::config::{Durability, ProtocolKind, RawService};
+use althing_node::config::{ProtocolKind, RawService};
 use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
+use althing_replica::Durability;
 use clap::Args;
 use miette::{IntoDiagnostic, Result, miette};
 use std::path::{Path, PathBuf};
@@ -71,14 +72,12 @@ impl Serve {
             n: 3 * self.faults + 1,
             f: self.faults,
             protocol: ProtocolKind::Pbft,
+            durability: self.durability,
             service,
             clients: self.clients,
         };
-        let options = ProvisionOptions {
-            durability: self.durability,
-            allow_injection: self.allow_injection,
-            ..ProvisionOptions::default()
-        };
+        let options =
+            ProvisionOptions { allow_injection: self.allow_injection, ..ProvisionOptions::default() };
         provision_service(directory, &group, &options).into_diagnostic()
     }
 }

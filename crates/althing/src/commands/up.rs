@@ -2,7 +2,7 @@ use super::place::{HOME, is_deployment};
 use crate::running::{Running, block_on};
 use crate::spec_file::SpecFile;
 use althing_components::{Application, Plan};
-use althing_node::config::{Durability, RawBroker};
+use althing_node::config::RawBroker;
 use althing_node::deployment::{Deployment, ProvisionOptions, provision_application};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -29,11 +29,6 @@ pub(crate) struct Up {
     /// Where the embedded MQTT broker listens [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "ADDRESS")]
     mqtt: Option<SocketAddr>,
-    /// What an acknowledged event survives: `sync` the power failing everywhere at once, `async` all
-    /// processes being killed and the power failing at f machines, `none` only f faulty replicas at a
-    /// time
-    #[arg(long, value_parser = super::durability, default_value = "sync")]
-    durability: Durability,
     /// Let `althing inject` make replicas faulty
     #[arg(long)]
     allow_injection: bool,
@@ -68,7 +63,6 @@ impl Up {
         }
         let plan = Plan::of(application);
         let options = ProvisionOptions {
-            durability: self.durability,
             allow_injection: self.allow_injection,
             addresses: self.addresses(&plan)?,
             ..ProvisionOptions::default()

@@ -1,11 +1,12 @@
 //! Replicas are killed (SIGKILL) while clients work: one, some, or all at once, also while they start.
 //! Whatever a client was told before has to be true afterwards.
 
-use althing_node::config::{ClientFile, Durability, ProtocolKind, RawPbft, RawService};
+use althing_node::config::{ClientFile, ProtocolKind, RawPbft, RawService};
 use althing_node::control::{self, ReplicaReport, Request, Response, Status};
 use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
 use althing_node::supervisor::{Launch, Supervisor};
 use althing_node::{GroupClient, InvokeError};
+use althing_replica::Durability;
 use althing_services::{KvOperation, KvResult};
 use althing_sim::judge::History;
 use althing_types::{ClientId, RequestNumber};
@@ -53,6 +54,7 @@ impl Group {
             n: 4,
             f: 1,
             protocol: ProtocolKind::Pbft,
+            durability,
             service: RawService::Kv,
             clients: CLIENTS + 1,
         };
@@ -64,7 +66,7 @@ impl Group {
             status_period_ms: 50,
             ..RawPbft::default()
         };
-        let options = ProvisionOptions { pbft, durability, ..ProvisionOptions::default() };
+        let options = ProvisionOptions { pbft, ..ProvisionOptions::default() };
         let deployment = provision_service(&home.path().join("run"), &group, &options).expect("a deployment");
         let (ended, _) = mpsc::unbounded_channel();
         let binary = Path::new(env!("CARGO_BIN_EXE_althing"));

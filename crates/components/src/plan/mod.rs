@@ -17,6 +17,7 @@ use crate::component::Component;
 use crate::service::{Incoming, Outgoing, ServiceTable, Sink, Source};
 use crate::spec::{Application, BrokerAddress, End, Implementation};
 use crate::value::PortType;
+use althing_replica::Durability;
 use althing_types::{ClientId, GroupId, Quorums, ReplicaId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Serialize, Serializer};
@@ -59,6 +60,8 @@ pub struct Group {
     pub n: u16,
     /// Replicas that may be faulty in any way.
     pub f: u16,
+    /// What an event that was taken survives.
+    pub durability: Durability,
     /// What the component is made of.
     pub implementation: Implementation,
     /// Input ports.
@@ -186,6 +189,7 @@ impl Plan {
                     id: group_id(application.name(), component.name()),
                     n: replication.map_or(1, |r| r.n()),
                     f: replication.map_or(0, |r| r.f()),
+                    durability: component.durability(),
                     implementation: component.implementation().clone(),
                     inputs: component.inputs().clone(),
                     outputs: component.outputs().clone(),

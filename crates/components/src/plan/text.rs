@@ -1,4 +1,5 @@
 use super::{Group, Plan, PlannedEnd, PlannedWire, Runs};
+use althing_replica::Durability;
 use althing_types::ReplicaId;
 use std::fmt::Write;
 
@@ -103,9 +104,13 @@ impl Plan {
 }
 
 fn faults(group: &Group) -> String {
-    match (group.n, group.f) {
+    let faults = match (group.n, group.f) {
         (1, _) => "1 replica, which nothing protects".to_owned(),
         (n, 1) => format!("{n} replicas, right while 1 of them lies"),
         (n, f) => format!("{n} replicas, right while {f} of them lie"),
+    };
+    match group.durability {
+        Durability::Sync => faults,
+        other => format!("{faults}; durability {other}"),
     }
 }

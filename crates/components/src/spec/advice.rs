@@ -3,13 +3,14 @@ use super::rule::{Direction, Named, Rule};
 use super::{MAX_FAULTS, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
 use crate::builtins::{Builtin, BuiltinError};
 use crate::value::PortType;
+use althing_replica::Durability;
 
 impl Rule {
     /// How bad it is to break it.
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Unconnected { .. } => Severity::Warning,
+            Self::Unconnected { .. } | Self::ForgetsWhenItStops { .. } => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -42,6 +43,8 @@ impl Rule {
             Self::UnknownType { .. } => "spec::unknown_type",
             Self::UnknownFaultModel { .. } => "spec::unknown_fault_model",
             Self::FaultsOutOfRange { .. } => "spec::faults_out_of_range",
+            Self::UnknownDurability { .. } => "spec::unknown_durability",
+            Self::ForgetsWhenItStops { .. } => "spec::forgets_when_it_stops",
             Self::BadBroker { .. } => "spec::bad_broker",
             Self::BadEnd { .. } => "spec::bad_end",
             Self::UnknownComponent { .. } => "spec::unknown_component",
@@ -62,6 +65,7 @@ impl Rule {
             Self::UnknownKey { nearest, .. }
             | Self::UnknownBuiltin { nearest, .. }
             | Self::UnknownType { nearest, .. }
+            | Self::UnknownDurability { nearest, .. }
             | Self::UnknownComponent { nearest, .. }
             | Self::UnknownPort { nearest, .. } => match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -129,6 +133,12 @@ impl Rule {
             }
             Self::FaultsOutOfRange { .. } => {
                 format!("f faults take 3f + 1 replicas, and a group has at most {}", 3 * MAX_FAULTS + 1)
+            }
+            Self::UnknownDurability { .. } => {
+                format!("possible: {}", quoted(&Durability::ALL.map(Durability::name)))
+            }
+            Self::ForgetsWhenItStops { .. } => {
+                "write `durability: sync`, or let others hold its state with `replicate`".into()
             }
             Self::BadBroker { .. } => {
                 "write `host:port`, as in `localhost:1883`, or remove `mqtt` to use the embedded \

@@ -1,6 +1,7 @@
 use crate::builtins::Builtin;
 use crate::spec::problem::Problem;
 use crate::value::PortType;
+use althing_replica::Durability;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -92,6 +93,7 @@ pub struct ComponentSpec {
     pub(super) inputs: BTreeMap<String, PortType>,
     pub(super) outputs: BTreeMap<String, PortType>,
     pub(super) replication: Option<Replication>,
+    pub(super) durability: Durability,
 }
 
 impl ComponentSpec {
@@ -123,6 +125,12 @@ impl ComponentSpec {
     #[must_use]
     pub fn replication(&self) -> Option<Replication> {
         self.replication
+    }
+
+    /// What an event that it took survives.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 }
 

@@ -66,6 +66,12 @@ pub(super) struct RawComponent {
     #[serde(default)]
     #[schemars(with = "RawReplicate")]
     pub(super) replicate: Option<RawReplicate>,
+    /// What an event that was taken survives. `sync` (the default): the power failing at every replica at
+    /// once; `async`: all processes being killed, and the power failing at f machines; `none`: the failure
+    /// of f replicas.
+    #[serde(default)]
+    #[schemars(with = "String", extend("enum" = ["sync", "async", "none"]))]
+    pub(super) durability: Option<Spanned<String>>,
 }
 
 /// How a component is replicated.

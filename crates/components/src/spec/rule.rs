@@ -153,6 +153,20 @@ pub enum Rule {
         /// The faults asked for.
         f: i64,
     },
+    /// A durability that does not exist.
+    #[error("there is no durability `{name}`")]
+    UnknownDurability {
+        /// Its name.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<String>,
+    },
+    /// A single replica that writes nothing: a warning.
+    #[error("`{component}` is a single replica that writes nothing: it is lost when its process stops")]
+    ForgetsWhenItStops {
+        /// The component.
+        component: String,
+    },
     /// An address that is none.
     #[error("`{address}` is no address of an MQTT broker: {reason}")]
     BadBroker {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use althing_crypto::{Identity, Keyring, PublicIdentity};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
-use althing_replica::ReadPolicy;
+use althing_replica::{Durability, ReadPolicy};
 use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId};
 use serde::{Deserialize, Serialize};
 
@@ -74,32 +74,6 @@ pub enum ProtocolKind {
     Pbft,
     /// None: one server that nothing backs. What replication is measured against.
     Unreplicated,
-}
-
-/// What an acknowledged operation survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Durability {
-    /// The power failing at every replica at once: each vote is on disk before it leaves.
-    #[default]
-    Sync,
-    /// All replica processes being killed at once, and the power failing at f machines at a time: the
-    /// system has each vote before it leaves, and writes it to disk in the background. Where the power
-    /// fails at more, the group stops.
-    Async,
-    /// The failure of f replicas, and no more: nothing is written, a replica that restarts recovers
-    /// from the others, and a group whose replicas all stop has lost everything.
-    None,
-}
-
-impl From<Durability> for althing_replica::Durability {
-    fn from(durability: Durability) -> Self {
-        match durability {
-            Durability::Sync => Self::Sync,
-            Durability::Async => Self::Async,
-            Durability::None => Self::None,
-        }
-    }
 }
 
 /// How clients authenticate requests.

@@ -90,6 +90,7 @@ impl<'a> Made<'a> {
                 id: group.id,
                 f: usize::from(group.f),
                 protocol: ProtocolKind::Pbft,
+                durability: group.durability,
                 replicas: names.iter().map(String::as_str).collect(),
                 addresses: addresses.by_ref().take(names.len()).collect(),
                 clients: group.clients.iter().map(|c| (c.id, role(c.role))).collect(),

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use althing_crypto::Identity;
+use althing_replica::Durability;
 use althing_types::{ClientId, GroupId, QuorumsError};
 
 use super::ports::{PortsError, free_ports};
@@ -10,9 +11,9 @@ use super::{
     Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
 };
 use crate::config::{
-    AnswerKind, ConfigError, Durability, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup,
-    RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory,
-    generate_identity, write_json, write_secret,
+    AnswerKind, ConfigError, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup, RawPbft,
+    RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory, generate_identity,
+    write_json, write_secret,
 };
 
 /// Settings of everything that is provisioned.
@@ -20,8 +21,6 @@ use crate::config::{
 pub struct ProvisionOptions {
     /// Settings of PBFT.
     pub pbft: RawPbft,
-    /// What an acknowledged operation survives.
-    pub durability: Durability,
     /// How clients authenticate requests.
     pub request_auth: RequestAuthKind,
     /// How clients read.
@@ -44,6 +43,8 @@ pub struct ServiceGroup {
     pub f: usize,
     /// The protocol.
     pub protocol: ProtocolKind,
+    /// What an acknowledged operation survives.
+    pub durability: Durability,
     /// What it runs; not a component.
     pub service: RawService,
     /// Clients to make: `client-0` and so on, with ids from 1.
@@ -88,6 +89,7 @@ pub fn provision_service(
         id,
         f: group.f,
         protocol: group.protocol,
+        durability: group.durability,
         replicas: names.iter().map(String::as_str).collect(),
         addresses: maker.addresses[..group.n].to_vec(),
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
@@ -130,6 +132,7 @@ pub(super) struct Members<'a> {
     pub(super) id: GroupId,
     pub(super) f: usize,
     pub(super) protocol: ProtocolKind,
+    pub(super) durability: Durability,
     /// The names of the replicas' processes.
     pub(super) replicas: Vec<&'a str>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -193,7 +196,7 @@ impl<'a> Maker<'a> {
             clients: members.clients.iter().zip(&keys.clients).map(client).collect(),
             protocol: members.protocol,
             pbft: self.options.pbft.clone(),
-            durability: self.options.durability,
+            durability: members.durability,
             request_auth: self.options.request_auth,
             reads: self.options.reads,
         };

@@ -103,7 +103,7 @@ async fn run_protocol<P: NodeProtocol>(
     let me = Principal::Replica(file.replica());
     let limits = Limits::default();
     // The disk first: whoever holds its lock runs this replica already.
-    let started = startup::open(file.data(), group.durability().into(), options.is_genesis)?;
+    let started = startup::open(file.data(), group.durability(), options.is_genesis)?;
     let service = NodeService::new(file.service(), &options)?;
     let config = ReplicaConfig {
         replica: file.replica(),
@@ -114,7 +114,7 @@ async fn run_protocol<P: NodeProtocol>(
             config::RequestAuthKind::Macs => RequestAuthPolicy::MacsOrSignature,
             config::RequestAuthKind::Signatures => RequestAuthPolicy::SignatureOnly,
         },
-        durability: group.durability().into(),
+        durability: group.durability(),
     };
     let replica = Replica::new(config, protocol, service);
     let (network, events) = Network::start(wiring::network(group, me, file.identity(), &limits)).await?;

@@ -155,6 +155,7 @@ async fn start(
         n: settings.replicas(),
         f: settings.f,
         protocol: settings.protocol,
+        durability: settings.durability,
         service: match service {
             ServiceKind::Null => RawService::Null { reply_bytes },
             ServiceKind::Kv => RawService::Kv,
@@ -163,7 +164,6 @@ async fn start(
     };
     let options = ProvisionOptions {
         pbft: bench.pbft.clone(),
-        durability: settings.durability,
         request_auth: settings.request_auth,
         reads: bench.reads,
         allow_injection: bench.injections.iter().any(Injection::needs_permission),

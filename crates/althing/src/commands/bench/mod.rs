@@ -17,7 +17,8 @@ pub(crate) use load::RunLoad;
 
 use crate::output;
 use crate::running::block_on;
-use althing_node::config::{Durability, RawPbft, ReadKind, RequestAuthKind};
+use althing_node::config::{RawPbft, ReadKind, RequestAuthKind};
+use althing_replica::Durability;
 use clap::Args;
 use contender::{Contender, Run};
 use injection::Injection;
@@ -198,7 +199,7 @@ impl Bench {
             }
             let name = match self.durability.as_slice() {
                 [_] => "pbft".to_owned(),
-                _ => format!("pbft-{durability:?}").to_lowercase(),
+                _ => format!("pbft-{durability}"),
             };
             contenders.push(ContenderSettings::pbft(&name, self.faults, *durability, auth));
         }

@@ -1,6 +1,7 @@
 use super::injection::Injection;
 use super::load::{Load, ServiceKind, Workload};
-use althing_node::config::{Durability, ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
+use althing_node::config::{ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
+use althing_replica::Durability;
 use miette::{Result, miette};
 use serde::Serialize;
 use std::fmt::{Display, Write};
@@ -109,8 +110,7 @@ impl Settings {
             add("reads", &format!("{:?}", self.reads).to_lowercase());
         }
         let replicated: Vec<_> = self.contenders.iter().filter(|contender| contender.f > 0).collect();
-        let durability =
-            replicated.iter().map(|contender| format!("{:?}", contender.durability).to_lowercase());
+        let durability = replicated.iter().map(|contender| contender.durability.name());
         add("durability", &durability.collect::<Vec<_>>().join(","));
         if let Some(contender) = replicated.first() {
             add("faults", &contender.f);

@@ -4,7 +4,7 @@ use super::injection::Injected;
 use super::load::Load;
 use super::report::{Report, Row};
 use super::statistics::Spread;
-use althing_node::config::Durability;
+use althing_replica::Durability;
 use std::fmt::Write;
 
 /// From so many cores on, what else runs on the machine is worth a note.

@@ -7,6 +7,7 @@ use crate::spec::raw::{Entries, RawComponent, RawReplicate};
 use crate::spec::rule::{Direction, Named, Rule};
 use crate::spec::{MAX_FAULTS, MAX_PORTS};
 use crate::value::PortType;
+use althing_replica::Durability;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub(super) struct Draft<'a> {
     /// Whether the ports are all known; if not, a wire to a port that is not among them may be right.
     pub(super) has_all_ports: bool,
     replication: Option<Replication>,
+    durability: Durability,
 }
 
 /// Ports by name.
@@ -44,6 +46,7 @@ impl Draft<'_> {
             inputs: types(&self.inputs)?,
             outputs: types(&self.outputs)?,
             replication: self.replication,
+            durability: self.durability,
         })
     }
 }
@@ -67,6 +70,7 @@ impl Checker<'_> {
             outputs: self.ports(name, raw.outputs.as_ref(), Direction::Out),
             has_all_ports: true,
             replication: raw.replicate.as_ref().and_then(|r| self.replication(r)),
+            durability: self.durability(name, raw),
         };
         let component = name.value.clone();
         match (&raw.builtin, &raw.process) {
@@ -210,6 +214,22 @@ impl Checker<'_> {
             return;
         }
         draft.implementation = Some(Implementation::Process { argv: words });
+    }
+
+    fn durability(&mut self, component: &Spanned<String>, raw: &RawComponent) -> Durability {
+        let Some(name) = &raw.durability else { return Durability::default() };
+        let Some(durability) = Durability::named(&name.value) else {
+            let rule = Rule::UnknownDurability {
+                name: shortened(&name.value),
+                nearest: nearest(&name.value, Durability::ALL.iter().map(|d| d.name())),
+            };
+            self.report(rule, name);
+            return Durability::default();
+        };
+        if durability == Durability::None && raw.replicate.is_none() {
+            self.report(Rule::ForgetsWhenItStops { component: component.value.clone() }, name);
+        }
+        durability
     }
 
     fn replication(&mut self, raw: &RawReplicate) -> Option<Replication> {

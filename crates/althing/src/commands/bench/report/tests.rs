@@ -1,7 +1,8 @@
 use super::*;
 use crate::commands::bench::load::{Arrivals, Window};
 use crate::commands::bench::usage::Switches;
-use althing_node::config::{Durability, RequestAuthKind};
+use althing_node::config::RequestAuthKind;
+use althing_replica::Durability;
 
 const MS: u64 = 1_000_000;
 const WINDOW: Window = Window { start_ns: 0, from_ns: 0, until_ns: 2000 * MS };

@@ -7,7 +7,8 @@ use crate::commands::bench::injection::Injection;
 use crate::commands::bench::load::{Arrivals, Load, ServiceKind, Workload};
 use crate::commands::bench::report::Report;
 use crate::commands::bench::settings::{ContenderSettings, Settings};
-use althing_node::config::{Durability, RawPbft, ReadKind, RequestAuthKind};
+use althing_node::config::{RawPbft, ReadKind, RequestAuthKind};
+use althing_replica::Durability;
 use serde::Serialize;
 use std::iter;
 
