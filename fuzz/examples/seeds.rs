@@ -177,7 +177,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
 fn channel_accept() -> Vec<Vec<u8>> {
     let hello = Hello { role: Role::Replica, group: GroupId([1; 16]) }.encode();
     let mut stream = Vec::new();
-    althing_node::frame::encode(&[&hello[..], &[9; 48]].concat(), &mut stream);
+    althing_node::frame::encode(&[&hello[..], &[9; 48]], &mut stream);
     vec![stream]
 }
 

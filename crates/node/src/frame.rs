@@ -43,13 +43,13 @@ pub fn encode_length(len: usize) -> [u8; PREFIX_LEN] {
     u32::try_from(len).expect("frame longer than any limit").to_le_bytes()
 }
 
-/// Appends a frame to `out`.
+/// Appends a frame made of these parts to `out`.
 ///
 /// # Panics
 /// As [`encode_length`].
-pub fn encode(frame: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&encode_length(frame.len()));
-    out.extend_from_slice(frame);
+pub fn encode(parts: &[&[u8]], out: &mut Vec<u8>) {
+    out.extend_from_slice(&encode_length(parts.iter().map(|part| part.len()).sum()));
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Cuts a stream of bytes, arriving in chunks of any sizes, into frames.
@@ -156,7 +156,7 @@ mod tests {
             chunk_len in 1..70_usize,
         ) {
             let mut stream = Vec::new();
-            sent.iter().for_each(|frame| encode(frame, &mut stream));
+            sent.iter().for_each(|frame| encode(&[frame], &mut stream));
             let mut decoder = FrameDecoder::new(50);
             let mut frames = Vec::new();
             for chunk in stream.chunks(chunk_len) {

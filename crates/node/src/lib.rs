@@ -15,6 +15,7 @@ mod process_component;
 mod replica;
 mod services;
 pub mod supervisor;
+mod timers;
 mod wiring;
 
 pub use client::{Answer, GroupClient, InvokeError, ReplicaEmission};

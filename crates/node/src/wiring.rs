@@ -7,7 +7,7 @@ use althing_types::Principal;
 
 use crate::channel::{PublicKey, SecretKey};
 use crate::config::GroupConfig;
-use crate::net::{self, Directory, NetworkConfig, Peer, Timing};
+use crate::net::{self, Directory, NetworkConfig, Peer, QueueLimit, Timing};
 
 /// The network of `me` in `group`.
 pub(crate) fn network(
@@ -41,10 +41,18 @@ pub(crate) fn network(
             },
             client_frame_len: limits.max_client_frame_bytes(),
             max_clients: group.clients().len().max(1),
+            client_queue: client_queue(group),
             ..net::Limits::default()
         },
         timing: Timing::default(),
     }
+}
+
+/// Room for what all sessions of a client may have under way.
+fn client_queue(group: &GroupConfig) -> QueueLimit {
+    let QueueLimit { frames, bytes } = net::Limits::default().client_queue;
+    let sessions = group.clients().values().map(|client| usize::from(client.sessions)).max().unwrap_or(1);
+    QueueLimit { frames: frames.max(4 * sessions), bytes }
 }
 
 fn channel_key(identity: &PublicIdentity) -> PublicKey {

@@ -104,7 +104,7 @@ fn each_broken_group_file_is_refused_for_its_reason() {
     let deployment = application(&path);
     let file = deployment.group_file("first");
     let load = || GroupConfig::load(&file).err().map(|e| e.to_string());
-    let cases: [Case; 12] = [
+    let cases: [Case; 16] = [
         ("at least 4 replicas", |v| drop(v["replicas"].as_array_mut().unwrap().pop())),
         ("tolerate", |v| v["f"] = json!(2)),
         ("the name", |v| v["name"] = json!("../etc")),
@@ -114,6 +114,17 @@ fn each_broken_group_file_is_refused_for_its_reason() {
         ("public key of replica r2", |v| v["replicas"][2]["public_key"] = json!("althing-public-1:00")),
         ("invalid socket address", |v| v["replicas"][0]["address"] = json!("somewhere")),
         ("listed twice", |v| v["clients"][1]["id"] = v["clients"][0]["id"].clone()),
+        ("has 0 sessions", |v| v["clients"][0]["sessions"] = json!(0)),
+        ("must be 1 to 4096", |v| v["clients"][0]["sessions"] = json!(4097)),
+        ("have ids that reach up to those of", |v| {
+            v["clients"][0]["id"] = json!("7");
+            v["clients"][1]["id"] = json!("9");
+            v["clients"][0]["sessions"] = json!(3);
+        }),
+        ("2⁶⁴ − 1", |v| {
+            v["clients"][0]["id"] = json!(u64::MAX.to_string());
+            v["clients"][0]["sessions"] = json!(2);
+        }),
         ("must not be zero", |v| v["pbft"]["pipeline"] = json!(0)),
         ("at least twice", |v| v["pbft"]["log_size"] = json!(3)),
         ("unknown field `colour`", |v| v["colour"] = json!(1)),
@@ -192,6 +203,7 @@ fn files_that_are_none_are_named() {
         durability: Durability::Sync,
         service: RawService::Null { reply_bytes: 0 },
         clients: 1,
+        sessions: 1,
     };
     let deployment = provision_service(&path, &group, &quick()).unwrap();
     let file = deployment.client_file("client-0");

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use althing_node::config::{ProtocolKind, RawService};
-use althing_node::control::{Fault, Request, Response, Role};
+use althing_node::control::{Fault, ReplicaCounters as Counters, Request, Response, Role};
 use althing_node::deployment::{ServiceGroup, provision_service};
 use althing_node::{GroupClient, InvokeError};
 use althing_replica::Durability;
@@ -22,6 +22,7 @@ fn group(n: usize, f: usize) -> ServiceGroup {
         durability: Durability::Sync,
         service: RawService::Kv,
         clients: 2,
+        sessions: 1,
     }
 }
 
@@ -176,6 +177,41 @@ async fn a_client_without_a_group_is_told_so() {
     assert!(matches!(error, InvokeError::TimedOut { replicas: 4, .. }), "{error}");
     cluster.restart("store-0", false);
     assert_eq!(get(&client, "key").await, value("value"));
+}
+
+#[tokio::test]
+async fn sessions_of_a_client_share_its_connection_and_batches() {
+    let (_directory, path) = directory();
+    show_logs();
+    let shared = ServiceGroup { sessions: 64, ..group(4, 1) };
+    let cluster = Cluster::start(provision_service(&path, &shared, &quick()).unwrap());
+    let client = cluster.client("client-1").await;
+    let put_all = |round: u32| {
+        let client = client.clone();
+        let puts = (0..200).map(move |i| {
+            let client = client.clone();
+            tokio::spawn(async move { put(&client, &format!("key-{i}"), &format!("{round}")).await })
+        });
+        puts.collect::<Vec<_>>()
+    };
+    for round in 0..5 {
+        for put in put_all(round) {
+            assert_eq!(put.await.unwrap(), KvResult::Stored);
+        }
+    }
+    // More operations were given up than there are sessions: each has to become free again.
+    put_all(5).iter().for_each(tokio::task::JoinHandle::abort);
+    for put in put_all(6) {
+        assert_eq!(put.await.unwrap(), KvResult::Stored);
+    }
+    for i in 0..200 {
+        assert_eq!(get(&client, &format!("key-{i}")).await, value("6"));
+    }
+    let report = cluster.report("store-0").await.unwrap();
+    let clients = report.connected.iter().filter(|who| who.starts_with('c')).count();
+    assert_eq!(clients, 1, "all sessions have one connection: {:?}", report.connected);
+    let Counters { requests, batches, .. } = *report.counters;
+    assert!(requests > 2 * batches, "one operation at a time would make a batch each: {requests}, {batches}");
 }
 
 #[tokio::test]

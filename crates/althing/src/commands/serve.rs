@@ -26,6 +26,9 @@ pub(crate) struct Serve {
     /// different ones
     #[arg(long, default_value_t = 16)]
     clients: usize,
+    /// How many operations each client may have under way at a time
+    #[arg(long, default_value_t = 16)]
+    sessions: u16,
     /// Where keys, configurations, logs and data lie [default: .althing/SERVICE]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -75,6 +78,7 @@ impl Serve {
             durability: self.durability,
             service,
             clients: self.clients,
+            sessions: self.sessions,
         };
         let options =
             ProvisionOptions { allow_injection: self.allow_injection, ..ProvisionOptions::default() };

@@ -57,6 +57,7 @@ impl Group {
             durability,
             service: RawService::Kv,
             clients: CLIENTS + 1,
+            sessions: 1,
         };
         // Checkpoints, and with them new logs, come often.
         let pbft = RawPbft {

@@ -50,6 +50,9 @@ pub enum ChannelError {
         /// The number of the message, from 0.
         number: u64,
     },
+    /// A frame between a client and a replica is too short to name its session.
+    #[error("the peer sent a frame without a session")]
+    NoSession,
     /// The other side refused us.
     #[error("refused by the peer: {0}")]
     Refused(Refusal),

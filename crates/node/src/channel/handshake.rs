@@ -204,7 +204,7 @@ fn into_channel<S>(stream: S, noise: HandshakeState) -> Channel<S> {
 
 async fn write_frame<S: AsyncWrite + Unpin>(stream: &mut S, body: &[u8]) -> Result<(), ChannelError> {
     let mut framed = Vec::with_capacity(frame::PREFIX_LEN + body.len());
-    frame::encode(body, &mut framed);
+    frame::encode(&[body], &mut framed);
     Ok(stream.write_all(&framed).await?)
 }
 

@@ -4,7 +4,7 @@ use super::error::ChannelError;
 
 const MAGIC: [u8; 8] = *b"ALTHING\n";
 /// The version of the channel protocol that this program speaks.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 
 /// Length of an encoded [`Hello`] in bytes.
 pub const HELLO_LEN: usize = 28;

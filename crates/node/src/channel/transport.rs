@@ -96,9 +96,9 @@ impl<W: AsyncWrite + Unpin> ChannelWriter<W> {
         Self { stream, sealer, plain: Vec::new(), sealed: Vec::new() }
     }
 
-    /// Adds a frame to what the next [`flush`](Self::flush) sends.
-    pub fn push(&mut self, frame: &[u8]) {
-        frame::encode(frame, &mut self.plain);
+    /// Adds a frame made of these parts to what the next [`flush`](Self::flush) sends.
+    pub fn push(&mut self, parts: &[&[u8]]) {
+        frame::encode(parts, &mut self.plain);
     }
 
     /// Sends the gathered frames; without any, an empty message that keeps the channel alive.

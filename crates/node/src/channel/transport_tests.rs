@@ -29,8 +29,8 @@ async fn frames_of_all_sizes_pass() {
     let lens = [0, 1, 100, CHUNK_LEN - 4, CHUNK_LEN - 3, CHUNK_LEN, 3 * CHUNK_LEN, FRAME_LIMIT];
     let sending = async {
         for len in lens {
-            writer.push(&vec![len as u8; len]);
-            writer.push(b"after it");
+            writer.push(&[&vec![len as u8; len]]);
+            writer.push(&[b"after ", b"it"]);
             writer.flush().await.unwrap();
             writer.flush().await.unwrap();
         }
@@ -60,7 +60,7 @@ async fn frames_of_all_sizes_pass() {
 #[tokio::test]
 async fn many_small_frames_share_a_message() {
     let (mut writer, mut reader) = connected().await;
-    (0..1000).for_each(|_| writer.push(b"vote"));
+    (0..1000).for_each(|_| writer.push(&[b"vote"]));
     writer.flush().await.unwrap();
     assert_eq!(writer.sealer.number, 1);
     let mut frames = Vec::new();
@@ -71,7 +71,7 @@ async fn many_small_frames_share_a_message() {
 #[tokio::test]
 async fn a_frame_over_the_readers_limit_is_refused() {
     let (mut writer, mut reader) = connected().await;
-    writer.push(&vec![0; FRAME_LIMIT + 1]);
+    writer.push(&[&vec![0; FRAME_LIMIT + 1]]);
     let (_, read) = tokio::join!(writer.flush(), async {
         let mut frames = Vec::new();
         loop {

@@ -70,6 +70,7 @@ impl RawClient {
 pub struct ClientFile {
     group: Arc<GroupConfig>,
     client: ClientId,
+    sessions: u16,
     identity: Identity,
     retry: Duration,
     answers: AnswerKind,
@@ -92,10 +93,14 @@ impl ClientFile {
         if raw.retry_ms == 0 {
             return Err(rule(Rule::Zero("retry_ms")));
         }
+        // A session other than the first has no file.
+        let entry = group.clients().get(&client);
+        let no_client = || rule(Rule::NoSuchClient { group: group.name().to_owned(), client });
+        let sessions = entry.ok_or_else(no_client)?.sessions;
         let secret = relative_to(path, &raw.secret_key);
         let identity = group.secret_of(Principal::Client(client), path, &secret)?;
         let (retry, answers) = (Duration::from_millis(raw.retry_ms), raw.answers);
-        Ok(Self { group, client, identity, retry, answers })
+        Ok(Self { group, client, sessions, identity, retry, answers })
     }
 
     /// The group to speak to.
@@ -108,6 +113,12 @@ impl ClientFile {
     #[must_use]
     pub fn client(&self) -> ClientId {
         self.client
+    }
+
+    /// How many operations it may have under way at a time.
+    #[must_use]
+    pub fn sessions(&self) -> u16 {
+        self.sessions
     }
 
     /// Its secret keys.

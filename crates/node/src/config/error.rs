@@ -6,6 +6,8 @@ use althing_crypto::KeyError;
 use althing_protocol::pbft::PbftConfigError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
 
+use super::group::MAX_SESSIONS;
+
 /// A file of a deployment that can't be used. Each names the file, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -111,6 +113,22 @@ pub enum Rule {
     /// A client that is listed twice.
     #[error("client {0} is listed twice")]
     DuplicateClient(ClientId),
+    /// A client without sessions, or with too many.
+    #[error("client {client} has {sessions} sessions, and it must be 1 to {MAX_SESSIONS}")]
+    Sessions {
+        /// The client.
+        client: ClientId,
+        /// Its sessions.
+        sessions: u16,
+    },
+    /// Two clients whose sessions have ids in common.
+    #[error("the sessions of client {first} have ids that reach up to those of client {second}")]
+    SharedSessions {
+        /// The one.
+        first: ClientId,
+        /// The other.
+        second: ClientId,
+    },
     /// Settings of PBFT that make no sense.
     #[error("pbft: {0}")]
     Pbft(#[from] PbftConfigError),

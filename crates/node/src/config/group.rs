@@ -63,6 +63,10 @@ pub struct RawClientEntry {
     pub role: String,
     /// Its public key, as text.
     pub public_key: String,
+    /// How many operations it may have under way at a time. Each session is a client to the group, with
+    /// an id of its own: from `id` on.
+    #[serde(default = "one_session")]
+    pub sessions: u16,
 }
 
 /// The protocol that a group runs.
@@ -189,6 +193,15 @@ pub struct ClientEntry {
     pub role: String,
     /// Its public key.
     pub key: PublicIdentity,
+    /// Its sessions: clients with ids from its own on.
+    pub sessions: u16,
+}
+
+/// The most sessions of a client.
+pub const MAX_SESSIONS: u16 = 4096;
+
+fn one_session() -> u16 {
+    1
 }
 
 /// A checked group file.
@@ -239,7 +252,7 @@ impl GroupConfig {
         &self.replicas
     }
 
-    /// The clients.
+    /// The clients, by the ids of their first sessions.
     #[must_use]
     pub fn clients(&self) -> &BTreeMap<ClientId, ClientEntry> {
         &self.clients
@@ -283,15 +296,41 @@ impl GroupConfig {
     pub fn key_of(&self, who: Principal) -> Option<&PublicIdentity> {
         match who {
             Principal::Replica(id) => self.replicas.get(usize::from(id.0)).map(|r| &r.key),
-            Principal::Client(id) => self.clients.get(&id).map(|c| &c.key),
+            Principal::Client(id) => self.session_of(id).map(|(owner, _)| &self.clients[&owner].key),
         }
+    }
+
+    /// Which session of which client has this id.
+    #[must_use]
+    pub fn session_of(&self, id: ClientId) -> Option<(ClientId, u16)> {
+        let (first, client) = self.clients.range(..=id).next_back()?;
+        let session = u16::try_from(id.0 - first.0).ok().filter(|session| *session < client.sessions)?;
+        Some((*first, session))
+    }
+
+    /// The id of a session of the client whose first has the id `owner`.
+    #[must_use]
+    pub fn session(&self, owner: ClientId, session: u16) -> Option<ClientId> {
+        let client = self.clients.get(&owner)?;
+        (session < client.sessions).then(|| ClientId(owner.0 + u64::from(session)))
+    }
+
+    /// The ids of all sessions, each with its client.
+    fn sessions(&self) -> impl Iterator<Item = (ClientId, &ClientEntry)> {
+        self.clients.iter().flat_map(|(first, client)| {
+            (0..u64::from(client.sessions)).map(move |session| (ClientId(first.0 + session), client))
+        })
     }
 
     /// The group's keys as `me` holds them, who has `identity`.
     #[must_use]
     pub fn keyring(&self, me: Principal, identity: Identity) -> Keyring {
         let replicas = self.replicas.iter().map(|r| r.key).collect();
-        let clients = self.clients.iter().map(|(id, c)| (*id, c.key)).collect();
+        let clients = match me {
+            Principal::Replica(_) => self.sessions().map(|(id, client)| (id, client.key)).collect(),
+            // Clients talk to replicas only.
+            Principal::Client(_) => BTreeMap::new(),
+        };
         Keyring::new(self.id, me, identity, replicas, clients)
     }
 
@@ -396,14 +435,26 @@ fn parse_replica((id, raw): (ReplicaId, &RawReplicaEntry)) -> Result<ReplicaEntr
 }
 
 fn parse_clients(raw: &[RawClientEntry]) -> Result<BTreeMap<ClientId, ClientEntry>, Rule> {
-    let mut clients = BTreeMap::new();
+    let mut clients: BTreeMap<ClientId, ClientEntry> = BTreeMap::new();
     for entry in raw {
         let id = parse_client_id(&entry.id)?;
         let key = entry.public_key.parse();
         let key = key.map_err(|source| Rule::PublicKey { who: format!("client {id}"), source })?;
-        if clients.insert(id, ClientEntry { role: entry.role.clone(), key }).is_some() {
+        let sessions = entry.sessions;
+        if !(1..=MAX_SESSIONS).contains(&sessions) {
+            return Err(Rule::Sessions { client: id, sessions });
+        }
+        if clients.insert(id, ClientEntry { role: entry.role.clone(), key, sessions }).is_some() {
             return Err(Rule::DuplicateClient(id));
         }
+    }
+    for ((first, client), second) in clients.iter().zip(clients.keys().skip(1)) {
+        if second.0 - first.0 < u64::from(client.sessions) {
+            return Err(Rule::SharedSessions { first: *first, second: *second });
+        }
+    }
+    if clients.last_key_value().is_some_and(|(last, c)| last.0.checked_add(u64::from(c.sessions)).is_none()) {
+        return Err(Rule::ClientId(u64::MAX.to_string()));
     }
     Ok(clients)
 }

@@ -22,8 +22,8 @@ pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
 pub use error::{ConfigError, Rule};
 pub use group::{
-    ClientEntry, GroupConfig, ProtocolKind, RawClientEntry, RawGroup, RawPbft, RawReplicaEntry, ReadKind,
-    ReplicaEntry, RequestAuthKind,
+    ClientEntry, GroupConfig, MAX_SESSIONS, ProtocolKind, RawClientEntry, RawGroup, RawPbft, RawReplicaEntry,
+    ReadKind, ReplicaEntry, RequestAuthKind,
 };
 pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
 pub use service::{

@@ -94,6 +94,8 @@ impl<'a> Made<'a> {
                 replicas: names.iter().map(String::as_str).collect(),
                 addresses: addresses.by_ref().take(names.len()).collect(),
                 clients: group.clients.iter().map(|c| (c.id, role(c.role))).collect(),
+                // Events of a wire are delivered one after the other.
+                sessions: 1,
             };
             let keys = maker.group(&members)?;
             let index = group.index;

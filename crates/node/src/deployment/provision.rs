@@ -49,6 +49,8 @@ pub struct ServiceGroup {
     pub service: RawService,
     /// Clients to make: `client-0` and so on, with ids from 1.
     pub clients: usize,
+    /// The sessions of each client: how many operations it may have under way at a time.
+    pub sessions: u16,
 }
 
 /// Why nothing was provisioned.
@@ -82,7 +84,9 @@ pub fn provision_service(
     getrandom::fill(&mut id.0).map_err(ConfigError::Random)?;
     let names: Vec<String> = (0..group.n).map(|i| format!("{}-{i}", group.name)).collect();
     let clients: Vec<_> = (0..group.clients)
-        .map(|i| (format!("client-{i}"), ClientId(i as u64 + 1), "client".to_owned()))
+        .map(|i| {
+            (format!("client-{i}"), ClientId(1 + i as u64 * u64::from(group.sessions)), "client".to_owned())
+        })
         .collect();
     let plain = Members {
         name: &group.name,
@@ -93,6 +97,7 @@ pub fn provision_service(
         replicas: names.iter().map(String::as_str).collect(),
         addresses: maker.addresses[..group.n].to_vec(),
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
+        sessions: group.sessions,
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {
@@ -138,6 +143,8 @@ pub(super) struct Members<'a> {
     pub(super) addresses: Vec<SocketAddr>,
     /// Each client with its role.
     pub(super) clients: Vec<(ClientId, String)>,
+    /// The sessions of each client.
+    pub(super) sessions: u16,
 }
 
 /// The secret keys of a group's members, in their order.
@@ -187,6 +194,7 @@ impl<'a> Maker<'a> {
             id: id.0.to_string(),
             role: role.clone(),
             public_key: identity.public().to_string(),
+            sessions: members.sessions,
         };
         let raw = RawGroup {
             name: members.name.to_owned(),

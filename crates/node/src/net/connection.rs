@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    envelope::{Enveloped, SESSION_LEN, has_sessions},
     inbox::Stale,
     shared::{Attached, Shared, Stop},
 };
@@ -42,18 +43,20 @@ pub(super) async fn run(
 ) {
     let peer = attached.peer;
     tracing::info!(%peer, "connected");
-    let (reader, writer) = channel.into_split(shared.config.limits.frame_len(peer));
+    let has_sessions = has_sessions(shared.config.me, peer);
+    let envelope = if has_sessions { SESSION_LEN } else { 0 };
+    let (reader, writer) = channel.into_split(shared.config.limits.frame_len(peer) + envelope);
     // The rest of `attached` is borrowed by the two halves meanwhile.
     let (_, never) = tokio::sync::oneshot::channel();
     let replaced = std::mem::replace(&mut attached.replaced, never);
     let attached = &attached;
     let ear = Ear::default();
     let end = tokio::select! {
-        end = receive(reader, attached, shared, &ear) => end,
+        end = receive(reader, attached, shared, has_sessions, &ear) => end,
         () = ear.silence(shared.config.timing.idle_timeout) => {
             End::Failed(io::Error::from(io::ErrorKind::TimedOut).into())
         }
-        error = send(writer, attached, shared, stop.clone()) => End::Failed(error),
+        error = send(writer, attached, shared, has_sessions, stop.clone()) => End::Failed(error),
         _ = replaced => End::Replaced,
         () = grace_over(shared, stop.clone()) => End::Stopped,
     };
@@ -94,6 +97,7 @@ async fn receive(
     mut reader: ChannelReader<OwnedReadHalf>,
     attached: &Attached,
     shared: &Shared,
+    has_sessions: bool,
     ear: &Ear,
 ) -> End {
     let mut read = Vec::new();
@@ -104,7 +108,14 @@ async fn receive(
         }
         ear.has_heard.store(true, Relaxed);
         attached.counters.received(read.len(), read.iter().map(Bytes::len).sum());
-        frames.extend(read.drain(..));
+        for bytes in read.drain(..) {
+            let frame =
+                if has_sessions { Enveloped::opened(bytes) } else { Some(Enveloped { session: 0, bytes }) };
+            match frame {
+                Some(frame) => frames.push_back(frame),
+                None => return End::Failed(ChannelError::NoSession),
+            }
+        }
         ear.is_away.store(true, Relaxed);
         let delivered = shared.inbox.deliver(attached.peer, attached.number, &mut frames).await;
         ear.is_away.store(false, Relaxed);
@@ -120,6 +131,7 @@ async fn send(
     mut writer: ChannelWriter<OwnedWriteHalf>,
     attached: &Attached,
     shared: &Shared,
+    has_sessions: bool,
     mut stop: Stop,
 ) -> ChannelError {
     let keep_alive = shared.config.timing.keep_alive;
@@ -145,13 +157,18 @@ async fn send(
             }
             alarm.as_mut().reset(now + keep_alive);
         }
-        batch.iter().for_each(|frame| writer.push(frame));
+        for frame in &batch {
+            match has_sessions {
+                true => writer.push(&[&frame.session.to_le_bytes(), &frame.bytes]),
+                false => writer.push(&[&frame.bytes]),
+            }
+        }
         if let Err(error) = writer.flush().await {
             return error;
         }
         sent = Instant::now();
         attached.outbox.taken_are_sent();
-        attached.counters.sent(batch.len(), batch.iter().map(Bytes::len).sum());
+        attached.counters.sent(batch.len(), batch.iter().map(|frame| frame.bytes.len()).sum());
         batch.clear();
     }
     match writer.shutdown().await {

@@ -94,7 +94,12 @@ impl Network {
 impl NetworkHandle {
     /// Queues a frame for the peer. Never waits: what cannot be queued is dropped and counted.
     pub fn send(&self, to: Principal, frame: Bytes) -> Sent {
-        self.inner.shared.send(to, frame)
+        self.send_in(0, to, frame)
+    }
+
+    /// As [`Self::send`], in this session of the client at either end.
+    pub fn send_in(&self, session: u16, to: Principal, frame: Bytes) -> Sent {
+        self.inner.shared.send(to, session, frame)
     }
 
     /// Where connections are accepted, with the port that was found if 0 was asked for.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::config::{Limits, QueueLimit};
+use super::envelope::Enveloped;
 use crate::channel::Role;
 
 /// What a network reports.
@@ -22,6 +23,8 @@ pub enum NetEvent {
     Frame {
         /// The sender.
         from: Principal,
+        /// The session of the client at either end; 0 between replicas.
+        session: u16,
         /// The content.
         bytes: Bytes,
     },
@@ -103,7 +106,7 @@ struct Lane {
 enum LaneEvent {
     Connected,
     Disconnected,
-    Frame(Bytes),
+    Frame(Enveloped),
 }
 
 impl std::fmt::Debug for Inbox {
@@ -162,7 +165,7 @@ impl Inbox {
         &self,
         peer: Principal,
         number: u64,
-        frames: &mut VecDeque<Bytes>,
+        frames: &mut VecDeque<Enveloped>,
     ) -> Result<(), Stale> {
         while !frames.is_empty() {
             let room = self.deliver_some(peer, number, frames)?;
@@ -178,7 +181,7 @@ impl Inbox {
         &self,
         peer: Principal,
         number: u64,
-        frames: &mut VecDeque<Bytes>,
+        frames: &mut VecDeque<Enveloped>,
     ) -> Result<Option<Arc<Notify>>, Stale> {
         let mut state = self.lock();
         if state.abandoned {
@@ -190,7 +193,7 @@ impl Inbox {
         while lane.limit.has_room(lane.frames, lane.bytes) {
             let Some(frame) = frames.pop_front() else { break };
             lane.frames += 1;
-            lane.bytes += frame.len();
+            lane.bytes += frame.bytes.len();
             lane.events.push_back(LaneEvent::Frame(frame));
         }
         lane.waiting = !frames.is_empty();
@@ -239,7 +242,7 @@ impl State {
         Some(match event {
             LaneEvent::Connected => NetEvent::Connected(peer),
             LaneEvent::Disconnected => NetEvent::Disconnected(peer),
-            LaneEvent::Frame(bytes) => NetEvent::Frame { from: peer, bytes },
+            LaneEvent::Frame(Enveloped { session, bytes }) => NetEvent::Frame { from: peer, session, bytes },
         })
     }
 
@@ -291,9 +294,9 @@ impl Lane {
 
     fn pop(&mut self) -> Option<LaneEvent> {
         let event = self.events.pop_front()?;
-        if let LaneEvent::Frame(bytes) = &event {
+        if let LaneEvent::Frame(frame) = &event {
             self.frames -= 1;
-            self.bytes -= bytes.len();
+            self.bytes -= frame.bytes.len();
         }
         // Half the lane at once, so that a full lane does not wake its connection for every frame.
         let has_much_room = self.frames <= self.limit.frames / 2 && self.bytes <= self.limit.bytes / 2;

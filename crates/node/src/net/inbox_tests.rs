@@ -17,8 +17,12 @@ fn inbox(frames: usize) -> (Arc<Inbox>, NetEvents) {
     (inbox, events)
 }
 
-fn frames(count: usize) -> VecDeque<Bytes> {
-    (0..count).map(|n| vec![n as u8].into()).collect()
+fn frames(count: usize) -> VecDeque<Enveloped> {
+    (0..count).map(|n| frame(vec![n as u8])).collect()
+}
+
+fn frame(content: Vec<u8>) -> Enveloped {
+    Enveloped { session: 0, bytes: content.into() }
 }
 
 /// Delivers what there is room for, and returns how many frames are left.
@@ -54,7 +58,7 @@ fn lanes_are_bounded_and_emptied_in_turns() {
 fn a_lane_is_bounded_in_bytes() {
     let (inbox, _events) = inbox(1000);
     let number = inbox.open(R0);
-    let mut frames: VecDeque<Bytes> = (0..10).map(|_| vec![0; 600].into()).collect();
+    let mut frames: VecDeque<Enveloped> = (0..10).map(|_| frame(vec![0; 600])).collect();
     inbox.deliver_some(R0, number, &mut frames).unwrap();
     assert_eq!(frames.len(), 8);
 }
@@ -81,7 +85,7 @@ fn a_replaced_connection_keeps_its_frames_and_adds_none() {
     assert!(inbox.deliver_some(R1, old, &mut frames(1)).is_err());
     inbox.close(R1, old);
     fill(&inbox, R1, new, 1);
-    let frame = NetEvent::Frame { from: R1, bytes: vec![0].into() };
+    let frame = NetEvent::Frame { from: R1, session: 0, bytes: vec![0].into() };
     let (connected, disconnected) = (NetEvent::Connected(R1), NetEvent::Disconnected(R1));
     let expected = [connected.clone(), frame.clone(), disconnected, connected, frame];
     assert_eq!(drain(&mut events), expected);
@@ -125,7 +129,10 @@ async fn a_full_lane_makes_its_connection_wait_for_the_reader() {
     });
     assert_eq!(events.recv().await, Some(NetEvent::Connected(R0)));
     for n in 0..100 {
-        assert_eq!(events.recv().await, Some(NetEvent::Frame { from: R0, bytes: vec![n].into() }));
+        assert_eq!(
+            events.recv().await,
+            Some(NetEvent::Frame { from: R0, session: 0, bytes: vec![n].into() })
+        );
         assert!(inbox.lock().lanes[&R0].frames <= 4);
     }
     delivering.await.unwrap().unwrap();

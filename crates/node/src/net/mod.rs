@@ -13,6 +13,7 @@ mod backoff;
 mod config;
 mod connection;
 mod dialler;
+mod envelope;
 mod half_open;
 mod handle;
 mod inbox;

@@ -1,9 +1,9 @@
 use std::{collections::VecDeque, sync::Mutex};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::config::QueueLimit;
+use super::envelope::Enveloped;
 
 /// What became of a frame given to [`NetworkHandle::send`](super::NetworkHandle::send).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Enveloped>,
     bytes: usize,
     /// Frames taken, but not known to be sent.
     taken: usize,
@@ -38,12 +38,12 @@ impl Outbox {
         Self { limit, queue: Mutex::default(), ready: Notify::new() }
     }
 
-    pub(super) fn push(&self, frame: Bytes) -> Sent {
+    pub(super) fn push(&self, frame: Enveloped) -> Sent {
         let mut queue = self.queue.lock().expect("no holder panics");
         if !self.limit.has_room(queue.frames.len(), queue.bytes) {
             return Sent::Full;
         }
-        queue.bytes += frame.len();
+        queue.bytes += frame.bytes.len();
         queue.frames.push_back(frame);
         if queue.frames.len() == 1 {
             self.ready.notify_one();
@@ -52,14 +52,14 @@ impl Outbox {
     }
 
     /// Moves frames to `batch` until it has at least `min_bytes` or none is left.
-    pub(super) fn take(&self, batch: &mut Vec<Bytes>, min_bytes: usize) {
+    pub(super) fn take(&self, batch: &mut Vec<Enveloped>, min_bytes: usize) {
         let mut queue = self.queue.lock().expect("no holder panics");
         let mut taken = 0;
         while taken < min_bytes {
             let Some(frame) = queue.frames.pop_front() else { break };
-            queue.bytes -= frame.len();
+            queue.bytes -= frame.bytes.len();
             // An empty frame costs something too.
-            taken += frame.len().max(1);
+            taken += frame.bytes.len().max(1);
             batch.push(frame);
             queue.taken += 1;
         }
@@ -86,25 +86,29 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    fn frame(len: usize) -> Enveloped {
+        Enveloped { session: 0, bytes: vec![0; len].into() }
+    }
+
     #[test]
     fn frames_and_bytes_are_bounded() {
         let outbox = Outbox::new(QueueLimit { frames: 3, bytes: 10 });
-        assert_eq!(outbox.push(vec![0; 4].into()), Sent::Queued);
-        assert_eq!(outbox.push(vec![0; 100].into()), Sent::Queued);
-        assert_eq!(outbox.push(Bytes::new()), Sent::Full);
+        assert_eq!(outbox.push(frame(4)), Sent::Queued);
+        assert_eq!(outbox.push(frame(100)), Sent::Queued);
+        assert_eq!(outbox.push(frame(0)), Sent::Full);
         let mut batch = Vec::new();
         outbox.take(&mut batch, 1000);
         assert_eq!((batch.len(), outbox.unsent()), (2, 2));
         outbox.taken_are_sent();
         assert_eq!(outbox.unsent(), 0);
-        (0..3).for_each(|_| assert_eq!(outbox.push(Bytes::new()), Sent::Queued));
-        assert_eq!(outbox.push(Bytes::new()), Sent::Full);
+        (0..3).for_each(|_| assert_eq!(outbox.push(frame(0)), Sent::Queued));
+        assert_eq!(outbox.push(frame(0)), Sent::Full);
     }
 
     #[test]
     fn a_batch_ends_when_it_is_long_enough() {
         let outbox = Outbox::new(QueueLimit { frames: 100, bytes: 1000 });
-        (0..10).for_each(|_| assert_eq!(outbox.push(vec![0; 10].into()), Sent::Queued));
+        (0..10).for_each(|_| assert_eq!(outbox.push(frame(10)), Sent::Queued));
         let mut batch = Vec::new();
         outbox.take(&mut batch, 25);
         assert_eq!(batch.len(), 3);

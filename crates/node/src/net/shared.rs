@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     config::NetworkConfig,
+    envelope::Enveloped,
     inbox::Inbox,
     outbox::{Outbox, Sent},
     peers::Peers,
@@ -99,16 +100,16 @@ impl Shared {
         Ok(Attached { peer, number, outbox, counters, replaced, shared: Arc::clone(self) })
     }
 
-    pub(super) fn send(&self, to: Principal, frame: Bytes) -> Sent {
+    pub(super) fn send(&self, to: Principal, session: u16, bytes: Bytes) -> Sent {
         let peers = self.peers.lock();
         let Some(entry) = peers.get(to) else {
             self.unroutable.fetch_add(1, Relaxed);
             return Sent::NotConnected;
         };
         let sent = match entry.outbox() {
-            _ if frame.len() > self.config.limits.frame_len(self.config.me) => Sent::TooLong,
+            _ if bytes.len() > self.config.limits.frame_len(self.config.me) => Sent::TooLong,
             None => Sent::NotConnected,
-            Some(outbox) => outbox.push(frame),
+            Some(outbox) => outbox.push(Enveloped { session, bytes }),
         };
         if sent != Sent::Queued {
             entry.counters.dropped(1);
@@ -170,7 +171,7 @@ impl Drop for Attached {
 fn kind_of(error: &ChannelError) -> &'static str {
     match error {
         ChannelError::Closed | ChannelError::Io(_) => "connection",
-        ChannelError::Frame(_) | ChannelError::NotAlthing => "protocol",
+        ChannelError::Frame(_) | ChannelError::NoSession | ChannelError::NotAlthing => "protocol",
         ChannelError::Version { .. } => "version",
         ChannelError::Group { .. } => "group",
         ChannelError::Role { .. } | ChannelError::Refusing(Refusal::Role) => "role",

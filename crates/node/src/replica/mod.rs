@@ -6,7 +6,6 @@ mod outgoing;
 mod runtime;
 mod service;
 mod startup;
-mod timers;
 
 pub use startup::wipe;
 

@@ -6,6 +6,7 @@ use althing_types::Principal;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::config::GroupConfig;
 use crate::net::NetworkHandle;
 
 /// Bytes of frames that are held back, at most; more are dropped, as by any slow network.
@@ -19,6 +20,7 @@ const LAZY_DELAY: Duration = Duration::from_millis(1);
 /// be slow.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    group: Arc<GroupConfig>,
     network: NetworkHandle,
     delay: Duration,
     held: VecDeque<(Instant, Principal, Arc<[u8]>)>,
@@ -29,9 +31,9 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(network: NetworkHandle) -> Self {
+    pub(super) fn new(group: Arc<GroupConfig>, network: NetworkHandle) -> Self {
         let (held, lazy) = (VecDeque::new(), Vec::new());
-        Self { network, delay: Duration::ZERO, held, held_bytes: 0, lazy, lazy_until: None }
+        Self { group, network, delay: Duration::ZERO, held, held_bytes: 0, lazy, lazy_until: None }
     }
 
     /// From now on, frames leave so much later.
@@ -76,8 +78,7 @@ impl Outgoing {
 
     fn dispatch(&mut self, to: Principal, frame: Arc<[u8]>) {
         if self.delay.is_zero() {
-            // The network counts what it has to drop, and the protocols repeat it.
-            let _ = self.network.send(to, Bytes::from_owner(frame));
+            self.put(to, frame);
         } else if self.held_bytes + frame.len() <= MAX_HELD_BYTES {
             self.held_bytes += frame.len();
             self.held.push_back((Instant::now() + self.delay, to, frame));
@@ -98,7 +99,20 @@ impl Outgoing {
         }
         while let Some((_, to, frame)) = self.held.pop_front_if(|(at, ..)| is_due(*at)) {
             self.held_bytes -= frame.len();
-            let _ = self.network.send(to, Bytes::from_owner(frame));
+            self.put(to, frame);
         }
+    }
+
+    /// Gives a frame to the network, in the session that it is for. The network counts what it has to
+    /// drop, and the protocols repeat it.
+    fn put(&self, to: Principal, frame: Arc<[u8]>) {
+        let frame = Bytes::from_owner(frame);
+        let _ = match to {
+            Principal::Replica(_) => self.network.send(to, frame),
+            Principal::Client(id) => {
+                let (owner, session) = self.group.session_of(id).unwrap_or((id, 0));
+                self.network.send_in(session, Principal::Client(owner), frame)
+            }
+        };
     }
 }

@@ -1,10 +1,11 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use althing_components::{Reply, Sink};
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_protocol::{Evidence, Protocol};
-use althing_replica::{Emission, Injected, Input, Output, Replica, Report, Service, Startup};
+use althing_replica::{Emission, Injected, Input, Output, Replica, Report, Service, Startup, Timer};
 use althing_types::{ClientId, Principal};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -14,7 +15,6 @@ use super::ReplicaError;
 use super::courier::{Couriers, LocalQuery};
 use super::outgoing::Outgoing;
 use super::service::NodeService;
-use super::timers::Timers;
 use crate::clock::WallClock;
 use crate::config::{ReplicaFile, ServiceConfig};
 use crate::control::{
@@ -22,6 +22,7 @@ use crate::control::{
 };
 use crate::log::{LogError, LogEvent, LogThread};
 use crate::net::{NetEvent, NetEvents, NetworkHandle};
+use crate::timers::Timers;
 
 /// Frames handled before what they led to is sent, at most.
 const BATCH: usize = 256;
@@ -55,7 +56,7 @@ pub(super) struct Runtime<P: NodeProtocol> {
     file: ReplicaFile,
     replica: Replica<P, NodeService>,
     clock: WallClock,
-    timers: Timers,
+    timers: Timers<Timer>,
     network: NetworkHandle,
     outgoing: Outgoing,
     log: Option<LogThread>,
@@ -81,11 +82,11 @@ impl<P: NodeProtocol> Runtime<P> {
         let (log, log_events) = log.unzip();
         Self {
             listeners: listeners(&file),
+            outgoing: Outgoing::new(Arc::clone(file.group()), network.clone()),
             file,
             replica,
             clock: WallClock::default(),
             timers: Timers::default(),
-            outgoing: Outgoing::new(network.clone()),
             network,
             log,
             log_events,
@@ -174,7 +175,19 @@ impl<P: NodeProtocol> Runtime<P> {
 
     fn on_net_event(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Frame { from, bytes } => self.handle(Input::Frame { from, bytes: bytes.into() }),
+            NetEvent::Frame { from, session, bytes } => {
+                let from = match from {
+                    Principal::Replica(_) => Some(from),
+                    Principal::Client(owner) => {
+                        self.file.group().session(owner, session).map(Principal::Client)
+                    }
+                };
+                match from {
+                    Some(from) => self.handle(Input::Frame { from, bytes: bytes.into() }),
+                    // It has no such session.
+                    None => self.counters.refused_frames += 1,
+                }
+            }
             NetEvent::Connected(who) => tracing::debug!(%who, "connected"),
             NetEvent::Disconnected(who) => tracing::debug!(%who, "disconnected"),
         }

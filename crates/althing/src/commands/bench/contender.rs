@@ -150,6 +150,9 @@ async fn start(
     home: &Path,
 ) -> Result<(Running, LoadProcesses)> {
     let Workload { service, reply_bytes, .. } = bench.workload;
+    let sessions = usize::from(bench.clients_per_connection);
+    // Each load process has connections of its own.
+    let processes = bench.load_processes as usize;
     let group = ServiceGroup {
         name: settings.name.clone(),
         n: settings.replicas(),
@@ -160,7 +163,8 @@ async fn start(
             ServiceKind::Null => RawService::Null { reply_bytes },
             ServiceKind::Kv => RawService::Kv,
         },
-        clients: bench.clients(),
+        clients: processes * bench.clients().div_ceil(processes).div_ceil(sessions),
+        sessions: bench.clients_per_connection,
     };
     let options = ProvisionOptions {
         pbft: bench.pbft.clone(),

@@ -65,6 +65,10 @@ pub(crate) struct Bench {
     /// Processes that the clients are shared out among
     #[arg(long, default_value_t = 1, value_name = "K")]
     load_processes: u32,
+    /// Clients of a process that share a connection to each replica, as the requests of one application
+    /// server do
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    clients_per_connection: u16,
     /// What is executed
     #[arg(long, value_enum, default_value = "null")]
     service: ServiceKind,
@@ -180,6 +184,7 @@ impl Bench {
             pbft: pbft_with(&self.pbft)?,
             injections: self.inject.clone(),
             load_processes: self.load_processes,
+            clients_per_connection: self.clients_per_connection,
             seed: self.seed,
             warm_up_seconds: self.warm_up,
             measured_seconds: self.seconds,

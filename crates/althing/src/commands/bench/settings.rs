@@ -1,6 +1,6 @@
 use super::injection::Injection;
 use super::load::{Load, ServiceKind, Workload};
-use althing_node::config::{ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
+use althing_node::config::{MAX_SESSIONS, ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
 use althing_replica::Durability;
 use miette::{Result, miette};
 use serde::Serialize;
@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) injections: Vec<Injection>,
     /// For each contender.
     pub(super) load_processes: u32,
+    /// So many clients share a connection to each replica.
+    pub(super) clients_per_connection: u16,
     pub(super) seed: u64,
     pub(super) warm_up_seconds: f64,
     /// Of each run.
@@ -120,6 +122,9 @@ impl Settings {
         }
         self.injections.iter().for_each(|injection| add("inject", injection));
         add("load-processes", &self.load_processes);
+        if self.clients_per_connection > 1 {
+            add("clients-per-connection", &self.clients_per_connection);
+        }
         add("seed", &self.seed);
         add("warm-up", &self.warm_up_seconds);
         add("seconds", &self.measured_seconds);
@@ -163,6 +168,9 @@ impl Settings {
         }
         if !(1..=MAX_LOAD_PROCESSES).contains(&self.load_processes) {
             return Err(miette!("--load-processes takes numbers from 1 to {MAX_LOAD_PROCESSES}"));
+        }
+        if !(1..=MAX_SESSIONS).contains(&self.clients_per_connection) {
+            return Err(miette!("--clients-per-connection takes numbers from 1 to {MAX_SESSIONS}"));
         }
         self.check_workload()?;
         self.check_loads()?;

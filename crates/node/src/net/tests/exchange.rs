@@ -181,8 +181,8 @@ async fn a_shutdown_hears_the_peer_out() {
         }
     };
     assert!(matches!(end, ChannelError::Closed), "{end}");
-    assert_eq!(frames, ["goodbye"]);
-    writer.push(b"see you");
+    assert_eq!(frames, ["\0\0goodbye"]);
+    writer.push(&[&[0, 0], b"see you"]);
     writer.flush().await.unwrap();
     assert_eq!(server.frame().await.1, "see you");
     // And does not wait for longer than that.
@@ -211,7 +211,7 @@ async fn a_newer_connection_of_the_same_principal_replaces_the_older() {
     let (mut newer, _newer_writer) = newer.into_split(1000);
     let mut frames = Vec::new();
     soon(newer.read(&mut frames)).await.unwrap();
-    assert_eq!(frames, ["to the newer"]);
+    assert_eq!(frames, ["\0\0to the newer"]);
 }
 
 #[tokio::test]

@@ -165,7 +165,7 @@ async fn a_peer_that_breaks_the_protocol_after_the_handshake_is_cut_off() {
     // A frame over the limit for clients, well sealed.
     let channel = dial(node.address(), &keys.local(client(1)), Role::Client, key).await.unwrap();
     let (_reader, mut writer) = channel.into_split(1 << 20);
-    writer.push(&vec![0; Limits::default().client_frame_len + 1]);
+    writer.push(&[&vec![0; Limits::default().client_frame_len + 3]]);
     let _ = writer.flush().await;
     node.connected(client(1)).await;
     node.disconnected(client(1)).await;

@@ -111,7 +111,7 @@ impl Node {
     /// The next frame, past other events.
     pub(super) async fn frame(&mut self) -> (Principal, Bytes) {
         loop {
-            if let NetEvent::Frame { from, bytes } = self.event().await {
+            if let NetEvent::Frame { from, bytes, .. } = self.event().await {
                 return (from, bytes);
             }
         }

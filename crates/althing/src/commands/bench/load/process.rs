@@ -12,6 +12,7 @@ use althing_node::{GroupClient, die_with_parent};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, miette};
 use std::io::Write;
+use std::iter;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,10 +117,15 @@ impl Generator {
         Ok(())
     }
 
-    /// Connects the first clients, one after the other, and waits until each has all its replicas.
+    /// Connects the first clients, and waits until each has all its replicas. Those of one file are its
+    /// sessions, and share its connections.
     async fn connect(&self, clients: usize) -> Result<Vec<Client>> {
         let mut connected = Vec::with_capacity(clients);
-        for file in &self.files[..clients] {
+        for file in &self.files {
+            let sessions = usize::from(file.sessions()).min(clients - connected.len());
+            if sessions == 0 {
+                break;
+            }
             let client = GroupClient::connect(file).await.into_diagnostic()?;
             let replicas = client.group().replicas().len();
             let mut count = client.connected();
@@ -129,11 +135,12 @@ impl Generator {
                     miette!("a client could not connect to all {replicas} replicas within {PREPARE_WITHIN:?}")
                 })?
                 .into_diagnostic()?;
-            connected.push(Client {
+            let client = Client {
                 client,
                 workload: Arc::clone(&self.workload),
                 timeout: Duration::from_millis(self.role.timeout_ms),
-            });
+            };
+            connected.extend(iter::repeat_n(client, sessions));
         }
         Ok(connected)
     }
@@ -160,6 +167,7 @@ impl Generator {
 }
 
 /// A client of a group, under load.
+#[derive(Clone)]
 struct Client {
     client: GroupClient,
     workload: Arc<Workload>,

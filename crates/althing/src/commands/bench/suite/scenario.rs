@@ -89,6 +89,7 @@ pub(super) fn capacity(report: &Report) -> f64 {
 pub(super) fn closed_loops(pace: &Pace) -> Vec<Scenario> {
     vec![
         empty_requests(pace),
+        shared_connections(pace),
         reads(pace),
         sized_requests(pace, "requests-1k", "Requests of 1 KiB", 1024),
         sized_requests(pace, "requests-4k", "Requests of 4 KiB", 4096),
@@ -120,10 +121,34 @@ fn empty_requests(pace: &Pace) -> Scenario {
                 figure: Figure::LatencyMultiple { of: "pbft", clients: 1 },
                 bound: Bound::AtMost(2.5),
             },
+        ],
+    }
+}
+
+fn shared_connections(pace: &Pace) -> Scenario {
+    let mut settings = settings(pace, closed([256, 1024]));
+    settings.contenders = against_baseline(
+        [("pbft-none", Durability::None), ("pbft-sync", Durability::Sync)],
+        RequestAuthKind::Macs,
+    );
+    settings.clients_per_connection = 256;
+    Scenario {
+        id: "shared-connections",
+        title: "Clients that share connections",
+        about: "Requests and replies of 0 bytes of 256 clients on each connection, as from an application \
+            server that has many users: the most operations that this machine does.",
+        settings,
+        picture: Picture::Curve,
+        goals: vec![
             Goal {
-                what: "0 B, 256 clients, MACs, `none`",
-                figure: Figure::Throughput { of: "pbft", clients: 256 },
+                what: "0 B, 1024 clients, MACs, `none`",
+                figure: Figure::Throughput { of: "pbft-none", clients: 1024 },
                 bound: Bound::AtLeast(100_000.0),
+            },
+            Goal {
+                what: "0 B, 1024 clients, MACs, `sync`",
+                figure: Figure::Throughput { of: "pbft-sync", clients: 1024 },
+                bound: Bound::AtLeast(40_000.0),
             },
         ],
     }
@@ -180,18 +205,11 @@ fn durability(pace: &Pace) -> Scenario {
             The unreplicated server writes nothing.",
         settings,
         picture: Picture::Curve,
-        goals: vec![
-            Goal {
-                what: "`sync` against `none`, 256 clients: throughput",
-                figure: Figure::ThroughputShare { of: "pbft-sync", against: "pbft-none", clients: 256 },
-                bound: Bound::AtLeast(0.5),
-            },
-            Goal {
-                what: "0 B, 256 clients, MACs, `sync`",
-                figure: Figure::Throughput { of: "pbft-sync", clients: 256 },
-                bound: Bound::AtLeast(40_000.0),
-            },
-        ],
+        goals: vec![Goal {
+            what: "`sync` against `none`, 256 clients: throughput",
+            figure: Figure::ThroughputShare { of: "pbft-sync", against: "pbft-none", clients: 256 },
+            bound: Bound::AtLeast(0.5),
+        }],
     }
 }
 
@@ -320,6 +338,7 @@ fn settings(pace: &Pace, loads: Vec<Load>) -> Settings {
         pbft: RawPbft::default(),
         injections: Vec::new(),
         load_processes: 1,
+        clients_per_connection: 1,
         seed: 1,
         warm_up_seconds: pace.warm_up_seconds,
         measured_seconds: pace.measured_seconds,

@@ -1,37 +1,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use althing_replica::Timer;
 use tokio::time::Instant;
 
-/// The timers of a replica: few, and set far more often than they expire.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    due: BTreeMap<Timer, Instant>,
-    order: BTreeSet<(Instant, Timer)>,
+/// Timers: set far more often than they expire.
+#[derive(Debug)]
+pub(crate) struct Timers<K> {
+    due: BTreeMap<K, Instant>,
+    order: BTreeSet<(Instant, K)>,
 }
 
-impl Timers {
-    pub(super) fn set(&mut self, timer: Timer, after: Duration) {
+impl<K> Default for Timers<K> {
+    fn default() -> Self {
+        Self { due: BTreeMap::new(), order: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Copy> Timers<K> {
+    pub(crate) fn set(&mut self, timer: K, after: Duration) {
         self.cancel(timer);
         let at = Instant::now() + after;
         self.due.insert(timer, at);
         self.order.insert((at, timer));
     }
 
-    pub(super) fn cancel(&mut self, timer: Timer) {
+    pub(crate) fn cancel(&mut self, timer: K) {
         if let Some(at) = self.due.remove(&timer) {
             self.order.remove(&(at, timer));
         }
     }
 
     /// When the next timer expires.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, _)| *at)
     }
 
     /// Takes a timer that has expired by `now`.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<K> {
         let (at, timer) = *self.order.first()?;
         if at > now {
             return None;

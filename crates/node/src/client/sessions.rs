@@ -1,0 +1,227 @@
+use std::sync::Arc;
+
+use althing_replica::{Client, ClientConfig, ClientInput, ClientOutput, Limits, RequestAuthKind};
+use althing_types::{ClientId, Principal, RequestNumber};
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Answer, Command, InvokeError, ReplicaEmission};
+use crate::clock::WallClock;
+use crate::config::{self, ClientFile};
+use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, StartError};
+use crate::timers::Timers;
+use crate::wiring;
+
+/// Events handled before new operations are looked for, at most.
+const BATCH: usize = 256;
+
+/// The sessions of a client, and the connections that they share. To the group each is a client of its own,
+/// with one operation under way at a time.
+pub(super) struct Sessions {
+    sessions: Vec<Session>,
+    /// Those without an operation.
+    free: Vec<u16>,
+    clock: WallClock,
+    timers: Timers<u16>,
+    network: NetworkHandle,
+    emissions: mpsc::Sender<ReplicaEmission>,
+    connected: watch::Sender<usize>,
+}
+
+struct Session {
+    client: Client,
+    /// Who waits for the operation under way.
+    answer: Option<oneshot::Sender<Result<Answer, InvokeError>>>,
+}
+
+impl Sessions {
+    pub(super) async fn start(
+        file: &ClientFile,
+        emissions: mpsc::Sender<ReplicaEmission>,
+        connected: watch::Sender<usize>,
+    ) -> Result<(Self, NetEvents), StartError> {
+        let me = Principal::Client(file.client());
+        let limits = Limits::default();
+        let network = wiring::network(file.group(), me, file.identity(), &limits);
+        let (network, events) = Network::start(network).await?;
+        let mut clock = WallClock::default();
+        // The time in nanoseconds grows faster than a client can count.
+        let first_number = RequestNumber(clock.now().0);
+        let session = |session: u16| {
+            let id = ClientId(file.client().0 + u64::from(session));
+            let config = client_config(file, id, first_number, limits.clone());
+            Session { client: Client::new(config), answer: None }
+        };
+        let sessions = Self {
+            sessions: (0..file.sessions()).map(session).collect(),
+            free: (0..file.sessions()).rev().collect(),
+            clock,
+            timers: Timers::default(),
+            network,
+            emissions,
+            connected,
+        };
+        Ok((sessions, events))
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut events: NetEvents,
+        given_up: Arc<Notify>,
+    ) {
+        loop {
+            let timer = self.timers.next();
+            tokio::select! {
+                command = commands.recv(), if !self.free.is_empty() => match command {
+                    Some(command) => self.submit(command),
+                    // Whoever asks holds a handle, so nothing is under way.
+                    None => break,
+                },
+                event = events.recv() => match event {
+                    Some(event) => self.on_events(event, &mut events),
+                    None => break,
+                },
+                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => self.expire(),
+                () = given_up.notified() => self.abandon(),
+            }
+            while !self.free.is_empty()
+                && let Ok(command) = commands.try_recv()
+            {
+                self.submit(command);
+            }
+        }
+        self.network.shutdown().await;
+    }
+
+    fn on_events(&mut self, first: NetEvent, events: &mut NetEvents) {
+        self.on_event(first);
+        for _ in 1..BATCH {
+            match events.try_recv() {
+                Some(event) => self.on_event(event),
+                None => return,
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Frame { from: Principal::Replica(from), session, bytes } => {
+                self.handle(session, ClientInput::Frame { from, bytes: bytes.into() });
+            }
+            NetEvent::Frame { .. } => {}
+            NetEvent::Connected(_) => self.connected.send_modify(|count| *count += 1),
+            NetEvent::Disconnected(_) => self.connected.send_modify(|count| *count = count.saturating_sub(1)),
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(session) = self.timers.expired(now) {
+            self.handle(session, ClientInput::Timer);
+        }
+    }
+
+    fn handle(&mut self, session: u16, input: ClientInput) {
+        // A replica may name any session.
+        let Some(Session { client, .. }) = self.sessions.get_mut(usize::from(session)) else { return };
+        let mut outputs = Vec::new();
+        client.handle(self.clock.now(), input, &mut outputs);
+        self.carry_out(session, outputs);
+    }
+
+    /// Starts an operation in a session that is free.
+    fn submit(&mut self, Command { operation, kind, answer }: Command) {
+        if answer.is_closed() {
+            return;
+        }
+        let session = self.free.pop().expect("the caller has seen one");
+        let Session { client, answer: waiter } = &mut self.sessions[usize::from(session)];
+        let mut outputs = Vec::new();
+        match client.submit(self.clock.now(), operation, kind, &mut outputs) {
+            Ok(_) => *waiter = Some(answer),
+            Err(error) => {
+                self.free.push(session);
+                // Whoever asked may have gone.
+                let _ = answer.send(Err(error.into()));
+            }
+        }
+        self.carry_out(session, outputs);
+    }
+
+    /// Gives up the operations that nobody waits for any more.
+    fn abandon(&mut self) {
+        for session in 0..self.sessions.len() {
+            let Session { client, answer } = &mut self.sessions[session];
+            if answer.take_if(|answer| answer.is_closed()).is_some() {
+                let mut outputs = Vec::new();
+                client.abandon(&mut outputs);
+                let session = u16::try_from(session).expect("sessions are counted in 16 bits");
+                self.free.push(session);
+                self.carry_out(session, outputs);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, session: u16, outputs: Vec<ClientOutput>) {
+        for output in outputs {
+            match output {
+                ClientOutput::Send { to, frame } => {
+                    // A frame that is lost is sent again when the timer expires.
+                    let to = Principal::Replica(to);
+                    let _ = self.network.send_in(session, to, Bytes::from_owner(frame));
+                }
+                ClientOutput::SetTimer { after } => self.timers.set(session, after),
+                ClientOutput::CancelTimer => self.timers.cancel(session),
+                ClientOutput::Completed { result, was_ordered, .. } => {
+                    self.complete(session, Ok(Answer { result, was_ordered }));
+                }
+                ClientOutput::ResultTooLong { bytes, .. } => {
+                    self.complete(session, Err(InvokeError::ResultTooLong { bytes }));
+                }
+                ClientOutput::Emission { from, channel, payload } => {
+                    // One that is dropped can be asked for.
+                    let _ = self.emissions.try_send(ReplicaEmission { from, channel, payload });
+                }
+                ClientOutput::Renumbered { from, to } => {
+                    tracing::warn!(%from, %to, "numbers go on above those used before: was the clock set back?");
+                }
+                ClientOutput::Superseded { .. } => self.complete(session, Err(InvokeError::Superseded)),
+                ClientOutput::Busy { number } => tracing::debug!(%number, "the group is busy"),
+                ClientOutput::Refused { from, reason } => tracing::debug!(%from, reason, "refused a frame"),
+            }
+        }
+    }
+
+    fn complete(&mut self, session: u16, answer: Result<Answer, InvokeError>) {
+        if let Some(waiter) = self.sessions[usize::from(session)].answer.take() {
+            self.free.push(session);
+            // Whoever asked may have gone.
+            let _ = waiter.send(answer);
+        }
+    }
+}
+
+fn client_config(
+    file: &ClientFile,
+    client: ClientId,
+    first_number: RequestNumber,
+    limits: Limits,
+) -> ClientConfig {
+    let group = file.group();
+    ClientConfig {
+        client,
+        keyring: group.keyring(Principal::Client(client), file.identity().clone()),
+        quorums: group.quorums(),
+        limits,
+        auth: match group.request_auth() {
+            config::RequestAuthKind::Macs => RequestAuthKind::Macs,
+            config::RequestAuthKind::Signatures => RequestAuthKind::Signed,
+        },
+        reads: group.reads().into(),
+        answers: file.answers().into(),
+        retry: file.retry(),
+        first_number,
+    }
+}
