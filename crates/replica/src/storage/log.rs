@@ -222,7 +222,7 @@ impl<S: Storage> Log<S> {
 }
 
 fn encode<R: AsRef<[u8]>>(salt: Salt, records: &[R]) -> Vec<u8> {
-    let len = |r: &R| record::RECORD_HEADER_LEN + r.as_ref().len();
+    let len = |r: &R| record::record_len(r.as_ref().len());
     let total = record::FILE_HEADER_LEN + records.iter().map(len).sum::<usize>();
     let mut content = Vec::with_capacity(total);
     content.extend_from_slice(&record::encode_file_header(salt, total as u64));

@@ -16,7 +16,7 @@ fn records(shelf: &Shelf) -> Vec<Vec<u8>> {
     let content = shelf.content(File::Log).unwrap();
     let found = scan(&content, LIMIT).unwrap();
     assert_eq!(found.end, content.len());
-    found.records.into_iter().map(|record| content[record].to_vec()).collect()
+    found.bodies(&content).collect()
 }
 
 fn append(id: u64, record: &str) -> LogWrite<&str> {

@@ -108,7 +108,7 @@ impl Found {
         let Some(content) = storage.read(File::Log).map_err(StorageError::Disk)? else { return Ok(()) };
         let scan = scan(&content, limit).map_err(StorageError::Damaged)?;
         self.torn_len = content.len() - scan.end;
-        self.records = Some(scan.records.into_iter().map(|record| content[record].to_vec()).collect());
+        self.records = Some(scan.bodies(&content).collect());
         Ok(())
     }
 

@@ -18,8 +18,23 @@ fn log_of(groups: &[&[&[u8]]]) -> Vec<u8> {
     content
 }
 
-fn bodies<'a>(content: &'a [u8], scan: &Scan) -> Vec<&'a [u8]> {
-    scan.records.iter().map(|range| &content[range.clone()]).collect()
+fn bodies(content: &[u8], scan: &Scan) -> Vec<Vec<u8>> {
+    scan.bodies(content).collect()
+}
+
+/// A log that holds a record which ends before a sector does by so many bytes.
+fn log_before_sector_end(bytes: usize) -> Vec<u8> {
+    let len = 2 * SECTOR_LEN - bytes - FILE_HEADER_LEN - RECORD_HEADER_LEN;
+    log_of(&[&[&vec![5; len]]])
+}
+
+/// Appends a group.
+fn append(content: &mut Vec<u8>, records: &[&[u8]]) {
+    let synced = content.len() as u64;
+    for record in records {
+        let offset = content.len() as u64;
+        encode_record(SALT, offset, synced, record, content);
+    }
 }
 
 #[test]
@@ -58,6 +73,37 @@ fn every_bit_flip_is_an_error_that_names_its_record() {
         let ScanError::Corrupt { offset, .. } = error else { panic!("bit {bit}: {error}") };
         assert_eq!(offset as usize, record.start - RECORD_HEADER_LEN, "bit {bit}");
     }
+}
+
+/// Zeros are the hard case: unmasked, they would look like what was never written.
+#[test]
+fn a_flipped_bit_in_the_last_record_is_never_a_torn_tail() {
+    for distance in (0..SECTOR_LEN).step_by(ALIGNMENT) {
+        for len in [0, 1, 12, 13, SECTOR_LEN, 2 * SECTOR_LEN + 3] {
+            let mut content = log_before_sector_end(distance);
+            let start = content.len();
+            append(&mut content, &[&vec![0; len]]);
+            for byte in start..content.len() {
+                let mut flipped = content.clone();
+                flipped[byte] ^= 1 << (byte % 8);
+                let part = if byte < start + RECORD_HEADER_LEN { Part::Header } else { Part::Body };
+                let damage = ScanError::Corrupt { offset: start as u64, part };
+                assert_eq!(scan(&flipped, LIMIT), Err(damage), "{distance} {len} {byte}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_before_a_torn_tail_is_no_part_of_it() {
+    let mut content = log_before_sector_end(64);
+    append(&mut content, &[b"acknowledged"]);
+    let acknowledged = content.len();
+    append(&mut content, &[&[0; 900], b"never written"]);
+    content[acknowledged..].fill(0);
+    assert_eq!(scan(&content, LIMIT).unwrap().end, acknowledged);
+    content[acknowledged - 1] ^= 1;
+    assert!(matches!(scan(&content, LIMIT), Err(ScanError::Corrupt { .. })));
 }
 
 #[test]
@@ -117,10 +163,10 @@ fn other_files_and_versions_and_long_records_are_refused() {
     assert_eq!(scan(b"#!/bin/sh", LIMIT), Err(ScanError::NotALog));
     assert_eq!(scan(&MAGIC, LIMIT), Err(ScanError::FileHeader));
     let mut newer = encode_file_header(SALT, 0);
-    newer[8] = 2;
+    newer[8] = 3;
     let crc = crc32fast::hash(&newer[..28]);
     newer[28..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(scan(&newer, LIMIT), Err(ScanError::Version { found: 2 }));
+    assert_eq!(scan(&newer, LIMIT), Err(ScanError::Version { found: 3 }));
     let long = log_of(&[&[&[1; 100]]]);
     let offset = FILE_HEADER_LEN as u64;
     assert_eq!(scan(&long, 99), Err(ScanError::RecordTooLong { offset, len: 100, limit: 99 }));
@@ -147,6 +193,31 @@ proptest! {
         let scan = scan(&content[..cut], LIMIT).unwrap();
         let read = bodies(&content, &scan);
         prop_assert!(read.iter().zip(&records).all(|(a, b)| a == b));
-        prop_assert!(cut - scan.end < RECORD_HEADER_LEN + 300);
+        prop_assert!(cut - scan.end < record_len(300));
+    }
+
+    /// Whichever sectors of a group get to the disk, and however much of its length.
+    #[test]
+    fn a_group_that_was_cut_short_in_any_way_is_a_torn_tail(
+        distance in (0..SECTOR_LEN / ALIGNMENT).prop_map(|words| words * ALIGNMENT),
+        records in proptest::collection::vec(proptest::collection::vec(0u8..2, 0..1500), 1..5),
+        is_written in proptest::collection::vec(any::<bool>(), 16),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let mut content = log_before_sector_end(distance);
+        let acknowledged = content.len();
+        append(&mut content, &records.iter().map(|record| &record[..]).collect::<Vec<_>>());
+        let whole = content.clone();
+        for (sector, _) in is_written.iter().enumerate().filter(|(_, is_written)| !**is_written) {
+            let start = acknowledged.max(sector * SECTOR_LEN).min(content.len());
+            let end = content.len().min((sector + 1) * SECTOR_LEN).max(start);
+            content[start..end].fill(0);
+        }
+        content.truncate(acknowledged + cut.index(content.len() - acknowledged + 1));
+        let scan = scan(&content, LIMIT).unwrap();
+        prop_assert!(scan.end >= acknowledged);
+        prop_assert_eq!(&content[..scan.end], &whole[..scan.end]);
+        let read = bodies(&content, &scan);
+        prop_assert_eq!(&read[1..], &records[..read.len() - 1]);
     }
 }
