@@ -13,6 +13,15 @@ pub(super) enum Share {
 }
 
 impl Share {
+    /// Nodes come first: what lies below them is not known yet.
+    fn of(nodes: Vec<(NodeId, Digest)>, pages: impl FnOnce() -> Vec<(u32, Digest)>) -> Option<Self> {
+        if !nodes.is_empty() {
+            return Some(Self::Nodes(nodes));
+        }
+        let pages = pages();
+        (!pages.is_empty()).then_some(Self::Pages(pages))
+    }
+
     pub(super) fn want(&self) -> Want {
         match self {
             Self::Nodes(nodes) => Want::Nodes(nodes.iter().map(|(id, _)| *id).collect()),
@@ -80,15 +89,21 @@ impl Missing {
     }
 
     /// A share of what nobody has been asked for, where `askable` replicas can be asked; `None` where
-    /// there is nothing. What is reserved nobody else is asked for until it is released. What is not
-    /// is taken from the other end, where others come last.
+    /// there is nothing. What is reserved is open to nobody else until it is released. What is not is
+    /// taken from the other end, where others come last.
     pub(super) fn share(&self, askable: usize, is_reserved: bool) -> Option<Share> {
         let nodes = pick(&self.wanted_nodes, &self.asked_nodes, (askable, MAX_NODES_PER_FETCH), is_reserved);
-        if !nodes.is_empty() {
-            return Some(Share::Nodes(nodes));
-        }
-        let pages = pick(&self.wanted_pages, &self.asked_pages, (askable, MAX_PAGES_PER_FETCH), is_reserved);
-        (!pages.is_empty()).then_some(Share::Pages(pages))
+        let pages = || pick(&self.wanted_pages, &self.asked_pages, (askable, MAX_PAGES_PER_FETCH), is_reserved);
+        Share::of(nodes, pages)
+    }
+
+    /// A share of what is reserved for others, for one that has nothing else to do; `None` where nothing
+    /// is missing.
+    pub(super) fn share_of_others(&self, askable: usize) -> Option<Share> {
+        let none = (BTreeSet::new(), BTreeSet::new());
+        let nodes = pick(&self.wanted_nodes, &none.0, (askable, MAX_NODES_PER_FETCH), true);
+        let pages = || pick(&self.wanted_pages, &none.1, (askable, MAX_PAGES_PER_FETCH), true);
+        Share::of(nodes, pages)
     }
 
     pub(super) fn reserve(&mut self, share: &Share) {

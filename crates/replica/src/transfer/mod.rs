@@ -7,9 +7,10 @@
 //!
 //! It asks all others at once, each for another share of what is missing, one question at a time. Who
 //! does not answer in time, does not have the checkpoint, or has served enough for now, is left alone
-//! for a while, longer each time, and its share is asked of others; who lies is not asked again. So
-//! what is under way is bounded by an answer a replica, and the fast ones do most of the work. A newer
-//! target keeps all that was fetched and is still part of it, and what is on its way.
+//! for a while, longer each time, and its share is asked of others; who lies is not asked again. Who is
+//! done while others are not is asked for their shares too, so that none can hold up the rest by
+//! answering late. So what is under way is bounded by an answer a replica, and the fast ones do most of
+//! the work. A newer target keeps all that was fetched and is still part of it, and what is on its way.
 //!
 //! Difference from the paper: there is no designated replier with the others sending digests, since
 //! the digests come from the stable checkpoint's certificate.

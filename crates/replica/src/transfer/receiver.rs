@@ -117,8 +117,12 @@ impl Transfer {
         let upto = self.sources.range(..=self.last_asked);
         let (to, source) = after.chain(upto).find(|(_, source)| source.is_askable(self.now))?;
         // The share of one that failed before is asked of others too: nobody waits for it.
-        let (to, is_reserved) = (*to, source.is_trusted());
-        let share = self.missing.share(askable, is_reserved)?;
+        let (to, is_trusted) = (*to, source.is_trusted());
+        let open = self.missing.share(askable, is_trusted);
+        let is_reserved = is_trusted && open.is_some();
+        // Nor does anybody wait for one that takes its time, as it may for ever: where the group goes on,
+        // whatever is late belongs to a checkpoint that nobody has any more.
+        let share = open.or_else(|| self.missing.share_of_others(askable))?;
         if is_reserved {
             self.missing.reserve(&share);
         }

@@ -221,7 +221,7 @@ fn each_liar_wastes_one_answer() {
 }
 
 #[test]
-fn all_others_give_a_share_and_none_gives_the_same() {
+fn all_others_give_a_share_and_hardly_anything_comes_twice() {
     let target = tree(&numbered(3000, 1000));
     let (state, kept) = checkpoints(Seq(8), &target);
     let mut transfer = transfer((Seq(8), state), &PageTree::default());
@@ -232,18 +232,19 @@ fn all_others_give_a_share_and_none_gives_the_same() {
             *given.entry(*to).or_default() += pages.len();
         }
     }
-    assert_eq!(given.values().sum::<usize>(), 3000, "{given:?}");
+    // Who is done first asks for the last shares of the others, too: an answer each.
+    let twice = given.values().sum::<usize>() - 3000;
+    assert!(twice <= 2 * MAX_PAGES_PER_FETCH, "{given:?}");
     assert!(given.len() == 3 && given.values().all(|pages| *pages >= 700), "{given:?}");
 }
 
 #[test]
-fn one_that_is_mute_holds_up_what_it_was_asked_for_and_nothing_else() {
+fn one_that_is_mute_holds_up_nothing() {
     let target = tree(&numbered(10_000, 100));
     let (state, kept) = checkpoints(Seq(8), &target);
     let time = |kinds| run(&mut transfer((Seq(8), state), &PageTree::default()), &kept, kinds).end;
     let held_up = time([Kind::Silent, Kind::Honest, Kind::Honest]).since(time(HONEST));
-    // It may be asked for the root, alone; after that nobody waits for it.
-    assert!(held_up <= TIMEOUT * 5 / 4 + ROUND_TRIP * 20, "{held_up:?}");
+    assert!(held_up <= ROUND_TRIP * 20, "{held_up:?}");
 }
 
 #[test]
@@ -303,4 +304,52 @@ fn a_supplier_serves_each_replica_at_its_rate_and_nothing_it_does_not_have() {
     assert_eq!(ask(0, 3, at, &Want::Pages(vec![0; MAX_PAGES_PER_FETCH + 1])), 0);
     assert_eq!(ask(0, 3, at, &Want::Nodes(vec![NodeId::ROOT; MAX_NODES_PER_FETCH + 1])), 0);
     assert_eq!(ask(0, 3, at, &Want::Nodes(vec![NodeId::ROOT])), 1);
+}
+
+/// The group goes on: every `PERIOD` there is a newer stable checkpoint, in which a page in a hundred has
+/// changed, and nobody keeps the one before.
+#[test]
+fn one_that_is_always_late_does_not_keep_a_replica_behind_a_group_that_goes_on() {
+    const PERIOD: Duration = Duration::from_millis(60);
+    let late = Duration::from_millis(90);
+    let mut all = numbered(2000, 100);
+    let (mut state, mut kept) = checkpoints(Seq(1), &tree(&all));
+    let mut transfer = transfer((Seq(1), state), &PageTree::default());
+    let mut supplier = Supplier::new(1 << 40);
+    let (mut now, mut timer, mut moves) = (Instant(1), None, Instant(1) + PERIOD);
+    let mut underway: Vec<(Instant, ReplicaId, u64, Parts)> = Vec::new();
+    let mut seq = 1;
+    while seq < 200 {
+        match transfer.step() {
+            Step::Complete(mut tree) => return assert_eq!(tree.refresh(), state),
+            Step::Ask { to, message: EngineMessage::Fetch { seq, state, ticket, want } } => {
+                let after = if to == ReplicaId(1) { late } else { ROUND_TRIP };
+                let parts = supplier.answer(now, ME, (seq, state), &want, &kept);
+                underway.push((now + after, to, ticket, parts));
+            }
+            Step::Ask { .. } => panic!("a transfer only asks"),
+            Step::Wait(after) => {
+                timer = after.map(|after| now + after).or(timer);
+                underway.sort_by_key(|(at, ..)| core::cmp::Reverse(*at));
+                let arrival = underway.last().map(|(at, ..)| *at);
+                now = arrival.into_iter().chain(timer).chain([moves]).min().expect("it moves on");
+                if now == moves {
+                    seq += 1;
+                    moves = now + PERIOD;
+                    for index in (0..2000).filter(|index| (index + seq as u32) % 100 == 0) {
+                        all.insert(index, vec![seq as u8; 99]);
+                    }
+                    (state, kept) = checkpoints(Seq(seq), &tree(&all));
+                    transfer.retarget(Seq(seq), state);
+                } else if arrival == Some(now) {
+                    let (_, from, ticket, parts) = underway.pop().expect("it has just arrived");
+                    assert!(!matches!(transfer.on_fetched(from, ticket, parts), Received::Wrong(_)));
+                } else {
+                    timer = None;
+                    transfer.on_timer();
+                }
+            }
+        }
+    }
+    panic!("{} pages after {seq} checkpoints, and still not there", transfer.pages_held());
 }
