@@ -2,6 +2,7 @@ use crate::client_table::{ClientTable, Standing};
 use crate::frame::ReplyOutcome;
 use crate::pages::PageTree;
 use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
 use althing_protocol::{Decision, Request};
@@ -68,6 +69,8 @@ pub(crate) struct State<S> {
     pages: Pages,
     /// The pages of the client table and of the header, as of the last checkpoint.
     engine: PageTree,
+    /// Pages that went bad and are no longer among `pages`. The service may still have them.
+    spoilt: BTreeSet<u32>,
 }
 
 impl<S: Service> State<S> {
@@ -78,6 +81,7 @@ impl<S: Service> State<S> {
             header: Header::default(),
             pages: Pages::default(),
             engine: PageTree::default(),
+            spoilt: BTreeSet::new(),
         }
     }
 
@@ -154,7 +158,9 @@ impl<S: Service> State<S> {
     /// its memory may have gone bad. Costs the whole state.
     pub(crate) fn intact(&mut self) -> PageTree {
         self.checkpoint();
-        self.pages = self.pages.intact();
+        let intact = self.pages.intact();
+        self.spoilt.extend(self.pages.iter().map(|(index, _)| index).filter(|i| intact.page(*i).is_none()));
+        self.pages = intact;
         self.engine = self.engine.intact();
         let mut tree = self.pages.under(&self.engine);
         tree.refresh();
@@ -173,7 +179,13 @@ impl<S: Service> State<S> {
         let (mut target, engine) = Pages::split(tree);
         let (header, table) = read_engine(seq, &engine)?;
         self.checkpoint();
-        let changed = self.pages.differing(&mut target);
+        let mut changed = self.pages.differing(&mut target);
+        if !self.spoilt.is_empty() {
+            // Where the target has no such page either, no comparison shows that the service has one.
+            changed.extend(&self.spoilt);
+            changed.sort_unstable();
+            changed.dedup();
+        }
         self.service.install(&target, &changed)?;
         // If a service's pages are not canonical, the replica would diverge at its next checkpoint;
         // better to see it at once.
@@ -187,6 +199,7 @@ impl<S: Service> State<S> {
         }
         (self.header, self.table) = (header, table);
         (self.pages, self.engine) = (target, engine);
+        self.spoilt.clear();
         Ok(())
     }
 }
@@ -206,7 +219,8 @@ fn read_engine(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), State
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Outcome;
+    use crate::{Outcome, Page};
+    use alloc::collections::BTreeMap;
     use alloc::sync::Arc;
     use alloc::vec;
     use althing_protocol::{Answers, Batch, RequestAuth};
@@ -257,7 +271,7 @@ mod tests {
         }
     }
 
-    fn execute(state: &mut State<Tape>, seq: u64, operation: &[u8]) {
+    fn execute<S: Service>(state: &mut State<S>, seq: u64, operation: &[u8]) {
         let request = Request {
             client: ClientId(1),
             number: RequestNumber(seq),
@@ -324,5 +338,69 @@ mod tests {
         without_service.remove(0);
         assert!(matches!(own.install(Seq(2), &without_service), Err(StateError::Service(_))));
         assert_eq!(own.service().tape, b"x");
+    }
+
+    /// A page for each key, in memory that it shares with its checkpoints, as the key-value store has it.
+    #[derive(Default)]
+    struct Drawers {
+        drawers: BTreeMap<u32, Page>,
+        dirty: BTreeSet<u32>,
+    }
+
+    impl Service for Drawers {
+        /// Fills a drawer, or empties it.
+        fn execute(&mut self, operation: &[u8], _: &Context) -> Outcome {
+            let (index, content) = (u32::from(operation[0]), &operation[1..]);
+            match content {
+                [] => drop(self.drawers.remove(&index)),
+                _ => drop(self.drawers.insert(index, content.into())),
+            }
+            self.dirty.insert(index);
+            Outcome::default()
+        }
+
+        fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn save(&mut self, pages: &mut Pages) {
+            for index in core::mem::take(&mut self.dirty) {
+                match self.drawers.get(&index) {
+                    Some(page) => pages.set(index, page.clone()),
+                    None => pages.remove(index),
+                }
+            }
+        }
+
+        fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+            for index in changed {
+                match pages.page(*index) {
+                    Some(page) => drop(self.drawers.insert(*index, page.clone())),
+                    None => drop(self.drawers.remove(index)),
+                }
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_page_that_went_bad_and_that_the_group_has_no_more_goes_from_the_service_too() {
+        let mut group = State::new(Drawers::default());
+        let mut own = State::new(Drawers::default());
+        for state in [&mut group, &mut own] {
+            execute(state, 1, b"\x01first");
+            execute(state, 2, b"\x02second");
+        }
+        let (_, tree) = own.checkpoint();
+        // Memory goes bad: the service and the checkpoints share it.
+        own.pages = Pages::split(&tree.with_corrupted_page(2)).0;
+        own.service.drawers.insert(2, own.pages.page(2).unwrap().clone());
+        execute(&mut group, 3, b"\x02");
+        let (root, target) = group.checkpoint();
+
+        own.intact();
+        own.install(Seq(3), &target).unwrap();
+        assert_eq!(own.checkpoint().0, root);
+        assert_eq!(own.service.drawers, group.service.drawers);
     }
 }
