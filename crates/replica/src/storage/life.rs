@@ -20,6 +20,11 @@ impl Life {
         Self { instance, starts: 0, knows_all: false }
     }
 
+    /// Whether it is one of a new group whose first start has not come to its end.
+    pub(super) fn is_conceived(self) -> bool {
+        self.starts == 0 && self.knows_all
+    }
+
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = encode(&self);
         let crc = crc32fast::hash(&bytes);

@@ -7,11 +7,14 @@
 //! | with the data | beside it | the data is |
 //! |---|---|---|
 //! | - | - | none: the replica is new, if the group is |
+//! | - | no start | none: a first start was cut off before anything was said |
 //! | - | there | lost, and what was said with it |
-//! | the same id, and as many starts or one more | there | its own |
+//! | the same id, and as many starts or more | there | its own |
 //! | the same id, fewer starts | there | an old copy: refused |
 //! | another id, or the log alone | there | somebody else's: refused |
-//! | there | - | somebody else's: refused; or its first start was cut off before anything was said |
+//! | there | - | somebody else's: refused |
+//!
+//! What lies beside the data is thus the first thing to be there, and counts a start last.
 //!
 //! What this can't see is a copy made since the last start, and one of both places at once: nothing on
 //! a disk tells a disk from its copy.
@@ -21,7 +24,7 @@
 
 use super::life::Life;
 use super::log::replace;
-use super::record::scan;
+use super::record::{FILE_HEADER_LEN, scan};
 use super::{File, Log, Storage, StorageError};
 use crate::{Durability, Startup};
 use alloc::string::String;
@@ -76,6 +79,8 @@ pub fn open<S: Storage>(mut storage: S, options: &OpenOptions) -> Result<Opened<
 struct Found {
     /// The log's records, unless there is none or what it says is worth nothing.
     records: Option<Vec<Vec<u8>>>,
+    /// Whether there is a log that says something, worth it or not.
+    has_log: bool,
     torn_len: usize,
     life: Option<Life>,
     begun: Option<Life>,
@@ -97,30 +102,41 @@ impl Found {
             (None, Some(None)) => (None, Some(Life::unborn(storage.random().map_err(StorageError::Disk)?))),
             (None, begun) => (None, begun.flatten()),
         };
-        let mut found = Self { records: None, torn_len: 0, life, begun, has_cached: cached.is_some() };
-        if options.durability != Durability::None && !has_lost_memory {
-            found.read_log(storage, options.max_record_len)?;
+        let has_cached = cached.is_some();
+        let mut found = Self { records: None, has_log: false, torn_len: 0, life, begun, has_cached };
+        let is_believed = options.durability != Durability::None && !has_lost_memory;
+        // Who has lost it wants to know of a log only that it is somebody's.
+        if is_believed || life.is_none() {
+            found.read_log(storage, is_believed, options.max_record_len)?;
         }
         Ok(found)
     }
 
-    fn read_log<S: Storage>(&mut self, storage: &mut S, limit: usize) -> Result<(), StorageError<S::Error>> {
+    fn read_log<S: Storage>(
+        &mut self,
+        storage: &mut S,
+        is_believed: bool,
+        limit: usize,
+    ) -> Result<(), StorageError<S::Error>> {
         let Some(content) = storage.read(File::Log).map_err(StorageError::Disk)? else { return Ok(()) };
+        if !is_believed {
+            self.has_log = content.len() > FILE_HEADER_LEN;
+            return Ok(());
+        }
         let scan = scan(&content, limit).map_err(StorageError::Damaged)?;
+        self.has_log = !scan.records.is_empty();
         self.torn_len = content.len() - scan.end;
         self.records = Some(scan.bodies(&content).collect());
         Ok(())
     }
 
     fn judge<E>(&mut self, options: &OpenOptions) -> Result<Startup, StorageError<E>> {
-        let is_silent = self.records.as_ref().is_none_or(Vec::is_empty);
+        let is_genesis = options.is_genesis;
         match (self.life, self.begun) {
-            (None, _) if !is_silent => Err(StorageError::Incomplete),
-            (None, None) if options.is_genesis => Ok(Startup::Genesis),
+            (None, _) if self.has_log => Err(StorageError::Incomplete),
+            (None, None) if is_genesis => Ok(Startup::Genesis),
+            (None, Some(begun)) if is_genesis && begun.is_conceived() => Ok(Startup::Genesis),
             (None, _) => Ok(Startup::Amnesia),
-            // A first start that was cut off: what is beside the data comes last, and before that
-            // nothing is said.
-            (Some(life), None) if life.starts == 1 && is_silent => Ok(self.recall(life, options)),
             (Some(_), None) => Err(StorageError::Foreign),
             (Some(life), Some(begun)) if life.instance != begun.instance => Err(StorageError::Foreign),
             (Some(Life { starts: known, .. }), Some(begun)) if known < begun.starts => {
@@ -158,7 +174,12 @@ fn settle<S: Storage>(
     let last = match (found.life, found.begun) {
         (Some(life), begun) => Life { starts: life.starts.max(begun.map_or(0, |b| b.starts)), ..life },
         (None, Some(begun)) => begun,
-        (None, None) => Life::unborn(storage.random().map_err(disk)?),
+        (None, None) => {
+            let unborn = Life::unborn(storage.random().map_err(disk)?);
+            let unborn = Life { knows_all: *startup == Startup::Genesis, ..unborn };
+            replace(&mut storage, File::Begun, &unborn.to_bytes(), true).map_err(disk)?;
+            unborn
+        }
     };
     let knows_all = match startup {
         Startup::Genesis => true,
@@ -166,9 +187,6 @@ fn settle<S: Storage>(
         Startup::Amnesia => false,
     };
     let life = Life { starts: last.starts + 1, knows_all, ..last };
-    if found.life.is_some() && found.begun.is_none() {
-        replace(&mut storage, File::Begun, &last.to_bytes(), true).map_err(disk)?;
-    }
     // Who has forgotten says so before the log is empty; who is new, only once it is.
     if *startup == Startup::Amnesia {
         replace(&mut storage, File::Life, &life.to_bytes(), true).map_err(disk)?;

@@ -208,6 +208,31 @@ fn a_copied_directory_is_refused() {
 }
 
 #[test]
+fn a_directory_in_which_nothing_was_said_yet_is_no_more_to_be_copied_than_any_other() {
+    let own = Machine::new(Durability::Sync);
+    assert_eq!(own.start(), Ok(Startup::Genesis));
+    let image = own.backup();
+    own.say("since");
+    let other = Machine::new(Durability::Sync);
+    other.restore(&image);
+    assert_eq!(other.start(), Err(StorageError::Foreign));
+}
+
+#[test]
+fn a_log_without_its_owner_is_refused_where_it_is_not_read_too() {
+    for durability in [Durability::None, Durability::Async] {
+        let mut machine = Machine::new(Durability::Async);
+        machine.say("one");
+        machine.shelf.put(File::Life, None);
+        machine.shelf.put(File::Begun, None);
+        (machine.durability, machine.boot) = (durability, 2);
+        let log = machine.shelf.content(File::Log);
+        assert_eq!(machine.start(), Err(StorageError::Incomplete), "{durability:?}");
+        assert_eq!(machine.shelf.content(File::Log), log);
+    }
+}
+
+#[test]
 fn a_log_without_its_owner_is_refused() {
     let machine = Machine::new(Durability::Sync);
     machine.say("one");
