@@ -113,7 +113,8 @@ fn run(
         // Whoever dropped the receiver does not care for completions, but still for durability.
         let _ = events.send(event);
         if failed {
-            return;
+            // The background may have failed as well, and that has to be put down.
+            break;
         }
     }
     end(log, background);

@@ -70,6 +70,22 @@ async fn a_failure_is_reported_and_ends_the_thread() {
 }
 
 #[tokio::test]
+async fn a_failure_is_the_end_in_order_of_what_nobody_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (thread, mut events) = LogThread::spawn(open_with(&data, Durability::Async).0, 16).unwrap();
+    thread.append(1, "kept".into()).await.unwrap();
+    thread.append(2, vec![0; 1025].into()).await.unwrap();
+    while let Some(event) = events.recv().await {
+        if let LogEvent::Failed(error) = event {
+            assert!(matches!(error, LogError::RecordTooLong { .. }), "{error}");
+        }
+    }
+    thread.close().await;
+    assert!(!data.join("cached").exists(), "what was written before has got to disk");
+}
+
+#[tokio::test]
 async fn what_nobody_waits_for_gets_to_disk_and_is_closed_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

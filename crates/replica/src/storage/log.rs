@@ -179,11 +179,13 @@ impl<S: Storage> Log<S> {
     /// again.
     ///
     /// # Errors
-    /// When even that can't be written.
+    /// When even that can't be written, and the log can't be removed either.
     pub fn disown(&mut self) -> Result<(), StorageError<S::Error>> {
         self.poisoned = true;
         // No boot has an empty id. Not synced: it matters until the next boot only.
-        replace(&mut self.storage, File::Cached, &[], false).map_err(StorageError::Disk)
+        let Err(error) = replace(&mut self.storage, File::Cached, &[], false) else { return Ok(()) };
+        // That takes no room, and whoever has no log has lost what he said.
+        self.storage.remove(File::Log).map_err(|_| StorageError::Disk(error))
     }
 
     /// Whether what is written is durable at once.

@@ -155,6 +155,21 @@ fn a_log_that_could_not_be_written_back_is_not_believed_in_the_same_run_either()
 }
 
 #[test]
+fn a_log_that_could_not_be_written_back_is_not_believed_where_there_is_no_room_to_say_so() {
+    for operation in ["draft", "publish"] {
+        let machine = Machine::new(Durability::Async);
+        let mut log = machine.open(true).unwrap().log;
+        log.append(&["one"]).unwrap();
+        machine.shelf.fail(Some("sync"));
+        log.sync().unwrap_err();
+        machine.shelf.fail(Some(operation));
+        log.disown().unwrap();
+        machine.shelf.fail(None);
+        assert_eq!(machine.start(), Ok(Startup::Amnesia), "{operation}");
+    }
+}
+
+#[test]
 fn changing_between_logged_durabilities_keeps_the_memory() {
     let mut machine = Machine::new(Durability::Async);
     machine.say("one");
