@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use althing_protocol::{Evidence, TimerId};
 use althing_types::{ClientId, Digest, Principal, RequestNumber, Seq, View};
 use core::time::Duration;
+use thiserror::Error;
 
 /// What a replica starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,9 +105,20 @@ pub enum Output {
     Evidence(Evidence),
     /// Something that an operator may want to know.
     Report(Report),
-    /// The service does not take back a state that it had, so this replica can't go on: it does nothing
-    /// any more. A new one may start from its disk.
-    Stop(StateError),
+    /// This replica can't go on: it does nothing any more.
+    Stop(StopReason),
+}
+
+/// Why a replica can't go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StopReason {
+    /// The service does not take back a state that it had. A new replica may start from the disk.
+    #[error("the service does not take back a state of its own: {0}")]
+    State(StateError),
+    /// What is on disk can't be used: by this service, or by any. It is left as it is, since a replica
+    /// that went on as one that lost its disk could never go back, and many may be in that place at once.
+    #[error("what is on the disk can not be used: {0}")]
+    Records(RecordError),
 }
 
 /// What a replica tells about itself.
@@ -164,8 +176,6 @@ pub enum Report {
         /// Why.
         error: StateError,
     },
-    /// What was on disk is damaged; the replica starts as if the disk were lost.
-    RecordsUnusable(RecordError),
     /// Something that came was not let in.
     Refused {
         /// Over whose channel it came.

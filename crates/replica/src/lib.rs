@@ -43,7 +43,7 @@ pub use frame::{
     ClientFrame, ClientMessage, Envelope, Execution, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room,
     Seal, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
-pub use io::{Input, Output, Report, Startup, Timer};
+pub use io::{Input, Output, Report, Startup, StopReason, Timer};
 pub use limits::{LimitSettings, Limits, LimitsError};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages};
 pub use records::{EngineRecord, RecordError, decode_record};

@@ -5,7 +5,7 @@ use crate::client_table::Standing;
 use crate::execution::State;
 use crate::frame::{ClientFrame, ClientMessage, Execution, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
-use crate::io::{Input, Output, Report, Startup, Timer, TimerKind};
+use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::outbound::Outbound;
 use crate::records::{RecordError, recover, rewrite};
 use crate::tamper::Tamper;
@@ -98,7 +98,7 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) view: View,
     pub(crate) is_in_view: bool,
     is_started: bool,
-    /// Whether it has lost its state, and does nothing any more.
+    /// Whether it can't go on, and does nothing any more.
     pub(crate) is_stopped: bool,
 }
 
@@ -218,13 +218,18 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             (Startup::Genesis, _) => Start::Genesis,
             (Startup::Amnesia, _) | (Startup::Recovered(_), Durability::None) => Start::Amnesia,
             (Startup::Recovered(records), Durability::Sync | Durability::Async) => {
-                self.restore(&records, outputs).unwrap_or_else(|error| {
-                    outputs.push(Output::Report(Report::RecordsUnusable(error)));
-                    Start::Amnesia
-                })
+                match self.restore(&records, outputs) {
+                    Ok(start) => start,
+                    Err(error) => return self.stop(StopReason::Records(error), outputs),
+                }
             }
         };
         self.events.push_back(Event::Start(start));
+    }
+
+    pub(crate) fn stop(&mut self, reason: StopReason, outputs: &mut Vec<Output>) {
+        self.is_stopped = true;
+        outputs.push(Output::Stop(reason));
     }
 
     fn restore(&mut self, records: &[Vec<u8>], outputs: &mut Vec<Output>) -> Result<Start, RecordError> {

@@ -4,7 +4,7 @@ use crate::Execution;
 use crate::execution::{Effect, State, StateError};
 use crate::pages::PageTree;
 use crate::replica::Replica;
-use crate::{Output, Service};
+use crate::{Output, Service, StopReason};
 use alloc::vec::Vec;
 use althing_protocol::{Decision, Protocol};
 use althing_types::{ClientId, RequestNumber, Seq, View};
@@ -107,8 +107,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             return;
         }
         if let Err(error) = self.history.restore(&mut self.state, self.limits.settings().max_reply_bytes) {
-            self.is_stopped = true;
-            outputs.push(Output::Stop(error));
+            self.stop(StopReason::State(error), outputs);
         }
     }
 }

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use althing_replica::RecordError;
 use althing_replica::storage::StorageError;
 use althing_replica::storage::record::ScanError;
 
@@ -31,6 +32,17 @@ pub enum LogError {
         path: PathBuf,
         /// Where and how.
         source: ScanError,
+    },
+    /// The log is whole, but says nothing to this program and the service that it runs.
+    #[error(
+        "{path}: {source}; see that this is the program and the service that wrote it. If it is, then \
+         {REPLACE_DISK}"
+    )]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// What can't be used, and why.
+        source: RecordError,
     },
     /// What is in the directory is not what this replica last ran with, or can't be read.
     #[error("{path}: {source}; {REPLACE_DISK}")]

@@ -5,7 +5,9 @@ use althing_components::{Reply, Sink};
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_protocol::{Evidence, Protocol};
-use althing_replica::{Emission, Injected, Input, Output, Replica, Report, Service, Startup, Timer};
+use althing_replica::{
+    Emission, Injected, Input, Output, Replica, Report, Service, Startup, StopReason, Timer,
+};
 use althing_types::{ClientId, Principal};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -244,7 +246,11 @@ impl<P: NodeProtocol> Runtime<P> {
                 Output::Emit(emission) => self.emit(&emission),
                 Output::Evidence(evidence) => self.on_evidence(&evidence),
                 Output::Report(report) => self.on_report(&report),
-                Output::Stop(error) => return Err(ReplicaError::State(error)),
+                Output::Stop(StopReason::State(error)) => return Err(ReplicaError::State(error)),
+                Output::Stop(StopReason::Records(source)) => {
+                    let path = self.file.data().to_owned();
+                    return Err(LogError::Unusable { path, source }.into());
+                }
             }
         }
         self.outputs = outputs;
@@ -322,9 +328,6 @@ impl<P: NodeProtocol> Runtime<P> {
             }
             Report::TransferDropped { seq } => tracing::info!(%seq, "needs the state no longer"),
             Report::StateRefused { seq, error } => tracing::error!(%seq, %error, "a state was refused"),
-            Report::RecordsUnusable(error) => {
-                tracing::error!(%error, "the log is unusable; starts as one that lost its disk");
-            }
             Report::Refused { from, reason } => {
                 counters.refused_frames += 1;
                 tracing::debug!(%from, reason, "refused a frame");

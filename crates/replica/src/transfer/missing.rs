@@ -93,7 +93,8 @@ impl Missing {
     /// taken from the other end, where others come last.
     pub(super) fn share(&self, askable: usize, is_reserved: bool) -> Option<Share> {
         let nodes = pick(&self.wanted_nodes, &self.asked_nodes, (askable, MAX_NODES_PER_FETCH), is_reserved);
-        let pages = || pick(&self.wanted_pages, &self.asked_pages, (askable, MAX_PAGES_PER_FETCH), is_reserved);
+        let pages =
+            || pick(&self.wanted_pages, &self.asked_pages, (askable, MAX_PAGES_PER_FETCH), is_reserved);
         Share::of(nodes, pages)
     }
 

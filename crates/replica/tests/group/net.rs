@@ -62,6 +62,8 @@ pub(crate) struct Net<P: Protocol> {
     wire: VecDeque<(Principal, Principal, Arc<[u8]>)>,
     pub(crate) evidence: Vec<(ReplicaId, Evidence)>,
     pub(crate) reports: Vec<(ReplicaId, Report)>,
+    /// Who stopped at its start.
+    pub(crate) refused: Vec<(ReplicaId, RecordError)>,
     pub(crate) emitted: Vec<(ReplicaId, Emission)>,
     /// What clients were told.
     pub(crate) told: Vec<(ReplicaId, ClientMessage)>,
@@ -82,6 +84,7 @@ impl<P: Protocol> Net<P> {
             wire: VecDeque::new(),
             evidence: Vec::new(),
             reports: Vec::new(),
+            refused: Vec::new(),
             emitted: Vec::new(),
             told: Vec::new(),
         };
@@ -146,7 +149,11 @@ impl<P: Protocol> Net<P> {
         for output in outputs {
             match output {
                 Output::Flush => {}
-                Output::Stop(error) => panic!("{id} lost its state: {error}"),
+                Output::Stop(StopReason::Records(error)) => {
+                    self.replicas.remove(&id);
+                    self.refused.push((id, error));
+                }
+                Output::Stop(reason) => panic!("{id} stops: {reason}"),
                 Output::Send { to, frame } | Output::SendLazily { to, frame } => {
                     self.wire.push_back((Principal::Replica(id), to, frame))
                 }

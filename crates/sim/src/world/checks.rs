@@ -49,10 +49,6 @@ impl<X: Subject> World<'_, X> {
                     let message = format!("host {host} can't install the state of {seq}: {error}");
                     return Err(Violation::new("checkpoint", message));
                 }
-                Report::RecordsUnusable(error) => {
-                    let message = format!("host {host} can't read its own disk: {error}");
-                    return Err(Violation::new("checkpoint", message));
-                }
                 _ => {}
             }
         }

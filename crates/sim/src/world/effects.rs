@@ -44,8 +44,8 @@ impl<X: Subject> World<'_, X> {
         let at = &mut self.hosts[host];
         match output {
             Output::Flush => {}
-            Output::Stop(error) => {
-                let message = format!("host {host} lost its state: {error}");
+            Output::Stop(reason) => {
+                let message = format!("host {host} stops: {reason}");
                 self.violation.get_or_insert(crate::oracle::Violation::new("checkpoint", message));
             }
             Output::Send { to, frame } | Output::SendLazily { to, frame } => {
