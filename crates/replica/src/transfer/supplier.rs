@@ -35,13 +35,14 @@ impl Supplier {
         if busy_until.since(now) > Self::BURST {
             return Parts::Unavailable;
         }
-        let Some(parts) = checkpoints.find(seq, state).and_then(|own| cut(&own.tree, want)) else {
-            return Parts::Unavailable;
-        };
+        let Some(own) = checkpoints.find(seq, state) else { return Parts::Unavailable };
+        let parts = cut(&own.tree, want).unwrap_or(Parts::Unavailable);
         let bytes: usize = match &parts {
             Parts::Nodes(nodes) => nodes.iter().map(node_bytes).sum(),
             Parts::Pages(pages) => pages.iter().map(Vec::len).sum(),
-            Parts::Unavailable => 0,
+            // Nobody who knows the state's digest asks for what is not part of it, and finding out may
+            // have cost as much as any answer.
+            Parts::Unavailable => MAX_ANSWER_BYTES,
         };
         let nanos = (bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_second;
         self.served_until.insert(from, busy_until + Duration::from_nanos(nanos));
