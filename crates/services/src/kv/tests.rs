@@ -289,3 +289,58 @@ fn a_full_store_refuses_what_does_not_fit_and_keeps_what_it_has() {
     let error = Kv::with_max_pages(1).install(&before, &indexes).unwrap_err();
     assert_eq!(error.reason, "the store has no room for it");
 }
+
+/// Keys of which two each have equal hashes, as somebody finds them who looks for them.
+fn colliding_keys() -> Vec<Vec<u8>> {
+    let (mut seen, mut keys) = (BTreeMap::new(), Vec::new());
+    for key in (0u32..).map(|key| key.to_be_bytes().to_vec()) {
+        if let Some(other) = seen.insert(super::place::key_hash(&key), key.clone()) {
+            keys.extend([other, key]);
+        }
+        if keys.len() == 6 {
+            return keys;
+        }
+    }
+    unreachable!("there are fewer hashes than keys");
+}
+
+/// Where hashes have no more bits, entries share a page whatever it takes, and what does not fit on it
+/// is refused; everything else is as everywhere.
+#[test]
+fn keys_with_equal_hashes_share_a_page_and_their_pages_follow_from_them() {
+    let keys = colliding_keys();
+    let lengths = [0, 1, 1500, 2040, 2041, 2042, 3000, 5000, 30_000, MAX_VALUE_BYTES];
+    let mut dice = 7u64;
+    let mut roll = |sides: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % sides
+    };
+    let (mut kv, mut map, mut saved) = (Kv::new(), BTreeMap::new(), Pages::default());
+    let mut refused = 0;
+    for _ in 0..3000 {
+        let key = keys[roll(keys.len())].clone();
+        if roll(4) == 0 {
+            let had = map.remove(&key).is_some();
+            assert_eq!(run(&mut kv, &KvOperation::Delete { key }), KvResult::Deleted(had));
+        } else {
+            let value = alloc::vec![1; lengths[roll(lengths.len())]];
+            match run(&mut kv, &KvOperation::Put { key: key.clone(), value: value.clone() }) {
+                KvResult::Stored => drop(map.insert(key, value)),
+                other => {
+                    assert_eq!(other, KvResult::Refused(KvRefusal::Full));
+                    refused += 1;
+                }
+            }
+        }
+        kv.save(&mut saved);
+        let mut other = Kv::new();
+        for (key, value) in map.iter().rev() {
+            run(&mut other, &KvOperation::Put { key: key.clone(), value: value.clone() });
+        }
+        assert_eq!(pages(&other), saved);
+        let installed = installed(&saved).unwrap();
+        assert!(map.iter().all(|(key, value)| installed.value(key) == Some(&**value)));
+        assert_eq!(installed.len(), map.len());
+    }
+    assert!(refused > 20, "{refused} are refused for want of room");
+}
