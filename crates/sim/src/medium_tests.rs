@@ -1,5 +1,6 @@
 use super::*;
-use althing_replica::storage::{BootId, OpenOptions, Opened, open};
+use crate::oracle::Promised;
+use althing_replica::storage::{BootId, Log, LogWrite, OpenOptions, Opened, StorageError, open};
 use althing_replica::{Durability, Startup};
 
 fn medium(seed: u64) -> Medium {
@@ -138,4 +139,143 @@ fn say(medium: &mut Medium, records: usize) {
     };
     let mut log = open(medium.clone(), &options).unwrap().log;
     log.append(&vec![b"record"; records]).unwrap();
+}
+
+/// One replica and its disk, from start to start.
+struct Lives {
+    medium: Medium,
+    dice: Dice,
+    promised: Promised,
+    boots: u64,
+    said: u8,
+    /// The last life wrote nothing down, or left what it wrote to a system that is gone.
+    may_forget: bool,
+}
+
+impl Lives {
+    fn start(&mut self, durability: Durability) -> Option<(String, Log<Medium>)> {
+        let options = OpenOptions {
+            durability,
+            is_genesis: true,
+            boot: Some(BootId(format!("boot {}", self.boots))),
+            max_record_len: 4096,
+        };
+        let breath = self.dice.chance(200).then(|| self.dice.index(25));
+        self.medium.set_breath(breath);
+        let opened = open(self.medium.clone(), &options);
+        self.medium.set_breath(None);
+        let Opened { startup, log, .. } = match opened {
+            Ok(opened) => opened,
+            Err(StorageError::Disk(DiskFault::Dead)) if breath.is_some() => return None,
+            Err(error) => panic!("refused, and nothing has happened to it: {error}"),
+        };
+        if startup == Startup::Amnesia && (self.may_forget || durability == Durability::None) {
+            self.promised.may_forget();
+        }
+        self.may_forget = false;
+        self.promised.started(0, &startup).unwrap();
+        Some((kind(&startup), log))
+    }
+
+    /// Says some things; gives back whether the process is still alive.
+    fn live(&mut self, log: &mut Log<Medium>) -> bool {
+        for _ in 0..self.dice.index(5) {
+            let mut group: Vec<LogWrite<Vec<u8>>> = Vec::new();
+            for id in 0..self.dice.between(1, 3) {
+                self.said = self.said.wrapping_add(1);
+                let record = vec![self.said; self.dice.index(1500)];
+                if self.dice.chance(200) {
+                    self.promised.rewrite(vec![record.clone()]);
+                    group.push(LogWrite::Rewrite { id, records: vec![record] });
+                } else {
+                    self.promised.append(record.clone());
+                    group.push(LogWrite::Append { id, record });
+                }
+            }
+            let is_last = self.dice.chance(150);
+            if is_last && log.is_synced() && self.dice.chance(500) {
+                self.medium.fail_sync();
+            } else if is_last {
+                self.medium.set_breath(Some(self.dice.index(8)));
+            }
+            let written = log.commit(&group);
+            self.medium.set_breath(None);
+            self.medium.be_well();
+            match written {
+                Ok(()) => self.promised.kept(group.len()),
+                Err(_) => return false,
+            }
+            if !log.is_synced() {
+                self.medium.write_back();
+            }
+        }
+        true
+    }
+
+    /// The system can't write back what it has, which an `async` log hears of.
+    fn fail_in_background(&mut self, log: &mut Log<Medium>) {
+        self.medium.fail_sync();
+        if log.sync().is_err() {
+            log.disown().unwrap();
+            self.may_forget = true;
+        }
+        self.medium.evict();
+    }
+
+    fn end(&mut self, durability: Durability, log: Log<Medium>, is_alive: bool) {
+        let is_async = durability == Durability::Async;
+        let is_orderly = is_alive && self.dice.chance(300);
+        let is_closed = is_orderly && durability != Durability::None && log.close().is_ok();
+        self.may_forget |= durability == Durability::None;
+        if self.dice.chance(400) {
+            self.medium.cut_power();
+            self.boots += 1;
+            self.may_forget |= is_async && !is_closed;
+        } else if self.dice.chance(300) {
+            self.medium.evict();
+        }
+    }
+}
+
+/// `durability` may be another at each start, and each life may end in any way: what was said is there, or
+/// the replica knows that it knows nothing.
+#[test]
+fn whatever_durability_each_start_has_nothing_is_forgotten_unnoticed() {
+    let mut kinds = BTreeMap::<String, usize>::new();
+    for seed in 0..3000 {
+        let mut dice = Dice::new(seed);
+        let medium = Medium::new(dice.fork(), Injections::default());
+        let promised = Promised::default();
+        let mut lives = Lives { medium, dice, promised, boots: 1, said: 0, may_forget: false };
+        for _ in 0..12 {
+            let durability = lives.dice.pick(&[
+                Durability::Sync,
+                Durability::Sync,
+                Durability::Async,
+                Durability::Async,
+                Durability::None,
+            ]);
+            let was_cached = lives.medium.read(File::Cached).unwrap().is_some();
+            let Some((kind, mut log)) = lives.start(durability) else {
+                lives.may_forget |= durability == Durability::None;
+                if lives.dice.chance(500) {
+                    lives.medium.cut_power();
+                    lives.boots += 1;
+                    lives.may_forget |= was_cached || durability == Durability::Async;
+                }
+                continue;
+            };
+            *kinds.entry(kind).or_default() += 1;
+            let mut is_alive = true;
+            if durability != Durability::None {
+                is_alive = lives.live(&mut log);
+            }
+            if is_alive && durability == Durability::Async && lives.dice.chance(200) {
+                lives.fail_in_background(&mut log);
+                is_alive = false;
+            }
+            lives.end(durability, log, is_alive);
+        }
+    }
+    assert!(kinds.len() > 10 && kinds.values().sum::<usize>() > 20_000, "{kinds:?}");
 }
