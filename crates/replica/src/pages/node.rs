@@ -34,6 +34,12 @@ impl NodeId {
         Self { level, index: (self.index << bits) | u32::from(slot) }
     }
 
+    /// The nodes among its children, which pages are not, with their digests.
+    pub(crate) fn nodes_below(self, children: &Children) -> impl Iterator<Item = (Self, Digest)> {
+        let nodes = if self.level > 1 { &children[..] } else { &[] };
+        nodes.iter().map(move |(slot, digest)| (self.child(*slot), *digest))
+    }
+
     pub(crate) fn is_valid(self) -> bool {
         let Some(open) = OPEN_BITS.get(usize::from(self.level)) else { return false };
         self.level > 0 && (u64::from(self.index) << open) >> u32::BITS == 0

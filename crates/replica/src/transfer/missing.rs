@@ -129,8 +129,8 @@ impl Missing {
         }
     }
 
-    /// Keeps `parts` if all are right, as the first of `share`; nothing of an answer with a wrong one
-    /// is kept. Says whether they were.
+    /// Keeps `parts` if all are right, as the first of `share` and what follows it; nothing of an answer
+    /// with a wrong one is kept. Says whether they were.
     pub(super) fn take(&mut self, share: &Share, parts: Parts) -> bool {
         match (share, parts) {
             (Share::Nodes(share), Parts::Nodes(nodes)) => self.take_nodes(share, nodes),
@@ -140,20 +140,30 @@ impl Missing {
     }
 
     fn take_nodes(&mut self, share: &[(NodeId, Digest)], nodes: Vec<Children>) -> bool {
-        let is_right =
-            |((id, digest), children): (&(NodeId, Digest), &Children)| node_digest(*id, children) == *digest;
-        if nodes.is_empty() || nodes.len() > share.len() || !share.iter().zip(&nodes).all(is_right) {
-            return false;
+        // What lies below what was asked for follows in this order.
+        let mut order = share.to_vec();
+        for (at, children) in nodes.iter().enumerate() {
+            match order.get(at).copied() {
+                Some((id, digest)) if node_digest(id, children) == digest => {
+                    order.extend(id.nodes_below(children));
+                }
+                _ => return false,
+            }
         }
-        for ((id, digest), children) in share.iter().zip(nodes) {
+        order.truncate(nodes.len());
+        for ((id, digest), children) in order.iter().zip(nodes) {
             self.fetched_bytes += node_bytes(&children) as u64;
-            self.nodes.insert(*id, (*digest, children));
+            if self.base.digest(*id) != Some(*digest) {
+                self.nodes.insert(*id, (*digest, children));
+            }
+        }
+        for (id, digest) in &order {
             if self.wanted_nodes.get(id) == Some(digest) {
                 self.wanted_nodes.remove(id);
                 self.expand(*id, *digest);
             }
         }
-        true
+        !order.is_empty()
     }
 
     fn take_pages(&mut self, share: &[(u32, Digest)], pages: Vec<Vec<u8>>) -> bool {

@@ -33,6 +33,10 @@ const MAX_NODES_PER_FETCH: usize = 256;
 const MAX_PAGES_PER_FETCH: usize = 256;
 /// An answer carries as many of the parts asked for as fit into this: at least one.
 const MAX_ANSWER_BYTES: usize = 16 * MAX_PAGE_BYTES;
+/// Beside the nodes asked for, an answer carries what lies below them, as far as it fits into this. Each
+/// level is else a round trip, and a group that goes on may give a replica that is far away time for
+/// fewer of them than there are levels.
+const MAX_UNASKED_BYTES: usize = 16 * 1024;
 /// The longest message of the engine: an answer full of pages, with their lengths.
 pub(crate) const MAX_ENGINE_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 8 * MAX_PAGES_PER_FETCH;
 /// What the engines of a group say to each other.
@@ -53,7 +57,7 @@ pub enum EngineMessage {
     Fetched {
         /// The question's.
         ticket: u64,
-        /// What was asked for: as many of the parts, from the first, as fit.
+        /// What was asked for: as many of the parts, from the first, as fit; see [`Parts`].
         parts: Parts,
     },
 }
@@ -70,7 +74,8 @@ pub enum Want {
 /// Parts of a state.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Parts {
-    /// The children of each node asked for.
+    /// The children of each node asked for; after those of the last one, of the nodes below, those of
+    /// the first one first, level by level.
     Nodes(Vec<Vec<(u8, Digest)>>),
     /// The bytes of each page.
     Pages(Vec<Vec<u8>>),

@@ -1,6 +1,6 @@
-use super::{MAX_ANSWER_BYTES, MAX_NODES_PER_FETCH, MAX_PAGES_PER_FETCH, Parts, Want};
+use super::{MAX_ANSWER_BYTES, MAX_NODES_PER_FETCH, MAX_PAGES_PER_FETCH, MAX_UNASKED_BYTES, Parts, Want};
 use crate::checkpoints::Checkpoints;
-use crate::pages::{Children, PageTree};
+use crate::pages::{Children, NodeId, PageTree};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq};
@@ -54,26 +54,41 @@ impl Supplier {
 /// or not there.
 fn cut(tree: &PageTree, want: &Want) -> Option<Parts> {
     match want {
-        Want::Nodes(ids) if ids.len() <= MAX_NODES_PER_FETCH => {
-            Some(Parts::Nodes(fill(ids, |id| tree.children(*id), node_bytes)?))
-        }
+        Want::Nodes(ids) if ids.len() <= MAX_NODES_PER_FETCH => Some(Parts::Nodes(nodes(tree, ids)?)),
         Want::Pages(indexes) if indexes.len() <= MAX_PAGES_PER_FETCH => {
-            Some(Parts::Pages(fill(indexes, |index| Some(tree.page(*index)?.to_vec()), Vec::len)?))
+            Some(Parts::Pages(pages(tree, indexes)?))
         }
         _ => None,
     }
 }
 
-/// As many of the parts, from the first, as fit into an answer.
-fn fill<I, T>(wanted: &[I], part: impl Fn(&I) -> Option<T>, bytes: impl Fn(&T) -> usize) -> Option<Vec<T>> {
-    let (mut parts, mut room) = (Vec::new(), MAX_ANSWER_BYTES);
-    for one in wanted {
-        let part = part(one)?;
-        let Some(left) = room.checked_sub(bytes(&part)) else { break };
+/// As many of the pages, from the first, as fit into an answer.
+fn pages(tree: &PageTree, wanted: &[u32]) -> Option<Vec<Vec<u8>>> {
+    let (mut pages, mut room) = (Vec::new(), MAX_ANSWER_BYTES);
+    for index in wanted {
+        let page = tree.page(*index)?;
+        let Some(left) = room.checked_sub(page.len()) else { break };
         room = left;
-        parts.push(part);
+        pages.push(page.to_vec());
     }
-    Some(parts)
+    Some(pages)
+}
+
+/// The children of as many of the nodes, from the first, as fit into an answer, and of some below.
+fn nodes(tree: &PageTree, wanted: &[NodeId]) -> Option<Vec<Children>> {
+    let (mut nodes, mut room) = (Vec::new(), MAX_ANSWER_BYTES);
+    let mut order = wanted.to_vec();
+    while let Some(id) = order.get(nodes.len()).copied() {
+        if nodes.len() == wanted.len() {
+            room = room.min(MAX_UNASKED_BYTES);
+        }
+        let children = tree.children(id)?;
+        let Some(left) = room.checked_sub(node_bytes(&children)) else { break };
+        room = left;
+        order.extend(id.nodes_below(&children).map(|(below, _)| below));
+        nodes.push(children);
+    }
+    Some(nodes)
 }
 
 /// What a node takes in an answer.
