@@ -353,7 +353,7 @@ fn behind_a_group_that_goes_on(period: Duration, round_trip: Duration, late: Dur
                 if now == moves {
                     seq += 1;
                     moves = now + period;
-                    for index in (0..2000).filter(|index| (index + seq as u32) % 100 == 0) {
+                    for index in (0..2000).filter(|index| (index + seq as u32).is_multiple_of(100)) {
                         all.insert(index, vec![seq as u8; 99]);
                     }
                     (state, kept) = checkpoints(Seq(seq), &tree(&all));
