@@ -88,8 +88,8 @@ impl Identity {
         Proof(self.signing.sign(bytes).to_bytes().to_vec())
     }
 
-    pub(crate) fn shared_secret(&self, other: &PublicIdentity) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.exchange.diffie_hellman(&other.exchange).to_bytes())
+    pub(crate) fn exchange(&self) -> &StaticSecret {
+        &self.exchange
     }
 }
 
@@ -120,6 +120,10 @@ impl PublicIdentity {
     #[must_use]
     pub fn exchange_bytes(&self) -> [u8; 32] {
         self.exchange.to_bytes()
+    }
+
+    pub(crate) fn exchange(&self) -> &PublicKey {
+        &self.exchange
     }
 
     pub(crate) fn verify(&self, proof: &Proof, bytes: &[u8]) -> bool {

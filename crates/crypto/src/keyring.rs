@@ -1,8 +1,9 @@
-use crate::mac::MacKey;
+use crate::session::{Epoch, Epochs, KeySeed, Learned, NewKey, Pair};
 use crate::{Authenticator, Hasher, Identity, Mac, Proof, PublicIdentity};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_types::{ClientId, Digest, GroupId, Principal, ReplicaId};
+use althing_types::{ClientId, Digest, GroupId, Instant, Principal, ReplicaId};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 /// What kind of thing is authenticated, so that a proof for one kind means nothing for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,27 @@ pub enum Domain {
     Query,
     /// What a replica sends to a client.
     Reply,
+    /// A replica's announcement of a key.
+    Key,
+}
+
+/// Whether a MAC holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Under the key that I announced last.
+    Good,
+    /// Under the one before: who made it does not know yet of the last.
+    Outdated,
+    /// Under none that I hold.
+    Bad,
 }
 
 /// One member's view of a group's keys: its own secret ones, everybody's public ones, and the
 /// pairwise MAC keys that follow from both.
+///
+/// A MAC key of a pair follows from the two identities and from the last key that each side has
+/// [announced](NewKey); a client announces none. Whoever has copied a pair's keys can make nothing of
+/// them once either side has announced another, and the old one is [retired](Keyring::retire).
 #[derive(Clone)]
 pub struct Keyring {
     group: GroupId,
@@ -28,8 +46,12 @@ pub struct Keyring {
     identity: Identity,
     replicas: Vec<PublicIdentity>,
     clients: BTreeMap<ClientId, PublicIdentity>,
-    /// Keys for what I send, then for what I receive.
-    pairs: BTreeMap<Principal, (MacKey, MacKey)>,
+    own: Epochs<StaticSecret>,
+    /// What was announced for `own`.
+    announcement: Option<NewKey>,
+    /// What the others have announced.
+    announced: BTreeMap<ReplicaId, NewKey>,
+    pairs: BTreeMap<Principal, Pair>,
 }
 
 impl Keyring {
@@ -42,20 +64,26 @@ impl Keyring {
         replicas: Vec<PublicIdentity>,
         clients: BTreeMap<ClientId, PublicIdentity>,
     ) -> Self {
-        let pair = |other: Principal, public: &PublicIdentity| {
-            let secret = identity.shared_secret(public);
-            let key = |from: Principal, to: Principal| {
-                MacKey::derive(&althing_types::encode(&(*secret, group, from, to)))
-            };
-            (other, (key(me, other), key(other, me)))
-        };
+        let own = identity.exchange();
+        let pair = |other: Principal, public: &PublicIdentity| (other, Pair::new(own, public.exchange()));
         let replica_ids = (0u16..).map(|i| Principal::Replica(ReplicaId(i)));
         let mut pairs: BTreeMap<_, _> = replica_ids.zip(&replicas).map(|(id, key)| pair(id, key)).collect();
         // Clients talk to replicas only, so a client needs no keys with its fellows.
         if matches!(me, Principal::Replica(_)) {
             pairs.extend(clients.iter().map(|(id, key)| pair(Principal::Client(*id), key)));
         }
-        Self { group, me, identity, replicas, clients, pairs }
+        let own = Epochs::of_identity(own.clone());
+        Self {
+            group,
+            me,
+            identity,
+            replicas,
+            clients,
+            own,
+            announcement: None,
+            announced: BTreeMap::new(),
+            pairs,
+        }
     }
 
     /// The group whose keys these are.
@@ -81,26 +109,47 @@ impl Keyring {
 
     /// One MAC for each replica of the group, over `bytes`. My own place holds a MAC too.
     #[must_use]
-    pub fn authenticate(&self, domain: Domain, bytes: &[u8]) -> Authenticator {
+    pub fn authenticate(&mut self, domain: Domain, bytes: &[u8]) -> Authenticator {
         let digest = self.digest(domain, bytes);
-        let macs = (0u16..).take(self.replicas.len()).map(|i| {
-            let (send, _) = &self.pairs[&Principal::Replica(ReplicaId(i))];
-            send.mac(&digest)
-        });
-        Authenticator(macs.collect())
+        let replicas = (0u16..).take(self.replicas.len()).map(|i| Principal::Replica(ReplicaId(i)));
+        Authenticator(replicas.map(|to| self.mac_over(to, &digest).unwrap_or_default()).collect())
     }
 
     /// A MAC over `bytes` for `to` alone, or `None` where `to` is not of the group.
     #[must_use]
-    pub fn mac(&self, to: Principal, domain: Domain, bytes: &[u8]) -> Option<Mac> {
-        let (send, _) = self.pairs.get(&to)?;
-        Some(send.mac(&self.digest(domain, bytes)))
+    pub fn mac(&mut self, to: Principal, domain: Domain, bytes: &[u8]) -> Option<Mac> {
+        let digest = self.digest(domain, bytes);
+        self.mac_over(to, &digest)
+    }
+
+    fn mac_over(&mut self, to: Principal, digest: &Digest) -> Option<Mac> {
+        let place = (self.group, self.me, to);
+        let pair = self.pairs.get_mut(&to)?;
+        let theirs = pair.theirs.current;
+        Some(pair.keys(place, &self.own.current, theirs).send.mac(digest))
+    }
+
+    /// Whether `from` made `mac` over `bytes` for me, and under which keys.
+    #[must_use]
+    pub fn check_mac(&mut self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> Checked {
+        let (digest, place) = (self.digest(domain, bytes), (self.group, self.me, from));
+        let Some(pair) = self.pairs.get_mut(&from) else { return Checked::Bad };
+        let theirs = [Some(pair.theirs.current), pair.theirs.previous.as_ref().map(|(epoch, _)| *epoch)];
+        for own in self.own.all() {
+            for their in theirs.into_iter().flatten() {
+                if pair.keys(place, own, their).receive.mac(&digest) == *mac {
+                    let is_current = own.counter == self.own.current.counter;
+                    return if is_current { Checked::Good } else { Checked::Outdated };
+                }
+            }
+        }
+        Checked::Bad
     }
 
     /// Whether `from` made `mac` over `bytes` for me.
     #[must_use]
-    pub fn verify_mac(&self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> bool {
-        self.pairs.get(&from).is_some_and(|(_, receive)| receive.mac(&self.digest(domain, bytes)) == *mac)
+    pub fn verify_mac(&mut self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> bool {
+        self.check_mac(from, mac, domain, bytes) != Checked::Bad
     }
 
     /// A proof of mine over `bytes` that anybody in the group can check and pass on.
@@ -115,6 +164,103 @@ impl Keyring {
         self.public(from).is_some_and(|public| public.verify(proof, &self.digest(domain, bytes).0))
     }
 
+    /// Takes a key of my own from secret randomness, and announces it. The number that it gets is the
+    /// time, or follows the last one where the clock was set back.
+    ///
+    /// The key before it stays good for what is in flight, until it is [retired](Self::retire). The
+    /// first one of a process has none before it: nobody was told to use the identity's own key.
+    pub fn refresh(&mut self, now: Instant, seed: &KeySeed) {
+        let next = Epoch { counter: now.0.max(self.own.current.counter + 1), key: seed.secret() };
+        if self.announcement.is_some() {
+            self.own.replace(now, next);
+        } else {
+            self.own = Epochs { current: next, previous: None };
+        }
+        self.forget_derived();
+        self.announce();
+    }
+
+    fn announce(&mut self) {
+        let Principal::Replica(replica) = self.me else { return };
+        let (counter, key) = (self.own.current.counter, PublicKey::from(&self.own.current.key).to_bytes());
+        let mut new_key = NewKey { replica, counter, key, proof: Proof(Vec::new()) };
+        new_key.proof = self.sign(Domain::Key, &new_key.signed_bytes());
+        self.announcement = Some(new_key);
+    }
+
+    /// What I have announced last, if anything.
+    #[must_use]
+    pub fn announcement(&self) -> Option<&NewKey> {
+        self.announcement.as_ref()
+    }
+
+    /// What `replica` has announced last, as far as I know.
+    #[must_use]
+    pub fn announced(&self, replica: ReplicaId) -> Option<&NewKey> {
+        self.announced.get(&replica)
+    }
+
+    /// Takes an announcement that came from anybody.
+    #[must_use]
+    pub fn learn(&mut self, now: Instant, new_key: NewKey) -> Learned {
+        let who = Principal::Replica(new_key.replica);
+        let known = if who == self.me {
+            self.own.current.counter
+        } else {
+            self.announced.get(&new_key.replica).map_or(0, |known| known.counter)
+        };
+        // The last number would leave none for the next key.
+        if new_key.counter <= known || new_key.counter == u64::MAX {
+            return Learned::Known;
+        }
+        if !self.verify(who, &new_key.proof, Domain::Key, &new_key.signed_bytes()) {
+            return Learned::Forged;
+        }
+        if who == self.me {
+            self.catch_up_with(now, new_key.counter);
+            return Learned::Ahead;
+        }
+        if let Some(pair) = self.pairs.get_mut(&who) {
+            pair.theirs.replace(now, Epoch { counter: new_key.counter, key: new_key.key.into() });
+            pair.keep(&self.own);
+        }
+        self.announced.insert(new_key.replica, new_key);
+        Learned::New
+    }
+
+    /// Announces the key that I have once more, under a number that others take.
+    fn catch_up_with(&mut self, now: Instant, counter: u64) {
+        if self.announcement.is_some() {
+            let Epoch { key, .. } = &self.own.current;
+            let next = Epoch { counter: counter + 1, key: key.clone() };
+            self.own.replace(now, next);
+            self.forget_derived();
+            self.announce();
+        }
+    }
+
+    /// Drops the keys that were replaced by `until`: mine and those of others.
+    pub fn retire(&mut self, until: Instant) {
+        let is_own = self.own.retire(until);
+        for pair in self.pairs.values_mut() {
+            if pair.theirs.retire(until) || is_own {
+                pair.keep(&self.own);
+            }
+        }
+    }
+
+    /// Whether there is a key to be retired.
+    #[must_use]
+    pub fn is_retiring(&self) -> bool {
+        self.own.previous.is_some() || self.pairs.values().any(|pair| pair.theirs.previous.is_some())
+    }
+
+    fn forget_derived(&mut self) {
+        for pair in self.pairs.values_mut() {
+            pair.keep(&self.own);
+        }
+    }
+
     fn digest(&self, domain: Domain, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(match domain {
             Domain::Protocol => "althing protocol message",
@@ -122,6 +268,7 @@ impl Keyring {
             Domain::Request => "althing request",
             Domain::Query => "althing query",
             Domain::Reply => "althing reply",
+            Domain::Key => "althing new key",
         });
         hasher.bytes(&self.group.0);
         hasher.bytes(bytes);
@@ -130,52 +277,5 @@ impl Keyring {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const R0: Principal = Principal::Replica(ReplicaId(0));
-    const R1: Principal = Principal::Replica(ReplicaId(1));
-    const C9: Principal = Principal::Client(ClientId(9));
-
-    fn keyrings(group: u8) -> [Keyring; 3] {
-        let identity = |i: u8| Identity::from_secret_bytes(&[i; 64]);
-        let replicas: Vec<_> = [1, 2].map(|i| identity(i).public()).to_vec();
-        let clients = BTreeMap::from([(ClientId(9), identity(3).public())]);
-        let ring =
-            |me, i| Keyring::new(GroupId([group; 16]), me, identity(i), replicas.clone(), clients.clone());
-        [ring(R0, 1), ring(R1, 2), ring(C9, 3)]
-    }
-
-    #[test]
-    fn each_receiver_checks_its_own_mac_and_no_other() {
-        let [r0, r1, c9] = keyrings(0);
-        let vector = c9.authenticate(Domain::Request, b"put");
-        let (m0, m1) = (vector.mac_for(ReplicaId(0)).unwrap(), vector.mac_for(ReplicaId(1)).unwrap());
-        assert!(r0.verify_mac(C9, m0, Domain::Request, b"put"));
-        assert!(r1.verify_mac(C9, m1, Domain::Request, b"put"));
-        assert!(!r1.verify_mac(C9, m0, Domain::Request, b"put"));
-        assert!(!r0.verify_mac(C9, m0, Domain::Request, b"cas"));
-        assert!(!r0.verify_mac(C9, m0, Domain::Reply, b"put"));
-        assert!(!r0.verify_mac(R1, m0, Domain::Request, b"put"));
-    }
-
-    #[test]
-    fn a_mac_can_not_be_reflected_to_its_maker() {
-        let [r0, r1, _] = keyrings(0);
-        let mac = r0.mac(R1, Domain::Protocol, b"vote").unwrap();
-        assert!(r1.verify_mac(R0, &mac, Domain::Protocol, b"vote"));
-        assert!(!r0.verify_mac(R1, &mac, Domain::Protocol, b"vote"));
-    }
-
-    #[test]
-    fn a_proof_holds_in_its_own_group_and_domain_only() {
-        let [r0, r1, _] = keyrings(0);
-        let [_, other, _] = keyrings(1);
-        let proof = r0.sign(Domain::Protocol, b"vote");
-        assert!(r1.verify(R0, &proof, Domain::Protocol, b"vote"));
-        assert!(!r1.verify(R1, &proof, Domain::Protocol, b"vote"));
-        assert!(!r1.verify(R0, &proof, Domain::Engine, b"vote"));
-        assert!(!other.verify(R0, &proof, Domain::Protocol, b"vote"));
-        assert!(!r1.verify(R0, &Proof(Vec::new()), Domain::Protocol, b"vote"));
-    }
-}
+#[path = "keyring_tests.rs"]
+mod tests;

@@ -4,7 +4,8 @@
 //!
 //! - digests and MACs: BLAKE3, plain and keyed;
 //! - transferable proofs: Ed25519;
-//! - pairwise MAC keys: derived from static X25519 keys, one for each direction of each pair.
+//! - pairwise MAC keys: derived from static X25519 keys and those that replicas announce from time to
+//!   time, one for each direction of each pair.
 
 extern crate alloc;
 
@@ -12,8 +13,10 @@ mod hash;
 mod identity;
 mod keyring;
 mod mac;
+mod session;
 
 pub use hash::{Hasher, hash};
 pub use identity::{Identity, KeyError, Proof, PublicIdentity};
-pub use keyring::{Domain, Keyring};
+pub use keyring::{Checked, Domain, Keyring};
 pub use mac::{Authenticator, Mac};
+pub use session::{KeySeed, Learned, NewKey};

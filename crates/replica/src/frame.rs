@@ -5,7 +5,7 @@ use crate::Limits;
 use crate::transfer::{EngineMessage, MAX_ENGINE_MESSAGE_BYTES};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Authenticator, Domain, Mac, Proof, hash};
+use althing_crypto::{Authenticator, Domain, Mac, NewKey, Proof, hash};
 use althing_protocol::Request;
 use althing_types::{ClientId, DecodeError, Digest, ReplicaId, RequestNumber, Seq, View, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -175,6 +175,8 @@ pub enum ClientMessage {
         /// The event.
         payload: Vec<u8>,
     },
+    /// The replica announces a key. The client believes the proof in it, and needs no MAC.
+    NewKey(NewKey),
 }
 
 /// What a replica sends to a client.

@@ -6,7 +6,7 @@ use crate::transfer::EngineMessage;
 use crate::{Limits, Room};
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use althing_crypto::{Domain, Hasher, Keyring, Proof};
+use althing_crypto::{Checked, Domain, Hasher, Keyring, Mac, Proof};
 use althing_protocol::{Evidence, Message, Misbehaviour, Request, RequestAuth, SignedPart, Statement};
 use althing_types::{ClientId, Digest, Principal, Quorums, ReplicaId, decode};
 
@@ -30,10 +30,11 @@ pub(crate) enum Refusal {
 pub(crate) struct Opener {
     me: ReplicaId,
     quorums: Quorums,
-    keyring: Keyring,
     limits: Limits,
     policy: RequestAuthPolicy,
     verified: Verified,
+    /// Whose MACs were made with keys that this replica has replaced, or with none that it knows.
+    outdated: BTreeSet<Principal>,
 }
 
 impl Opener {
@@ -41,21 +42,45 @@ impl Opener {
         Self {
             me: config.replica,
             quorums: config.quorums,
-            keyring: config.keyring.clone(),
             limits: config.limits.clone(),
             policy: config.request_auth,
             verified: Verified::default(),
+            outdated: BTreeSet::new(),
         }
     }
 
+    /// Those who have yet to hear of this replica's key, as what was opened lately shows.
+    pub(crate) fn take_outdated(&mut self) -> BTreeSet<Principal> {
+        core::mem::take(&mut self.outdated)
+    }
+
+    fn has_mac(
+        &mut self,
+        keyring: &mut Keyring,
+        (from, domain): (Principal, Domain),
+        mac: &Mac,
+        bytes: &[u8],
+    ) -> bool {
+        let checked = keyring.check_mac(from, mac, domain, bytes);
+        if checked != Checked::Good {
+            self.outdated.insert(from);
+        }
+        checked != Checked::Bad
+    }
+
     /// Opens a frame from replica `from`.
-    pub(crate) fn open<M: Message>(&mut self, from: ReplicaId, bytes: &[u8]) -> Result<Opened<M>, Refusal> {
+    pub(crate) fn open<M: Message>(
+        &mut self,
+        keyring: &mut Keyring,
+        from: ReplicaId,
+        bytes: &[u8],
+    ) -> Result<Opened<M>, Refusal> {
         let envelope = decode_envelope(bytes, &self.limits)
             .map_err(|_| Refusal::Unauthentic("a frame is malformed or too long"))?;
         if envelope.sender != from || from == self.me || !self.quorums.has(from) {
             return Err(Refusal::Unauthentic("a frame's sender is not who the channel belongs to"));
         }
-        if !self.is_sealed_by(from, &envelope) {
+        if !self.is_sealed_by(keyring, from, &envelope) {
             return Err(Refusal::Unauthentic("a frame's authentication does not hold"));
         }
         match envelope.room {
@@ -63,23 +88,27 @@ impl Opener {
                 Ok(message) => Ok(Opened::Engine(message)),
                 Err(_) => Err(caught(&envelope, Misbehaviour::InvalidMessage)),
             },
-            Room::Protocol => self.open_protocol(envelope),
+            Room::Protocol => self.open_protocol(keyring, envelope),
         }
     }
 
-    fn is_sealed_by(&self, from: ReplicaId, envelope: &Envelope) -> bool {
+    fn is_sealed_by(&mut self, keyring: &mut Keyring, from: ReplicaId, envelope: &Envelope) -> bool {
         let (sender, domain, body) = (Principal::Replica(from), envelope.room.domain(), &envelope.body);
         match &envelope.seal {
-            Seal::Mac(mac) => self.keyring.verify_mac(sender, mac, domain, body),
+            Seal::Mac(mac) => self.has_mac(keyring, (sender, domain), mac, body),
             Seal::Macs(macs) if macs.0.len() == self.quorums.n() => {
-                macs.mac_for(self.me).is_some_and(|mac| self.keyring.verify_mac(sender, mac, domain, body))
+                macs.mac_for(self.me).is_some_and(|mac| self.has_mac(keyring, (sender, domain), mac, body))
             }
             Seal::Macs(_) => false,
-            Seal::Proof(proof) => self.keyring.verify(sender, proof, domain, body),
+            Seal::Proof(proof) => keyring.verify(sender, proof, domain, body),
         }
     }
 
-    fn open_protocol<M: Message>(&mut self, envelope: Envelope) -> Result<Opened<M>, Refusal> {
+    fn open_protocol<M: Message>(
+        &mut self,
+        keyring: &mut Keyring,
+        envelope: Envelope,
+    ) -> Result<Opened<M>, Refusal> {
         let Ok(mut message) = decode::<M>(&envelope.body, self.limits.settings().max_message_bytes) else {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
         };
@@ -94,11 +123,11 @@ impl Opener {
         if is_too_much {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
         }
-        if !parts.iter().all(|part| self.is_genuine(part)) {
+        if !parts.iter().all(|part| self.is_genuine(keyring, part)) {
             return Err(caught(&envelope, Misbehaviour::Forgery));
         }
         for request in message.requests_mut() {
-            request.is_authentic = self.is_authentic(request);
+            request.is_authentic = self.is_authentic(keyring, request);
         }
         let proof = match envelope.seal {
             Seal::Proof(proof) => Some(proof),
@@ -107,14 +136,13 @@ impl Opener {
         Ok(Opened::Protocol { message, proof })
     }
 
-    fn is_genuine(&mut self, part: &SignedPart) -> bool {
+    fn is_genuine(&mut self, keyring: &Keyring, part: &SignedPart) -> bool {
         let signer = Principal::Replica(part.signer);
-        let keyring = &self.keyring;
         self.verified.check(signer, &part.bytes, &part.proof, Domain::Protocol, keyring)
     }
 
     /// Whether the client that `request` names made it, and may make such a one.
-    pub(crate) fn is_authentic(&mut self, request: &Request) -> bool {
+    fn is_authentic(&mut self, keyring: &mut Keyring, request: &Request) -> bool {
         let is_too_long = request.operation.len() > self.limits.settings().max_operation_bytes;
         if is_too_long || request.answers.named() > self.quorums.n() {
             return false;
@@ -122,28 +150,33 @@ impl Opener {
         let (client, bytes) = (Principal::Client(request.client), request.signed_bytes());
         match (&request.auth, self.policy) {
             (RequestAuth::Signed(proof), _) => {
-                self.verified.check(client, &bytes, proof, Domain::Request, &self.keyring)
+                self.verified.check(client, &bytes, proof, Domain::Request, keyring)
             }
             (RequestAuth::Macs(macs), RequestAuthPolicy::MacsOrSignature) => {
                 macs.0.len() == self.quorums.n()
                     && macs
                         .mac_for(self.me)
-                        .is_some_and(|mac| self.keyring.verify_mac(client, mac, Domain::Request, &bytes))
+                        .is_some_and(|mac| self.has_mac(keyring, (client, Domain::Request), mac, &bytes))
             }
             (RequestAuth::Macs(_), RequestAuthPolicy::SignatureOnly) => false,
         }
     }
 
     /// Opens a frame from client `from`. A request in it is authentic.
-    pub(crate) fn open_client(&mut self, from: ClientId, bytes: &[u8]) -> Result<ClientFrame, &'static str> {
-        if self.keyring.public(Principal::Client(from)).is_none() {
+    pub(crate) fn open_client(
+        &mut self,
+        keyring: &mut Keyring,
+        from: ClientId,
+        bytes: &[u8],
+    ) -> Result<ClientFrame, &'static str> {
+        if keyring.public(Principal::Client(from)).is_none() {
             return Err("the client is not in the group's directory");
         }
         let mut frame = decode_client_frame(bytes, &self.limits)
             .map_err(|_| "a client's frame is malformed or too long")?;
         let (client, is_authentic) = match &mut frame {
             ClientFrame::Request(request) => {
-                request.is_authentic = self.is_authentic(request);
+                request.is_authentic = self.is_authentic(keyring, request);
                 (request.client, request.is_authentic)
             }
             ClientFrame::Query(query) => {
@@ -152,7 +185,7 @@ impl Opener {
                     && query
                         .macs
                         .mac_for(self.me)
-                        .is_some_and(|mac| self.keyring.verify_mac(sender, mac, Domain::Query, &signed));
+                        .is_some_and(|mac| self.has_mac(keyring, (sender, Domain::Query), mac, &signed));
                 (query.client, is_authentic)
             }
         };

@@ -3,8 +3,9 @@ use crate::execution::StateError;
 use crate::records::RecordError;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use althing_crypto::KeySeed;
 use althing_protocol::{Evidence, TimerId};
-use althing_types::{ClientId, Digest, Principal, RequestNumber, Seq, View};
+use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View};
 use core::time::Duration;
 use thiserror::Error;
 
@@ -28,10 +29,12 @@ pub struct Timer(pub(crate) TimerKind);
 pub(crate) enum TimerKind {
     Protocol(TimerId),
     Transfer,
+    Keys,
 }
 
 impl Timer {
     pub(crate) const TRANSFER: Self = Self(TimerKind::Transfer);
+    pub(crate) const KEYS: Self = Self(TimerKind::Keys);
 
     pub(crate) fn protocol(id: TimerId) -> Self {
         Self(TimerKind::Protocol(id))
@@ -54,6 +57,12 @@ pub enum Input {
     Timer(Timer),
     /// The record with this id, and all before it, are on disk.
     Persisted(u64),
+    /// There is a new channel to a member of the group.
+    Connected(Principal),
+    /// It is time for a new key. A runtime hands this in after the start, and every so often as it wants
+    /// what may have been stolen to be worth nothing; or never, and then MAC keys follow from the
+    /// identities alone.
+    Refresh(KeySeed),
 }
 
 /// Something to be done by the runtime, in the order given.
@@ -189,5 +198,17 @@ pub enum Report {
         channel: u32,
         /// Its length.
         bytes: usize,
+    },
+    /// It has a new key of its own.
+    KeyRefreshed {
+        /// The key's number.
+        counter: u64,
+    },
+    /// It has learnt of another replica's new key.
+    KeyLearned {
+        /// Whose.
+        of: ReplicaId,
+        /// The key's number.
+        counter: u64,
     },
 }

@@ -26,6 +26,10 @@ pub struct LimitSettings {
     pub transfer_timeout: Duration,
     /// State served to one other replica in a second, in bytes.
     pub transfer_bytes_per_second: u64,
+    /// How long a key that was replaced stays good for what is in flight.
+    pub key_grace: Duration,
+    /// How long one member that does not know of this replica's key waits to be told again.
+    pub key_repeat: Duration,
 }
 
 impl Default for LimitSettings {
@@ -39,6 +43,8 @@ impl Default for LimitSettings {
             outstanding_expiry: Duration::from_secs(10),
             transfer_timeout: Duration::from_millis(500),
             transfer_bytes_per_second: 64 << 20,
+            key_grace: Duration::from_secs(2),
+            key_repeat: Duration::from_millis(50),
         }
     }
 }

@@ -1,3 +1,4 @@
+use crate::announced::Announced;
 use crate::frame::{ClientMessage, Envelope, ReplyFrame, Room, Seal, frame_bytes};
 use crate::io::Output;
 use crate::replica::ReplicaConfig;
@@ -6,21 +7,28 @@ use crate::transfer::EngineMessage;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Domain, Keyring, Proof};
+use althing_crypto::{Domain, Keyring, NewKey, Proof};
 use althing_protocol::{Auth, Message};
-use althing_types::{ClientId, Principal, Quorums, ReplicaId, encode};
+use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, encode};
 
 /// Seals what leaves, and lets a [`Tamper`] have its way with it first.
 pub(crate) struct Outbound<M> {
     me: ReplicaId,
     quorums: Quorums,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
+    announced: Announced,
     tamper: Option<Box<dyn Tamper<M> + Send>>,
 }
 
 impl<M: Message> Outbound<M> {
     pub(crate) fn new(config: &ReplicaConfig) -> Self {
-        Self { me: config.replica, quorums: config.quorums, keyring: config.keyring.clone(), tamper: None }
+        Self {
+            me: config.replica,
+            quorums: config.quorums,
+            keyring: config.keyring.clone(),
+            announced: Announced::new(config.limits.settings().key_repeat),
+            tamper: None,
+        }
     }
 
     pub(crate) fn set_tamper(&mut self, tamper: Option<Box<dyn Tamper<M> + Send>>) {
@@ -64,14 +72,51 @@ impl<M: Message> Outbound<M> {
         self.dispatch(Principal::Replica(to), Outgoing::Engine(message), outputs);
     }
 
+    /// Tells `to` of this replica's key, unless it was told a moment ago or there is none.
+    pub(crate) fn announce(&mut self, now: Instant, to: Principal, outputs: &mut Vec<Output>) {
+        if let Some(new_key) = self.keyring.announcement().cloned()
+            && to != Principal::Replica(self.me)
+            && self.announced.is_due(now, to, new_key.counter)
+        {
+            self.dispatch(to, self.announcement(to, new_key), outputs);
+        }
+    }
+
+    fn announcement(&self, to: Principal, new_key: NewKey) -> Outgoing<M> {
+        match to {
+            Principal::Replica(to) => {
+                let known = self.keyring.announced(to).cloned();
+                Outgoing::Engine(EngineMessage::NewKey { new_key, known })
+            }
+            Principal::Client(_) => Outgoing::Client(ClientMessage::NewKey(new_key)),
+        }
+    }
+
+    /// What a client has to hear first, to believe what follows.
+    fn seal_announcement(&mut self, to: ClientId) -> Vec<Arc<[u8]>> {
+        let to = Principal::Client(to);
+        match self.keyring.announcement().cloned() {
+            Some(new_key) if self.announced.is_first(to, new_key.counter) => {
+                let announcement = self.announcement(to, new_key);
+                self.seal_tampered(to, announcement)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Sends `message` to a client.
     pub(crate) fn send_client(&mut self, to: ClientId, message: ClientMessage, outputs: &mut Vec<Output>) {
+        let first = self.seal_announcement(to);
+        outputs.extend(first.into_iter().map(|frame| Output::Send { to: Principal::Client(to), frame }));
         self.dispatch(Principal::Client(to), Outgoing::Client(message), outputs);
     }
 
-    /// The frames that carry `message` to a client: one, unless there is a tamper.
+    /// The frames that carry `message` to a client: one, unless there is a tamper or the client has yet
+    /// to hear of this replica's key.
     pub(crate) fn seal_client(&mut self, to: ClientId, message: ClientMessage) -> Vec<Arc<[u8]>> {
-        self.seal_tampered(Principal::Client(to), Outgoing::Client(message))
+        let mut frames = self.seal_announcement(to);
+        frames.extend(self.seal_tampered(Principal::Client(to), Outgoing::Client(message)));
+        frames
     }
 
     fn dispatch(&mut self, to: Principal, message: Outgoing<M>, outputs: &mut Vec<Output>) {
@@ -88,9 +133,13 @@ impl<M: Message> Outbound<M> {
     }
 
     /// Nothing where `to` is not of the group, or not of the kind that gets such messages.
-    fn seal(&self, to: Principal, message: Outgoing<M>) -> Option<Arc<[u8]>> {
+    fn seal(&mut self, to: Principal, message: Outgoing<M>) -> Option<Arc<[u8]>> {
         match message {
             Outgoing::Protocol(message, auth) => self.envelope(to, Room::Protocol, encode(&message), auth),
+            // Who does not know the key yet can't check a MAC.
+            Outgoing::Engine(message @ EngineMessage::NewKey { .. }) => {
+                self.envelope(to, Room::Engine, encode(&message), Auth::Transferable)
+            }
             Outgoing::Engine(message) => self.envelope(to, Room::Engine, encode(&message), Auth::Mac),
             Outgoing::Client(message) => {
                 let body = encode(&message);
@@ -100,7 +149,7 @@ impl<M: Message> Outbound<M> {
         }
     }
 
-    fn envelope(&self, to: Principal, room: Room, body: Vec<u8>, auth: Auth) -> Option<Arc<[u8]>> {
+    fn envelope(&mut self, to: Principal, room: Room, body: Vec<u8>, auth: Auth) -> Option<Arc<[u8]>> {
         let seal = match auth {
             Auth::Mac => Seal::Mac(self.keyring.mac(to, room.domain(), &body)?),
             Auth::Transferable => Seal::Proof(self.keyring.sign(room.domain(), &body)),

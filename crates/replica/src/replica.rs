@@ -90,7 +90,9 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) next_ticket: u64,
     supplier: Supplier,
     pub(crate) admission: Admission,
-    opener: Opener,
+    pub(crate) opener: Opener,
+    /// Whether it is timed when keys are to be retired.
+    pub(crate) is_retiring: bool,
     pub(crate) outbound: Outbound<P::Message>,
     pub(crate) accusations: Accusations,
     /// What the protocol still has to be told.
@@ -125,6 +127,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             supplier: Supplier::new(settings.transfer_bytes_per_second),
             admission: Admission::new(settings.max_outstanding_requests, settings.outstanding_expiry),
             opener: Opener::new(&config),
+            is_retiring: false,
             outbound: Outbound::new(&config),
             accusations: Accusations::default(),
             events: VecDeque::new(),
@@ -160,8 +163,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     transfer.on_timer();
                 }
             }
+            Input::Timer(Timer::KEYS) => self.retire_keys(now, outputs),
             Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
+            Input::Connected(peer) => self.outbound.announce(now, peer, outputs),
+            Input::Refresh(seed) => self.refresh(now, &seed, outputs),
         }
+        self.tell_outdated(now, outputs);
         self.run(now, outputs);
     }
 
@@ -204,6 +211,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     #[must_use]
     pub fn service(&self) -> &S {
         self.state.service()
+    }
+
+    /// The keys that it goes by now.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.outbound.keyring
     }
 
     /// The protocol.
@@ -250,7 +263,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn on_replica_frame(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<Output>) {
-        match self.opener.open(from, bytes) {
+        match self.opener.open(&mut self.outbound.keyring, from, bytes) {
             Ok(Opened::Protocol { message, proof }) => {
                 self.events.push_back(Event::Message { from, message, proof });
             }
@@ -266,6 +279,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     self.accusations.bring(evidence, outputs);
                 }
             }
+            Ok(Opened::Engine(EngineMessage::NewKey { new_key, known })) => {
+                self.on_new_key(now, from, (new_key, known), outputs);
+            }
             Err(Refusal::Caught(evidence)) => self.accusations.bring(evidence, outputs),
             Err(Refusal::Unauthentic(reason)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Replica(from), reason }));
@@ -274,7 +290,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn on_client_frame(&mut self, now: Instant, from: ClientId, bytes: &[u8], outputs: &mut Vec<Output>) {
-        match self.opener.open_client(from, bytes) {
+        match self.opener.open_client(&mut self.outbound.keyring, from, bytes) {
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
             Err(reason) => {
@@ -294,6 +310,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
+                // It asks again, perhaps because it could not believe the answer for want of the key.
+                self.outbound.announce(now, Principal::Client(client), outputs);
                 let (view, execution) =
                     self.tentative_execution(client, number).unwrap_or((self.view, Execution::Earlier));
                 let reply = ClientMessage::Reply { view, number, execution, outcome: outcome.clone() };

@@ -1,6 +1,7 @@
 mod ballot;
 mod config;
 mod io;
+mod keys;
 mod numbering;
 mod respondents;
 
@@ -38,6 +39,8 @@ struct Outstanding {
     phase: Phase,
     frame: Arc<[u8]>,
     retransmissions: u32,
+    /// Whether it is authenticated by MACs: good only at replicas whose keys are known.
+    has_macs: bool,
     busy: BTreeSet<ReplicaId>,
 }
 
@@ -52,6 +55,8 @@ pub struct Client {
     respondents: Respondents,
     /// The last view that each replica said it was in.
     views: BTreeMap<ReplicaId, View>,
+    /// When to retire the keys that replicas have replaced.
+    retire_at: Option<Instant>,
 }
 
 impl Client {
@@ -69,6 +74,7 @@ impl Client {
             config,
             outstanding: None,
             views: BTreeMap::new(),
+            retire_at: None,
         }
     }
 
@@ -114,21 +120,25 @@ impl Client {
     }
 
     /// Takes one input, appending what is to be done to `out`.
-    pub fn handle(&mut self, _now: Instant, input: ClientInput, out: &mut Vec<ClientOutput>) {
+    pub fn handle(&mut self, now: Instant, input: ClientInput, out: &mut Vec<ClientOutput>) {
+        self.retire_keys(now);
         match input {
-            ClientInput::Frame { from, bytes } => self.on_frame(from, &bytes, out),
+            ClientInput::Frame { from, bytes } => self.on_frame(now, from, &bytes, out),
             ClientInput::Timer => self.on_timer(out),
         }
     }
 
     fn start_query(&mut self, number: RequestNumber, operation: Vec<u8>, out: &mut Vec<ClientOutput>) {
+        let frame = self.query_frame(number, operation.clone());
+        self.begin(number, operation, Phase::Query(Tally::new()), (frame, true));
+        self.send_to_all(out);
+    }
+
+    fn query_frame(&mut self, number: RequestNumber, operation: Vec<u8>) -> Arc<[u8]> {
         let mut query =
             Query { client: self.config.client, number, operation, macs: Authenticator(Vec::new()) };
         query.macs = self.config.keyring.authenticate(Domain::Query, &query.signed_bytes());
-        let operation = query.operation.clone();
-        let frame = frame_bytes(&ClientFrame::Query(query));
-        self.begin(number, operation, Phase::Query(Tally::new()), frame);
-        self.send_to_all(out);
+        frame_bytes(&ClientFrame::Query(query))
     }
 
     fn start_ordered(
@@ -139,14 +149,15 @@ impl Client {
         out: &mut Vec<ClientOutput>,
     ) {
         let frame = self.request_frame(number, &operation, answers, self.config.auth);
-        self.begin(number, operation, Phase::Ordered(self.ballot()), frame.clone());
+        let has_macs = self.config.auth == RequestAuthKind::Macs;
+        self.begin(number, operation, Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
         let to = self.config.quorums.primary(self.view());
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
     }
 
     fn request_frame(
-        &self,
+        &mut self,
         number: RequestNumber,
         operation: &[u8],
         answers: Answers,
@@ -174,9 +185,16 @@ impl Client {
         Ballot::new(enough_replies(self.config.reads, self.config.quorums), self.config.quorums)
     }
 
-    fn begin(&mut self, number: RequestNumber, operation: Vec<u8>, phase: Phase, frame: Arc<[u8]>) {
+    fn begin(
+        &mut self,
+        number: RequestNumber,
+        operation: Vec<u8>,
+        phase: Phase,
+        (frame, has_macs): (Arc<[u8]>, bool),
+    ) {
         let (retransmissions, busy) = (0, BTreeSet::new());
-        self.outstanding = Some(Outstanding { number, operation, phase, frame, retransmissions, busy });
+        self.outstanding =
+            Some(Outstanding { number, operation, phase, frame, retransmissions, has_macs, busy });
     }
 
     /// The highest view that a correct replica is in, or was.
@@ -215,13 +233,19 @@ impl Client {
                 self.respondents.blame(&silent);
                 self.respondents.beware();
             }
-            let (number, operation) = (outstanding.number, outstanding.operation.clone());
-            let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
-            if let Some(outstanding) = &mut self.outstanding {
-                outstanding.frame = frame;
-            }
+            self.sign();
         }
         self.send_to_all(out);
+    }
+
+    /// From now on the outstanding request is signed, and asks all replicas to answer.
+    fn sign(&mut self) {
+        let Some(Outstanding { number, operation, .. }) = &self.outstanding else { return };
+        let (number, operation) = (*number, operation.clone());
+        let signed = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
+        if let Some(outstanding) = &mut self.outstanding {
+            (outstanding.frame, outstanding.has_macs) = (signed, false);
+        }
     }
 
     /// Has the query ordered after all. That it was not answered may be the fault of one of those that
@@ -232,11 +256,14 @@ impl Client {
         }
     }
 
-    fn on_frame(&mut self, from: ReplicaId, bytes: &[u8], out: &mut Vec<ClientOutput>) {
+    fn on_frame(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], out: &mut Vec<ClientOutput>) {
         let Ok((frame, message)) = decode_reply_frame(bytes, &self.config.limits) else {
             let reason = "a frame is malformed or too long";
             return out.push(ClientOutput::Refused { from, reason });
         };
+        if let ClientMessage::NewKey(new_key) = message {
+            return self.on_new_key(now, from, new_key, out);
+        }
         let sender = Principal::Replica(from);
         let is_authentic = frame.replica == from
             && self.config.keyring.verify_mac(sender, &frame.mac, Domain::Reply, &frame.body);
@@ -259,6 +286,8 @@ impl Client {
             ClientMessage::Emission { channel, payload } => {
                 out.push(ClientOutput::Emission { from, channel, payload });
             }
+            // Taken care of before: it needs no MAC.
+            ClientMessage::NewKey(_) => {}
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) use supplier::Supplier;
 use crate::MAX_PAGE_BYTES;
 use crate::pages::NodeId;
 use alloc::vec::Vec;
+use althing_crypto::NewKey;
 use althing_types::{Digest, Seq};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -59,6 +60,14 @@ pub enum EngineMessage {
         ticket: u64,
         /// What was asked for: as many of the parts, from the first, as fit; see [`Parts`].
         parts: Parts,
+    },
+    /// The sender announces a key. Always sealed with a proof.
+    NewKey {
+        /// The key.
+        new_key: NewKey,
+        /// What the receiver has announced last, as far as the sender knows: so that it sees whether that
+        /// was lost, or has a higher number than what it announces now.
+        known: Option<NewKey>,
     },
 }
 

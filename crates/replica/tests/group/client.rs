@@ -34,7 +34,7 @@ fn submit(client: &mut Client, kind: OperationKind) -> Vec<ClientOutput> {
 
 fn hear(client: &mut Client, from: u16, message: &ClientMessage) -> Vec<ClientOutput> {
     let (body, replica) = (encode(message), ReplicaId(from));
-    let ring = keyring(4, Principal::Replica(replica));
+    let mut ring = keyring(4, Principal::Replica(replica));
     let mac = ring.mac(Principal::Client(ClientId(0)), Domain::Reply, &body).unwrap();
     let frame = ReplyFrame { replica, mac, body };
     let mut out = Vec::new();

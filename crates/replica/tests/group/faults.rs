@@ -146,7 +146,7 @@ fn reads_without_ordering_agree_with_what_was_written() {
 }
 
 fn seal(sender: u16, room: Room, body: Vec<u8>, is_transferable: bool) -> Vec<u8> {
-    let keyring = keyring(4, Principal::Replica(ReplicaId(sender)));
+    let mut keyring = keyring(4, Principal::Replica(ReplicaId(sender)));
     let to = Principal::Replica(ReplicaId(0));
     let seal = if is_transferable {
         Seal::Proof(keyring.sign(room.domain(), &body))

@@ -3,6 +3,7 @@
 mod client;
 mod engine;
 mod faults;
+mod keys;
 mod ledger;
 mod net;
 mod recovery;

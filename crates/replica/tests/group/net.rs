@@ -185,6 +185,16 @@ impl<P: Protocol> Net<P> {
         self.wire.push_back((from, Principal::Replica(to), bytes.into()));
     }
 
+    /// A frame that somebody puts on the wire to a client.
+    pub(crate) fn inject_to_client(&mut self, from: Principal, to: ClientId, bytes: &[u8]) {
+        self.wire.push_back((from, Principal::Client(to), bytes.into()));
+    }
+
+    /// Nothing of what is under way arrives.
+    pub(crate) fn lose_all_under_way(&mut self) {
+        self.wire.clear();
+    }
+
     /// The frames under way from one to another.
     pub(crate) fn under_way(&self, from: Principal, to: Principal) -> Vec<Vec<u8>> {
         let is_it = |wire: &&(Principal, Principal, Arc<[u8]>)| (wire.0, wire.1) == (from, to);

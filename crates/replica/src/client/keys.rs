@@ -1,0 +1,61 @@
+//! The keys that replicas announce, and what becomes of a request under way when one does.
+
+use super::{Client, Outstanding, Phase};
+use crate::ClientOutput;
+use alloc::vec::Vec;
+use althing_crypto::{Learned, NewKey};
+use althing_types::{Instant, ReplicaId};
+
+impl Client {
+    /// A replica that announces a key could not check what this client sent, or is about to say something
+    /// that this client could not check without. What is under way is sent once more: a request goes to
+    /// all, signed, since the others may have replaced their keys too.
+    pub(super) fn on_new_key(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        new_key: NewKey,
+        out: &mut Vec<ClientOutput>,
+    ) {
+        let learned =
+            if new_key.replica == from { self.config.keyring.learn(now, new_key) } else { Learned::Forged };
+        match learned {
+            Learned::New => {}
+            Learned::Known => return,
+            Learned::Forged | Learned::Ahead => {
+                let reason = "an announcement of a key is not signed by its replica";
+                return out.push(ClientOutput::Refused { from, reason });
+            }
+        }
+        let at = now + self.config.limits.settings().key_grace;
+        self.retire_at.get_or_insert(at);
+        match &self.outstanding {
+            Some(Outstanding { phase: Phase::Query(_), .. }) => self.ask_once_more(from, out),
+            Some(Outstanding { has_macs: true, .. }) => {
+                self.sign();
+                self.send_to_all(out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends the query under way to `from`, sealed anew.
+    fn ask_once_more(&mut self, from: ReplicaId, out: &mut Vec<ClientOutput>) {
+        let Some(Outstanding { number, operation, .. }) = &self.outstanding else { return };
+        let (number, operation) = (*number, operation.clone());
+        let frame = self.query_frame(number, operation);
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.frame = frame.clone();
+        }
+        out.push(ClientOutput::Send { to: from, frame });
+    }
+
+    pub(super) fn retire_keys(&mut self, now: Instant) {
+        if self.retire_at.is_some_and(|at| at <= now) {
+            let grace = self.config.limits.settings().key_grace;
+            let until = now.0.saturating_sub(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX));
+            self.config.keyring.retire(Instant(until));
+            self.retire_at = self.config.keyring.is_retiring().then_some(now + grace);
+        }
+    }
+}
