@@ -3,7 +3,7 @@
 //! They are made from the code as it is rather than kept, so they follow the formats.
 
 use althing_components::{NumberedEvent, Operation, WireId};
-use althing_crypto::{Authenticator, Identity, Mac, Proof};
+use althing_crypto::{Authenticator, Identity, Mac, NewKey, Proof};
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
@@ -147,6 +147,13 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(3, &frame)
     };
     let outcome = ReplyOutcome::Result(b"ok".to_vec());
+    let new_key = NewKey {
+        replica: ReplicaId(1),
+        counter: 1 << 60,
+        key: [9; 32],
+        lifetime_ms: 300_000,
+        proof: Proof(vec![5; 64]),
+    };
     vec![
         shaped(0, &envelope(Room::Protocol, Seal::Macs(macs), said)),
         shaped(
@@ -168,6 +175,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
+        reply(&ClientMessage::NewKey(new_key.clone())),
+        shaped(1, &EngineMessage::NewKey { new_key: new_key.clone(), known: Some(new_key) }),
         shaped(4, &EngineRecord::Snapshot { seq: Seq(128), state: Digest([1; 32]), pages: 2 }),
         shaped(4, &EngineRecord::Pages(vec![(0, vec![1; 40]), (1, vec![])])),
     ]

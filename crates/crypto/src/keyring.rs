@@ -3,6 +3,7 @@ use crate::{Authenticator, Hasher, Identity, Mac, Proof, PublicIdentity};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, GroupId, Instant, Principal, ReplicaId};
+use core::time::Duration;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 /// What kind of thing is authenticated, so that a proof for one kind means nothing for another.
@@ -49,6 +50,7 @@ pub struct Keyring {
     own: Epochs<StaticSecret>,
     /// What was announced for `own`.
     announcement: Option<NewKey>,
+    lifetime_ms: u64,
     /// What the others have announced.
     announced: BTreeMap<ReplicaId, NewKey>,
     pairs: BTreeMap<Principal, Pair>,
@@ -81,6 +83,7 @@ impl Keyring {
             clients,
             own,
             announcement: None,
+            lifetime_ms: 0,
             announced: BTreeMap::new(),
             pairs,
         }
@@ -133,7 +136,9 @@ impl Keyring {
     #[must_use]
     pub fn check_mac(&mut self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> Checked {
         let (digest, place) = (self.digest(domain, bytes), (self.group, self.me, from));
-        let Some(pair) = self.pairs.get_mut(&from) else { return Checked::Bad };
+        let Some(pair) = self.pairs.get_mut(&from).filter(|pair| !pair.has_ended) else {
+            return Checked::Bad;
+        };
         let theirs = [Some(pair.theirs.current), pair.theirs.previous.as_ref().map(|(epoch, _)| *epoch)];
         for own in self.own.all() {
             for their in theirs.into_iter().flatten() {
@@ -169,12 +174,14 @@ impl Keyring {
     ///
     /// The key before it stays good for what is in flight, until it is [retired](Self::retire). The
     /// first one of a process has none before it: nobody was told to use the identity's own key.
-    pub fn refresh(&mut self, now: Instant, seed: &KeySeed) {
+    /// Others believe it for as long as `lifetime`.
+    pub fn refresh(&mut self, now: Instant, seed: &KeySeed, lifetime: Duration) {
+        self.lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let next = Epoch { counter: now.0.max(self.own.current.counter + 1), key: seed.secret() };
         if self.announcement.is_some() {
-            self.own.replace(now, next);
+            self.own.replace(now, next, None);
         } else {
-            self.own = Epochs { current: next, previous: None };
+            self.own = Epochs { current: next, previous: None, ends: None };
         }
         self.forget_derived();
         self.announce();
@@ -183,7 +190,8 @@ impl Keyring {
     fn announce(&mut self) {
         let Principal::Replica(replica) = self.me else { return };
         let (counter, key) = (self.own.current.counter, PublicKey::from(&self.own.current.key).to_bytes());
-        let mut new_key = NewKey { replica, counter, key, proof: Proof(Vec::new()) };
+        let (lifetime_ms, proof) = (self.lifetime_ms, Proof(Vec::new()));
+        let mut new_key = NewKey { replica, counter, key, lifetime_ms, proof };
         new_key.proof = self.sign(Domain::Key, &new_key.signed_bytes());
         self.announcement = Some(new_key);
     }
@@ -221,7 +229,10 @@ impl Keyring {
             return Learned::Ahead;
         }
         if let Some(pair) = self.pairs.get_mut(&who) {
-            pair.theirs.replace(now, Epoch { counter: new_key.counter, key: new_key.key.into() });
+            let ends = now + Duration::from_millis(new_key.lifetime_ms);
+            let next = Epoch { counter: new_key.counter, key: new_key.key.into() };
+            pair.theirs.replace(now, next, Some(ends));
+            pair.has_ended = false;
             pair.keep(&self.own);
         }
         self.announced.insert(new_key.replica, new_key);
@@ -233,26 +244,28 @@ impl Keyring {
         if self.announcement.is_some() {
             let Epoch { key, .. } = &self.own.current;
             let next = Epoch { counter: counter + 1, key: key.clone() };
-            self.own.replace(now, next);
+            self.own.replace(now, next, None);
             self.forget_derived();
             self.announce();
         }
     }
 
-    /// Drops the keys that were replaced by `until`: mine and those of others.
-    pub fn retire(&mut self, until: Instant) {
-        let is_own = self.own.retire(until);
+    /// Drops the keys that were replaced as long ago as `grace`, mine and those of others, and believes no
+    /// longer those of others whose lifetime is over.
+    pub fn retire(&mut self, now: Instant, grace: Duration) {
+        let is_own = self.own.retire(now, grace);
         for pair in self.pairs.values_mut() {
-            if pair.theirs.retire(until) || is_own {
+            pair.has_ended |= pair.theirs.ends.is_some_and(|ends| ends <= now);
+            if pair.theirs.retire(now, grace) || is_own {
                 pair.keep(&self.own);
             }
         }
     }
 
-    /// Whether there is a key to be retired.
+    /// Whether there is a key to be retired some time.
     #[must_use]
     pub fn is_retiring(&self) -> bool {
-        self.own.previous.is_some() || self.pairs.values().any(|pair| pair.theirs.previous.is_some())
+        self.own.previous.is_some() || !self.announced.is_empty()
     }
 
     fn forget_derived(&mut self) {

@@ -45,13 +45,14 @@ fn a_proof_holds_in_its_own_group_and_domain_only() {
     assert!(!r1.verify(R0, &Proof(Vec::new()), Domain::Protocol, b"vote"));
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
 const T0: Instant = Instant(1_000);
 const T1: Instant = Instant(2_000);
 
 /// Two replicas of which the first has a key of its own; the other knows of it.
 fn refreshed() -> (Keyring, Keyring) {
     let [mut r0, mut r1, _] = keyrings(0);
-    r0.refresh(T0, &[40; 32].into());
+    r0.refresh(T0, &[40; 32].into(), HOUR);
     assert_eq!(r1.learn(T0, r0.announcement().unwrap().clone()), Learned::New);
     (r0, r1)
 }
@@ -69,7 +70,7 @@ fn a_new_key_of_either_side_changes_both_directions() {
     assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good);
     // The first key of a process has none before it.
     assert_eq!(is_heard(&mut stale_r1.clone(), &mut r0), Checked::Bad);
-    r1.retire(T0);
+    r1.retire(T0, Duration::ZERO);
     assert_eq!(is_heard(&mut stale_r0.clone(), &mut r1), Checked::Bad);
 }
 
@@ -77,19 +78,19 @@ fn a_new_key_of_either_side_changes_both_directions() {
 fn what_was_stolen_is_worth_nothing_once_either_side_has_retired_it() {
     for (who_refreshes, who_hears) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let (mut r0, mut r1) = refreshed();
-        r1.refresh(T0, &[50; 32].into());
+        r1.refresh(T0, &[50; 32].into(), HOUR);
         assert_eq!(r0.learn(T0, r1.announcement().unwrap().clone()), Learned::New);
         let (mut ring, stolen) = ([r0.clone(), r1.clone()], [r0, r1]);
         let (refreshing, other) = (who_refreshes, 1 - who_refreshes);
-        ring[refreshing].refresh(T1, &[41; 32].into());
+        ring[refreshing].refresh(T1, &[41; 32].into(), HOUR);
         let new_key = ring[refreshing].announcement().unwrap().clone();
         assert_eq!(ring[other].learn(T1, new_key), Learned::New);
         let mut thief = stolen[1 - who_hears].clone();
         let forge = |thief: &mut Keyring, ring: &mut [Keyring; 2]| is_heard(thief, &mut ring[who_hears]);
         assert_ne!(forge(&mut thief, &mut ring), Checked::Bad, "it is still in flight");
-        ring.iter_mut().for_each(|ring| ring.retire(T0));
+        ring.iter_mut().for_each(|ring| ring.retire(T0, Duration::ZERO));
         assert_ne!(forge(&mut thief, &mut ring), Checked::Bad, "it was replaced later than that");
-        ring.iter_mut().for_each(|ring| ring.retire(T1));
+        ring.iter_mut().for_each(|ring| ring.retire(T1, Duration::ZERO));
         assert_eq!(forge(&mut thief, &mut ring), Checked::Bad);
         let [a, b] = &mut ring;
         assert_eq!((is_heard(a, b), is_heard(b, a)), (Checked::Good, Checked::Good));
@@ -99,11 +100,11 @@ fn what_was_stolen_is_worth_nothing_once_either_side_has_retired_it() {
 #[test]
 fn who_has_not_heard_of_a_new_key_is_heard_and_known_for_it_until_the_old_one_is_retired() {
     let (mut r0, mut r1) = refreshed();
-    r0.refresh(T1, &[41; 32].into());
+    r0.refresh(T1, &[41; 32].into(), HOUR);
     assert_eq!(is_heard(&mut r1, &mut r0), Checked::Outdated);
     assert_eq!(is_heard(&mut r0, &mut r1), Checked::Bad, "it can't know the key");
     assert!(r0.is_retiring());
-    r0.retire(T1);
+    r0.retire(T1, Duration::ZERO);
     assert_eq!(is_heard(&mut r1, &mut r0), Checked::Bad);
     assert_eq!(r1.learn(T1, r0.announcement().unwrap().clone()), Learned::New);
     assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good);
@@ -113,11 +114,11 @@ fn who_has_not_heard_of_a_new_key_is_heard_and_known_for_it_until_the_old_one_is
 #[test]
 fn both_sides_at_once_are_heard_under_every_pair_of_keys_that_is_in_flight() {
     let (mut r0, mut r1) = refreshed();
-    r1.refresh(T0, &[50; 32].into());
+    r1.refresh(T0, &[50; 32].into(), HOUR);
     assert_eq!(r0.learn(T0, r1.announcement().unwrap().clone()), Learned::New);
     let before = r1.clone();
-    r0.refresh(T1, &[41; 32].into());
-    r1.refresh(T1, &[51; 32].into());
+    r0.refresh(T1, &[41; 32].into(), HOUR);
+    r1.refresh(T1, &[51; 32].into(), HOUR);
     let between = r1.clone();
     assert_eq!(r0.learn(T1, r1.announcement().unwrap().clone()), Learned::New);
     for mut sender in [before, between] {
@@ -129,7 +130,7 @@ fn both_sides_at_once_are_heard_under_every_pair_of_keys_that_is_in_flight() {
 fn only_a_newer_announcement_that_is_signed_counts() {
     let (mut r0, mut r1) = refreshed();
     let old = r0.announcement().unwrap().clone();
-    r0.refresh(T1, &[41; 32].into());
+    r0.refresh(T1, &[41; 32].into(), HOUR);
     let new = r0.announcement().unwrap().clone();
     assert_eq!(r1.learn(T1, new.clone()), Learned::New);
     assert_eq!(r1.learn(T1, old), Learned::Known, "a replay");
@@ -154,7 +155,7 @@ fn only_a_newer_announcement_that_is_signed_counts() {
 fn a_clock_that_was_ahead_is_caught_up_with() {
     let (r0, mut r1) = refreshed();
     let [mut again, ..] = keyrings(0);
-    again.refresh(Instant(5), &[60; 32].into());
+    again.refresh(Instant(5), &[60; 32].into(), HOUR);
     assert_eq!(r1.learn(T1, again.announcement().unwrap().clone()), Learned::Known);
     assert_eq!(again.learn(T1, r1.announced(ReplicaId(0)).unwrap().clone()), Learned::Ahead);
     let caught_up = again.announcement().unwrap().clone();
@@ -166,10 +167,25 @@ fn a_clock_that_was_ahead_is_caught_up_with() {
 #[test]
 fn a_client_and_a_replica_follow_the_key_of_the_replica() {
     let [mut r0, _, mut c9] = keyrings(0);
-    r0.refresh(T0, &[40; 32].into());
+    r0.refresh(T0, &[40; 32].into(), HOUR);
     assert_eq!(is_heard(&mut c9, &mut r0), Checked::Bad);
     assert_eq!(c9.learn(T0, r0.announcement().unwrap().clone()), Learned::New);
     let macs = c9.authenticate(Domain::Request, b"put");
     assert!(r0.verify_mac(C9, macs.mac_for(ReplicaId(0)).unwrap(), Domain::Request, b"put"));
     assert_eq!(is_heard(&mut r0, &mut c9), Checked::Good);
+}
+
+#[test]
+fn who_is_kept_from_hearing_of_the_next_key_does_not_believe_the_last_for_ever() {
+    let [mut r0, mut r1, _] = keyrings(0);
+    r0.refresh(T0, &[40; 32].into(), Duration::from_millis(5));
+    assert_eq!(r1.learn(T0, r0.announcement().unwrap().clone()), Learned::New);
+    let ends = T0 + Duration::from_millis(5);
+    r1.retire(Instant(ends.0 - 1), HOUR);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
+    r1.retire(ends, HOUR);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Bad);
+    r0.refresh(ends, &[41; 32].into(), HOUR);
+    assert_eq!(r1.learn(ends, r0.announcement().unwrap().clone()), Learned::New);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
 }

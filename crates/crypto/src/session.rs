@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use althing_types::{GroupId, Instant, Principal, ReplicaId, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
+use core::time::Duration;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -20,6 +21,9 @@ pub struct NewKey {
     pub counter: u64,
     /// The public key.
     pub key: [u8; 32],
+    /// How long it is believed, from when it was heard of: who is kept from hearing of the next one does
+    /// not believe this one for ever.
+    pub lifetime_ms: u64,
     /// The replica's proof over [`NewKey::signed_bytes`].
     pub proof: Proof,
 }
@@ -28,7 +32,7 @@ impl NewKey {
     /// What the replica signs.
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
-        encode(&(self.replica, self.counter, self.key))
+        encode(&(self.replica, self.counter, self.key, self.lifetime_ms))
     }
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Epochs<K> {
     pub(crate) current: Epoch<K>,
     /// The one before, and when it was replaced: good for what is in flight.
     pub(crate) previous: Option<(Epoch<K>, Instant)>,
+    /// When the current one is no longer believed.
+    pub(crate) ends: Option<Instant>,
 }
 
 /// A key, and the number under which it was announced; 0 for one that never was.
@@ -85,17 +91,18 @@ pub(crate) struct Epoch<K> {
 
 impl<K> Epochs<K> {
     pub(crate) fn of_identity(key: K) -> Self {
-        Self { current: Epoch { counter: 0, key }, previous: None }
+        Self { current: Epoch { counter: 0, key }, previous: None, ends: None }
     }
 
-    pub(crate) fn replace(&mut self, now: Instant, next: Epoch<K>) {
+    pub(crate) fn replace(&mut self, now: Instant, next: Epoch<K>, ends: Option<Instant>) {
+        self.ends = ends;
         let replaced = core::mem::replace(&mut self.current, next);
         self.previous = Some((replaced, now));
     }
 
-    /// Drops the previous one, if it was replaced by `until`; whether it was.
-    pub(crate) fn retire(&mut self, until: Instant) -> bool {
-        self.previous.take_if(|(_, replaced)| *replaced <= until).is_some()
+    /// Drops the previous one, if it was replaced so long ago; whether it was.
+    pub(crate) fn retire(&mut self, now: Instant, grace: Duration) -> bool {
+        self.previous.take_if(|(_, replaced)| *replaced + grace <= now).is_some()
     }
 
     /// The current one, then the previous one.
@@ -119,6 +126,8 @@ pub(crate) struct Pair {
     /// Follows from the two identities alone.
     lasting: Zeroizing<[u8; 32]>,
     pub(crate) theirs: Epochs<PublicKey>,
+    /// Whether their current key has been believed for as long as it may.
+    pub(crate) has_ended: bool,
     /// What was derived so far, and is not retired: four at most.
     derived: Vec<PairKeys>,
 }
@@ -128,6 +137,7 @@ impl Pair {
         Self {
             lasting: Zeroizing::new(own.diffie_hellman(theirs).to_bytes()),
             theirs: Epochs::of_identity(*theirs),
+            has_ended: false,
             derived: Vec::new(),
         }
     }

@@ -118,6 +118,8 @@ pub enum Event<M> {
     Request(Request),
     /// This record, and all before it, are on disk.
     Persisted(PersistId),
+    /// The replica is about to stop: where others wait for it, they should not have to.
+    HandOver,
     /// A batch was executed.
     Executed {
         /// Its number.

@@ -22,6 +22,11 @@ impl Announced {
         Self { repeat, told: BTreeMap::new() }
     }
 
+    /// Who has been told of any key.
+    pub(crate) fn told(&self) -> impl Iterator<Item = Principal> {
+        self.told.keys().copied()
+    }
+
     /// Whether `to` has not been told of the key with this number; from now on it has.
     pub(crate) fn is_first(&mut self, to: Principal, counter: u64) -> bool {
         let told = self.told.entry(to).or_default();

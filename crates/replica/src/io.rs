@@ -57,12 +57,20 @@ pub enum Input {
     Timer(Timer),
     /// The record with this id, and all before it, are on disk.
     Persisted(u64),
+    /// The replica is to stop soon: where it leads a view, it hands that over. Once it is in a view that
+    /// another leads it is missed by nobody; it may be ended at any time.
+    HandOver,
     /// There is a new channel to a member of the group.
     Connected(Principal),
     /// It is time for a new key. A runtime hands this in after the start, and every so often as it wants
     /// what may have been stolen to be worth nothing; or never, and then MAC keys follow from the
     /// identities alone.
-    Refresh(KeySeed),
+    Refresh {
+        /// What the key is made of.
+        seed: KeySeed,
+        /// How long others believe it: a few times as long as until the next one.
+        lifetime: Duration,
+    },
 }
 
 /// Something to be done by the runtime, in the order given.

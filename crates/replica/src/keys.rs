@@ -11,19 +11,28 @@ use alloc::vec::Vec;
 use althing_crypto::{KeySeed, Learned, NewKey};
 use althing_protocol::{Evidence, Misbehaviour, Protocol};
 use althing_types::{Instant, Principal, ReplicaId};
+use core::time::Duration;
 
 impl<P: Protocol, S: Service> Replica<P, S> {
     /// Takes a new key of its own.
-    pub(crate) fn refresh(&mut self, now: Instant, seed: &KeySeed, outputs: &mut Vec<Output>) {
-        self.outbound.keyring.refresh(now, seed);
+    pub(crate) fn refresh(
+        &mut self,
+        now: Instant,
+        seed: &KeySeed,
+        lifetime: Duration,
+        outputs: &mut Vec<Output>,
+    ) {
+        self.outbound.keyring.refresh(now, seed, lifetime);
         self.spread_key(now, outputs);
     }
 
-    /// Tells all replicas; a client is told with the next message to it, or once it shows that it has
-    /// to be.
+    /// Tells all replicas, and the clients that have a key to replace. Other clients are told with the
+    /// next message to them.
     fn spread_key(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        for to in self.quorums.replicas() {
-            self.outbound.announce(now, Principal::Replica(to), outputs);
+        let replicas = self.quorums.replicas().map(Principal::Replica);
+        let members: Vec<_> = replicas.chain(self.outbound.told_clients()).collect();
+        for to in members {
+            self.outbound.announce(now, to, outputs);
         }
         if let Some(new_key) = self.outbound.keyring.announcement() {
             outputs.push(Output::Report(Report::KeyRefreshed { counter: new_key.counter }));
@@ -42,8 +51,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// Drops the keys that nothing in flight can need any more.
     pub(crate) fn retire_keys(&mut self, now: Instant, outputs: &mut Vec<Output>) {
-        let grace = u64::try_from(self.limits.settings().key_grace.as_nanos()).unwrap_or(u64::MAX);
-        self.outbound.keyring.retire(Instant(now.0.saturating_sub(grace)));
+        self.outbound.keyring.retire(now, self.limits.settings().key_grace);
         self.is_retiring = false;
         self.retire_later(outputs);
     }

@@ -82,6 +82,11 @@ impl<M: Message> Outbound<M> {
         }
     }
 
+    /// The clients that know a key of this replica's.
+    pub(crate) fn told_clients(&self) -> impl Iterator<Item = Principal> {
+        self.announced.told().filter(|who| matches!(who, Principal::Client(_)))
+    }
+
     fn announcement(&self, to: Principal, new_key: NewKey) -> Outgoing<M> {
         match to {
             Principal::Replica(to) => {

@@ -165,8 +165,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Input::Timer(Timer::KEYS) => self.retire_keys(now, outputs),
             Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
+            Input::HandOver => self.events.push_back(Event::HandOver),
             Input::Connected(peer) => self.outbound.announce(now, peer, outputs),
-            Input::Refresh(seed) => self.refresh(now, &seed, outputs),
+            Input::Refresh { seed, lifetime } => self.refresh(now, &seed, lifetime, outputs),
         }
         self.tell_outdated(now, outputs);
         self.run(now, outputs);

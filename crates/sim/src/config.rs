@@ -52,11 +52,17 @@ pub enum Family {
     DiskFaults,
     /// Nothing waits for the disk: all replicas are killed at once, and the power fails at some.
     AsyncLog,
+    /// Somebody goes from replica to replica and copies their keys: of more than are tolerated in the
+    /// course of time, and never of more at a time. Then it speaks in the names of all of them.
+    KeyTheft,
+    /// Primaries step down, and replicas stop on purpose and start again; faulty ones that step down may
+    /// say so to some only.
+    PlannedStops,
 }
 
 impl Family {
     /// All families, in the order in which they are listed to people.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Calm,
         Self::Delay,
         Self::Loss,
@@ -79,6 +85,8 @@ impl Family {
         Self::LyingState,
         Self::BadClient,
         Self::Twins,
+        Self::KeyTheft,
+        Self::PlannedStops,
         Self::Chaos,
     ];
 
@@ -109,6 +117,8 @@ impl Family {
             Self::Chaos => "chaos",
             Self::DiskFaults => "disk-faults",
             Self::AsyncLog => "async-log",
+            Self::KeyTheft => "key-theft",
+            Self::PlannedStops => "planned-stops",
         }
     }
 }

@@ -24,6 +24,16 @@ pub(crate) enum Fault {
     Room(usize),
     /// An old frame arrives again.
     Replay,
+    /// The primary steps down.
+    StepDown,
+    /// A replica is told to stop, hands over, and starts again after a while.
+    PlannedStop { down: Duration },
+    /// A host that was told to stop does.
+    StopNow { host: usize, down: Duration },
+    /// The keys of a replica are copied.
+    Theft,
+    /// Whoever copied keys speaks in the names of all that it has robbed.
+    Impersonation,
     /// A faulty client says something.
     RogueTurn { client: usize },
     /// The faults end. What is Byzantine stays so.
@@ -78,10 +88,13 @@ pub(crate) enum Injection {
     StatusFalsified,
     BadRequest,
     Twinned,
+    KeysStolen,
+    Impersonated,
+    SteppedDown,
 }
 
 impl Injection {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 37] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -116,6 +129,9 @@ impl Injection {
         Self::StatusFalsified,
         Self::BadRequest,
         Self::Twinned,
+        Self::KeysStolen,
+        Self::Impersonated,
+        Self::SteppedDown,
     ];
 
     fn name(self) -> &'static str {
@@ -154,6 +170,9 @@ impl Injection {
             Self::StatusFalsified => "status-falsified",
             Self::BadRequest => "bad-request",
             Self::Twinned => "twinned",
+            Self::KeysStolen => "keys-stolen",
+            Self::Impersonated => "impersonated",
+            Self::SteppedDown => "stepped-down",
         }
     }
 }

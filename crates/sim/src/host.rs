@@ -42,10 +42,8 @@ impl<X: Subject> Host<X> {
         let behaviours = plan.byzantine.get(&id).cloned().unwrap_or_default();
         let has = |behaviour| behaviours.contains(&behaviour);
         let (forges, repeats) = (has(Behaviour::Forge), has(Behaviour::Replay));
-        let forger = (forges || repeats).then(|| {
-            let keyring = GroupKeys::of_group(plan.quorums.n()).replica(id).clone();
-            Forger::new(dice.fork(), injections.clone(), keyring, (forges, repeats))
-        });
+        let forger =
+            (forges || repeats).then(|| Forger::new(dice.fork(), injections.clone(), (forges, repeats)));
         Self {
             id,
             is_correct: plan.is_correct(id),

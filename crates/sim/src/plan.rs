@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     /// Clocks differ by at most so much at the start.
     pub(crate) skew: Duration,
     pub(crate) disk_delay: Duration,
+    /// How often replicas take new keys, if they do.
+    pub(crate) key_period: Option<Duration>,
     pub(crate) durability: Durability,
     /// Starts are cut off in so many of 1000 cases.
     pub(crate) cut_off_starts: u64,
@@ -65,6 +67,7 @@ impl Plan {
         };
         let heal_at = match config.family {
             Family::Calm => Duration::from_millis(dice.between(300, 600)),
+            Family::KeyTheft => Duration::from_millis(dice.between(2500, 4000)),
             _ => Duration::from_millis(dice.between(800, 2000)),
         };
         let twins = match config.family {
@@ -86,6 +89,7 @@ impl Plan {
             keys: dice.between(1, 4),
             skew: Duration::from_millis(dice.below(150)),
             disk_delay: Duration::from_micros(dice.pick(&[50, 500, 2000, 6000])),
+            key_period: None,
             durability: if config.family == Family::AsyncLog { Durability::Async } else { Durability::Sync },
             cut_off_starts: match config.family {
                 Family::CrashDisk | Family::DiskFaults | Family::AsyncLog => 120,
@@ -99,6 +103,7 @@ impl Plan {
             heal_at: nanos(heal_at),
             settings,
         };
+        plan.key_period = key_period(config, &plan);
         plan.script = script::script(config.family, &plan, &mut dice);
         plan
     }
@@ -128,6 +133,17 @@ fn settings(dice: &mut Dice) -> PbftSettings {
     }
 }
 
+/// In half of the runs replicas take new keys. Drawn apart, so that it shifts nothing else.
+fn key_period(config: &SimConfig, plan: &Plan) -> Option<Duration> {
+    let mut dice = Dice::new(config.seed.wrapping_mul(37).wrapping_add(0x6b65_7973));
+    let is_on = match config.family {
+        Family::KeyTheft => true,
+        // Two that share an identity can't both announce a key.
+        _ => plan.twins.is_empty() && dice.chance(500),
+    };
+    is_on.then(|| Duration::from_millis(dice.between(100, 400)))
+}
+
 fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSet<Behaviour>> {
     let behaviours: &[Behaviour] = match config.family {
         Family::Equivocate => &[Behaviour::Equivocate],
@@ -141,6 +157,7 @@ fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSe
         Family::LyingViewChange => &[Behaviour::LyingViewChange],
         Family::LyingState => &[Behaviour::LyingState],
         Family::Twins => &[Behaviour::Twin],
+        Family::PlannedStops if dice.chance(500) => &[Behaviour::Selective],
         Family::Chaos => &Behaviour::ALL,
         _ => return BTreeMap::new(),
     };

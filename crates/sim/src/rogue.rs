@@ -2,11 +2,11 @@ use crate::dice::Dice;
 use crate::keys::GroupKeys;
 use crate::plan::Plan;
 use crate::witness::labelled;
-use althing_crypto::{Domain, Keyring, Mac};
+use althing_crypto::{Domain, Keyring, Mac, NewKey};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{ClientFrame, Query};
 use althing_services::KvOperation;
-use althing_types::{ClientId, Quorums, ReplicaId, RequestNumber, encode};
+use althing_types::{ClientId, Instant, Quorums, ReplicaId, RequestNumber, encode};
 use std::sync::Arc;
 
 /// A faulty client with keys of its own. It works on keys of the store that nobody else uses, so that
@@ -37,6 +37,13 @@ impl Rogue {
             dice: dice.fork(),
             number: 0,
             made: 0,
+        }
+    }
+
+    /// Learns the keys that replicas have announced, as anybody may.
+    pub(crate) fn learn(&mut self, now: u64, announced: Vec<NewKey>) {
+        for new_key in announced {
+            let _ = self.keyring.learn(Instant(now), new_key);
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) fn weather(family: Family, dice: &mut Dice) -> Weather {
         Family::Reorder => Weather { is_fifo: false, most_delay: ms(dice.between(10, 80)), ..fair },
         Family::Forge => Weather { corruption: dice.between(0, 60), ..fair },
         Family::Chaos => stormy(dice),
+        // How long what was stolen is good for follows from how long announcements take.
+        Family::KeyTheft => fair,
         // Half of the runs of the other families have a network that is not perfect either.
         family if family != Family::Calm && dice.chance(500) => {
             Weather { loss: dice.below(40), is_fifo: dice.chance(500), ..fair }
@@ -121,6 +123,14 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
             });
         }
         Family::BadClient => {}
+        Family::PlannedStops => {
+            add((60, 400), dice, &mut |_| Fault::StepDown);
+            add((100, 500), dice, &mut |dice| Fault::PlannedStop { down: ms(dice.between(5, 300)) });
+        }
+        Family::KeyTheft => {
+            add((20, 60), dice, &mut |_| Fault::Theft);
+            add((5, 40), dice, &mut |_| Fault::Impersonation);
+        }
         Family::LyingViewChange => add((150, 500), dice, &mut nudge),
         _ => {
             // Without a reason to change the view, some faults would never be told apart.

@@ -28,6 +28,16 @@ pub(crate) trait Subject {
         Client::new(config)
     }
 
+    /// Whether replicas take new keys where the plan says so.
+    fn renews_keys(&self) -> bool {
+        true
+    }
+
+    /// The bounds that replicas and clients go by.
+    fn limits(&self) -> Limits {
+        limits()
+    }
+
     /// The quorums that replicas go by.
     fn quorums(&self, quorums: Quorums) -> Quorums {
         quorums
@@ -74,6 +84,9 @@ impl Subject for Genuine {
 /// The replica that is put to the test.
 pub(crate) type Tested<X> = Replica<<X as Subject>::Protocol, Witness<<X as Subject>::Service>>;
 
+/// How long replaced keys stay good: longer than messages take on a good day.
+pub(crate) const KEY_GRACE: Duration = Duration::from_millis(50);
+
 /// The bounds that simulated groups go by: small, so that they are met.
 pub(crate) fn limits() -> Limits {
     let settings = LimitSettings {
@@ -81,6 +94,8 @@ pub(crate) fn limits() -> Limits {
         max_requests_per_message: 64,
         max_outstanding_requests: usize::try_from(crate::keys::CLIENTS).expect("small"),
         transfer_timeout: Duration::from_millis(100),
+        key_grace: KEY_GRACE,
+        key_repeat: Duration::from_millis(20),
         ..LimitSettings::default()
     };
     Limits::new(settings).expect("valid bounds")
@@ -93,7 +108,7 @@ pub(crate) fn instance<X: Subject>(subject: &X, plan: &Plan, me: ReplicaId) -> T
         replica: me,
         quorums,
         keyring: GroupKeys::of_group(plan.quorums.n()).replica(me).clone(),
-        limits: limits(),
+        limits: subject.limits(),
         request_auth: plan.request_auth,
         durability: plan.durability,
     };

@@ -1,7 +1,7 @@
 use crate::dice::Dice;
 use crate::keys::GroupKeys;
 use crate::plan::Plan;
-use crate::subject::{Subject, limits};
+use crate::subject::Subject;
 use crate::witness::labelled;
 use althing_replica::{Client, ClientConfig, OperationKind};
 use althing_services::KvOperation;
@@ -34,7 +34,7 @@ impl Worker {
             client: id,
             keyring: GroupKeys::of_group(plan.quorums.n()).client(index).clone(),
             quorums: plan.quorums,
-            limits: limits(),
+            limits: subject.limits(),
             auth: plan.auth,
             reads: plan.reads,
             answers: plan.answers,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Answer, Command, InvokeError, ReplicaEmission};
 use crate::clock::WallClock;
 use crate::config::{self, ClientFile};
-use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, StartError};
+use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, Sent, StartError};
 use crate::timers::Timers;
 use crate::wiring;
 
@@ -112,7 +112,18 @@ impl Sessions {
             }
             NetEvent::Frame { .. } => {}
             NetEvent::Connected(_) => self.connected.send_modify(|count| *count += 1),
-            NetEvent::Disconnected(_) => self.connected.send_modify(|count| *count = count.saturating_sub(1)),
+            NetEvent::Disconnected(who) => {
+                self.connected.send_modify(|count| *count = count.saturating_sub(1));
+                self.on_disconnected(who);
+            }
+        }
+    }
+
+    fn on_disconnected(&mut self, who: Principal) {
+        let Principal::Replica(replica) = who else { return };
+        for session in 0..self.sessions.len() {
+            let session = u16::try_from(session).expect("sessions are counted in 16 bits");
+            self.handle(session, ClientInput::Unreachable(replica));
         }
     }
 
@@ -165,12 +176,16 @@ impl Sessions {
     }
 
     fn carry_out(&mut self, session: u16, outputs: Vec<ClientOutput>) {
+        let mut unreachable = None;
         for output in outputs {
             match output {
                 ClientOutput::Send { to, frame } => {
                     // A frame that is lost is sent again when the timer expires.
-                    let to = Principal::Replica(to);
-                    let _ = self.network.send_in(session, to, Bytes::from_owner(frame));
+                    let sent =
+                        self.network.send_in(session, Principal::Replica(to), Bytes::from_owner(frame));
+                    if sent == Sent::NotConnected {
+                        unreachable = Some(to);
+                    }
                 }
                 ClientOutput::SetTimer { after } => self.timers.set(session, after),
                 ClientOutput::CancelTimer => self.timers.cancel(session),
@@ -191,6 +206,10 @@ impl Sessions {
                 ClientOutput::Busy { number } => tracing::debug!(%number, "the group is busy"),
                 ClientOutput::Refused { from, reason } => tracing::debug!(%from, reason, "refused a frame"),
             }
+        }
+        // It comes to nothing for what went to all, so this ends.
+        if let Some(replica) = unreachable {
+            self.handle(session, ClientInput::Unreachable(replica));
         }
     }
 

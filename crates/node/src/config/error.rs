@@ -132,6 +132,14 @@ pub enum Rule {
     /// Settings of PBFT that make no sense.
     #[error("pbft: {0}")]
     Pbft(#[from] PbftConfigError),
+    /// Keys that are to be replaced too often.
+    #[error("key_refresh_ms is {ms}, but must be at least {least}, or 0 for never")]
+    KeyRefresh {
+        /// The period given.
+        ms: u64,
+        /// The shortest.
+        least: u64,
+    },
     /// A secret key that others can read.
     #[error("the secret key file {path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
     OpenSecret {

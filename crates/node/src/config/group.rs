@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, read_secret};
 
+/// How often replicas take new keys where nothing is said.
+pub(crate) const DEFAULT_KEY_REFRESH_MS: u64 = 60_000;
+
+/// Keys that are replaced faster than this would be in flight together with the ones after the next.
+const LEAST_KEY_REFRESH_MS: u64 = 1_000;
+
 /// A group file as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +47,13 @@ pub struct RawGroup {
     /// How clients read.
     #[serde(default)]
     pub reads: ReadKind,
+    /// How often each replica takes new keys; 0: never.
+    #[serde(default = "default_key_refresh_ms")]
+    pub key_refresh_ms: u64,
+}
+
+fn default_key_refresh_ms() -> u64 {
+    DEFAULT_KEY_REFRESH_MS
 }
 
 /// A replica in a group file.
@@ -217,6 +230,7 @@ pub struct GroupConfig {
     durability: Durability,
     request_auth: RequestAuthKind,
     reads: ReadKind,
+    key_refresh: Option<Duration>,
 }
 
 impl GroupConfig {
@@ -289,6 +303,12 @@ impl GroupConfig {
     #[must_use]
     pub fn reads(&self) -> ReadKind {
         self.reads
+    }
+
+    /// How often each replica takes new keys, if it does.
+    #[must_use]
+    pub fn key_refresh(&self) -> Option<Duration> {
+        self.key_refresh
     }
 
     /// The public key of a member.
@@ -366,6 +386,9 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.protocol == ProtocolKind::Unreplicated && (raw.replicas.len(), raw.f) != (1, 0) {
             return Err(Rule::Unreplicated { n: raw.replicas.len(), f: raw.f });
         }
+        if raw.key_refresh_ms != 0 && raw.key_refresh_ms < LEAST_KEY_REFRESH_MS {
+            return Err(Rule::KeyRefresh { ms: raw.key_refresh_ms, least: LEAST_KEY_REFRESH_MS });
+        }
         let pbft = raw.pbft.settings();
         PbftConfig::new(ReplicaId(0), quorums, pbft.clone())?;
         let group = Self {
@@ -379,6 +402,7 @@ impl TryFrom<RawGroup> for GroupConfig {
             durability: raw.durability,
             request_auth: raw.request_auth,
             reads: raw.reads,
+            key_refresh: (raw.key_refresh_ms > 0).then(|| Duration::from_millis(raw.key_refresh_ms)),
         };
         group.check_distinct()?;
         Ok(group)

@@ -32,3 +32,4 @@ pub use service::{
 };
 
 pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};
+pub(crate) use group::DEFAULT_KEY_REFRESH_MS;

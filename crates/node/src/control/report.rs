@@ -102,6 +102,10 @@ pub struct ReplicaCounters {
     pub transferred_bytes: u64,
     /// Times that its own state was found to differ from that of the others.
     pub divergences: u64,
+    /// Keys that it has taken.
+    pub keys_refreshed: u64,
+    /// New keys of others that it has learnt of.
+    pub keys_learned: u64,
     /// Frames that were not let in.
     pub refused_frames: u64,
     /// Events emitted.

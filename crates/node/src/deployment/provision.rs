@@ -11,9 +11,9 @@ use super::{
     Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
 };
 use crate::config::{
-    AnswerKind, ConfigError, GroupConfig, ProtocolKind, RawClient, RawClientEntry, RawGroup, RawPbft,
-    RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory, generate_identity,
-    write_json, write_secret,
+    AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
+    RawGroup, RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory,
+    generate_identity, write_json, write_secret,
 };
 
 /// Settings of everything that is provisioned.
@@ -25,6 +25,8 @@ pub struct ProvisionOptions {
     pub request_auth: RequestAuthKind,
     /// How clients read.
     pub reads: ReadKind,
+    /// How often each replica takes new keys, in milliseconds; the usual period where absent, 0 for never.
+    pub key_refresh_ms: Option<u64>,
     /// Whether control sockets may make replicas faulty.
     pub allow_injection: bool,
     /// Addresses for the replicas, in the order of the processes, and one for the embedded broker
@@ -207,6 +209,7 @@ impl<'a> Maker<'a> {
             durability: members.durability,
             request_auth: self.options.request_auth,
             reads: self.options.reads,
+            key_refresh_ms: self.options.key_refresh_ms.unwrap_or(DEFAULT_KEY_REFRESH_MS),
         };
         let path = group_file(&self.directory, members.name);
         GroupConfig::try_from(raw.clone()).map_err(|rule| ConfigError::Rule { path: path.clone(), rule })?;

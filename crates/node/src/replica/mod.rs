@@ -2,6 +2,8 @@
 //! clock, a control socket and the couriers to other groups.
 
 mod courier;
+mod key_refresh;
+mod leaving;
 mod outgoing;
 mod runtime;
 mod service;
@@ -42,6 +44,9 @@ pub enum ReplicaError {
     /// Its disk failed. It stops, since a replica that forgets what it voted for is a faulty one.
     #[error("the disk failed, and the replica stops: {0}")]
     Storage(#[from] LogError),
+    /// The system gives no randomness for a new key.
+    #[error("no randomness for a new key, and the replica stops: {0}")]
+    Random(getrandom::Error),
     /// The system gives no thread for the log.
     #[error("no thread for the log: {0}")]
     Thread(io::Error),

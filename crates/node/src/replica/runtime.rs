@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use althing_components::{Reply, Sink};
 use althing_protocol::pbft::Pbft;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ReplicaError;
 use super::courier::{Couriers, LocalQuery};
+use super::leaving::Leaving;
 use super::outgoing::Outgoing;
 use super::service::NodeService;
 use crate::clock::WallClock;
@@ -55,11 +57,11 @@ impl NodeProtocol for Unreplicated {
 
 /// One replica and everything that it is connected to.
 pub(super) struct Runtime<P: NodeProtocol> {
-    file: ReplicaFile,
-    replica: Replica<P, NodeService>,
+    pub(super) file: ReplicaFile,
+    pub(super) replica: Replica<P, NodeService>,
     clock: WallClock,
     timers: Timers<Timer>,
-    network: NetworkHandle,
+    pub(super) network: NetworkHandle,
     outgoing: Outgoing,
     log: Option<LogThread>,
     log_events: Option<mpsc::UnboundedReceiver<LogEvent>>,
@@ -70,7 +72,10 @@ pub(super) struct Runtime<P: NodeProtocol> {
     fault: Fault,
     counters: ReplicaCounters,
     evidence: VecDeque<EvidenceReport>,
-    is_ending: bool,
+    /// When to take the next key, if ever.
+    pub(super) refresh_at: Option<Instant>,
+    /// Set once the replica is to end.
+    pub(super) leaving: Option<Leaving>,
 }
 
 impl<P: NodeProtocol> Runtime<P> {
@@ -97,7 +102,8 @@ impl<P: NodeProtocol> Runtime<P> {
             fault: Fault::None,
             counters: ReplicaCounters::default(),
             evidence: VecDeque::new(),
-            is_ending: false,
+            refresh_at: None,
+            leaving: None,
         }
     }
 
@@ -117,7 +123,7 @@ impl<P: NodeProtocol> Runtime<P> {
         let (group, replica) = (self.file.group().name().to_owned(), self.file.replica());
         tracing::info!(group, %replica, from = kind, "the replica starts");
         self.handle(Input::Start(startup));
-        let result = match self.perform().await {
+        let result = match self.begin().await {
             Ok(()) => self.run_until(&mut events, &mut calls, shutdown).await,
             failed => failed,
         };
@@ -131,6 +137,12 @@ impl<P: NodeProtocol> Runtime<P> {
         result
     }
 
+    async fn begin(&mut self) -> Result<(), ReplicaError> {
+        self.refresh_at = self.file.group().key_refresh().map(|_| Instant::now());
+        self.refresh_keys()?;
+        self.perform().await
+    }
+
     async fn run_until(
         &mut self,
         events: &mut NetEvents,
@@ -138,10 +150,12 @@ impl<P: NodeProtocol> Runtime<P> {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ReplicaError> {
         tokio::pin!(shutdown);
-        while !self.is_ending {
-            let wake = [self.timers.next(), self.outgoing.next()].into_iter().flatten().min();
+        while !self.has_left() {
+            let leaving = self.leaving.map(Leaving::wakes);
+            let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving];
+            let wake = wake.into_iter().flatten().min();
             tokio::select! {
-                () = &mut shutdown => return Ok(()),
+                () = &mut shutdown, if self.leaving.is_none() => self.leave(),
                 event = events.recv() => match event {
                     Some(event) => self.on_net_events(event, events),
                     None => return Ok(()),
@@ -155,12 +169,13 @@ impl<P: NodeProtocol> Runtime<P> {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             self.expire();
+            self.refresh_keys()?;
             self.perform().await?;
         }
         Ok(())
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         let now = self.clock.now();
         self.replica.handle(now, input, &mut self.outputs);
     }
@@ -190,8 +205,19 @@ impl<P: NodeProtocol> Runtime<P> {
                     None => self.counters.refused_frames += 1,
                 }
             }
-            NetEvent::Connected(who) => tracing::debug!(%who, "connected"),
+            NetEvent::Connected(who) => self.on_connected(who),
             NetEvent::Disconnected(who) => tracing::debug!(%who, "disconnected"),
+        }
+    }
+
+    /// Each session of a client is one of its own to the group.
+    fn on_connected(&mut self, who: Principal) {
+        tracing::debug!(%who, "connected");
+        let Principal::Client(owner) = who else { return self.handle(Input::Connected(who)) };
+        for session in
+            (0..).map_while(|session| self.file.group().session(owner, session)).collect::<Vec<_>>()
+        {
+            self.handle(Input::Connected(Principal::Client(session)));
         }
     }
 
@@ -332,6 +358,14 @@ impl<P: NodeProtocol> Runtime<P> {
                 counters.refused_frames += 1;
                 tracing::debug!(%from, reason, "refused a frame");
             }
+            Report::KeyRefreshed { counter } => {
+                counters.keys_refreshed += 1;
+                tracing::info!(counter, "has a new key");
+            }
+            Report::KeyLearned { of, counter } => {
+                counters.keys_learned += 1;
+                tracing::debug!(%of, counter, "learnt of a new key");
+            }
             Report::EmissionTooLong { channel, bytes } => {
                 tracing::warn!(channel, bytes, "dropped an emission that is too long");
             }
@@ -357,7 +391,7 @@ impl<P: NodeProtocol> Runtime<P> {
             Request::Status => Response::Status(Box::new(Status::Replica(self.report()))),
             Request::Inject { fault } => self.inject(fault),
             Request::Shutdown => {
-                self.is_ending = true;
+                self.leave();
                 Response::Done
             }
         };
@@ -379,7 +413,7 @@ impl<P: NodeProtocol> Runtime<P> {
         };
         tracing::warn!(?fault, "told to be faulty");
         self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
-        self.outgoing.set_delay(std::time::Duration::from_millis(delay));
+        self.outgoing.set_delay(Duration::from_millis(delay));
         self.fault = fault;
         Response::Done
     }

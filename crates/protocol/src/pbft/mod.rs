@@ -38,6 +38,7 @@
 //!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.
 //! - A view change whose log ends below the start of the new view is void.
 //! - A replica that gave up on a view alone comes back to it, once its view change is void (`rejoin`).
+//! - A primary that is to stop steps down first, and backups follow it without a timeout (`handover`).
 //! - A tentative reply follows the replica's own commit, and only small batches are executed tentatively
 //!   (`tentative`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
@@ -48,6 +49,7 @@
 mod checkpoint;
 mod choice;
 mod config;
+mod handover;
 mod log;
 mod message;
 mod normal;
@@ -369,6 +371,7 @@ impl Pbft {
         self.execute_tentatively(step);
         self.vote_again_if_safe(step);
         self.return_to_first_view(step);
+        self.follow_primary(step);
         self.join_view_change(step);
         self.start_new_view(step);
         self.propose(step);
@@ -390,6 +393,7 @@ impl Protocol for Pbft {
             Event::Request(request) => self.on_request(&mut step, request),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),
+            Event::HandOver => self.on_hand_over(&mut step),
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
         }
         self.settle(&mut step);

@@ -75,11 +75,16 @@ impl Pbft {
             return;
         }
         self.drop_requests_that_stall();
+        self.fruitless_views = self.fruitless_views.saturating_add(1);
+        self.ask_for_view(step, view);
+    }
+
+    /// Asks for `view`, which lies beyond the present one.
+    pub(super) fn ask_for_view(&mut self, step: &mut Step, view: View) {
         self.view = view;
         self.is_in_view = false;
         // Before the engine hears that it is in another view.
         self.withdraw_tentative(step);
-        self.fruitless_views = self.fruitless_views.saturating_add(1);
         self.guard = None;
         (self.left_at, self.committing) = (step.now, None);
         self.new_view = None;

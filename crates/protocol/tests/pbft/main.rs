@@ -5,6 +5,7 @@ mod attacks;
 mod contradictions;
 mod evidence;
 mod group;
+mod handover;
 mod normal_case;
 mod recovery;
 mod rejoin;

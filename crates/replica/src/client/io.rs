@@ -44,6 +44,9 @@ pub enum ClientInput {
     },
     /// The timer expired.
     Timer,
+    /// What was sent to this replica lately may not have arrived: there is no channel to it any more, or
+    /// there was none.
+    Unreachable(ReplicaId),
 }
 
 /// Something to be done by the client's runtime.

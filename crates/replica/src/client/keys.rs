@@ -53,8 +53,7 @@ impl Client {
     pub(super) fn retire_keys(&mut self, now: Instant) {
         if self.retire_at.is_some_and(|at| at <= now) {
             let grace = self.config.limits.settings().key_grace;
-            let until = now.0.saturating_sub(u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX));
-            self.config.keyring.retire(Instant(until));
+            self.config.keyring.retire(now, grace);
             self.retire_at = self.config.keyring.is_retiring().then_some(now + grace);
         }
     }

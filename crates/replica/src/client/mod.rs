@@ -41,6 +41,8 @@ struct Outstanding {
     retransmissions: u32,
     /// Whether it is authenticated by MACs: good only at replicas whose keys are known.
     has_macs: bool,
+    /// The primary, while it went there alone.
+    went_to: Option<ReplicaId>,
     busy: BTreeSet<ReplicaId>,
 }
 
@@ -125,6 +127,7 @@ impl Client {
         match input {
             ClientInput::Frame { from, bytes } => self.on_frame(now, from, &bytes, out),
             ClientInput::Timer => self.on_timer(out),
+            ClientInput::Unreachable(replica) => self.on_unreachable(replica, out),
         }
     }
 
@@ -152,6 +155,9 @@ impl Client {
         let has_macs = self.config.auth == RequestAuthKind::Macs;
         self.begin(number, operation, Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
         let to = self.config.quorums.primary(self.view());
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.went_to = Some(to);
+        }
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
     }
@@ -193,8 +199,16 @@ impl Client {
         (frame, has_macs): (Arc<[u8]>, bool),
     ) {
         let (retransmissions, busy) = (0, BTreeSet::new());
-        self.outstanding =
-            Some(Outstanding { number, operation, phase, frame, retransmissions, has_macs, busy });
+        self.outstanding = Some(Outstanding {
+            number,
+            operation,
+            phase,
+            frame,
+            retransmissions,
+            has_macs,
+            went_to: None,
+            busy,
+        });
     }
 
     /// The highest view that a correct replica is in, or was.
@@ -217,6 +231,14 @@ impl Client {
             Some(Outstanding { phase: Phase::Query(_), .. }) => self.fall_back(out),
             Some(_) => self.ask_again(out),
             None => {}
+        }
+    }
+
+    /// The primary is down, perhaps on purpose: the others know who leads by now, or will.
+    fn on_unreachable(&mut self, replica: ReplicaId, out: &mut Vec<ClientOutput>) {
+        if self.outstanding.as_ref().is_some_and(|outstanding| outstanding.went_to == Some(replica)) {
+            self.sign();
+            self.send_to_all(out);
         }
     }
 
@@ -244,7 +266,7 @@ impl Client {
         let (number, operation) = (*number, operation.clone());
         let signed = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
         if let Some(outstanding) = &mut self.outstanding {
-            (outstanding.frame, outstanding.has_macs) = (signed, false);
+            (outstanding.frame, outstanding.has_macs, outstanding.went_to) = (signed, false, None);
         }
     }
 

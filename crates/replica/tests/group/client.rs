@@ -370,3 +370,23 @@ fn who_answers_only_when_asked_again_does_not_cost_a_wait_each_time() {
     }
     assert!(waits < 3, "{waits} of 10 operations had to be sent again");
 }
+
+#[test]
+fn it_asks_the_others_at_once_when_the_primary_is_gone() {
+    let mut client = client(ReadPolicy::Ordered);
+    assert_eq!(receivers(&submit(&mut client, OperationKind::Ordered)), [0]);
+    let gone = |client: &mut Client, replica| {
+        let mut out = Vec::new();
+        client.handle(NOW, ClientInput::Unreachable(ReplicaId(replica)), &mut out);
+        out
+    };
+    assert_eq!(gone(&mut client, 2), [], "it was not asked");
+    let again = gone(&mut client, 0);
+    assert_eq!(receivers(&again), [0, 1, 2, 3]);
+    let ClientFrame::Request(request) = sent(&again) else { panic!("it is ordered") };
+    assert!(matches!(request.auth, RequestAuth::Signed(_)) && request.answers == Answers::All);
+    assert_eq!(gone(&mut client, 0), [], "all have been asked");
+    hear(&mut client, 1, &reply(7, b"r"));
+    assert_eq!(hear(&mut client, 2, &reply(7, b"r")), completed(7, b"r", true));
+    assert_eq!(gone(&mut client, 0), [], "nothing is outstanding");
+}

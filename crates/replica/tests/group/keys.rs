@@ -18,7 +18,7 @@ fn group(settings: Settings) -> Net<Pbft> {
 }
 
 fn refresh(net: &mut Net<Pbft>, id: u16, seed: u8) {
-    net.input(ReplicaId(id), Input::Refresh([seed; 32].into()));
+    net.input(ReplicaId(id), Input::Refresh { seed: [seed; 32].into(), lifetime: 20 * RETIRED });
 }
 
 /// Replicas whose refusals were reported since `first`.

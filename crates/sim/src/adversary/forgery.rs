@@ -81,7 +81,6 @@ fn forged_certificate(dice: &mut Dice, n: usize, seq: Seq) -> CheckpointCertific
 pub(crate) struct Forger {
     dice: Dice,
     injections: Injections,
-    keyring: Keyring,
     forges: bool,
     repeats: bool,
     /// Some of the frames that it sent.
@@ -92,17 +91,18 @@ pub(crate) struct Forger {
 const KEPT: usize = 200;
 
 impl Forger {
-    pub(crate) fn new(
-        dice: Dice,
-        injections: Injections,
-        keyring: Keyring,
-        (forges, repeats): (bool, bool),
-    ) -> Self {
-        Self { dice, injections, keyring, forges, repeats, sent: Vec::new() }
+    pub(crate) fn new(dice: Dice, injections: Injections, (forges, repeats): (bool, bool)) -> Self {
+        Self { dice, injections, forges, repeats, sent: Vec::new() }
     }
 
-    /// What is sent beside `frame`.
-    pub(crate) fn more(&mut self, to: Principal, frame: &Arc<[u8]>, n: usize) -> Option<Arc<[u8]>> {
+    /// What is sent beside `frame`. `keyring` gives the keys that the replica goes by now.
+    pub(crate) fn more(
+        &mut self,
+        to: Principal,
+        frame: &Arc<[u8]>,
+        n: usize,
+        keyring: impl Fn() -> Option<Keyring>,
+    ) -> Option<Arc<[u8]>> {
         if self.repeats {
             if self.sent.len() < KEPT {
                 self.sent.push(frame.clone());
@@ -117,12 +117,12 @@ impl Forger {
         }
         if self.forges && self.dice.chance(120) {
             self.injections.note(Injection::Forged);
-            return Some(self.forge(to, frame, n).into());
+            return Some(self.forge(to, frame, n, keyring()?).into());
         }
         None
     }
 
-    fn forge(&mut self, to: Principal, frame: &[u8], n: usize) -> Vec<u8> {
+    fn forge(&mut self, to: Principal, frame: &[u8], n: usize, mut keyring: Keyring) -> Vec<u8> {
         let dice = &mut self.dice;
         let limits = Limits::default();
         let mut bytes = frame.to_vec();
@@ -148,9 +148,9 @@ impl Forger {
             (_, Some(envelope)) => {
                 // Garbage under a seal that holds.
                 let body = dice.bytes(80);
-                let seal = match self.keyring.mac(to, envelope.room.domain(), &body) {
+                let seal = match keyring.mac(to, envelope.room.domain(), &body) {
                     Some(mac) if dice.chance(500) => Seal::Mac(mac),
-                    _ => Seal::Proof(self.keyring.sign(envelope.room.domain(), &body)),
+                    _ => Seal::Proof(keyring.sign(envelope.room.domain(), &body)),
                 };
                 encode(&Envelope { body, seal, ..envelope })
             }

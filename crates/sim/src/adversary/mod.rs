@@ -238,6 +238,7 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
         ClientMessage::QueryReply { answer, .. } => {
             *answer = if way < 3 { QueryAnswer::MustOrder } else { QueryAnswer::Result(vec![0, 0]) };
         }
+        ClientMessage::NewKey(new_key) => new_key.key[0] ^= 1,
         ClientMessage::Busy { .. } | ClientMessage::Superseded { .. } | ClientMessage::Emission { .. } => {}
     }
     if way == 5 { vec![lie, message] } else { vec![lie] }

@@ -9,15 +9,16 @@ use crate::config::{Family, SimConfig};
 use crate::disk::AnyStorage;
 use crate::medium::Medium;
 use crate::report::RunReport;
-use crate::subject::{Probe, Subject};
+use crate::subject::{Probe, Subject, limits};
 use crate::world::simulate;
 use althing_protocol::pbft::PbftConfig;
-use althing_replica::{Client, ClientConfig};
+use althing_replica::{Client, ClientConfig, LimitSettings, Limits};
 use althing_types::{Quorums, ReplicaId};
 use flawed_protocol::FlawedProtocol;
 use flawed_service::FlawedService;
 use flawed_storage::FlawedStorage;
 use std::fmt;
+use std::time::Duration;
 
 /// A bug that some oracle has to catch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +65,15 @@ pub enum Planted {
     DamageIsTorn,
     /// A log that was never synced is believed after the power has failed.
     TrustedCache,
+    /// Replicas never take new keys.
+    LastingKeys,
+    /// Replaced keys stay good for ever.
+    KeptKeys,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -90,6 +95,8 @@ impl Planted {
         Self::TornIsDamage,
         Self::DamageIsTorn,
         Self::TrustedCache,
+        Self::LastingKeys,
+        Self::KeptKeys,
     ];
 
     /// Its name on the command line.
@@ -117,6 +124,8 @@ impl Planted {
             Self::TornIsDamage => "torn-is-damage",
             Self::DamageIsTorn => "damage-is-torn",
             Self::TrustedCache => "trusted-cache",
+            Self::LastingKeys => "lasting-keys",
+            Self::KeptKeys => "kept-keys",
         }
     }
 
@@ -135,6 +144,9 @@ impl Planted {
             Self::NoViewChange => &["liveness"],
             Self::Slander => &["accusation"],
             Self::Panic => &["panic"],
+            // Who has copied the keys of more replicas than are tolerated can tell clients, and replicas,
+            // whatever it wants.
+            Self::LastingKeys | Self::KeptKeys => &["linearizability", "agreement"],
             Self::Nondeterminism | Self::WrongInstall => &["checkpoint"],
             Self::LostRead | Self::GullibleClient => &["linearizability"],
             Self::UnsyncedLog
@@ -158,6 +170,7 @@ impl Planted {
             }
             Self::SecondSync | Self::DamageIsTorn => (Family::DiskFaults, 4),
             Self::TrustedCache => (Family::AsyncLog, 4),
+            Self::LastingKeys | Self::KeptKeys => (Family::KeyTheft, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
@@ -188,6 +201,9 @@ impl fmt::Display for Planted {
     }
 }
 
+/// Longer than any run.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
 /// The production code with a bug around it.
 struct Flawed(Planted);
 
@@ -211,6 +227,16 @@ impl Subject for Flawed {
 
     fn storage(&self, medium: Medium) -> AnyStorage {
         Box::new(FlawedStorage::new(self.0, medium))
+    }
+
+    fn renews_keys(&self) -> bool {
+        self.0 != Planted::LastingKeys
+    }
+
+    fn limits(&self) -> Limits {
+        let settings = limits().settings().clone();
+        let key_grace = if self.0 == Planted::KeptKeys { FOR_EVER } else { settings.key_grace };
+        Limits::new(LimitSettings { key_grace, ..settings }).expect("valid bounds")
     }
 
     fn quorums(&self, quorums: Quorums) -> Quorums {

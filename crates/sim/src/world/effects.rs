@@ -85,7 +85,9 @@ impl<X: Subject> World<'_, X> {
         if lag > 0 {
             self.injections.note(Injection::Slowed);
         }
-        let more = at.forger.as_mut().and_then(|forger| forger.more(to, frame, self.config.replicas));
+        let keyring = || at.replica.as_ref().map(|replica| replica.keyring().clone());
+        let forger = at.forger.as_mut();
+        let more = forger.and_then(|forger| forger.more(to, frame, self.config.replicas, keyring));
         for frame in [Some(frame.clone()), more].into_iter().flatten() {
             for node in self.nodes_of(to) {
                 self.post(self.now + lag, (Node::Host(host), as_from), node, &frame);
@@ -185,7 +187,10 @@ impl<X: Subject> World<'_, X> {
     }
 
     pub(super) fn rogue_turn(&mut self, client: usize) {
-        let mischief = self.rogues[client - self.workers.len()].turn();
+        let announced: Vec<_> = self.announced().collect();
+        let rogue = &mut self.rogues[client - self.workers.len()];
+        rogue.learn(self.now, announced);
+        let mischief = rogue.turn();
         self.injections.note(Injection::BadRequest);
         let id = althing_types::ClientId(client as u64);
         for operation in mischief.submitted {

@@ -9,11 +9,14 @@ use crate::medium::DiskFault;
 use crate::network::{Layout, Weather};
 use crate::queue::Happening;
 use crate::subject::Subject;
-use althing_replica::Durability;
 use althing_replica::storage::StorageError;
+use althing_replica::{Durability, Input};
 use althing_types::View;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// A replica that is told to stop does within this time, whether or not it has handed over by then.
+const STOPPING: Duration = Duration::from_millis(60);
 
 /// How long a supervisor waits before it starts a replica again.
 const RESTART: Duration = Duration::from_millis(50);
@@ -39,6 +42,15 @@ impl<X: Subject> World<'_, X> {
                 }
             }
             Fault::Replay => self.replay(),
+            Fault::StepDown => self.step_down(self.primary_host()),
+            Fault::PlannedStop { down } => self.stop_as_planned(down),
+            Fault::StopNow { host, down } => {
+                if self.hosts[host].replica.is_some() {
+                    self.crash(host, End::Orderly, down);
+                }
+            }
+            Fault::Theft => self.steal_keys(),
+            Fault::Impersonation => self.impersonate(),
             Fault::RogueTurn { client } => self.rogue_turn(client),
             Fault::Heal => self.heal(),
         }
@@ -117,6 +129,23 @@ impl<X: Subject> World<'_, X> {
                 self.crash(host, how, down);
             }
         }
+    }
+
+    fn step_down(&mut self, host: usize) {
+        self.injections.note(Injection::SteppedDown);
+        self.input(host, Input::HandOver);
+    }
+
+    /// Mostly the primary's host: others have little to hand over.
+    fn stop_as_planned(&mut self, down: Duration) {
+        let primary = self.primary_host();
+        let host = if self.dice.chance(600) { primary } else { self.dice.index(self.hosts.len()) };
+        if self.hosts[host].replica.is_none() {
+            return;
+        }
+        self.step_down(host);
+        let after = nanos(self.dice.duration(Duration::ZERO, STOPPING));
+        self.queue.schedule(self.now + after, Happening::Fault(Fault::StopNow { host, down }));
     }
 
     fn crash(&mut self, host: usize, how: End, down: Duration) {

@@ -22,6 +22,7 @@ pub(crate) enum Line {
     Crashed { host: usize, how: End },
     DiskFailed { host: usize, error: String },
     Fault(Fault),
+    Robbed { host: usize },
     Reported { host: usize, report: Report },
     Accused { host: usize, evidence: Evidence },
     Submitted { client: ClientId, number: RequestNumber, what: String },
@@ -44,6 +45,7 @@ impl Line {
             Self::Booted { host, what } => format!("host {host}: starts {what}"),
             Self::Crashed { host, how } => format!("host {host}: goes down: {how:?}"),
             Self::DiskFailed { host, error } => format!("host {host}: stops for its disk: {error}"),
+            Self::Robbed { host } => format!("host {host}: its keys are copied"),
             Self::Fault(fault) => format!("fault: {}", short(fault)),
             Self::Reported { host, report } => format!("host {host}: {}", short(report)),
             Self::Accused { host, evidence } => {

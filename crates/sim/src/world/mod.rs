@@ -3,6 +3,7 @@
 mod checks;
 mod effects;
 mod faults;
+mod keys;
 mod line;
 
 use crate::config::SimConfig;
@@ -20,6 +21,7 @@ use crate::trace::Trace;
 use crate::workload::Worker;
 use althing_replica::{ClientInput, Input, Startup};
 use althing_types::{Principal, Seq, View};
+use keys::Thief;
 use line::Line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,7 +44,10 @@ pub(crate) struct World<'a, X: Subject> {
     hosts: Vec<Host<X>>,
     workers: Vec<Worker>,
     rogues: Vec<Rogue>,
+    thief: Thief,
     dice: Dice,
+    /// For what is drawn for keys, so that it shifts nothing else.
+    key_dice: Dice,
     injections: Injections,
     has_healed: bool,
     /// What all correct replicas have to execute after the faults have ended.
@@ -97,6 +102,8 @@ impl<'a, X: Subject> World<'a, X> {
             hosts,
             workers,
             rogues,
+            thief: Thief::default(),
+            key_dice: Dice::new(config.seed.wrapping_add(0x7365_6564)),
             dice,
             injections,
             has_healed: false,
@@ -167,6 +174,7 @@ impl<'a, X: Subject> World<'a, X> {
                 }
             }
             Happening::Disk { host, incarnation } => self.on_disk(host, incarnation),
+            Happening::Refresh { host, incarnation } => self.refresh(host, incarnation),
             Happening::ClientTimer { client, generation } => {
                 if self.workers[client].generation == generation {
                     self.trace.digest(self.now, 4, client, &[]);
@@ -233,6 +241,7 @@ impl<'a, X: Subject> World<'a, X> {
         self.trace.line(self.now, Line::Booted { host, what });
         self.ledger.restarted(host);
         self.input(host, Input::Start(startup));
+        self.refresh(host, self.hosts[host].incarnation);
         if let Err(violation) = self.check_start(host) {
             self.violation.get_or_insert(violation);
         }
@@ -272,5 +281,5 @@ fn place(node: Node) -> usize {
 
 /// A fault for the trace, without whom it hit.
 fn is_loud(fault: &Fault) -> bool {
-    !matches!(fault, Fault::Replay | Fault::RogueTurn { .. })
+    !matches!(fault, Fault::Replay | Fault::RogueTurn { .. } | Fault::Theft | Fault::Impersonation)
 }
