@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use althing_node::GroupClient;
 use althing_node::config::{ClientFile, ProtocolKind, RawPbft, RawService};
 use althing_node::deployment::{ProvisionOptions, ServiceGroup, provision_service};
+use althing_replica::Durability;
 use althing_services::{KvOperation, KvResult};
 use common::{Cluster, PATIENCE, directory, quick, show_logs};
 
@@ -28,6 +29,8 @@ fn start(path: &Path, options: &ProvisionOptions) -> Cluster {
         protocol: ProtocolKind::Pbft,
         service: RawService::Kv,
         clients: 3,
+        durability: Durability::Sync,
+        sessions: 1,
     };
     Cluster::start(provision_service(path, &group, options).unwrap())
 }
