@@ -47,10 +47,16 @@ impl FlawedProtocol {
         actions: &mut Actions<PbftMessage>,
     ) -> Option<Event<PbftMessage>> {
         match (self.bug, action) {
-            (Planted::Forgetful, Action::Broadcast { message: PbftMessage::ViewChange(content), auth }) => {
+            (
+                Planted::Forgetful | Planted::BareSteps,
+                Action::Broadcast { message: PbftMessage::ViewChange(content), auth },
+            ) => {
                 actions.push(Action::Broadcast { message: forgetful(content), auth });
             }
-            (Planted::Forgetful, Action::Send { to, message: PbftMessage::ViewChange(content), auth }) => {
+            (
+                Planted::Forgetful | Planted::BareSteps,
+                Action::Send { to, message: PbftMessage::ViewChange(content), auth },
+            ) => {
                 actions.push(Action::Send { to, message: forgetful(content), auth });
             }
             (Planted::SkippedPrepare, Action::Broadcast { message: PbftMessage::Prepare(vote), auth }) => {

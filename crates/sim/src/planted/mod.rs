@@ -69,11 +69,13 @@ pub enum Planted {
     LastingKeys,
     /// Replaced keys stay good for ever.
     KeptKeys,
+    /// Those who step down, and who follow them, don't say what prepared before.
+    BareSteps,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -97,6 +99,7 @@ impl Planted {
         Self::TrustedCache,
         Self::LastingKeys,
         Self::KeptKeys,
+        Self::BareSteps,
     ];
 
     /// Its name on the command line.
@@ -126,6 +129,7 @@ impl Planted {
             Self::TrustedCache => "trusted-cache",
             Self::LastingKeys => "lasting-keys",
             Self::KeptKeys => "kept-keys",
+            Self::BareSteps => "bare-steps",
         }
     }
 
@@ -133,9 +137,11 @@ impl Planted {
     #[must_use]
     pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            Self::SmallQuorums | Self::Forgetful | Self::SkippedPrepare | Self::HastyExecution => {
-                &["agreement"]
-            }
+            Self::SmallQuorums
+            | Self::Forgetful
+            | Self::SkippedPrepare
+            | Self::HastyExecution
+            | Self::BareSteps => &["agreement"],
             // Replicas contradict what they said before the crash, or forget what clients were told.
             Self::UnsyncedVotes => &["agreement", "linearizability", "exactly-once", "accusation"],
             Self::ExecutedTwice => &["exactly-once"],
@@ -171,6 +177,7 @@ impl Planted {
             Self::SecondSync | Self::DamageIsTorn => (Family::DiskFaults, 4),
             Self::TrustedCache => (Family::AsyncLog, 4),
             Self::LastingKeys | Self::KeptKeys => (Family::KeyTheft, 4),
+            Self::BareSteps => (Family::PlannedStops, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
