@@ -153,14 +153,14 @@ impl Missing {
         order.truncate(nodes.len());
         for ((id, digest), children) in order.iter().zip(nodes) {
             self.fetched_bytes += node_bytes(&children) as u64;
-            if self.base.digest(*id) != Some(*digest) {
-                self.nodes.insert(*id, (*digest, children));
-            }
-        }
-        for (id, digest) in &order {
             if self.wanted_nodes.get(id) == Some(digest) {
                 self.wanted_nodes.remove(id);
+                self.nodes.insert(*id, (*digest, children));
+                // What is missing below is wanted from here on, and may come next.
                 self.expand(*id, *digest);
+            } else if self.base.digest(*id) != Some(*digest) {
+                // Of an earlier target: it must not take the place of what this one consists of.
+                self.nodes.entry(*id).or_insert((*digest, children));
             }
         }
         !order.is_empty()
@@ -174,9 +174,12 @@ impl Missing {
         }
         for ((index, digest), bytes) in share.iter().zip(pages) {
             self.fetched_bytes += bytes.len() as u64;
-            self.pages.insert(*index, (*digest, bytes.into()));
             if self.wanted_pages.get(index) == Some(digest) {
                 self.wanted_pages.remove(index);
+                self.pages.insert(*index, (*digest, bytes.into()));
+            } else {
+                // As with nodes.
+                self.pages.entry(*index).or_insert_with(|| (*digest, bytes.into()));
             }
         }
         true
@@ -218,10 +221,13 @@ impl Missing {
             return;
         }
         if id.level == 0 {
-            tree.set_verified(id.index, self.pages[&id.index].1.clone(), digest);
+            let (verified, page) = &self.pages[&id.index];
+            assert_eq!(*verified, digest, "a page is the one that the target asks for");
+            tree.set_verified(id.index, page.clone(), digest);
             return;
         }
-        let (_, children) = &self.nodes[&id];
+        let (verified, children) = &self.nodes[&id];
+        assert_eq!(*verified, digest, "a node is the one that the target asks for");
         for (slot, _) in self.base.children(id).unwrap_or_default() {
             if children.binary_search_by_key(&slot, |(s, _)| *s).is_err() {
                 tree.remove_all(id.child(slot));

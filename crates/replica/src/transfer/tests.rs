@@ -1,3 +1,4 @@
+use super::missing::Missing;
 use super::*;
 use crate::checkpoints::Checkpoints;
 use crate::pages::PageTree;
@@ -383,4 +384,45 @@ fn a_replica_that_is_far_away_catches_up_with_a_group_that_goes_on() {
     let (period, round_trip) = (Duration::from_millis(60), Duration::from_millis(16));
     let took = behind_a_group_that_goes_on(period, round_trip, round_trip);
     assert!(took.is_some_and(|took| took <= 10), "{took:?}");
+}
+
+/// One that was asked about a checkpoint may answer when the target is a newer one, and all of that is here
+/// already. What it then brings is right, and is not what is wanted.
+#[test]
+fn an_answer_to_an_old_question_takes_the_place_of_nothing_newer() {
+    let first = numbered(100, 10);
+    let mut second = first.clone();
+    second.insert(3, vec![9; 10]);
+    let (first, second) = (tree(&first), tree(&second));
+    let ((old, old_kept), (new, new_kept)) = (checkpoints(Seq(8), &first), checkpoints(Seq(16), &second));
+    let mut supplier = Supplier::new(1 << 40);
+    let mut answer = |seq, state, want: &Want, kept: &Checkpoints| {
+        supplier.answer(Instant(1), ME, (Seq(seq), state), want, kept)
+    };
+    let mut missing = Missing::new(old, PageTree::default());
+    let mut late = vec![];
+    while let Some(share) = missing.share(1, false) {
+        let parts = answer(8, old, &share.want(), &old_kept);
+        late.push((share.clone(), parts.clone()));
+        if matches!(parts, Parts::Pages(_)) {
+            break;
+        }
+        assert!(missing.take(&share, parts));
+    }
+    missing.retarget(new);
+    while let Some(share) = missing.share(1, true) {
+        let parts = answer(16, new, &share.want(), &new_kept);
+        assert!(missing.take(&share, parts));
+    }
+    assert!(late.len() > 1 && missing.is_complete());
+    // Pages first.
+    for (share, parts) in late.into_iter().rev() {
+        assert!(missing.take(&share, parts), "it does not lie");
+        let assembled = missing.assemble();
+        assert!(
+            assembled.pages() == second.pages(),
+            "page 3 is {:?}",
+            assembled.page(3).map(|page| page.to_vec())
+        );
+    }
 }
