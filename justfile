@@ -45,6 +45,11 @@ bench *ARGS:
 benchmarks *ARGS:
     cargo run --release -- bench --suite docs/src {{ARGS}}
 
+# Where the replicas of a group under load spend their time: needs perf, and `cargo install inferno`
+flamegraph OUT="flame.svg" *ARGS:
+    cargo build --release -p althing
+    docs/flamegraph {{OUT}} {{ARGS}}
+
 # The book and the API documentation
 docs:
     mdbook build docs
