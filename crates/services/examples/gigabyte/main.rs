@@ -1,25 +1,36 @@
 //! What checkpoints and state transfer of a large key-value store cost, in the engine alone: replicas
-//! and clients in one process and one thread, without network or disk.
+//! and clients in one process and one thread, without a network.
 //!
 //! ```text
 //! cargo run --release -p althing-services --example gigabyte -- checkpoint 1024
+//! cargo run --release -p althing-services --example gigabyte -- pages 1024
+//! cargo run --release -p althing-services --example gigabyte -- disk 1024 DIRECTORY
+//! cargo run --release -p althing-services --example gigabyte -- recover DIRECTORY
 //! cargo run --release -p althing-services --example gigabyte -- transfer 256
 //! ```
 //!
 //! `checkpoint` fills one replica with so many MiB, then writes to as many entries between each two
-//! checkpoints as a hundredth of its pages. `transfer` fills four, changes a hundredth while one of them hears nothing,
+//! checkpoints as a hundredth of its pages; `pages` takes the store alone, and says what its pages and
+//! their digests cost; `disk` does the same with its log and state in an empty
+//! directory, and `recover` starts a replica from what that left. `transfer` fills four, changes a hundredth while one of them hears nothing,
 //! and lets it catch up.
+
+mod disk;
 
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_replica::storage::LogWrite;
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Durability, Input, Limits, OperationKind,
-    Output, ReadPolicy, Replica, ReplicaConfig, Report, RequestAuthKind, RequestAuthPolicy, Startup, Timer,
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Context, Durability, Input, Limits,
+    OperationKind, Output, Pages, ReadPolicy, Replica, ReplicaConfig, Report, RequestAuthKind,
+    RequestAuthPolicy, Service, Startup, Timer,
 };
 use althing_services::{Kv, KvOperation};
 use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq};
+use disk::Disk;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +55,17 @@ fn keyring(n: usize, me: Principal) -> Keyring {
 
 /// Memory of this process, in MiB.
 fn resident_mib() -> f64 {
+    memory_mib("VmRSS")
+}
+
+/// What it had at most.
+fn peak_mib() -> f64 {
+    memory_mib("VmHWM")
+}
+
+fn memory_mib(which: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("it has a size");
+    let line = status.lines().find(|line| line.starts_with(which)).expect("it has a size");
     line.split_whitespace().nth(1).expect("a figure").parse::<f64>().expect("a number") / 1024.0
 }
 
@@ -70,10 +90,20 @@ struct Group {
     period: u64,
     transferred: Option<u64>,
     seed: u64,
+    /// The disk of replica 0, if it has one.
+    disk: Option<Disk>,
+    /// For each state that was kept there: its bytes, and how long that took.
+    kept: Vec<(u64, Duration)>,
 }
 
 impl Group {
     fn new(n: usize, period: u64) -> Self {
+        Self::from(n, period, None)
+    }
+
+    /// A group whose replica 0 has this disk, and starts from it.
+    fn from(n: usize, period: u64, disk: Option<(Disk, Startup)>) -> Self {
+        let (disk, startup) = disk.unzip();
         let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas");
         let settings = PbftSettings {
             checkpoint_period: period,
@@ -89,7 +119,7 @@ impl Group {
                 keyring: keyring(n, Principal::Replica(id)),
                 limits: Limits::default(),
                 request_auth: RequestAuthPolicy::default(),
-                durability: Durability::None,
+                durability: if disk.is_some() { Durability::Async } else { Durability::None },
             };
             let protocol = Pbft::new(PbftConfig::new(id, quorums, settings.clone()).expect("good settings"));
             Replica::new(config, protocol, Kv::new())
@@ -119,9 +149,12 @@ impl Group {
             period,
             transferred: None,
             seed: 1,
+            disk,
+            kept: Vec::new(),
         };
+        let startup = startup.unwrap_or(Startup::Genesis);
         for id in quorums.replicas() {
-            group.input(id, Input::Start(Startup::Genesis));
+            group.input(id, Input::Start(startup.clone()));
         }
         group
     }
@@ -135,8 +168,24 @@ impl Group {
         self.replicas[usize::from(id.0)].handle(self.now, input, &mut outputs);
         let spent = cpu_time() - start;
         self.spent += spent;
+        let mut group = Vec::new();
+        let (mut persisted, mut kept) = (None, None);
         for output in outputs {
             match output {
+                Output::Append { id, record } => {
+                    group.push(LogWrite::Append { id, record });
+                    persisted = Some(Input::Persisted(id));
+                }
+                Output::Rewrite { records, dropped } => {
+                    group.push(LogWrite::Rewrite { id: 0, records, dropped });
+                }
+                Output::Keep { seq, segments } => {
+                    let start = std::time::Instant::now();
+                    self.disk.as_mut().expect("only what has a disk writes").keep(&segments);
+                    let bytes = segments.iter().map(|content| content.segment().len).sum();
+                    self.kept.push((bytes, start.elapsed()));
+                    kept = Some(Input::Kept(seq));
+                }
                 Output::Send { to, frame } => self.wire.push_back((Principal::Replica(id), to, frame)),
                 Output::SetTimer { timer, after } => drop(self.timers.insert((id, timer), self.now + after)),
                 Output::CancelTimer(timer) => drop(self.timers.remove(&(id, timer))),
@@ -149,6 +198,12 @@ impl Group {
                 Output::Evidence(evidence) => panic!("nobody lies here: {evidence:?}"),
                 _ => {}
             }
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.commit(&group);
+        }
+        for done in [persisted, kept].into_iter().flatten() {
+            self.input(id, done);
         }
     }
 
@@ -208,9 +263,14 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["checkpoint", mib] => checkpoint(mib.parse().expect("a number of MiB")),
+        ["pages", mib] => pages(mib.parse().expect("a number of MiB")),
+        ["disk", mib, directory] => on_disk(mib.parse().expect("a number of MiB"), Path::new(directory)),
+        ["recover", directory] => recover(Path::new(directory)),
         ["transfer", mib] => transfer(mib.parse().expect("a number of MiB")),
         _ => {
-            eprintln!("usage: gigabyte checkpoint|transfer MIB");
+            eprintln!(
+                "usage: gigabyte checkpoint|pages|transfer MIB, gigabyte disk MIB DIRECTORY, gigabyte recover DIRECTORY"
+            );
             std::process::exit(2);
         }
     }
@@ -234,30 +294,110 @@ fn checkpoint(mib: u64) {
     let (entries, changed) = sizes(mib);
     // A lone replica decides each request at once, in a batch of its own.
     let mut group = Group::new(1, OPERATIONS);
-    let empty = resident_mib();
-    group.put(0..entries);
-    let filled = resident_mib() - empty;
-    group.put((0..OPERATIONS - entries % OPERATIONS).map(|_| 0));
-    group.checkpoints.clear();
-    group.spent = Duration::ZERO;
-    for round in 0..CHECKPOINTS {
-        let keys: Vec<u64> = spread(entries, changed, round).collect();
-        group.put(keys.iter().cycle().take(OPERATIONS as usize).copied());
-    }
+    change(&mut group, mib);
     let made = group.checkpoints.len() as f64;
     let (spent, inputs) =
         (group.spent.as_secs_f64(), group.checkpoints.iter().sum::<Duration>().as_secs_f64());
     println!("state: {entries} entries of {VALUE_BYTES} bytes, {mib} MiB");
-    println!(
-        "memory: {filled:.0} MiB filled, {:.0} MiB after {made} more checkpoints",
-        resident_mib() - empty
-    );
     println!(
         "a checkpoint after {OPERATIONS} operations on {changed} entries: {:.1} ms; {:.1} us an operation, {:.1} % of all",
         1e3 * inputs / made,
         1e6 * (spent - inputs) / (made * OPERATIONS as f64),
         100.0 * inputs / spent
     );
+}
+
+/// Fills the state, and has some checkpoints made after changes to a hundredth of its pages.
+fn change(group: &mut Group, mib: u64) {
+    let (entries, changed) = sizes(mib);
+    let empty = resident_mib();
+    group.put(0..entries);
+    group.put((0..OPERATIONS - entries % OPERATIONS).map(|_| 0));
+    let filled = resident_mib() - empty;
+    group.checkpoints.clear();
+    group.kept.clear();
+    group.spent = Duration::ZERO;
+    for round in 0..CHECKPOINTS {
+        let keys: Vec<u64> = spread(entries, changed, round).collect();
+        group.put(keys.iter().cycle().take(OPERATIONS as usize).copied());
+    }
+    println!(
+        "memory: {filled:.0} MiB filled, {:.0} MiB after {CHECKPOINTS} more checkpoints, {:.0} MiB at most",
+        resident_mib() - empty,
+        peak_mib() - empty
+    );
+}
+
+/// The service without replication: what a checkpoint's pages and digests cost, and nothing else.
+fn pages(mib: u64) {
+    let (entries, changed) = sizes(mib);
+    let (mut store, mut pages, mut kept) = (Kv::new(), Pages::default(), Pages::default());
+    let context = Context { client: ClientId(1), seq: Seq(1), time: Instant(1), seed: [0; 32] };
+    let put = |store: &mut Kv, key: u64, round: u64| {
+        let value = vec![round as u8; VALUE_BYTES];
+        store.execute(&KvOperation::Put { key: key.to_be_bytes().to_vec(), value }.encode(), &context);
+    };
+    (0..entries).for_each(|key| put(&mut store, key, 0));
+    store.save(&mut pages);
+    pages.differing(&mut kept);
+    let [mut saved, mut digested, mut compared] = [Duration::ZERO; 3];
+    for round in 1..=CHECKPOINTS {
+        kept = pages.clone();
+        spread(entries, changed, round).for_each(|key| put(&mut store, key, round));
+        let start = cpu_time();
+        store.save(&mut pages);
+        saved += cpu_time() - start;
+        let start = cpu_time();
+        pages.differing(&mut kept);
+        let first = cpu_time() - start;
+        // The digests are there now.
+        let start = cpu_time();
+        pages.differing(&mut kept);
+        let second = cpu_time() - start;
+        compared += second;
+        digested += first.saturating_sub(second);
+    }
+    let ms = |time: Duration| 1e3 * time.as_secs_f64() / CHECKPOINTS as f64;
+    println!(
+        "{} pages, about {changed} changed: {:.1} ms to save them, {:.1} ms for digests, {:.1} ms to find them again",
+        pages.iter().count(),
+        ms(saved),
+        ms(digested),
+        ms(compared)
+    );
+}
+
+fn on_disk(mib: u64, directory: &Path) {
+    std::fs::create_dir(directory).expect("the directory is new");
+    let mut group = Group::from(1, OPERATIONS, Some(Disk::open(directory)));
+    change(&mut group, mib);
+    let held = group.disk.as_mut().expect("it has one").segment_bytes() as f64 / (1 << 20) as f64;
+    let made = group.kept.len() as f64;
+    let megabytes = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+    let written: u64 = group.kept.iter().map(|(bytes, _)| bytes).sum();
+    let most = group.kept.iter().map(|(bytes, _)| *bytes).max().expect("a state was kept");
+    let time: Duration = group.kept.iter().map(|(_, time)| *time).sum();
+    println!(
+        "a checkpoint on disk: {:.1} MiB written, {:.1} at most, in {:.0} ms; {held:.0} MiB are there",
+        megabytes(written) / made,
+        megabytes(most),
+        1e3 * time.as_secs_f64() / made
+    );
+}
+
+fn recover(directory: &Path) {
+    let start = std::time::Instant::now();
+    let (mut disk, startup) = Disk::open(directory);
+    let read = start.elapsed();
+    let held = disk.segment_bytes() as f64 / (1 << 20) as f64;
+    let group = Group::from(1, OPERATIONS, Some((disk, startup)));
+    println!(
+        "started at {} from {held:.0} MiB in {:.1} s, of which {:.1} s to read them",
+        group.replicas[0].status().stable,
+        start.elapsed().as_secs_f64(),
+        read.as_secs_f64()
+    );
+    println!("memory: {:.0} MiB, {:.0} MiB at most", resident_mib(), peak_mib());
 }
 
 fn transfer(mib: u64) {
