@@ -12,6 +12,9 @@ use alloc::vec::Vec;
 use althing_types::Digest;
 use core::cmp::Ordering;
 
+/// So many children are few.
+const FEW: usize = 4;
+
 /// What lies below a node. A page's digest is `None` from when it is put there until the next
 /// [`PageTree::refresh`].
 #[derive(Debug, Clone)]
@@ -37,6 +40,15 @@ struct Node {
 }
 
 impl Node {
+    /// Puts in a child. A node with a few has no room to spare: most have one, where the numbers of pages
+    /// are far apart.
+    fn insert(&mut self, at: usize, slot: u8, child: Child) {
+        if self.children.len() < FEW {
+            self.children.reserve_exact(1);
+        }
+        self.children.insert(at, (slot, child));
+    }
+
     fn find(&self, slot: u8) -> Result<usize, usize> {
         self.children.binary_search_by_key(&slot, |(s, _)| *s)
     }
@@ -198,12 +210,12 @@ fn set_below(node: &mut Arc<Node>, level: u8, index: u32, page: Child) {
     if level == 1 {
         match found {
             Ok(at) => node.children[at].1 = page,
-            Err(at) => node.children.insert(at, (slot, page)),
+            Err(at) => node.insert(at, slot, page),
         }
         return;
     }
     let at = found.unwrap_or_else(|at| {
-        node.children.insert(at, (slot, Child::Node(Arc::default())));
+        node.insert(at, slot, Child::Node(Arc::default()));
         at
     });
     match &mut node.children[at].1 {
