@@ -235,6 +235,7 @@ impl Group {
             Action::SetTimer { id: timer, after } => drop(host.timers.insert(timer, now + after)),
             Action::CancelTimer(timer) => drop(host.timers.remove(&timer)),
             Action::Persist { id, .. } => events.push_back(Event::Persisted(id)),
+            Action::KeepState { seq, .. } => events.push_back(Event::StateKept(seq)),
             Action::Execute(decision) => {
                 let state = self.execute(id, &decision);
                 events.push_back(Event::Executed { seq: decision.seq, state });

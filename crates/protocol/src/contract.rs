@@ -120,6 +120,8 @@ pub enum Event<M> {
     Persisted(PersistId),
     /// The replica is about to stop: where others wait for it, they should not have to.
     HandOver,
+    /// So is the state at this checkpoint, as [`Action::KeepState`] asked for.
+    StateKept(Seq),
     /// A batch was executed.
     Executed {
         /// Its number.
@@ -192,7 +194,15 @@ pub enum Action<M> {
         /// The record.
         record: Vec<u8>,
     },
-    /// All records so far may be replaced by these.
+    /// Write the state at this checkpoint, which is the engine's own, to disk. [`Event::StateKept`]
+    /// follows, while all else goes on; no other is asked for before.
+    KeepState {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
+    /// All records so far may be replaced by these, which belong to the state that was kept last.
     Compact(Vec<Vec<u8>>),
     /// Execute a batch, whose place is final. One that was just executed tentatively, with the same
     /// digest, becomes final; another one is taken back first.

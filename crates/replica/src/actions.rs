@@ -56,10 +56,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Action::CancelTimer(id) => outputs.push(Output::CancelTimer(Timer::protocol(id))),
             Action::Persist { id, record } => self.persist(id, record, outputs),
+            Action::KeepState { seq, state } => self.keep_state(seq, state, outputs),
             Action::Compact(records) => {
                 if self.durability != Durability::None {
-                    let records = rewrite(self.checkpoints.stable(), records);
-                    outputs.push(Output::Rewrite { records });
+                    let records = rewrite(self.kept.as_ref(), records);
+                    let dropped = core::mem::take(&mut self.dropped_segments);
+                    outputs.push(Output::Rewrite { records, dropped });
                 }
             }
             Action::Execute(decision) => self.execute(&decision, outputs),
@@ -99,6 +101,19 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 outputs.push(Output::Append { id: id.0, record });
             }
             Durability::None => self.events.push_back(Event::Persisted(id)),
+        }
+    }
+
+    fn keep_state(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        match self.checkpoints.find(seq, state) {
+            Some(checkpoint) if self.durability != Durability::None => {
+                let kept = self.kept.get_or_insert_default();
+                let (segments, dropped) = kept.advance(seq, checkpoint);
+                self.dropped_segments.extend(dropped);
+                outputs.push(Output::Keep { seq, segments });
+            }
+            // One that has diverged starts again from an earlier state, and fetches this one then.
+            _ => self.events.push_back(Event::StateKept(seq)),
         }
     }
 

@@ -1,6 +1,8 @@
 use crate::Emission;
 use crate::execution::StateError;
+use crate::kept::KeptState;
 use crate::records::RecordError;
+use crate::storage::SegmentContent;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::KeySeed;
@@ -14,8 +16,13 @@ use thiserror::Error;
 pub enum Startup {
     /// The group is new: no replica has ever run.
     Genesis,
-    /// The records on disk, as [`Output::Append`] and [`Output::Rewrite`] gave them, oldest first.
-    Recovered(Vec<Vec<u8>>),
+    /// What is on disk.
+    Recovered {
+        /// The records, as [`Output::Append`] and [`Output::Rewrite`] gave them, oldest first.
+        records: Vec<Vec<u8>>,
+        /// The state that they name, as [`Output::Keep`] gave it, unless that is the initial one.
+        kept: Option<KeptState>,
+    },
     /// The disk is lost, or there never was one, and the group has been running.
     Amnesia,
 }
@@ -71,6 +78,8 @@ pub enum Input {
         /// How long others believe it: a few times as long as until the next one.
         lifetime: Duration,
     },
+    /// The state that [`Output::Keep`] gave is on disk.
+    Kept(Seq),
 }
 
 /// Something to be done by the runtime, in the order given.
@@ -109,11 +118,21 @@ pub enum Output {
         /// The record.
         record: Vec<u8>,
     },
-    /// Replace all that was appended so far by these records, in one step or by appending them:
-    /// a rewrite that was cut off changes nothing. Needs no answer.
+    /// Write these segments to disk while everything else goes on, then hand in [`Input::Kept`]. There is
+    /// no other before that.
+    Keep {
+        /// The checkpoint whose state is then there.
+        seq: Seq,
+        /// What [`write_segments`](crate::storage::write_segments) takes.
+        segments: Vec<SegmentContent>,
+    },
+    /// Replace all that was appended so far by these records, in one step; a rewrite that was cut off
+    /// changes nothing. Needs no answer.
     Rewrite {
         /// The records, oldest first.
         records: Vec<Vec<u8>>,
+        /// The numbers of segments that they name no more: to be removed once the records are durable.
+        dropped: Vec<u64>,
     },
     /// The service emitted something, for listeners that the runtime knows; see
     /// [`Replica::seal_emission`](crate::Replica::seal_emission).

@@ -23,6 +23,7 @@ mod frame;
 mod inbound;
 mod io;
 mod keys;
+mod kept;
 mod limits;
 mod outbound;
 mod pages;
@@ -46,9 +47,10 @@ pub use frame::{
     Seal, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
 pub use io::{Input, Output, Report, Startup, StopReason, Timer};
+pub use kept::KeptState;
 pub use limits::{LimitSettings, Limits, LimitsError};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages};
-pub use records::{EngineRecord, RecordError, decode_record};
+pub use records::{EngineRecord, RecordError, StateName, decode_record};
 pub use replica::{Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
 pub use service::{Context, Emission, InstallError, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};

@@ -6,8 +6,9 @@ use crate::execution::State;
 use crate::frame::{ClientFrame, ClientMessage, Execution, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
+use crate::kept::KeptState;
 use crate::outbound::Outbound;
-use crate::records::{RecordError, recover, rewrite};
+use crate::records::{RecordError, recover};
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
@@ -86,6 +87,10 @@ pub struct Replica<P: Protocol, S: Service> {
     /// Queries that wait until nothing is tentative: the last of each client.
     held_queries: BTreeMap<ClientId, Query>,
     pub(crate) checkpoints: Checkpoints,
+    /// The state that is on disk, or on its way there; `None` for the initial one.
+    pub(crate) kept: Option<KeptState>,
+    /// Segments of no use once the records name that state.
+    pub(crate) dropped_segments: Vec<u64>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) next_ticket: u64,
     supplier: Supplier,
@@ -122,6 +127,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             history: History::default(),
             held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
+            kept: None,
+            dropped_segments: Vec::new(),
             transfer: None,
             next_ticket: 0,
             supplier: Supplier::new(settings.transfer_bytes_per_second),
@@ -168,6 +175,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Input::HandOver => self.events.push_back(Event::HandOver),
             Input::Connected(peer) => self.outbound.announce(now, peer, outputs),
             Input::Refresh { seed, lifetime } => self.refresh(now, &seed, lifetime, outputs),
+            Input::Kept(seq) => self.events.push_back(Event::StateKept(seq)),
         }
         self.tell_outdated(now, outputs);
         self.run(now, outputs);
@@ -230,9 +238,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.is_started = true;
         let start = match (startup, self.durability) {
             (Startup::Genesis, _) => Start::Genesis,
-            (Startup::Amnesia, _) | (Startup::Recovered(_), Durability::None) => Start::Amnesia,
-            (Startup::Recovered(records), Durability::Sync | Durability::Async) => {
-                match self.restore(&records, outputs) {
+            (Startup::Amnesia, _) | (Startup::Recovered { .. }, Durability::None) => Start::Amnesia,
+            (Startup::Recovered { records, kept }, Durability::Sync | Durability::Async) => {
+                match self.restore(&records, kept) {
                     Ok(start) => start,
                     Err(error) => return self.stop(StopReason::Records(error), outputs),
                 }
@@ -246,15 +254,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Stop(reason));
     }
 
-    fn restore(&mut self, records: &[Vec<u8>], outputs: &mut Vec<Output>) -> Result<Start, RecordError> {
-        let recovered = recover(records)?;
-        if let Some((seq, checkpoint)) = recovered.stable {
+    fn restore(&mut self, records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Start, RecordError> {
+        let recovered = recover(records, kept)?;
+        if let Some((kept, checkpoint)) = recovered.stable {
+            let seq = kept.seq();
             self.state.install(seq, &checkpoint.tree).map_err(|error| RecordError::State { seq, error })?;
             self.checkpoints.reset(seq, checkpoint.state, checkpoint.tree);
-        }
-        if recovered.is_cut_off {
-            let records = rewrite(self.checkpoints.stable(), recovered.records.clone());
-            outputs.push(Output::Rewrite { records });
+            self.kept = Some(kept);
         }
         Ok(Start::Recovered {
             stable: self.state.executed(),

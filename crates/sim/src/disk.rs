@@ -1,7 +1,10 @@
 use crate::dice::Dice;
 use crate::medium::{DiskFault, Medium};
-use althing_replica::storage::{BootId, Log, LogWrite, OpenOptions, Opened, Storage, StorageError, open};
+use althing_replica::storage::{
+    BootId, Log, LogWrite, OpenOptions, Opened, SegmentContent, Storage, StorageError, open, write_segments,
+};
 use althing_replica::{Durability, Startup};
+use althing_types::Seq;
 use std::collections::VecDeque;
 
 /// A disk as production code has it.
@@ -39,18 +42,35 @@ pub(crate) struct Disk {
     /// Being written.
     in_flight: Vec<LogWrite<Vec<u8>>>,
     waiting: VecDeque<LogWrite<Vec<u8>>>,
+    /// What a state's segments are written with, beside the log; `None` while the replica is down.
+    segments: Option<AnyStorage>,
+    /// The state that is being written.
+    keeping: Option<(Seq, Vec<SegmentContent>)>,
 }
 
 impl Disk {
     pub(crate) fn new(medium: Medium, durability: Durability) -> Self {
-        Self { medium, log: None, durability, boots: 1, in_flight: Vec::new(), waiting: VecDeque::new() }
+        Self {
+            medium,
+            log: None,
+            durability,
+            boots: 1,
+            in_flight: Vec::new(),
+            waiting: VecDeque::new(),
+            segments: None,
+            keeping: None,
+        }
     }
 
     /// Opens it, as the node does. A supervisor always says that the group is new.
     ///
     /// # Errors
     /// When production code refuses what is on it.
-    pub(crate) fn open(&mut self, storage: AnyStorage, is_genesis: bool) -> Result<Startup, DiskError> {
+    pub(crate) fn open(
+        &mut self,
+        [storage, segments]: [AnyStorage; 2],
+        is_genesis: bool,
+    ) -> Result<Startup, DiskError> {
         let options = OpenOptions {
             durability: self.durability,
             is_genesis,
@@ -58,7 +78,7 @@ impl Disk {
             max_record_len: MAX_RECORD_BYTES,
         };
         let Opened { startup, log, .. } = open(storage, &options)?;
-        self.log = Some(log);
+        (self.log, self.segments) = (Some(log), Some(segments));
         Ok(startup)
     }
 
@@ -66,8 +86,34 @@ impl Disk {
         self.waiting.push_back(LogWrite::Append { id, record });
     }
 
-    pub(crate) fn rewrite(&mut self, records: Vec<Vec<u8>>) {
-        self.waiting.push_back(LogWrite::Rewrite { id: 0, records });
+    pub(crate) fn rewrite(&mut self, records: Vec<Vec<u8>>, dropped: Vec<u64>) {
+        self.waiting.push_back(LogWrite::Rewrite { id: 0, records, dropped });
+    }
+
+    /// Starts to write a state.
+    pub(crate) fn keep(&mut self, seq: Seq, segments: Vec<SegmentContent>) {
+        assert!(self.keeping.replace((seq, segments)).is_none(), "one state at a time is written");
+    }
+
+    /// The state that was being written is.
+    ///
+    /// # Errors
+    /// When the disk failed. The replica has to stop.
+    pub(crate) fn finish_keeping(&mut self) -> Result<Option<Seq>, DiskError> {
+        let (Some(storage), Some((seq, segments))) = (&mut self.segments, self.keeping.take()) else {
+            return Ok(None);
+        };
+        write_segments(storage, &segments).map_err(StorageError::Disk)?;
+        Ok(Some(seq))
+    }
+
+    /// The process ends while it writes a state.
+    fn end_keeping(&mut self, dice: &mut Dice) {
+        if let (Some(mut storage), Some((_, segments))) = (self.segments.take(), self.keeping.take()) {
+            self.medium.set_breath(Some(dice.index(MOST_BREATH)));
+            let _ = write_segments(&mut storage, &segments);
+            self.medium.set_breath(None);
+        }
     }
 
     /// Starts to write all that waits, if nothing is being written; says whether it did.
@@ -110,6 +156,7 @@ impl Disk {
 
     /// The process ends, in the middle of what it was doing.
     pub(crate) fn end(&mut self, end: End, dice: &mut Dice) {
+        self.end_keeping(dice);
         let log = self.log.take();
         let group: Vec<_> = self.in_flight.drain(..).chain(self.waiting.drain(..)).collect();
         if end == End::Orderly {
@@ -137,6 +184,7 @@ impl Disk {
     /// The process stopped, because the disk failed it.
     pub(crate) fn give_up(&mut self, dice: &mut Dice) {
         self.log = None;
+        self.end_keeping(dice);
         self.in_flight.clear();
         self.waiting.clear();
         if dice.chance(500) {

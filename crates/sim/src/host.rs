@@ -73,7 +73,8 @@ impl<X: Subject> Host<X> {
         plan: &Plan,
         injections: &Injections,
     ) -> Result<Startup, DiskError> {
-        let startup = self.disk.open(subject.storage(self.disk.medium.clone()), !self.is_replaced)?;
+        let startup =
+            self.disk.open([(); 2].map(|()| subject.storage(self.disk.medium.clone())), !self.is_replaced)?;
         let mut replica = instance(subject, plan, self.id);
         if !self.behaviours.is_empty() && !self.behaviours.contains(&Behaviour::Twin) {
             let means = Means {

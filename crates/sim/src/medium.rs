@@ -332,6 +332,12 @@ impl Content {
         self.inodes.retain(|inode, _| named.contains(inode));
     }
 
+    fn make(&mut self, name: Name, inode: Inode) {
+        self.made += 1;
+        self.inodes.insert(self.made, inode);
+        self.enter(Entry::Created(name, self.made));
+    }
+
     fn enter(&mut self, entry: Entry) {
         entry.apply(&mut self.names);
         self.entries.push(entry);
@@ -344,6 +350,30 @@ impl Storage for Medium {
     fn read(&mut self, file: File) -> Result<Option<Vec<u8>>, DiskFault> {
         let content = self.0.borrow();
         Ok(content.names.get(&(file, false)).map(|inode| content.inodes[inode].cached.clone()))
+    }
+
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        let content = self.0.borrow();
+        let inode = content.names.get(&(file, false)).map(|inode| &content.inodes[inode]);
+        let bytes = inode.map(|inode| inode.cached.as_slice()).unwrap_or_default();
+        let bytes = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        Ok(bytes[..len.min(bytes.len())].to_vec())
+    }
+
+    fn segments(&mut self) -> Result<Vec<u64>, DiskFault> {
+        let content = self.0.borrow();
+        let number = |(file, _): &Name| match file {
+            File::Segment(number) => Some(*number),
+            _ => None,
+        };
+        Ok(content.names.keys().filter_map(number).collect())
+    }
+
+    fn create(&mut self, file: File) -> Result<(), DiskFault> {
+        let content = &mut *self.0.borrow_mut();
+        content.operate()?;
+        content.make((file, false), Inode::default());
+        Ok(())
     }
 
     fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), DiskFault> {
@@ -365,10 +395,7 @@ impl Storage for Medium {
         let (written, result) = content.room_for(bytes.len());
         let mut inode = Inode::default();
         inode.append(&bytes[..written]);
-        content.made += 1;
-        let made = content.made;
-        content.inodes.insert(made, inode);
-        content.enter(Entry::Created((file, true), made));
+        content.make((file, true), inode);
         result
     }
 

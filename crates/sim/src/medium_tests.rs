@@ -73,7 +73,7 @@ fn a_sync_after_one_that_failed_proves_nothing() {
 fn kind(startup: &Startup) -> String {
     match startup {
         Startup::Genesis => "new".to_owned(),
-        Startup::Recovered(records) => format!("{} records", records.len()),
+        Startup::Recovered { records, .. } => format!("{} records", records.len()),
         Startup::Amnesia => "nothing".to_owned(),
     }
 }
@@ -186,7 +186,7 @@ impl Lives {
                 let record = vec![self.said; self.dice.index(1500)];
                 if self.dice.chance(200) {
                     self.promised.rewrite(vec![record.clone()]);
-                    group.push(LogWrite::Rewrite { id, records: vec![record] });
+                    group.push(LogWrite::Rewrite { id, records: vec![record], dropped: Vec::new() });
                 } else {
                     self.promised.append(record.clone());
                     group.push(LogWrite::Append { id, record });

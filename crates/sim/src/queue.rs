@@ -23,6 +23,8 @@ pub(crate) enum Happening {
     Timer { host: usize, incarnation: u32, timer: Timer, generation: u64 },
     /// A host's disk has written what it was writing.
     Disk { host: usize, incarnation: u32 },
+    /// It has written a state.
+    Kept { host: usize, incarnation: u32 },
     /// A host's replica takes a new key.
     Refresh { host: usize, incarnation: u32 },
     /// A client's timer expires.

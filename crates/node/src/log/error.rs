@@ -93,6 +93,7 @@ impl LogError {
             StorageError::Poisoned => Self::Poisoned { path },
             StorageError::NoBootId => Self::NoBootId { path, source: Box::new(error) },
             StorageError::DamagedLife
+            | StorageError::DamagedSegment { .. }
             | StorageError::Stale { .. }
             | StorageError::Foreign
             | StorageError::Incomplete => Self::NotOwn { path, source: Box::new(error) },

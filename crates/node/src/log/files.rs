@@ -1,10 +1,13 @@
 use std::fs::{self, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use althing_replica::storage::{File, Storage};
 
 use super::error::{LogError, Operation};
+
+/// What the names of segments begin with.
+const SEGMENT_PREFIX: &str = "pages-";
 
 /// The files of a replica: all but one in a directory of their own.
 #[derive(Debug)]
@@ -15,9 +18,11 @@ pub struct Files {
     /// The draft that was written last: the handle that its sync has to go through, to hear of all
     /// that went wrong before.
     draft: Option<fs::File>,
+    /// The segment that was created last, or is being read.
+    segment: Option<(u64, fs::File)>,
     /// Held for as long as the files are in use. A file beside the log, because the log itself is
     /// replaced now and then.
-    _lock: fs::File,
+    lock: fs::File,
 }
 
 impl Files {
@@ -35,7 +40,7 @@ impl Files {
             .open(&lock_path)
             .map_err(io_error(&lock_path, Operation::Open))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { directory, log: None, draft: None, _lock: lock }),
+            Ok(()) => Ok(Self { directory, log: None, draft: None, segment: None, lock }),
             Err(TryLockError::WouldBlock) => Err(LogError::InUse { path: directory }),
             Err(TryLockError::Error(error)) => Err(io_error(&lock_path, Operation::Lock)(error)),
         }
@@ -50,6 +55,16 @@ impl Files {
         let log = self.log()?.try_clone().map_err(io_error(&path, Operation::Open))?;
         let directory = fs::File::open(&directory).map_err(io_error(&directory, Operation::Open))?;
         Ok([log, directory])
+    }
+
+    /// The same files, to write segments from another thread. The lock is held until both are dropped.
+    ///
+    /// # Errors
+    /// When the system gives no other handle.
+    pub(super) fn for_segments(&self) -> Result<Self, LogError> {
+        let directory = self.directory.clone();
+        let lock = self.lock.try_clone().map_err(io_error(&directory, Operation::Open))?;
+        Ok(Self { directory, log: None, draft: None, segment: None, lock })
     }
 
     /// The directory of all files but one.
@@ -71,6 +86,30 @@ impl Files {
         Ok(self.log.as_mut().expect("opened just now"))
     }
 
+    /// The handle of a file that grows.
+    fn growing(&mut self, file: File) -> Result<&mut fs::File, LogError> {
+        match file {
+            File::Log => self.log(),
+            File::Segment(number) => match &mut self.segment {
+                Some((open, segment)) if *open == number => Ok(segment),
+                _ => panic!("a segment is written right after it was created"),
+            },
+            File::Life | File::Begun | File::Cached => panic!("{file:?} is written as a draft"),
+        }
+    }
+
+    fn open_segment(&mut self, number: u64) -> Result<Option<&mut fs::File>, LogError> {
+        if self.segment.as_ref().is_none_or(|(open, _)| *open != number) {
+            let path = self.path(File::Segment(number));
+            self.segment = match fs::File::open(&path) {
+                Ok(segment) => Some((number, segment)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(io_error(&path, Operation::Open)(error)),
+            };
+        }
+        Ok(self.segment.as_mut().map(|(_, segment)| segment))
+    }
+
     fn draft_path(&self, file: File) -> PathBuf {
         with_suffix(&self.path(file), ".new")
     }
@@ -88,16 +127,45 @@ impl Storage for Files {
         }
     }
 
-    fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), LogError> {
-        assert_eq!(file, File::Log, "only the log grows");
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, LogError> {
+        let File::Segment(number) = file else { panic!("{file:?} is read whole") };
         let path = self.path(file);
-        self.log()?.write_all(bytes).map_err(io_error(&path, Operation::Write))
+        let Some(segment) = self.open_segment(number)? else { return Ok(Vec::new()) };
+        let mut bytes = Vec::with_capacity(len);
+        segment
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| segment.take(len as u64).read_to_end(&mut bytes))
+            .map_err(io_error(&path, Operation::Read))?;
+        Ok(bytes)
+    }
+
+    fn segments(&mut self) -> Result<Vec<u64>, LogError> {
+        let failed = || io_error(&self.directory, Operation::Read);
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(SEGMENT_PREFIX));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        Ok(numbers)
+    }
+
+    fn create(&mut self, file: File) -> Result<(), LogError> {
+        let File::Segment(number) = file else { panic!("{file:?} is written as a draft") };
+        let path = self.path(file);
+        let segment = fs::File::create(&path).map_err(io_error(&path, Operation::Open))?;
+        self.segment = Some((number, segment));
+        Ok(())
+    }
+
+    fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), LogError> {
+        let path = self.path(file);
+        self.growing(file)?.write_all(bytes).map_err(io_error(&path, Operation::Write))
     }
 
     fn sync(&mut self, file: File) -> Result<(), LogError> {
-        assert_eq!(file, File::Log, "the others are written as drafts");
         let path = self.path(file);
-        self.log()?.sync_data().map_err(io_error(&path, Operation::Sync))
+        self.growing(file)?.sync_data().map_err(io_error(&path, Operation::Sync))
     }
 
     fn draft(&mut self, file: File, content: &[u8]) -> Result<(), LogError> {
@@ -162,6 +230,7 @@ fn path_in(directory: &Path, file: File) -> PathBuf {
         File::Log => directory.join("votes.log"),
         File::Life => directory.join("life"),
         File::Cached => directory.join("cached"),
+        File::Segment(number) => directory.join(format!("{SEGMENT_PREFIX}{number}")),
         File::Begun => directory.with_file_name("begun"),
     }
 }

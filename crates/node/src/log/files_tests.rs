@@ -15,7 +15,7 @@ fn open(directory: &Path) -> (Log<Files>, Vec<Vec<u8>>) {
     let Opened { startup, log, .. } = try_open(directory, Durability::Sync).unwrap();
     let records = match startup {
         Startup::Genesis => Vec::new(),
-        Startup::Recovered(records) => records,
+        Startup::Recovered { records, .. } => records,
         Startup::Amnesia => panic!("the memory is lost"),
     };
     (log, records)
@@ -39,13 +39,16 @@ fn records_survive_reopening() {
         drop(log);
         let opened = try_open(&data, durability).unwrap();
         let expected = ["a", "", "ccc", "d"].map(|record| record.as_bytes().to_vec()).to_vec();
-        assert_eq!(opened.startup, Startup::Recovered(expected));
+        assert_eq!(opened.startup, Startup::Recovered { records: expected, kept: None });
         let mut log = opened.log;
         log.rewrite(&["checkpoint"]).unwrap();
         log.append(&["after"]).unwrap();
         drop(log);
         let expected = ["checkpoint", "after"].map(|record| record.as_bytes().to_vec()).to_vec();
-        assert_eq!(try_open(&data, durability).unwrap().startup, Startup::Recovered(expected));
+        assert_eq!(
+            try_open(&data, durability).unwrap().startup,
+            Startup::Recovered { records: expected, kept: None }
+        );
     }
 }
 

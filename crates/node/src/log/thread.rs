@@ -1,6 +1,7 @@
 use std::{io, thread};
 
-use althing_replica::storage::{File, Log, LogWrite};
+use althing_replica::storage::{File, Log, LogWrite, SegmentContent, write_segments};
+use althing_types::Seq;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,8 @@ const GROUP_LEN: usize = 1024;
 pub enum LogEvent {
     /// These writes survive what the log's durability promises, in the order they were given.
     Durable(Vec<u64>),
+    /// The state at this checkpoint does.
+    Kept(Seq),
     /// The storage failed; what was not reported durable may be lost, and with durability `async`
     /// what was, too. The replica must stop.
     Failed(LogError),
@@ -26,13 +29,17 @@ pub enum LogEvent {
 #[error("the log thread has ended")]
 pub struct LogClosed;
 
+/// A state to be written.
+type Keep = (Seq, Vec<SegmentContent>);
+
 /// A [`Log`] on a thread of its own, which makes everything queued durable with one sync, or has a
-/// second thread do that in the background.
+/// second thread do that in the background. Another one writes states, so that no record waits for that.
 ///
 /// Dropping it lets the thread finish what is queued and end; [`close`](Self::close) waits for that.
 #[derive(Debug)]
 pub struct LogThread {
     writes: mpsc::Sender<LogWrite<Bytes>>,
+    keeps: mpsc::UnboundedSender<Keep>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -43,7 +50,7 @@ impl LogThread {
     /// It holds no more ids than were given and not yet received back.
     ///
     /// # Errors
-    /// When the system refuses another thread.
+    /// When the system refuses another thread, or another handle of the files.
     pub fn spawn(
         mut log: Log<Files>,
         queue_len: usize,
@@ -55,13 +62,22 @@ impl LogThread {
             true => None,
             false => Some(BackgroundSync::spawn(log.storage().path(File::Log), events.clone())?),
         };
+        let files = log.storage().for_segments().map_err(io::Error::other)?;
+        // The engine asks for one at a time.
+        let (keeps, kept) = mpsc::unbounded_channel();
+        // Whoever waits for the end of the log does not wait for this thread.
+        let of_states = events.downgrade();
+        let states =
+            thread::Builder::new().name("state".to_owned()).spawn(move || keep(files, kept, &of_states))?;
         thread::Builder::new().name("log".to_owned()).spawn(move || {
             run(log, background, received, &events);
             drop(events);
+            // It ends when its sender is dropped, as this one did. It has told why, if it failed.
+            let _ = states.join();
             // Nobody may be waiting for the end.
             let _ = ending.send(());
         })?;
-        Ok((Self { writes, ended }, reported))
+        Ok((Self { writes, keeps, ended }, reported))
     }
 
     /// Queues a record to append, waiting while the queue is full.
@@ -72,24 +88,51 @@ impl LogThread {
         self.send(LogWrite::Append { id, record }).await
     }
 
-    /// Queues the replacement of the whole log by these records, in order with the appends.
+    /// Queues the replacement of the whole log by these records, in order with the appends. The segments
+    /// that they name no more are removed after that.
     ///
     /// # Errors
     /// When the thread has ended.
-    pub async fn rewrite(&self, id: u64, records: Vec<Bytes>) -> Result<(), LogClosed> {
-        self.send(LogWrite::Rewrite { id, records }).await
+    pub async fn rewrite(&self, id: u64, records: Vec<Bytes>, dropped: Vec<u64>) -> Result<(), LogClosed> {
+        self.send(LogWrite::Rewrite { id, records, dropped }).await
+    }
+
+    /// Has a state written while everything else goes on. [`LogEvent::Kept`] tells when it is durable.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub fn keep(&self, seq: Seq, segments: Vec<SegmentContent>) -> Result<(), LogClosed> {
+        self.keeps.send((seq, segments)).map_err(|_| LogClosed)
     }
 
     /// Waits until everything queued is durable (or has failed) and the thread has ended. The log then
     /// outlives the system, whatever its durability.
     pub async fn close(self) {
-        drop(self.writes);
+        drop((self.writes, self.keeps));
         // An error means that the thread panicked and thus has ended too.
         let _ = self.ended.await;
     }
 
     async fn send(&self, write: LogWrite<Bytes>) -> Result<(), LogClosed> {
         self.writes.send(write).await.map_err(|_| LogClosed)
+    }
+}
+
+/// Writes states, until there are no more to come or the disk fails.
+fn keep(
+    mut files: Files,
+    mut keeps: mpsc::UnboundedReceiver<Keep>,
+    events: &mpsc::WeakUnboundedSender<LogEvent>,
+) {
+    while let Some((seq, segments)) = keeps.blocking_recv() {
+        let written = write_segments(&mut files, &segments);
+        let has_failed = written.is_err();
+        let event = written.map_or_else(LogEvent::Failed, |()| LogEvent::Kept(seq));
+        // Whoever does not hear of it starts again from the state before.
+        let is_heard = events.upgrade().is_some_and(|events| events.send(event).is_ok());
+        if has_failed || !is_heard {
+            return;
+        }
     }
 }
 

@@ -6,10 +6,11 @@ use althing_components::{Reply, Sink};
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_protocol::{Evidence, Protocol};
+use althing_replica::storage::SegmentContent;
 use althing_replica::{
     Emission, Injected, Input, Output, Replica, Report, Service, Startup, StopReason, Timer,
 };
-use althing_types::{ClientId, Principal};
+use althing_types::{ClientId, Principal, Seq};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -117,7 +118,7 @@ impl<P: NodeProtocol> Runtime<P> {
     ) -> Result<(), ReplicaError> {
         let kind = match &startup {
             Startup::Genesis => "a new group",
-            Startup::Recovered(_) => "its disk",
+            Startup::Recovered { .. } => "its disk",
             Startup::Amnesia => "nothing: it asks the others",
         };
         let (group, replica) = (self.file.group().name().to_owned(), self.file.replica());
@@ -230,6 +231,10 @@ impl<P: NodeProtocol> Runtime<P> {
                 }
                 Ok(())
             }
+            Some(LogEvent::Kept(seq)) => {
+                self.handle(Input::Kept(seq));
+                Ok(())
+            }
             Some(LogEvent::Failed(error)) => Err(error.into()),
             None => Err(self.log_failure()),
         }
@@ -268,7 +273,8 @@ impl<P: NodeProtocol> Runtime<P> {
                 Output::SetTimer { timer, after } => self.timers.set(timer, after),
                 Output::CancelTimer(timer) => self.timers.cancel(timer),
                 Output::Append { id, record } => self.append(id, record).await?,
-                Output::Rewrite { records } => self.rewrite(records).await?,
+                Output::Rewrite { records, dropped } => self.rewrite(records, dropped).await?,
+                Output::Keep { seq, segments } => self.keep(seq, segments)?,
                 Output::Emit(emission) => self.emit(&emission),
                 Output::Evidence(evidence) => self.on_evidence(&evidence),
                 Output::Report(report) => self.on_report(&report),
@@ -291,11 +297,18 @@ impl<P: NodeProtocol> Runtime<P> {
         Ok(())
     }
 
-    async fn rewrite(&mut self, records: Vec<Vec<u8>>) -> Result<(), ReplicaError> {
+    fn keep(&mut self, seq: Seq, segments: Vec<SegmentContent>) -> Result<(), ReplicaError> {
+        match &self.log {
+            Some(log) if log.keep(seq, segments).is_err() => Err(self.log_failure()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn rewrite(&mut self, records: Vec<Vec<u8>>, dropped: Vec<u64>) -> Result<(), ReplicaError> {
         let Some(log) = &self.log else { return Ok(()) };
         self.counters.rewrites += 1;
         let records = records.into_iter().map(Bytes::from).collect();
-        if log.rewrite(REWRITE_ID, records).await.is_err() {
+        if log.rewrite(REWRITE_ID, records, dropped).await.is_err() {
             return Err(self.log_failure());
         }
         Ok(())

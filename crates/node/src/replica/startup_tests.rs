@@ -14,7 +14,7 @@ fn a_replica_is_new_once_whatever_it_is_told() {
         let data = home.path().join("data");
         assert_eq!(start(&data, durability, true), Startup::Genesis);
         let expected = match durability {
-            Durability::Sync | Durability::Async => Startup::Recovered(Vec::new()),
+            Durability::Sync | Durability::Async => Startup::Recovered { records: Vec::new(), kept: None },
             Durability::None => Startup::Amnesia,
         };
         assert_eq!(start(&data, durability, true), expected);
@@ -51,7 +51,7 @@ fn a_log_kept_by_the_system_is_lost_with_it() {
     start(&data, Durability::Async, true);
     let boot = fs::read_to_string(data.join("cached")).unwrap();
     assert_eq!(boot, fs::read_to_string(BOOT_ID).unwrap().trim());
-    assert_eq!(start(&data, Durability::Async, true), Startup::Recovered(Vec::new()));
+    assert_eq!(start(&data, Durability::Async, true), Startup::Recovered { records: Vec::new(), kept: None });
     fs::write(data.join("cached"), "an earlier run").unwrap();
     assert_eq!(start(&data, Durability::Async, true), Startup::Amnesia);
 }

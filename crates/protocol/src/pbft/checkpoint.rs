@@ -82,12 +82,12 @@ impl Pbft {
     pub(super) fn on_certificate(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
         let Checkpoint { seq, state } = certificate.checkpoint;
         let known = self.behind.as_ref().map_or(self.stable, |behind| behind.checkpoint.seq);
-        if seq <= self.stable || seq < known {
+        if seq <= self.stable || seq < known || self.keeping.iter().any(|kept| kept.checkpoint.seq >= seq) {
             return;
         }
         self.accuse_of_wrong_checkpoint(step, seq, state);
         if self.own_checkpoints.get(&seq) == Some(&state) {
-            self.make_stable(step, certificate);
+            self.keep_state(step, certificate);
         } else {
             // A target that the others have gone beyond is worth nothing any more; and what lies
             // beyond the log can't be executed up to.
@@ -115,15 +115,34 @@ impl Pbft {
         }
     }
 
-    fn make_stable(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
+    /// A proven checkpoint becomes stable here once its state is on disk: this replica votes and
+    /// executes no further above the one before than a log is long, so that it can start again from that.
+    fn keep_state(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
         let Checkpoint { seq, state } = certificate.checkpoint;
-        self.stable = seq;
-        self.stable_certificate = Some(certificate);
         if self.behind.as_ref().is_some_and(|behind| behind.checkpoint.seq <= seq) {
             self.behind = None;
         }
         // The engine drops a transfer to here or below when it hears of `Stable`.
         self.fetching.take_if(|fetching| fetching.checkpoint.seq <= seq);
+        step.actions.push(Action::Stable { seq, state });
+        if self.keeping.is_empty() {
+            step.actions.push(Action::KeepState { seq, state });
+        }
+        self.keeping.push_back(certificate);
+    }
+
+    pub(super) fn on_state_kept(&mut self, step: &mut Step, seq: Seq) {
+        let kept = self.keeping.pop_front().filter(|kept| kept.checkpoint.seq == seq);
+        self.make_stable(step, kept.expect("the state was asked to be kept, and no other since"));
+        if let Some(Checkpoint { seq, state }) = self.keeping.front().map(|next| next.checkpoint) {
+            step.actions.push(Action::KeepState { seq, state });
+        }
+    }
+
+    fn make_stable(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
+        let seq = certificate.checkpoint.seq;
+        self.stable = seq;
+        self.stable_certificate = Some(certificate);
         self.log.truncate(seq);
         self.wanted.retain(|(wanted, _), _| *wanted > seq);
         self.given.retain(|(given, ..), _| *given > seq);
@@ -131,9 +150,8 @@ impl Pbft {
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
         self.next_seq = self.next_seq.max(seq.next());
         self.assign_from_new_view();
-        step.actions.push(Action::Stable { seq, state });
         step.actions.push(Action::Compact(self.records()));
-        // After what was rewritten, so that the state is on disk when this is.
+        // After what was rewritten, so that the records belong to this state when this is on disk.
         let certificate = self.stable_certificate.clone().expect("it was set above");
         self.outbox.persist(step, &Record::Stable(certificate), Deferred::Stable(seq));
     }
@@ -173,6 +191,8 @@ impl Pbft {
         }
         self.own_checkpoints.retain(|own, _| *own <= seq);
         self.own_checkpoints.insert(seq, fetched.checkpoint.state);
-        self.make_stable(step, fetched);
+        // Those that the state has left behind and that are not under way to the disk never will be.
+        self.keeping.truncate(1);
+        self.keep_state(step, fetched);
     }
 }

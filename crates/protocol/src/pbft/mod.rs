@@ -68,7 +68,7 @@ pub use message::{
 };
 
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
@@ -109,6 +109,8 @@ pub struct Pbft {
     stable_certificate: Option<CheckpointCertificate>,
     /// The highest stable checkpoint that is on disk with its state.
     stable_durable: Seq,
+    /// Proven checkpoints that this replica shares, of which the first is on its way to the disk.
+    keeping: VecDeque<CheckpointCertificate>,
     executed: Seq,
     /// What is executed beyond that, and not yet decided.
     tentative: Option<Tentative>,
@@ -204,6 +206,7 @@ impl Pbft {
             stable: Seq(0),
             stable_certificate: None,
             stable_durable: Seq(0),
+            keeping: VecDeque::new(),
             executed: Seq(0),
             tentative: None,
             log: Log::default(),
@@ -282,6 +285,7 @@ impl Pbft {
         self.log.iter().map(entries).sum::<usize>()
             + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
             + self.own_checkpoints.len()
+            + self.keeping.len()
             + self.view_changes.len()
             + self.pending.iter().count()
             + self.outbox.len()
@@ -392,6 +396,7 @@ impl Protocol for Pbft {
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
+            Event::StateKept(seq) => self.on_state_kept(&mut step, seq),
             Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),
             Event::HandOver => self.on_hand_over(&mut step),
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),

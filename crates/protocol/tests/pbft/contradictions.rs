@@ -302,6 +302,7 @@ impl SlowDisk {
                         self.records.push(record);
                         self.pending.push(id);
                     }
+                    Action::KeepState { seq, .. } => events.push(Event::StateKept(seq)),
                     Action::Compact(records) => self.records = records,
                     Action::Execute(decision) => {
                         let executed = group.nodes[3].execute(decision);

@@ -184,6 +184,7 @@ impl Group {
                 node.records.push(record);
                 return Some(Event::Persisted(id));
             }
+            Action::KeepState { seq, .. } => return Some(Event::StateKept(seq)),
             Action::Compact(records) => node.records = records,
             Action::Execute(decision) => return Some(node.execute(decision)),
             Action::ExecuteTentatively(decision) => {

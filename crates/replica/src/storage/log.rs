@@ -36,6 +36,8 @@ pub enum LogWrite<R> {
         id: u64,
         /// The records.
         records: Vec<R>,
+        /// Segments that they name no more: removed once the records are there.
+        dropped: Vec<u64>,
     },
 }
 
@@ -79,10 +81,11 @@ impl<S: Storage> Log<S> {
                     bytes += record.as_ref().len();
                     records.push(record);
                 }
-                LogWrite::Rewrite { records: all, .. } => {
+                LogWrite::Rewrite { records: all, dropped, .. } => {
                     // What was queued before is replaced, and need not be written at all.
                     (bytes, records) = (0, Vec::new());
                     self.rewrite(all)?;
+                    self.remove_segments(dropped)?;
                 }
             }
             if bytes > GROUP_BYTES {
@@ -141,6 +144,16 @@ impl<S: Storage> Log<S> {
         replace(&mut self.storage, File::Log, &content, is_synced).map_err(StorageError::Disk)?;
         self.salt = *salt;
         self.len = content.len() as u64;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Not durably: what is there still at the next start is removed then.
+    fn remove_segments(&mut self, numbers: &[u64]) -> Result<(), StorageError<S::Error>> {
+        self.poisoned = true;
+        for number in numbers {
+            self.storage.remove(File::Segment(*number)).map_err(StorageError::Disk)?;
+        }
         self.poisoned = false;
         Ok(())
     }

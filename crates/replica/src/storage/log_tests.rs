@@ -44,9 +44,9 @@ fn a_group_costs_one_sync_and_a_rewrite_takes_what_stood_before_it() {
     let mut log = open(&shelf, Durability::Sync);
     log.commit(&[append(1, "one"), append(2, "two")]).unwrap();
     assert_eq!(shelf.take_done(), ["append", "sync"]);
-    let rewrite = LogWrite::Rewrite { id: 4, records: vec!["checkpoint"] };
+    let rewrite = LogWrite::Rewrite { id: 4, records: vec!["checkpoint"], dropped: vec![7] };
     log.commit(&[append(3, "three"), rewrite, append(5, "five")]).unwrap();
-    let replaced = ["random", "draft", "sync draft", "publish", "sync directory", "append", "sync"];
+    let replaced = ["random", "draft", "sync draft", "publish", "sync directory", "remove", "append", "sync"];
     assert_eq!(shelf.take_done(), replaced);
     assert_eq!(records(&shelf), [&b"checkpoint"[..], b"five"]);
 }

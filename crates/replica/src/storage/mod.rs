@@ -2,6 +2,7 @@
 //!
 //! - [`record`] is the log's format and its parser;
 //! - [`Log`] is the log: appended to in groups, replaced in one step;
+//! - [`write_segments`] writes the pages of the state, which the log then names;
 //! - [`open`] decides from all that is found whether a replica is new, knows what it said, or has lost
 //!   that, and refuses what it can't be sure of.
 //!
@@ -12,11 +13,13 @@ mod life;
 mod log;
 mod open;
 pub mod record;
+mod segment;
 #[cfg(test)]
 mod shelf;
 
 pub use log::{Log, LogWrite};
 pub use open::{BootId, OpenOptions, Opened, open};
+pub use segment::{Entry, Segment, SegmentContent, decode_entries, write_segments};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -34,6 +37,8 @@ pub enum File {
     Begun,
     /// That the log is in the memory of a machine that is up, and since when it is up.
     Cached,
+    /// Pages of the state: the segment with this number.
+    Segment(u64),
 }
 
 /// A disk with a replica's files. Nothing is durable before the `sync` that says so: until then, and
@@ -47,6 +52,24 @@ pub trait Storage {
     /// # Errors
     /// When the disk fails. The same is true for everything that follows.
     fn read(&mut self, file: File) -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// Up to `len` bytes of a file from `offset` on: fewer where it ends, none where there is none.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, Self::Error>;
+
+    /// The numbers of all segments that there are.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn segments(&mut self) -> Result<Vec<u64>, Self::Error>;
+
+    /// Makes an empty file, in place of one that there may be.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn create(&mut self, file: File) -> Result<(), Self::Error>;
 
     /// Adds to the end of a file that exists.
     ///
@@ -105,6 +128,18 @@ impl<S: Storage + ?Sized> Storage for Box<S> {
         (**self).read(file)
     }
 
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, Self::Error> {
+        (**self).read_at(file, offset, len)
+    }
+
+    fn segments(&mut self) -> Result<Vec<u64>, Self::Error> {
+        (**self).segments()
+    }
+
+    fn create(&mut self, file: File) -> Result<(), Self::Error> {
+        (**self).create(file)
+    }
+
     fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), Self::Error> {
         (**self).append(file, bytes)
     }
@@ -148,6 +183,14 @@ pub enum StorageError<E> {
     /// The log is not a log, or was damaged after it had been made durable.
     #[error("{0}")]
     Damaged(ScanError),
+    /// A segment that the log names is missing, or is not what was written.
+    #[error("the state is corrupt at offset {offset} of segment {number}")]
+    DamagedSegment {
+        /// The segment's number.
+        number: u64,
+        /// Where the first part is that can't be relied on, in bytes.
+        offset: u64,
+    },
     /// A file that says who lives here fails its checksum.
     #[error("what says whose data this is is corrupt")]
     DamagedLife,

@@ -25,8 +25,10 @@
 use super::life::Life;
 use super::log::replace;
 use super::record::{FILE_HEADER_LEN, scan};
+use super::segment::read_segment;
 use super::{File, Log, Storage, StorageError};
-use crate::{Durability, Startup};
+use crate::records::{named_state, names_nothing};
+use crate::{Durability, KeptState, Startup};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -79,6 +81,8 @@ pub fn open<S: Storage>(mut storage: S, options: &OpenOptions) -> Result<Opened<
 struct Found {
     /// The log's records, unless there is none or what it says is worth nothing.
     records: Option<Vec<Vec<u8>>>,
+    /// The state that they name.
+    kept: Option<KeptState>,
     /// Whether there is a log that says something, worth it or not.
     has_log: bool,
     torn_len: usize,
@@ -102,8 +106,8 @@ impl Found {
             (None, Some(None)) => (None, Some(Life::unborn(storage.random().map_err(StorageError::Disk)?))),
             (None, begun) => (None, begun.flatten()),
         };
-        let has_cached = cached.is_some();
-        let mut found = Self { records: None, has_log: false, torn_len: 0, life, begun, has_cached };
+        let (records, kept, has_cached) = (None, None, cached.is_some());
+        let mut found = Self { records, kept, has_log: false, torn_len: 0, life, begun, has_cached };
         let is_believed = options.durability != Durability::None && !has_lost_memory;
         // Who has lost it wants to know of a log only that it is somebody's.
         if is_believed || life.is_none() {
@@ -126,7 +130,17 @@ impl Found {
         let scan = scan(&content, limit).map_err(StorageError::Damaged)?;
         self.has_log = !scan.records.is_empty();
         self.torn_len = content.len() - scan.end;
-        self.records = Some(scan.bodies(&content).collect());
+        let records: Vec<_> = scan.bodies(&content).collect();
+        drop(content);
+        if let Some(name) = named_state(&records) {
+            let mut kept = KeptState::named(name.seq, name.state);
+            for segment in name.segments {
+                kept.read(segment);
+                read_segment(storage, segment, |entry| kept.take(entry))?;
+            }
+            self.kept = Some(kept);
+        }
+        self.records = Some(records);
         Ok(())
     }
 
@@ -150,7 +164,9 @@ impl Found {
     fn recall(&mut self, life: Life, options: &OpenOptions) -> Startup {
         match self.records.take() {
             _ if options.durability == Durability::None => Startup::Amnesia,
-            Some(records) if !records.is_empty() || life.knows_all => Startup::Recovered(records),
+            Some(records) if !records.is_empty() || life.knows_all => {
+                Startup::Recovered { records, kept: self.kept.take() }
+            }
             // Somebody removed the log, or the system took it along.
             _ => Startup::Amnesia,
         }
@@ -183,7 +199,7 @@ fn settle<S: Storage>(
     };
     let knows_all = match startup {
         Startup::Genesis => true,
-        Startup::Recovered(_) => last.knows_all,
+        Startup::Recovered { .. } => last.knows_all,
         Startup::Amnesia => false,
     };
     let life = Life { starts: last.starts + 1, knows_all, ..last };
@@ -193,6 +209,7 @@ fn settle<S: Storage>(
     }
     let mut log = settle_log(storage, startup, options)?;
     let storage = log.storage();
+    remove_unnamed(storage, startup).map_err(disk)?;
     if *startup != Startup::Amnesia {
         replace(storage, File::Life, &life.to_bytes(), true).map_err(disk)?;
     }
@@ -208,6 +225,25 @@ fn settle<S: Storage>(
     }
     replace(storage, File::Begun, &life.to_bytes(), true).map_err(disk)?;
     Ok(log)
+}
+
+/// Removes the segments that the log does not name: what was being written when the replica ended, and
+/// what it had no time to remove.
+fn remove_unnamed<S: Storage>(storage: &mut S, startup: &Startup) -> Result<(), S::Error> {
+    let named: Vec<u64> = match startup {
+        Startup::Recovered { kept: Some(kept), .. } => {
+            kept.segments().map(|segment| segment.number).collect()
+        }
+        // A log that says nothing to this program may name segments to another.
+        Startup::Recovered { records, kept: None } if !names_nothing(records) => return Ok(()),
+        _ => Vec::new(),
+    };
+    for number in storage.segments()? {
+        if !named.contains(&number) {
+            storage.remove(File::Segment(number))?;
+        }
+    }
+    Ok(())
 }
 
 /// Brings the log to what the replica starts from, durably.
@@ -226,7 +262,7 @@ fn settle_log<S: Storage>(
     // Written anew, and not just synced: after a sync that failed, the system holds pages for written
     // that never reached the disk.
     match startup {
-        Startup::Recovered(records) => log.replace(records, true)?,
+        Startup::Recovered { records, .. } => log.replace(records, true)?,
         Startup::Genesis | Startup::Amnesia => log.replace::<&[u8]>(&[], true)?,
     }
     Ok(log)

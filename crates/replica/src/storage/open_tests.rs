@@ -52,7 +52,8 @@ impl Machine {
 }
 
 fn recovered(records: &[&str]) -> Result<Startup, Failure> {
-    Ok(Startup::Recovered(records.iter().map(|record| record.as_bytes().to_vec()).collect()))
+    let records = records.iter().map(|record| record.as_bytes().to_vec()).collect();
+    Ok(Startup::Recovered { records, kept: None })
 }
 
 const LOGGED: [Durability; 2] = [Durability::Sync, Durability::Async];

@@ -67,6 +67,27 @@ impl Storage for Shelf {
         Ok(self.operate("read")?.files.get(&file).cloned())
     }
 
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, Refused> {
+        let content = self.operate("read at")?;
+        let bytes = content.files.get(&file).map(Vec::as_slice).unwrap_or_default();
+        let bytes = bytes.get(offset as usize..).unwrap_or_default();
+        Ok(bytes[..len.min(bytes.len())].to_vec())
+    }
+
+    fn segments(&mut self) -> Result<Vec<u64>, Refused> {
+        let content = self.operate("list")?;
+        let numbers = content.files.keys().filter_map(|file| match file {
+            File::Segment(number) => Some(*number),
+            _ => None,
+        });
+        Ok(numbers.collect())
+    }
+
+    fn create(&mut self, file: File) -> Result<(), Refused> {
+        self.operate("create")?.files.insert(file, Vec::new());
+        Ok(())
+    }
+
     fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), Refused> {
         self.operate("append")?.files.get_mut(&file).expect("there is a file").extend_from_slice(bytes);
         Ok(())

@@ -1,6 +1,7 @@
 //! A group and its clients in memory, under virtual time: messages arrive at once and in order,
 //! except those to and from replicas that are down.
 
+use crate::disk::Disk;
 use crate::ledger::{Ledger, Operation};
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::{Evidence, Protocol};
@@ -56,7 +57,7 @@ pub(crate) struct Net<P: Protocol> {
     protocol: Box<dyn Fn(ReplicaId) -> P>,
     pub(crate) now: Instant,
     replicas: BTreeMap<ReplicaId, Replica<P, Ledger>>,
-    pub(crate) disks: BTreeMap<ReplicaId, Vec<Vec<u8>>>,
+    pub(crate) disks: BTreeMap<ReplicaId, Disk>,
     timers: BTreeMap<(ReplicaId, Timer), Instant>,
     clients: BTreeMap<ClientId, ClientNode>,
     wire: VecDeque<(Principal, Principal, Arc<[u8]>)>,
@@ -121,7 +122,9 @@ impl<P: Protocol> Net<P> {
             request_auth: self.settings.request_auth,
             durability: self.settings.durability,
         };
-        self.disks.entry(id).or_default();
+        if !matches!(startup, Startup::Recovered { .. }) {
+            self.disks.insert(id, Disk::new(self.settings.durability));
+        }
         self.replicas.insert(id, Replica::new(config, (self.protocol)(id), Ledger::new()));
         self.input(id, Input::Start(startup));
     }
@@ -132,9 +135,16 @@ impl<P: Protocol> Net<P> {
         self.timers.retain(|(owner, _), _| *owner != id);
     }
 
+    /// What the next start of a replica finds on its disk.
+    pub(crate) fn open_disk(&mut self, id: ReplicaId) -> Startup {
+        let (disk, startup) = self.disks[&id].reopen(self.settings.durability);
+        self.disks.insert(id, disk);
+        startup
+    }
+
     pub(crate) fn restart_from_disk(&mut self, id: ReplicaId) {
-        let records = self.disks[&id].clone();
-        self.start(id, Startup::Recovered(records));
+        let startup = self.open_disk(id);
+        self.start(id, startup);
     }
 
     pub(crate) fn replica(&mut self, id: u16) -> &mut Replica<P, Ledger> {
@@ -145,8 +155,9 @@ impl<P: Protocol> Net<P> {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         let mut outputs = Vec::new();
         replica.handle(self.now, input, &mut outputs);
-        let mut persisted = None;
+        let (mut persisted, mut kept) = (None, None);
         for output in outputs {
+            self.disks.get_mut(&id).expect("it has a disk").write(&output);
             match output {
                 Output::Flush => {}
                 Output::Stop(StopReason::Records(error)) => {
@@ -163,13 +174,9 @@ impl<P: Protocol> Net<P> {
                 Output::CancelTimer(timer) => {
                     self.timers.remove(&(id, timer));
                 }
-                Output::Append { id: record_id, record } => {
-                    self.disks.entry(id).or_default().push(record);
-                    persisted = Some(record_id);
-                }
-                Output::Rewrite { records } => {
-                    self.disks.insert(id, records);
-                }
+                Output::Append { id: record_id, .. } => persisted = Some(record_id),
+                Output::Keep { seq, .. } => kept = Some(seq),
+                Output::Rewrite { .. } => {}
                 Output::Emit(emission) => self.emitted.push((id, emission)),
                 Output::Evidence(evidence) => self.evidence.push((id, evidence)),
                 Output::Report(report) => self.reports.push((id, report)),
@@ -177,6 +184,9 @@ impl<P: Protocol> Net<P> {
         }
         if let Some(record_id) = persisted {
             self.input(id, Input::Persisted(record_id));
+        }
+        if let Some(seq) = kept {
+            self.input(id, Input::Kept(seq));
         }
     }
 

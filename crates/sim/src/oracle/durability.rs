@@ -68,11 +68,11 @@ impl Promised {
             Startup::Amnesia if self.has_started && !self.may_forget && !self.knows_nothing() => {
                 return violation("has forgotten what its disk still has to hold");
             }
-            Startup::Recovered(records) if records.is_empty() && self.knows_nothing() => {
+            Startup::Recovered { records, .. } if records.is_empty() && self.knows_nothing() => {
                 return violation("takes it that it never said anything, and has lost what it said");
             }
             Startup::Genesis | Startup::Amnesia => self.records.clear(),
-            Startup::Recovered(records) => {
+            Startup::Recovered { records, .. } => {
                 let mut state = std::mem::take(&mut self.records);
                 while state != *records {
                     let Some(write) = self.pending.pop_front() else {
@@ -122,7 +122,8 @@ mod tests {
     use super::*;
 
     fn recovered(records: &[u8]) -> Startup {
-        Startup::Recovered(records.iter().map(|record| vec![*record]).collect())
+        let records = records.iter().map(|record| vec![*record]).collect();
+        Startup::Recovered { records, kept: None }
     }
 
     /// One and two are there, three and a rewrite to nine are under way.

@@ -1,7 +1,7 @@
 use super::Planted;
 use crate::medium::{DiskFault, Medium};
 use althing_replica::storage::record::{ScanError, scan};
-use althing_replica::storage::{File, Storage};
+use althing_replica::storage::{File, Storage, decode_entries};
 
 /// A disk with a bug in what drives it.
 pub(crate) struct FlawedStorage {
@@ -27,6 +27,24 @@ impl FlawedStorage {
     }
 }
 
+/// A chunk of a segment as if it had been made against another state than the one on disk: it lacks its
+/// last page, which has changed.
+fn based_wrongly(chunk: &[u8]) -> Vec<u8> {
+    const HEADER: usize = 8;
+    let Some(entries) = chunk.get(HEADER..).and_then(decode_entries).filter(|entries| entries.len() > 1)
+    else {
+        return chunk.to_vec();
+    };
+    let last = entries.last().and_then(|(_, page)| page.as_ref()).map_or(0, |page| page.len());
+    let mut bytes = chunk.to_vec();
+    // In its place stands an earlier content: zeros.
+    let end = bytes.len();
+    bytes[end - last..].fill(0);
+    let crc = crc32fast::hash(&bytes[HEADER..]);
+    bytes[4..HEADER].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
 impl Storage for FlawedStorage {
     type Error = DiskFault;
 
@@ -39,13 +57,36 @@ impl Storage for FlawedStorage {
         })
     }
 
+    fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, DiskFault> {
+        self.inner.read_at(file, offset, len)
+    }
+
+    fn segments(&mut self) -> Result<Vec<u64>, DiskFault> {
+        self.inner.segments()
+    }
+
+    fn create(&mut self, file: File) -> Result<(), DiskFault> {
+        if self.bug == Planted::HastyRemoval
+            && let Some(oldest) = self.inner.segments()?.first()
+        {
+            self.inner.remove(File::Segment(*oldest))?;
+        }
+        self.inner.create(file)
+    }
+
     fn append(&mut self, file: File, bytes: &[u8]) -> Result<(), DiskFault> {
-        self.inner.append(file, bytes)
+        match file {
+            File::Segment(_) if self.bug == Planted::WrongBase => {
+                self.inner.append(file, &based_wrongly(bytes))
+            }
+            _ => self.inner.append(file, bytes),
+        }
     }
 
     fn sync(&mut self, file: File) -> Result<(), DiskFault> {
         match self.bug {
-            Planted::UnsyncedLog => Ok(()),
+            Planted::UnsyncedLog if file == File::Log => Ok(()),
+            Planted::UnsyncedSegments if file != File::Log => Ok(()),
             Planted::SecondSync => self.inner.sync(file).or_else(|_| self.inner.sync(file)),
             _ => self.inner.sync(file),
         }

@@ -55,6 +55,12 @@ pub enum Planted {
     GullibleClient,
     /// Records are said to be on disk before they are.
     UnsyncedLog,
+    /// Segments are named before they are on disk.
+    UnsyncedSegments,
+    /// Segments are removed before the log names others in their place.
+    HastyRemoval,
+    /// A segment leaves out what has changed since another state than the one on disk.
+    WrongBase,
     /// A file takes the place of another before its content is on disk.
     UnsyncedDraft,
     /// A sync that failed is tried again, and its success believed.
@@ -92,6 +98,9 @@ impl Planted {
         Self::WrongInstall,
         Self::GullibleClient,
         Self::UnsyncedLog,
+        Self::UnsyncedSegments,
+        Self::HastyRemoval,
+        Self::WrongBase,
         Self::UnsyncedDraft,
         Self::SecondSync,
         Self::TornIsDamage,
@@ -122,6 +131,9 @@ impl Planted {
             Self::WrongInstall => "wrong-install",
             Self::GullibleClient => "gullible-client",
             Self::UnsyncedLog => "unsynced-log",
+            Self::UnsyncedSegments => "unsynced-segments",
+            Self::HastyRemoval => "hasty-removal",
+            Self::WrongBase => "wrong-base",
             Self::UnsyncedDraft => "unsynced-draft",
             Self::SecondSync => "second-sync",
             Self::TornIsDamage => "torn-is-damage",
@@ -153,9 +165,11 @@ impl Planted {
             // Who has copied the keys of more replicas than are tolerated can tell clients, and replicas,
             // whatever it wants.
             Self::LastingKeys | Self::KeptKeys => &["linearizability", "agreement"],
-            Self::Nondeterminism | Self::WrongInstall => &["checkpoint"],
+            Self::Nondeterminism | Self::WrongInstall | Self::WrongBase => &["checkpoint"],
             Self::LostRead | Self::GullibleClient => &["linearizability"],
             Self::UnsyncedLog
+            | Self::UnsyncedSegments
+            | Self::HastyRemoval
             | Self::UnsyncedDraft
             | Self::SecondSync
             | Self::TornIsDamage
@@ -171,9 +185,13 @@ impl Planted {
             Self::SmallQuorums | Self::SkippedPrepare => (Family::Twins, 7),
             Self::Forgetful => (Family::Partition, 4),
             Self::HastyExecution => (Family::Delay, 4),
-            Self::UnsyncedVotes | Self::UnsyncedLog | Self::UnsyncedDraft | Self::TornIsDamage => {
-                (Family::CrashDisk, 4)
-            }
+            Self::UnsyncedVotes
+            | Self::UnsyncedLog
+            | Self::UnsyncedSegments
+            | Self::HastyRemoval
+            | Self::WrongBase
+            | Self::UnsyncedDraft
+            | Self::TornIsDamage => (Family::CrashDisk, 4),
             Self::SecondSync | Self::DamageIsTorn => (Family::DiskFaults, 4),
             Self::TrustedCache => (Family::AsyncLog, 4),
             Self::LastingKeys | Self::KeptKeys => (Family::KeyTheft, 4),

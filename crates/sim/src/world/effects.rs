@@ -13,6 +13,9 @@ use althing_services::KvResult;
 use althing_types::Principal;
 use std::sync::Arc;
 
+/// Writing a state takes so many times as long as writing a group of records.
+const KEEPING_SLOWNESS: u32 = 4;
+
 /// What a correct replica has told in one go.
 #[derive(Default)]
 pub(super) struct Told {
@@ -63,9 +66,15 @@ impl<X: Subject> World<'_, X> {
                 at.promised.append(record.clone());
                 at.disk.append(id, record);
             }
-            Output::Rewrite { records } => {
+            Output::Rewrite { records, dropped } => {
                 at.promised.rewrite(records.clone());
-                at.disk.rewrite(records);
+                at.disk.rewrite(records, dropped);
+            }
+            Output::Keep { seq, segments } => {
+                at.disk.keep(seq, segments);
+                let incarnation = at.incarnation;
+                let delay = nanos(self.dice.around(self.plan.disk_delay * KEEPING_SLOWNESS));
+                self.queue.schedule(self.now + delay, Happening::Kept { host, incarnation });
             }
             Output::Emit(_) => {}
             Output::Evidence(evidence) => {

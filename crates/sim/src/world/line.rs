@@ -7,7 +7,7 @@ use althing_protocol::pbft::PbftMessage;
 use althing_replica::{
     Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
-use althing_types::{ClientId, RequestNumber, decode};
+use althing_types::{ClientId, RequestNumber, Seq, decode};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ pub(crate) enum Line {
     Arrival { from: Node, to: Node, frame: Arc<[u8]> },
     Timer { host: usize, timer: Timer },
     Persisted { host: usize, id: u64 },
+    Kept { host: usize, seq: Seq },
     ClientTimer { client: usize },
     Booted { host: usize, what: &'static str },
     Crashed { host: usize, how: End },
@@ -41,6 +42,7 @@ impl Line {
             }
             Self::Timer { host, timer } => format!("host {host}: {timer:?}"),
             Self::Persisted { host, id } => format!("host {host}: on disk up to record {id}"),
+            Self::Kept { host, seq } => format!("host {host}: the state of {seq} is on disk"),
             Self::ClientTimer { client } => format!("client {client}: timer"),
             Self::Booted { host, what } => format!("host {host}: starts {what}"),
             Self::Crashed { host, how } => format!("host {host}: goes down: {how:?}"),

@@ -175,6 +175,7 @@ impl<'a, X: Subject> World<'a, X> {
             }
             Happening::Disk { host, incarnation } => self.on_disk(host, incarnation),
             Happening::Refresh { host, incarnation } => self.refresh(host, incarnation),
+            Happening::Kept { host, incarnation } => self.on_kept(host, incarnation),
             Happening::ClientTimer { client, generation } => {
                 if self.workers[client].generation == generation {
                     self.trace.digest(self.now, 4, client, &[]);
@@ -207,6 +208,22 @@ impl<'a, X: Subject> World<'a, X> {
         self.write(host);
     }
 
+    fn on_kept(&mut self, host: usize, incarnation: u32) {
+        let at = &mut self.hosts[host];
+        if at.incarnation != incarnation {
+            return;
+        }
+        self.trace.digest(self.now, 7, host, &[]);
+        match at.disk.finish_keeping() {
+            Ok(Some(seq)) => {
+                self.trace.line(self.now, Line::Kept { host, seq });
+                self.input(host, Input::Kept(seq));
+            }
+            Ok(None) => {}
+            Err(error) => self.stop_for_disk(host, &error.to_string()),
+        }
+    }
+
     /// Lets a host's disk write what waits for it.
     fn write(&mut self, host: usize) {
         let at = &mut self.hosts[host];
@@ -235,7 +252,7 @@ impl<'a, X: Subject> World<'a, X> {
         }
         let what = match &startup {
             Startup::Genesis => "genesis",
-            Startup::Recovered(_) => "from its disk",
+            Startup::Recovered { .. } => "from its disk",
             Startup::Amnesia => "with an empty disk",
         };
         self.trace.line(self.now, Line::Booted { host, what });
