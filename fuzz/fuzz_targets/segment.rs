@@ -14,7 +14,9 @@ fuzz_target!(|input: (Vec<(u32, Option<Vec<u8>>)>, &[u8])| {
     if let Some(entries) = decode_entries(anything) {
         let len = |page: &Option<Page>| HEADER + page.as_ref().map_or(0, |page| page.len());
         assert_eq!(entries.iter().map(|(_, page)| len(page)).sum::<usize>(), anything.len());
-        assert!(entries.iter().all(|(_, page)| page.as_ref().is_none_or(|page| page.len() <= MAX_PAGE_BYTES)));
+        assert!(
+            entries.iter().all(|(_, page)| page.as_ref().is_none_or(|page| page.len() <= MAX_PAGE_BYTES))
+        );
     }
     let entries: Vec<_> = pages.into_iter().map(|(index, page)| (index, page.map(Page::from))).collect();
     if entries.iter().any(|(_, page)| page.as_ref().is_some_and(|page| page.len() > MAX_PAGE_BYTES)) {

@@ -87,7 +87,7 @@ fn longest(pages: u32, changed: u32, pick: impl Fn(u64, u32) -> u32) -> (f64, f6
     let mut state = checkpoint(&(0..pages).map(|index| (index, vec![0; 50])).collect());
     kept.advance(Seq(1), &state);
     let (live, mut longest, mut most) = (kept.live as f64, 0f64, 0f64);
-    for round in 2..400 {
+    for round in 2u64..400 {
         for i in 0..changed {
             let page = [&round.to_le_bytes()[..], &[0; 42]].concat();
             state.tree.set(pick(round, i) % pages, page);
