@@ -81,7 +81,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
