@@ -110,7 +110,7 @@ fn pbft_group() -> Vec<Vec<u8>> {
 fn extremes() -> Vec<u8> {
     let (view, seq, digest) = (View(u64::MAX), Seq(u64::MAX), Digest([9; 32]));
     let vote = Vote { view, seq, digest };
-    let status = |view| Status { view, is_in_view: true, stable: seq, executed: seq };
+    let status = |view| Status { view, is_in_view: true, stable: seq, executed: seq, is_suspicious: true };
     let messages = [
         PbftMessage::Status(status(view)),
         PbftMessage::Status(status(View(0))),
@@ -121,6 +121,7 @@ fn extremes() -> Vec<u8> {
         PbftMessage::FetchBatch { seq, digest },
         PbftMessage::RecoverQuery { nonce: u64::MAX },
         PbftMessage::FillTo { target: seq },
+        PbftMessage::Caught { clients: vec![ClientId(7)] },
     ];
     let said = messages.iter().flat_map(|message| [vec![0, 0xff], encode(message), vec![3, 50]].concat());
     said.collect::<Vec<_>>().repeat(3)
@@ -163,7 +164,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(1, &fetch(Want::Pages(vec![0, 1, 9]))),
         shaped(1, &fetched(Parts::Nodes(vec![vec![(0, Digest([7; 32])), (9, Digest([8; 32]))]]))),
         shaped(1, &fetched(Parts::Pages(vec![vec![1; 40], vec![]]))),
-        shaped(2, &ClientFrame::Request(request)),
+        shaped(2, &ClientFrame::Request(request.clone())),
+        shaped(2, &ClientFrame::Witness(request)),
         shaped(2, &ClientFrame::Query(query)),
         reply(&ClientMessage::Reply { view: View(1), number, execution: Execution::Earlier, outcome }),
         reply(&ClientMessage::ReplyDigest {
@@ -174,6 +176,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         }),
         reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
+        reply(&ClientMessage::Late),
+        reply(&ClientMessage::MustSign { number }),
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
         reply(&ClientMessage::NewKey(new_key.clone())),
         shaped(1, &EngineMessage::NewKey { new_key: new_key.clone(), known: Some(new_key) }),

@@ -248,6 +248,7 @@ impl Group {
                 assert_eq!(evidence.accused, self.hostile, "{id} accuses a correct replica: {evidence:?}");
             }
             Action::Compact(_) | Action::EnteredView(_) | Action::LeftView(_) => {}
+            Action::Late(_) | Action::MustSign { .. } => {}
         }
     }
 

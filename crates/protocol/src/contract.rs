@@ -116,6 +116,9 @@ pub enum Event<M> {
     Timer(TimerId),
     /// A client's request: authentic, and newer than what the client had executed before.
     Request(Request),
+    /// A copy of a request that its client has sent to another replica to be ordered, and shows this one so
+    /// that it sees what becomes of it.
+    Witness(Request),
     /// This record, and all before it, are on disk.
     Persisted(PersistId),
     /// The replica is about to stop: where others wait for it, they should not have to.
@@ -234,6 +237,16 @@ pub enum Action<M> {
     },
     /// A peer broke the protocol. The engine brings the same thing forward once.
     Evidence(Evidence),
+    /// A client's request was not believed, since its MACs have held up the order before: the client is told
+    /// to sign it.
+    MustSign {
+        /// The client.
+        client: ClientId,
+        /// The request's number.
+        number: RequestNumber,
+    },
+    /// What this client has shown this replica ([`Event::Witness`]) was served late: the client is told so.
+    Late(ClientId),
     /// The replica is now in this view; for clients, metrics and logs.
     EnteredView(View),
     /// The replica has given up on the view before this one.

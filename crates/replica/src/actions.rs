@@ -70,6 +70,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
+            Action::MustSign { client, number } => {
+                self.outbound.send_client(client, ClientMessage::MustSign { number }, outputs);
+            }
+            Action::Late(client) => self.outbound.send_client(client, ClientMessage::Late, outputs),
             Action::EnteredView(view) => self.on_view(view, true, outputs),
             Action::LeftView(view) => self.on_view(view, false, outputs),
         }

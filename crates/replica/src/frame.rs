@@ -82,6 +82,8 @@ pub enum ClientFrame {
     Request(Request),
     /// A question to be answered from the present state.
     Query(Query),
+    /// A copy of a request that was sent to the primary, for this replica to see what becomes of it.
+    Witness(Request),
 }
 
 /// What executing a request gave.
@@ -177,6 +179,13 @@ pub enum ClientMessage {
     },
     /// The replica announces a key. The client believes the proof in it, and needs no MAC.
     NewKey(NewKey),
+    /// What the client has shown this replica was served late, or still waits.
+    Late,
+    /// The client's MACs are not believed for now: the request is taken once it is signed.
+    MustSign {
+        /// The request's number.
+        number: RequestNumber,
+    },
 }
 
 /// What a replica sends to a client.
@@ -209,7 +218,7 @@ pub fn decode_engine_message(bytes: &[u8]) -> Result<EngineMessage, DecodeError>
 /// Decodes what came from a client.
 ///
 /// # Errors
-/// When it is too long or neither request nor query.
+/// When it is too long or no client's frame.
 pub fn decode_client_frame(bytes: &[u8], limits: &Limits) -> Result<ClientFrame, DecodeError> {
     decode(bytes, limits.max_client_frame_bytes())
 }

@@ -175,7 +175,7 @@ impl Opener {
         let mut frame = decode_client_frame(bytes, &self.limits)
             .map_err(|_| "a client's frame is malformed or too long")?;
         let (client, is_authentic) = match &mut frame {
-            ClientFrame::Request(request) => {
+            ClientFrame::Request(request) | ClientFrame::Witness(request) => {
                 request.is_authentic = self.is_authentic(keyring, request);
                 (request.client, request.is_authentic)
             }

@@ -300,6 +300,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         match self.opener.open_client(&mut self.outbound.keyring, from, bytes) {
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
+            Ok(ClientFrame::Witness(request)) => self.events.push_back(Event::Witness(request)),
             Err(reason) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
             }

@@ -9,6 +9,10 @@ const SHOWN: usize = 3;
 #[derive(Default)]
 struct Sum {
     operations: u64,
+    /// The least share of the undisturbed operations, in 1000.
+    least_share: Option<u64>,
+    shares: u64,
+    shared: u64,
     views: u64,
     transfers: u64,
     events: u64,
@@ -19,6 +23,11 @@ struct Sum {
 impl Sum {
     fn add(&mut self, report: &RunReport) {
         self.operations += report.operations;
+        if let Some(undisturbed) = report.operations_undisturbed {
+            let share = report.operations_by_healing * 1000 / undisturbed.max(1);
+            self.least_share = Some(self.least_share.map_or(share, |least| least.min(share)));
+            (self.shares, self.shared) = (self.shares + share, self.shared + 1);
+        }
         self.views += report.view_changes;
         self.transfers += report.state_transfers;
         self.events += report.events;
@@ -78,6 +87,14 @@ fn main() {
             sum.evidence,
             failed.len(),
         );
+        if let Some(least) = sum.least_share {
+            println!(
+                "{:<18} {} in 1000 of the undisturbed operations at least, {} on average",
+                "",
+                least,
+                sum.shares / sum.shared
+            );
+        }
     }
     std::process::exit(i32::from(has_failed));
 }

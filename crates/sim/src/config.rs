@@ -50,6 +50,12 @@ pub enum Family {
     Chaos,
     /// Disks fail to sync, run full and change bits, while replicas are killed and the power fails.
     DiskFaults,
+    /// Faulty primaries propose as late as they can without being voted out.
+    SlowPrimary,
+    /// Faulty primaries serve one client late or not at all.
+    UnfairPrimary,
+    /// Clients with MACs that are good for some only, again and again.
+    InconsistentMacs,
     /// Nothing waits for the disk: all replicas are killed at once, and the power fails at some.
     AsyncLog,
     /// Somebody goes from replica to replica and copies their keys: of more than are tolerated in the
@@ -62,7 +68,7 @@ pub enum Family {
 
 impl Family {
     /// All families, in the order in which they are listed to people.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::Calm,
         Self::Delay,
         Self::Loss,
@@ -84,6 +90,9 @@ impl Family {
         Self::LyingViewChange,
         Self::LyingState,
         Self::BadClient,
+        Self::SlowPrimary,
+        Self::UnfairPrimary,
+        Self::InconsistentMacs,
         Self::Twins,
         Self::KeyTheft,
         Self::PlannedStops,
@@ -119,6 +128,19 @@ impl Family {
             Self::AsyncLog => "async-log",
             Self::KeyTheft => "key-theft",
             Self::PlannedStops => "planned-stops",
+            Self::SlowPrimary => "slow-primary",
+            Self::UnfairPrimary => "unfair-primary",
+            Self::InconsistentMacs => "inconsistent-macs",
+        }
+    }
+
+    /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
+    /// correct client has to complete.
+    pub(crate) fn least_share(self) -> Option<u64> {
+        match self {
+            Self::SlowPrimary => Some(250),
+            Self::UnfairPrimary | Self::InconsistentMacs => Some(500),
+            _ => None,
         }
     }
 }

@@ -34,8 +34,8 @@ pub(crate) enum Fault {
     Theft,
     /// Whoever copied keys speaks in the names of all that it has robbed.
     Impersonation,
-    /// A faulty client says something.
-    RogueTurn { client: usize },
+    /// A faulty client says something: of all kinds, or always with MACs that are good for some only.
+    RogueTurn { client: usize, has_one_trick: bool },
     /// The faults end. What is Byzantine stays so.
     Heal,
 }
@@ -91,10 +91,11 @@ pub(crate) enum Injection {
     KeysStolen,
     Impersonated,
     SteppedDown,
+    HeldBack,
 }
 
 impl Injection {
-    const ALL: [Self; 37] = [
+    const ALL: [Self; 38] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -132,6 +133,7 @@ impl Injection {
         Self::KeysStolen,
         Self::Impersonated,
         Self::SteppedDown,
+        Self::HeldBack,
     ];
 
     fn name(self) -> &'static str {
@@ -173,6 +175,7 @@ impl Injection {
             Self::KeysStolen => "keys-stolen",
             Self::Impersonated => "impersonated",
             Self::SteppedDown => "stepped-down",
+            Self::HeldBack => "held-back",
         }
     }
 }

@@ -33,6 +33,10 @@ pub(crate) struct Host<X: Subject> {
     pub(crate) forger: Option<Forger>,
     /// What it sends is held back for so long.
     pub(crate) lag: u64,
+    /// Its proposals are.
+    pub(crate) proposal_lag: u64,
+    /// Whether it hears the plan's victim late, or never.
+    pub(crate) is_unfair: bool,
     behaviours: BTreeSet<Behaviour>,
     dice: Dice,
 }
@@ -58,6 +62,8 @@ impl<X: Subject> Host<X> {
             is_impaired: false,
             forger,
             lag: if has(Behaviour::Slow) { nanos(plan.lag) } else { 0 },
+            proposal_lag: if has(Behaviour::SlowPrimary) { nanos(plan.lag) } else { 0 },
+            is_unfair: has(Behaviour::UnfairPrimary),
             behaviours,
             dice: dice.fork(),
         }

@@ -6,13 +6,19 @@ use crate::network::Weather;
 use crate::script;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{ClientId, Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Virtual time that a run has after its faults end: view timeouts may have doubled a few times, and
 /// faulty primaries may follow each other.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(120);
+
+/// How long an attack on the group's throughput lasts, in view timeouts.
+const ATTACK_TIMEOUTS: u32 = 30;
+
+/// Correct clients of a group under such an attack.
+const ATTACKED_CLIENTS: usize = 4;
 
 /// All that is decided before a run starts.
 #[derive(Debug, Clone)]
@@ -46,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) twins: BTreeSet<ReplicaId>,
     /// How long what slow replicas send is held back.
     pub(crate) lag: Duration,
+    /// Whom an unfair primary lets wait; nobody in particular for a slow one.
+    pub(crate) victim: Option<ClientId>,
     pub(crate) weather: Weather,
     pub(crate) script: Vec<(u64, Fault)>,
     pub(crate) heal_at: u64,
@@ -58,7 +66,7 @@ impl Plan {
         let quorums = Quorums::byzantine(config.replicas, config.faults()).expect("f follows from n");
         let settings = settings(&mut dice);
         let byzantine = byzantine(config, &mut dice);
-        let has_rogues = matches!(config.family, Family::BadClient)
+        let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
             || (config.family == Family::Chaos && dice.chance(500));
         let (auth, request_auth) = match dice.below(4) {
             0 => (RequestAuthKind::Signed, RequestAuthPolicy::SignatureOnly),
@@ -75,17 +83,31 @@ impl Plan {
             Family::Chaos if dice.chance(200) => byzantine.keys().copied().collect(),
             _ => BTreeSet::new(),
         };
-        let lag = settings.view_timeout * u32::try_from(dice.between(40, 95)).expect("small") / 100;
+        let retry = settings.view_timeout * u32::try_from(dice.between(2, 8)).expect("small") / 10;
+        let clients = usize::try_from(dice.between(2, 4)).expect("small");
+        let mut lag = settings.view_timeout * u32::try_from(dice.between(40, 95)).expect("small") / 100;
+        let mut think = Duration::from_millis(dice.between(10, 80));
+        let mut heal_at = heal_at;
+        let is_attack = config.family.least_share().is_some();
+        if is_attack {
+            think = Duration::from_millis(dice.between(1, 8));
+            heal_at = settings.view_timeout * ATTACK_TIMEOUTS;
+            // Just before backups give up, just before clients complain, or less still.
+            lag = dice.pick(&[settings.view_timeout * 95 / 100, retry * 9 / 10, retry / 2, retry / 4]);
+            if config.family == Family::UnfairPrimary && dice.chance(500) {
+                lag = Duration::ZERO;
+            }
+        }
         let mut plan = Self {
             quorums,
             request_auth,
             auth,
             reads: if dice.chance(300) { ReadPolicy::Fast } else { ReadPolicy::Ordered },
             answers: if dice.chance(700) { AnswerPolicy::Few } else { AnswerPolicy::All },
-            retry: settings.view_timeout * u32::try_from(dice.between(2, 8)).expect("small") / 10,
-            clients: usize::try_from(dice.between(2, 4)).expect("small"),
+            retry,
+            clients: if is_attack { ATTACKED_CLIENTS } else { clients },
             rogues: if has_rogues { usize::try_from(dice.between(1, 3)).expect("small") } else { 0 },
-            think: Duration::from_millis(dice.between(10, 80)),
+            think,
             keys: dice.between(1, 4),
             skew: Duration::from_millis(dice.below(150)),
             disk_delay: Duration::from_micros(dice.pick(&[50, 500, 2000, 6000])),
@@ -98,6 +120,8 @@ impl Plan {
             byzantine,
             twins,
             lag,
+            victim: (config.family == Family::UnfairPrimary)
+                .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
             heal_at: nanos(heal_at),
@@ -105,6 +129,14 @@ impl Plan {
         };
         plan.key_period = key_period(config, &plan);
         plan.script = script::script(config.family, &plan, &mut dice);
+        plan
+    }
+
+    /// The same without what the family does to it.
+    pub(crate) fn undisturbed(config: &SimConfig) -> Self {
+        let mut plan = Self::new(config);
+        plan.byzantine.clear();
+        plan.script.retain(|(_, fault)| matches!(fault, Fault::Heal));
         plan
     }
 
@@ -130,6 +162,8 @@ fn settings(dice: &mut Dice) -> PbftSettings {
         view_timeout: Duration::from_millis(dice.between(100, 300)),
         status_period: Duration::from_millis(dice.between(15, 40)),
         max_clock_skew: Duration::from_millis(500),
+        primary_slack: 4,
+        primary_passes: 2,
     }
 }
 
@@ -150,6 +184,8 @@ fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSe
         Family::Mute => &[Behaviour::Mute],
         Family::Selective => &[Behaviour::Selective],
         Family::Slow => &[Behaviour::Slow],
+        Family::SlowPrimary => &[Behaviour::SlowPrimary],
+        Family::UnfairPrimary => &[Behaviour::UnfairPrimary],
         Family::WrongCheckpoint => &[Behaviour::WrongCheckpoint],
         Family::WrongReply => &[Behaviour::WrongReply],
         Family::Forge => &[Behaviour::Forge],
@@ -166,7 +202,7 @@ fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSe
     let count = if config.family == Family::Chaos { dice.index(most + 1) } else { most };
     let mut ids: Vec<_> = (0..config.replicas).map(|i| ReplicaId(u16::try_from(i).expect("small"))).collect();
     dice.shuffle(&mut ids);
-    if dice.chance(500) {
+    if config.family.least_share().is_some() || dice.chance(500) {
         // The primary of view 0 has most occasions to do harm.
         ids.retain(|id| id.0 != 0);
         ids.insert(0, ReplicaId(0));

@@ -21,6 +21,8 @@ pub(crate) enum Happening {
     /// A replica's timer expires, unless it was set again (another generation) or the host was
     /// restarted (another incarnation) since.
     Timer { host: usize, incarnation: u32, timer: Timer, generation: u64 },
+    /// An unfair host lets in a frame that it had held up.
+    HeldUp { host: usize, as_from: Principal, frame: Arc<[u8]> },
     /// A host's disk has written what it was writing.
     Disk { host: usize, incarnation: u32 },
     /// It has written a state.

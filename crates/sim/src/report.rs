@@ -19,6 +19,10 @@ pub struct RunReport {
     pub faults_injected: BTreeMap<&'static str, u64>,
     /// Operations of correct clients that completed.
     pub operations: u64,
+    /// Those of them that were complete when the faults ended.
+    pub operations_by_healing: u64,
+    /// How many that would have been without faults, where clients are held to a share of them.
+    pub operations_undisturbed: Option<u64>,
     /// Views above the first that correct replicas entered, counted once each.
     pub view_changes: u64,
     /// State transfers that correct replicas completed.

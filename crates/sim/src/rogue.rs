@@ -47,9 +47,10 @@ impl Rogue {
         }
     }
 
-    pub(crate) fn turn(&mut self) -> Mischief {
+    pub(crate) fn turn(&mut self, has_one_trick: bool) -> Mischief {
         let mut mischief = Mischief::default();
         match self.dice.below(10) {
+            _ if has_one_trick => self.inconsistent_macs(&mut mischief),
             0..3 => self.inconsistent_macs(&mut mischief),
             3 | 4 => self.one_number_twice(&mut mischief),
             5 => self.strange_number(&mut mischief),
@@ -108,7 +109,9 @@ impl Rogue {
 
     /// To the primary of one of the first views, to all, or to some.
     fn send(&mut self, request: Request, mischief: &mut Mischief) {
-        let frame: Arc<[u8]> = encode(&ClientFrame::Request(request)).into();
+        let is_shown = self.dice.chance(100);
+        let frame = if is_shown { ClientFrame::Witness(request) } else { ClientFrame::Request(request) };
+        let frame: Arc<[u8]> = encode(&frame).into();
         let share = self.dice.pick(&[200, 500, 1000]);
         for to in self.quorums.replicas() {
             if self.dice.chance(share) {

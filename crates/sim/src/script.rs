@@ -30,6 +30,7 @@ pub(crate) fn weather(family: Family, dice: &mut Dice) -> Weather {
         Family::Chaos => stormy(dice),
         // How long what was stolen is good for follows from how long announcements take.
         Family::KeyTheft => fair,
+        family if family.least_share().is_some() => fair,
         // Half of the runs of the other families have a network that is not perfect either.
         family if family != Family::Calm && dice.chance(500) => {
             Weather { loss: dice.below(40), is_fifo: dice.chance(500), ..fair }
@@ -122,7 +123,6 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
                 down: ms(dice.between(100, 600)),
             });
         }
-        Family::BadClient => {}
         Family::PlannedStops => {
             add((60, 400), dice, &mut |_| Fault::StepDown);
             add((100, 500), dice, &mut |dice| Fault::PlannedStop { down: ms(dice.between(5, 300)) });
@@ -131,6 +131,7 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
             add((20, 60), dice, &mut |_| Fault::Theft);
             add((5, 40), dice, &mut |_| Fault::Impersonation);
         }
+        Family::BadClient | Family::SlowPrimary | Family::UnfairPrimary | Family::InconsistentMacs => {}
         Family::LyingViewChange => add((150, 500), dice, &mut nudge),
         _ => {
             // Without a reason to change the view, some faults would never be told apart.
@@ -142,9 +143,10 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
     if matches!(family, Family::Replay | Family::Chaos) {
         add((1, 15), dice, &mut |_| Fault::Replay);
     }
+    let has_one_trick = family == Family::InconsistentMacs;
     for rogue in 0..plan.rogues {
         let client = plan.clients + rogue;
-        add((5, 60), dice, &mut |_| Fault::RogueTurn { client });
+        add((5, 60), dice, &mut |_| Fault::RogueTurn { client, has_one_trick });
     }
     script.push((plan.heal_at, Fault::Heal));
     script.sort_by_key(|(at, _)| *at);

@@ -4,7 +4,7 @@ use crate::medium::Medium;
 use crate::plan::Plan;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
-use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service};
 use althing_services::Kv;
 use althing_types::{Quorums, ReplicaId};
@@ -41,6 +41,11 @@ pub(crate) trait Subject {
     /// The quorums that replicas go by.
     fn quorums(&self, quorums: Quorums) -> Quorums {
         quorums
+    }
+
+    /// The settings that replicas go by.
+    fn settings(&self, settings: PbftSettings) -> PbftSettings {
+        settings
     }
 
     /// A host's disk, as the code that writes the log sees it.
@@ -112,6 +117,7 @@ pub(crate) fn instance<X: Subject>(subject: &X, plan: &Plan, me: ReplicaId) -> T
         request_auth: plan.request_auth,
         durability: plan.durability,
     };
-    let protocol = PbftConfig::new(me, quorums, plan.settings.clone()).expect("valid settings");
+    let protocol =
+        PbftConfig::new(me, quorums, subject.settings(plan.settings.clone())).expect("valid settings");
     Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(me)))
 }

@@ -28,6 +28,8 @@ fn every_oracle_has_a_bug_to_catch() {
         "liveness",
         "memory",
         "panic",
+        "patience",
+        "throughput",
         "validity",
     ];
     assert_eq!(caught, oracles.into_iter().collect());

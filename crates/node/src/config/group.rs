@@ -150,6 +150,11 @@ pub struct RawPbft {
     pub status_period_ms: u64,
     /// How far ahead of a backup's clock a batch's time may lie.
     pub max_clock_skew_ms: u64,
+    /// How many times as long as the others take to agree the primary may take to propose; 0: only the view
+    /// timeout holds it to anything.
+    pub primary_slack: u32,
+    /// How often another client may be served while one waits that has complained; 0: as often as it likes.
+    pub primary_passes: u32,
 }
 
 impl Default for RawPbft {
@@ -168,6 +173,8 @@ impl Default for RawPbft {
             view_timeout_ms: ms(settings.view_timeout),
             status_period_ms: ms(settings.status_period),
             max_clock_skew_ms: ms(settings.max_clock_skew),
+            primary_slack: settings.primary_slack,
+            primary_passes: settings.primary_passes,
         }
     }
 }
@@ -186,6 +193,8 @@ impl RawPbft {
             view_timeout: Duration::from_millis(self.view_timeout_ms),
             status_period: Duration::from_millis(self.status_period_ms),
             max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
+            primary_slack: self.primary_slack,
+            primary_passes: self.primary_passes,
         }
     }
 }

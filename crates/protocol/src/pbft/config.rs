@@ -28,6 +28,11 @@ pub struct PbftSettings {
     pub status_period: Duration,
     /// How far ahead of a backup's clock a batch's time may lie.
     pub max_clock_skew: Duration,
+    /// How many times as long as the others take to agree on a proposal the primary may take to make it; 0:
+    /// only the view timeout holds it to anything.
+    pub primary_slack: u32,
+    /// How often another client may be served while one waits that has complained; 0: as often as it likes.
+    pub primary_passes: u32,
 }
 
 impl Default for PbftSettings {
@@ -44,6 +49,8 @@ impl Default for PbftSettings {
             view_timeout: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
             max_clock_skew: Duration::from_secs(10),
+            primary_slack: 4,
+            primary_passes: 2,
         }
     }
 }

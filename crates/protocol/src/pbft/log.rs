@@ -20,6 +20,16 @@ pub(super) struct Assignment {
     pub(super) is_accepted: bool,
     /// Whether that vote or proposal is on disk, so that it may leave, again and again.
     pub(super) is_durable: bool,
+    /// Whether the requests could be believed as soon as the batch was here.
+    pub(super) was_authentic: bool,
+}
+
+impl Assignment {
+    /// One that this replica has yet to stand for.
+    pub(super) fn new(view: View, digest: Digest, is_authentic: bool) -> Self {
+        let was_authentic = is_authentic;
+        Self { view, digest, is_authentic, is_accepted: false, is_durable: false, was_authentic }
+    }
 }
 
 /// What is known about one sequence number.
@@ -279,8 +289,7 @@ mod tests {
         entry.note_pre_prepared(View(0), digest(1));
         filed(&mut entry.commits, 3, 0, 2);
         let (view, digest_3) = (View(0), digest(3));
-        let assignment =
-            Assignment { view, digest: digest_3, is_authentic: true, is_accepted: false, is_durable: false };
+        let assignment = Assignment::new(view, digest_3, true);
         entry.assignment = Some(assignment);
         log.start_view();
         let entry = log.entry(Seq(1));

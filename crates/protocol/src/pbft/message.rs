@@ -2,7 +2,7 @@ use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{Digest, ReplicaId, Seq, View, encode};
+use althing_types::{ClientId, Digest, ReplicaId, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The primary's proposal of a batch for a sequence number (PBFT §4.2).
@@ -112,6 +112,8 @@ pub struct Status {
     pub stable: Seq,
     /// The last batch it executed.
     pub executed: Seq,
+    /// Whether it finds the primary of its view below a floor.
+    pub is_suspicious: bool,
 }
 
 /// What PBFT replicas say to each other.
@@ -177,6 +179,12 @@ pub enum PbftMessage {
         last: Seq,
         /// The last stable one.
         stable: Option<CheckpointCertificate>,
+    },
+    /// The sender has left a view in which requests of these clients, with MACs that were bad for it, held
+    /// up the order.
+    Caught {
+        /// The clients.
+        clients: Vec<ClientId>,
     },
 }
 
@@ -268,6 +276,7 @@ impl Message for PbftMessage {
             Self::RecoverQuery { .. } => "recover-query",
             Self::FillTo { .. } => "fill-to",
             Self::RecoverReport { .. } => "recover-report",
+            Self::Caught { .. } => "caught",
         }
     }
 

@@ -19,6 +19,7 @@
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that others agreed on is missing |
 //! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk |
 //! | `FillTo` | any → all | MAC | it waits for the group to get so far, to vote again or to come back |
+//! | `Caught` | any → all | MAC | it left a view in which MACs of these clients had held up the order |
 //!
 //! Deviations from the papers:
 //! - Quorums are those of any n ≥ 3f + 1, not only of n = 3f + 1 (`Quorums`).
@@ -41,7 +42,10 @@
 //! - A primary that is to stop steps down first, and backups follow it without a timeout (`handover`).
 //! - A tentative reply follows the replica's own commit, and only small batches are executed tentatively
 //!   (`tentative`).
+//! - A client whose MACs held up the order has to sign, for a while (`distrust`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
+//! - Backups hold the primary to a floor of throughput and one of fairness, and f + 1 that find it below
+//!   one of them replace it (`floors`). In the papers only the view timeout bounds what it may take.
 //!
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
@@ -49,6 +53,8 @@
 mod checkpoint;
 mod choice;
 mod config;
+mod distrust;
+mod floors;
 mod handover;
 mod log;
 mod message;
@@ -59,6 +65,7 @@ mod recovery;
 mod rejoin;
 mod status;
 mod tentative;
+mod turnaround;
 mod view_change;
 
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
@@ -72,6 +79,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use distrust::Distrust;
+use floors::Floors;
 use log::Log;
 use pending::{Arrival, Pending};
 use persistence::Outbox;
@@ -169,6 +178,10 @@ pub struct Pbft {
     wanted: BTreeMap<(Seq, Digest), Instant>,
     /// Batches that others asked for, and when they were last given.
     given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
+    /// As backup: how the primary does.
+    floors: Floors,
+    /// Clients that have to sign.
+    distrust: Distrust,
 }
 
 /// What one event leads to.
@@ -239,6 +252,8 @@ impl Pbft {
             fills: BTreeMap::new(),
             wanted: BTreeMap::new(),
             given: BTreeMap::new(),
+            floors: Floors::default(),
+            distrust: Distrust::default(),
         }
     }
 
@@ -358,6 +373,7 @@ impl Pbft {
             (PbftMessage::BatchBody { seq, batch }, _) => self.on_batch_body(step, seq, batch),
             (PbftMessage::RecoverQuery { nonce }, _) => self.on_recover_query(step, from, nonce),
             (PbftMessage::FillTo { target }, _) => self.on_fill_to(step, from, target),
+            (PbftMessage::Caught { clients }, _) => self.on_caught(step, from, &clients),
             (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
                 self.on_recover_report(step, from, nonce, last, stable);
             }
@@ -376,6 +392,8 @@ impl Pbft {
         self.vote_again_if_safe(step);
         self.return_to_first_view(step);
         self.follow_primary(step);
+        self.watch_fairness(step);
+        self.leave_if_suspected(step);
         self.join_view_change(step);
         self.start_new_view(step);
         self.propose(step);
@@ -395,6 +413,7 @@ impl Protocol for Pbft {
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
+            Event::Witness(request) => self.on_witness(&step, &request),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),
             Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),

@@ -4,7 +4,7 @@ use super::log::{Assignment, Entry, Tally};
 use super::message::{PbftMessage, PrePrepare, Vote};
 use super::persistence::{Deferred, Record};
 use super::{Pbft, Step};
-use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request};
+use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request, RequestAuth};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, ReplicaId, Seq, View};
@@ -20,11 +20,19 @@ impl Pbft {
         }
     }
 
-    pub(super) fn on_forward(&mut self, step: &Step, request: Request) {
+    pub(super) fn on_forward(&mut self, step: &mut Step, request: Request) {
         self.admit(step, request);
     }
 
-    fn admit(&mut self, step: &Step, request: Request) -> bool {
+    fn admit(&mut self, step: &mut Step, request: Request) -> bool {
+        let client = request.client;
+        let has_macs = matches!(request.auth, RequestAuth::Macs(_));
+        if request.is_authentic && has_macs && self.distrust.has(step.now, client) {
+            if !self.pending.has_executed(client, request.number) {
+                step.actions.push(Action::MustSign { client, number: request.number });
+            }
+            return false;
+        }
         request.is_authentic && self.pending.insert(step.now, request)
     }
 
@@ -78,8 +86,7 @@ impl Pbft {
     fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
         let (view, digest) = (self.view, batch.digest());
         let entry = self.log.entry(seq);
-        entry.assignment =
-            Some(Assignment { view, digest, is_authentic: true, is_accepted: true, is_durable: false });
+        entry.assignment = Some(Assignment { is_accepted: true, ..Assignment::new(view, digest, true) });
         entry.bodies.insert(digest, Arc::clone(&batch));
         let proposal = PrePrepare { view, seq, batch };
         self.stand_for(step, view, seq, digest, Deferred::Propose(proposal));
@@ -113,9 +120,9 @@ impl Pbft {
                 if !self.is_acceptable(&batch) {
                     return self.accuse(step, from, Misbehaviour::InvalidBatch(view, seq), Vec::new());
                 }
-                let assignment =
-                    Assignment { view, digest, is_authentic, is_accepted: false, is_durable: false };
+                let assignment = Assignment::new(view, digest, is_authentic);
                 self.log.entry(seq).assignment = Some(assignment);
+                self.note_proposal(step.now, seq, &batch);
             }
         }
         self.log.entry(seq).bodies.insert(digest, batch);
@@ -325,6 +332,7 @@ impl Pbft {
                 None => return self.fetch_batch(step, seq, digest),
             };
             self.executed = seq;
+            self.note_agreement(step.now, seq);
             self.note_executed(step, seq, digest, &batch);
             self.next_seq = self.next_seq.max(seq.next());
             for request in &batch.requests {

@@ -3,9 +3,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, Instant, RequestNumber};
 
-/// The most clients whose MACs are no longer believed.
-const MAX_DISTRUSTED: usize = 4096;
-
 /// When a request arrived, relative to others.
 pub(super) type Arrival = u64;
 
@@ -14,17 +11,16 @@ pub(super) type Arrival = u64;
 pub(super) struct Pending {
     requests: BTreeMap<Arrival, Request>,
     by_client: BTreeMap<ClientId, Arrival>,
-    /// Those that this replica, as primary, has not put into a batch of the present view.
-    unproposed: BTreeSet<Arrival>,
+    /// Those that no batch of the present view holds, by their place in the queue.
+    unproposed: BTreeMap<Arrival, Arrival>,
+    /// The place of each in the queue: that of the request which it took the place of, if it did.
+    places: BTreeMap<Arrival, Arrival>,
     since: BTreeMap<Arrival, Instant>,
     /// Those that their clients have signed.
     signed: BTreeSet<Arrival>,
     /// The last request of each client that was executed.
     executed: BTreeMap<ClientId, RequestNumber>,
     arrivals: Arrival,
-    /// Clients whose MACs were once good for some replicas and bad for others: only their
-    /// signatures count from then on.
-    distrusted: BTreeSet<ClientId>,
 }
 
 impl Pending {
@@ -32,11 +28,12 @@ impl Pending {
     /// signed copy replaces one with MACs.
     pub(super) fn insert(&mut self, now: Instant, request: Request) -> bool {
         let client = request.client;
-        let is_executed = self.executed.get(&client).is_some_and(|last| *last >= request.number);
+        let is_executed = self.has_executed(client, request.number);
         let is_signed = matches!(request.auth, RequestAuth::Signed(_));
-        if is_executed || (!is_signed && self.distrusted.contains(&client)) {
+        if is_executed {
             return false;
         }
+        let mut place = self.arrivals + 1;
         if let Some(arrival) = self.by_client.get(&client).copied() {
             let waiting = &self.requests[&arrival];
             let is_upgrade =
@@ -44,11 +41,17 @@ impl Pending {
             if waiting.number >= request.number && !is_upgrade {
                 return false;
             }
+            // Or a client could keep its own request from ever being proposed, and have the primary blamed.
+            let earlier = self.places[&arrival];
+            if self.unproposed.contains_key(&earlier) {
+                place = earlier;
+            }
             self.remove(arrival);
         }
         self.arrivals += 1;
         self.by_client.insert(client, self.arrivals);
-        self.unproposed.insert(self.arrivals);
+        self.places.insert(self.arrivals, place);
+        self.unproposed.insert(place, self.arrivals);
         if is_signed {
             self.signed.insert(self.arrivals);
         }
@@ -60,10 +63,23 @@ impl Pending {
     fn remove(&mut self, arrival: Arrival) {
         if let Some(request) = self.requests.remove(&arrival) {
             self.by_client.remove(&request.client);
-            self.unproposed.remove(&arrival);
+            self.note_in_batch(arrival);
+            self.places.remove(&arrival);
             self.signed.remove(&arrival);
             self.since.remove(&arrival);
         }
+    }
+
+    /// Notes that a batch of the present view holds a request.
+    fn note_in_batch(&mut self, arrival: Arrival) {
+        if let Some(place) = self.places.get(&arrival) {
+            self.unproposed.remove(place);
+        }
+    }
+
+    /// Whether this request, or a later one of its client, was executed.
+    pub(super) fn has_executed(&self, client: ClientId, number: RequestNumber) -> bool {
+        self.executed.get(&client).is_some_and(|last| *last >= number)
     }
 
     /// Whether this very request came from its client, authenticated.
@@ -88,19 +104,17 @@ impl Pending {
         self.signed.first().copied()
     }
 
+    /// Of those that their clients have signed and no batch of the present view holds, the one that has
+    /// waited longest.
+    pub(super) fn oldest_unproposed_signed(&self) -> Option<(Arrival, &Request)> {
+        let is_unproposed = |arrival: &Arrival| self.unproposed.contains_key(&self.places[arrival]);
+        let oldest = self.signed.iter().copied().find(is_unproposed)?;
+        Some((oldest, &self.requests[&oldest]))
+    }
+
     /// When a request arrived.
     pub(super) fn since(&self, arrival: Arrival) -> Instant {
         self.since.get(&arrival).copied().unwrap_or_default()
-    }
-
-    /// Believes only signatures of this client from now on.
-    pub(super) fn distrust(&mut self, client: ClientId) {
-        // Whoever names clients that don't exist fills the set with them, and no further.
-        if self.distrusted.len() >= MAX_DISTRUSTED {
-            self.distrusted.pop_first();
-        }
-        self.distrusted.insert(client);
-        self.drop_unsigned(client);
     }
 
     /// Forgets what this client has waiting, unless it is signed.
@@ -121,7 +135,7 @@ impl Pending {
     }
 
     fn next_unproposed(&self, signed_only: bool) -> Option<Arrival> {
-        self.unproposed.iter().copied().find(|arrival| !signed_only || self.signed.contains(arrival))
+        self.unproposed.values().copied().find(|arrival| !signed_only || self.signed.contains(arrival))
     }
 
     /// The next requests for a batch, in order of arrival.
@@ -141,23 +155,23 @@ impl Pending {
             }
             bytes += request.operation.len();
             requests.push(request.clone());
-            self.unproposed.remove(&arrival);
+            self.note_in_batch(arrival);
         }
         requests
     }
 
     /// A new view starts: nothing is proposed in it yet.
     pub(super) fn reset_proposed(&mut self) {
-        self.unproposed = self.requests.keys().copied().collect();
+        self.unproposed = self.places.iter().map(|(arrival, place)| (*place, *arrival)).collect();
     }
 
     /// A batch of the present view already holds these.
     pub(super) fn note_proposed(&mut self, batch: &Batch) {
         for request in &batch.requests {
-            if let Some(arrival) = self.by_client.get(&request.client)
-                && self.requests[arrival].number == request.number
+            if let Some(arrival) = self.by_client.get(&request.client).copied()
+                && self.requests[&arrival].number == request.number
             {
-                self.unproposed.remove(arrival);
+                self.note_in_batch(arrival);
             }
         }
     }
@@ -242,16 +256,6 @@ mod tests {
     }
 
     #[test]
-    fn a_distrusted_client_has_to_sign() {
-        let mut pending = pending(&[with_macs(1, 1), with_macs(2, 1)]);
-        pending.distrust(ClientId(1));
-        assert_eq!(waiting(&pending), [(2, 1)]);
-        assert!(!pending.insert(Instant(0), with_macs(1, 2)) && pending.insert(Instant(0), signed(1, 2)));
-        pending.distrust(ClientId(1));
-        assert_eq!(waiting(&pending), [(2, 1), (1, 2)], "what is signed stays");
-    }
-
-    #[test]
     fn dropping_what_is_unsigned_leaves_the_client_its_credit() {
         let mut pending = pending(&[with_macs(1, 1), signed(2, 1)]);
         for client in [1, 2, 3] {
@@ -262,12 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn inventing_clients_does_not_fill_the_memory() {
-        let mut pending = Pending::default();
-        for client in 0..MAX_DISTRUSTED as u64 + 10 {
-            pending.distrust(ClientId(client));
-        }
-        assert_eq!(pending.distrusted.len(), MAX_DISTRUSTED);
+    fn a_client_that_goes_on_keeps_its_place_in_the_queue_and_not_its_wait() {
+        let mut pending = pending(&[signed(1, 1), signed(2, 1), signed(1, 2), signed(1, 3)]);
+        let (oldest, request) = pending.oldest_unproposed_signed().expect("two wait");
+        assert_eq!((request.client, pending.since(oldest)), (ClientId(2), Instant(2_000_000_000)));
+        assert_eq!(take(&mut pending, 1, 100, false), [1], "or it could have the primary blamed for ever");
+        assert!(pending.insert(Instant(0), signed(1, 4)));
+        assert_eq!(take(&mut pending, 9, 100, false), [2, 1], "what was proposed has had its turn");
     }
 
     #[test]

@@ -191,13 +191,8 @@ impl Pbft {
 
     fn resume_assignment(&mut self, view: althing_types::View, seq: Seq, digest: althing_types::Digest) {
         if view == self.view && self.is_in_view {
-            let assignment = super::log::Assignment {
-                view,
-                digest,
-                is_authentic: true,
-                is_accepted: true,
-                is_durable: true,
-            };
+            let resumed = super::log::Assignment::new(view, digest, true);
+            let assignment = super::log::Assignment { is_accepted: true, is_durable: true, ..resumed };
             self.log.entry(seq).assignment = Some(assignment);
             self.next_seq = self.next_seq.max(seq.next());
         }

@@ -29,6 +29,12 @@ impl Peers {
         let statuses = self.statuses.values().map(|peer| &peer.status);
         statuses.filter(|status| status.is_in_view && status.view < view).count()
     }
+
+    /// Who finds the primary of this view, which it is in, below a floor.
+    pub(super) fn suspecting(&self, view: View) -> impl Iterator<Item = ReplicaId> {
+        let suspects = move |status: Status| status.is_in_view && status.view == view && status.is_suspicious;
+        self.statuses.iter().filter(move |(_, peer)| suspects(peer.status)).map(|(from, _)| *from)
+    }
 }
 
 #[derive(Debug)]
@@ -46,15 +52,22 @@ impl Pbft {
         self.ask_where_others_stand(step);
         self.ask_for_return(step);
         self.retry_assignments(step);
+        self.review_primary(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
             step.broadcast(PbftMessage::Status(self.status()));
         }
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         // Who may come back to a view is to be helped into that one.
         let view = self.rejoinable().unwrap_or(self.view);
-        Status { view, is_in_view: self.is_in_view, stable: self.stable, executed: self.executed }
+        Status {
+            view,
+            is_in_view: self.is_in_view,
+            stable: self.stable,
+            executed: self.executed,
+            is_suspicious: self.floors.is_suspicious(),
+        }
     }
 
     /// Whether something is under way that the others' help may finish.
@@ -66,6 +79,7 @@ impl Pbft {
         };
         let ahead = self.peers.statuses.values().filter(is_ahead).count();
         !self.is_in_view
+            || self.floors.is_suspicious()
             || self.behind.is_some()
             || !self.pending.is_empty()
             || !self.membership.is_voter()

@@ -74,7 +74,7 @@ impl Pbft {
         if !self.membership.is_voter() || view <= self.view {
             return;
         }
-        self.drop_requests_that_stall();
+        self.drop_requests_that_stall(step);
         self.fruitless_views = self.fruitless_views.saturating_add(1);
         self.ask_for_view(step, view);
     }
@@ -86,6 +86,7 @@ impl Pbft {
         // Before the engine hears that it is in another view.
         self.withdraw_tentative(step);
         self.guard = None;
+        self.floors.begin_view();
         (self.left_at, self.committing) = (step.now, None);
         self.new_view = None;
         self.own_new_view = None;
@@ -107,7 +108,7 @@ impl Pbft {
     /// Requests with MACs may be good for one replica and bad for another, and so hold up the order.
     /// The view ends: what came so from clients that were caught, or stands in this replica's own
     /// proposals that nobody prepared, is dropped. A correct client asks again, and signs.
-    fn drop_requests_that_stall(&mut self) {
+    fn drop_requests_that_stall(&mut self, step: &mut Step) {
         let is_leading = self.is_leading();
         let mut caught = Vec::new();
         let mut unprepared = Vec::new();
@@ -127,9 +128,7 @@ impl Pbft {
         for client in unprepared {
             self.pending.drop_unsigned(client);
         }
-        for client in caught {
-            self.pending.distrust(client);
-        }
+        self.name_caught(step, &caught);
     }
 
     fn view_changes_for(&self, view: View) -> impl Iterator<Item = &Signed<ViewChange>> {
@@ -318,8 +317,7 @@ impl Pbft {
             if digest == Digest::NULL {
                 entry.bodies.insert(digest, Arc::new(Batch::null()));
             }
-            entry.assignment =
-                Some(Assignment { view, digest, is_authentic: true, is_accepted: false, is_durable: false });
+            entry.assignment = Some(Assignment::new(view, digest, true));
             if let Some(batch) = entry.bodies.get(&digest) {
                 self.pending.note_proposed(batch);
             }
@@ -343,6 +341,7 @@ impl Pbft {
         self.committing = None;
         self.own_view_change = None;
         self.own_new_view = None;
+        self.floors.begin_view();
         self.log.start_view();
         self.wanted.clear();
         self.pending.reset_proposed();

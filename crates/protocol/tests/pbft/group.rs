@@ -195,6 +195,7 @@ impl Group {
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
+            Action::Late(_) | Action::MustSign { .. } => {}
         }
         None
     }

@@ -44,7 +44,13 @@ fn only_a_replica_that_stands_still_is_sent_votes_again() {
     let mut answer = |after: Duration, executed: u64| -> Vec<(&str, Seq)> {
         group.now = group.now + after;
         group.history.clear();
-        let status = Status { view: View(0), is_in_view: true, stable: Seq(0), executed: Seq(executed) };
+        let status = Status {
+            view: View(0),
+            is_in_view: true,
+            stable: Seq(0),
+            executed: Seq(executed),
+            is_suspicious: false,
+        };
         group.receive(0, R[1], PbftMessage::Status(status));
         group.lose();
         group.sent(R[0], |wire| match &wire.message {

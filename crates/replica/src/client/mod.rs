@@ -2,8 +2,10 @@ mod ballot;
 mod config;
 mod io;
 mod keys;
+mod lateness;
 mod numbering;
 mod respondents;
+mod witnesses;
 
 pub use config::{AnswerPolicy, ClientConfig, ReadPolicy, RequestAuthKind};
 pub use io::{ClientInput, ClientOutput, OperationKind, SubmitError};
@@ -17,13 +19,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain};
 use althing_protocol::{Answers, Request, RequestAuth};
-use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View};
+use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
+use lateness::Lateness;
 use numbering::Numbering;
 use respondents::Respondents;
+use witnesses::Witnesses;
 
 /// Waiting times double with each retransmission, up to so many times the first.
 const MAX_DOUBLINGS: u32 = 5;
+
+/// A client that was told to sign does so for so many requests before it tries MACs again.
+const SIGNED_IN_A_ROW: u32 = 256;
 
 /// What is being waited for.
 #[derive(Debug)]
@@ -55,6 +62,10 @@ pub struct Client {
     numbering: Numbering,
     outstanding: Option<Outstanding>,
     respondents: Respondents,
+    witnesses: Witnesses,
+    lateness: Lateness,
+    /// How many requests are still to be signed, because a replica does not believe the client's MACs.
+    to_sign: u32,
     /// The last view that each replica said it was in.
     views: BTreeMap<ReplicaId, View>,
     /// When to retire the keys that replicas have replaced.
@@ -75,6 +86,9 @@ impl Client {
             respondents: Respondents::new(config.answers, config.client, config.quorums, enough),
             config,
             outstanding: None,
+            witnesses: Witnesses::default(),
+            lateness: Lateness::default(),
+            to_sign: 0,
             views: BTreeMap::new(),
             retire_at: None,
         }
@@ -86,7 +100,7 @@ impl Client {
     /// While another one is outstanding, and when it is too long.
     pub fn submit(
         &mut self,
-        _now: Instant,
+        now: Instant,
         operation: Vec<u8>,
         kind: OperationKind,
         out: &mut Vec<ClientOutput>,
@@ -103,7 +117,14 @@ impl Client {
             self.start_query(number, operation, out);
         } else {
             let answers = self.respondents.next();
-            self.start_ordered(number, operation, answers, out);
+            if self.lateness.complains() {
+                let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
+                self.begin(number, operation, Phase::Ordered(self.ballot()), (frame, false));
+                self.send_to_all(out);
+            } else {
+                self.start_ordered(number, operation, answers, out);
+                self.show(now, out);
+            }
         }
         Ok(number)
     }
@@ -151,8 +172,10 @@ impl Client {
         answers: Answers,
         out: &mut Vec<ClientOutput>,
     ) {
-        let frame = self.request_frame(number, &operation, answers, self.config.auth);
-        let has_macs = self.config.auth == RequestAuthKind::Macs;
+        let auth = if self.to_sign > 0 { RequestAuthKind::Signed } else { self.config.auth };
+        self.to_sign = self.to_sign.saturating_sub(1);
+        let frame = self.request_frame(number, &operation, answers, auth);
+        let has_macs = auth == RequestAuthKind::Macs;
         self.begin(number, operation, Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
         let to = self.config.quorums.primary(self.view());
         if let Some(outstanding) = &mut self.outstanding {
@@ -160,6 +183,15 @@ impl Client {
         }
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
+    }
+
+    /// Shows the request that was just sent to a backup, now and then.
+    fn show(&mut self, now: Instant, out: &mut Vec<ClientOutput>) {
+        let (keyring, quorums) = (&self.config.keyring, self.config.quorums);
+        let primary = quorums.primary(self.view());
+        let Some(to) = self.witnesses.choose(now, primary, keyring, quorums) else { return };
+        let shown = self.outstanding.as_ref().and_then(|outstanding| as_witness(&outstanding.frame));
+        out.extend(shown.map(|frame| ClientOutput::Send { to, frame }));
     }
 
     fn request_frame(
@@ -305,6 +337,8 @@ impl Client {
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
             ClientMessage::Superseded { number, last } => self.on_superseded(from, number, last, out),
+            ClientMessage::MustSign { number } => self.on_must_sign(from, number, out),
+            ClientMessage::Late => self.lateness.hear(now, from, self.config.quorums),
             ClientMessage::Emission { channel, payload } => {
                 out.push(ClientOutput::Emission { from, channel, payload });
             }
@@ -382,6 +416,25 @@ impl Client {
         }
     }
 
+    /// Signs, and goes on to for a while. A replica may say so without a reason; it gains nothing but that
+    /// the client, and whoever checks, has more to do.
+    fn on_must_sign(&mut self, to: ReplicaId, number: RequestNumber, out: &mut Vec<ClientOutput>) {
+        let has_macs = self.to_sign == 0 && self.config.auth == RequestAuthKind::Macs;
+        let Some(Outstanding { operation, retransmissions: 0, phase: Phase::Ordered(_), .. }) =
+            self.outstanding_as(number).filter(|_| has_macs)
+        else {
+            return;
+        };
+        let operation = operation.clone();
+        self.to_sign = SIGNED_IN_A_ROW;
+        let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.frame = frame.clone();
+            outstanding.has_macs = false;
+        }
+        out.push(ClientOutput::Send { to, frame });
+    }
+
     fn on_superseded(
         &mut self,
         from: ReplicaId,
@@ -410,6 +463,14 @@ impl Client {
 
     fn outstanding_as(&mut self, number: RequestNumber) -> Option<&mut Outstanding> {
         self.outstanding.as_mut().filter(|outstanding| outstanding.number == number)
+    }
+}
+
+/// The frame of a request as it is shown to somebody who is not to order it.
+fn as_witness(frame: &[u8]) -> Option<Arc<[u8]>> {
+    match decode(frame, frame.len()) {
+        Ok(ClientFrame::Request(request)) => Some(frame_bytes(&ClientFrame::Witness(request))),
+        Ok(ClientFrame::Query(_) | ClientFrame::Witness(_)) | Err(_) => None,
     }
 }
 

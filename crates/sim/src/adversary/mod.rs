@@ -29,6 +29,10 @@ pub(crate) enum Behaviour {
     Mute,
     Selective,
     Slow,
+    /// Proposes late.
+    SlowPrimary,
+    /// Hears one client late, or never.
+    UnfairPrimary,
     WrongCheckpoint,
     WrongReply,
     Forge,
@@ -151,7 +155,7 @@ struct Silence {
 }
 
 /// Every kind of message among replicas and to clients.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "pre-prepare",
     "prepare",
     "commit",
@@ -162,6 +166,7 @@ const KINDS: [&str; 12] = [
     "decided",
     "batch-body",
     "recover-report",
+    "caught",
     "engine",
     "client",
 ];
@@ -239,7 +244,11 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
             *answer = if way < 3 { QueryAnswer::MustOrder } else { QueryAnswer::Result(vec![0, 0]) };
         }
         ClientMessage::NewKey(new_key) => new_key.key[0] ^= 1,
-        ClientMessage::Busy { .. } | ClientMessage::Superseded { .. } | ClientMessage::Emission { .. } => {}
+        ClientMessage::Busy { .. }
+        | ClientMessage::Superseded { .. }
+        | ClientMessage::Emission { .. }
+        | ClientMessage::Late
+        | ClientMessage::MustSign { .. } => {}
     }
     if way == 5 { vec![lie, message] } else { vec![lie] }
 }

@@ -93,12 +93,16 @@ impl StateLies {
 
     fn status(&mut self, means: &mut Means, mut status: Status, auth: Auth) -> Said {
         let dice = &mut means.dice;
-        match dice.below(6) {
-            0 => status = Status { view: View(0), is_in_view: false, stable: Seq(0), executed: Seq(0) },
+        match dice.below(7) {
+            0 => {
+                let (stable, executed) = (Seq(0), Seq(0));
+                status = Status { view: View(0), is_in_view: false, stable, executed, is_suspicious: false };
+            }
             1 => status.executed = Seq(u64::MAX),
             2 => status.stable = Seq(u64::MAX),
             3 => status.view = View(u64::MAX),
             4 => status.is_in_view = !status.is_in_view,
+            5 => status.is_suspicious = true,
             _ => status.executed.0 = status.executed.0.saturating_sub(dice.below(9)),
         }
         let mut said = vec![(PbftMessage::Status(status), auth)];

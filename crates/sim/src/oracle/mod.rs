@@ -10,6 +10,8 @@
 //! | durability | what was reported to be on disk is there when a replica starts from it, and nothing else is |
 //! | accusation | evidence never accuses a correct replica, and its proofs hold |
 //! | memory | what a correct replica holds is bounded |
+//! | throughput | in an attack on it, each correct client completes its share of what it would without |
+//! | patience | without faults the first primary stays |
 //! | liveness | after the faults end, operations complete and replicas catch up, in bounded time |
 //! | panic | no code panics |
 
@@ -18,12 +20,14 @@ mod durability;
 mod ledger;
 mod linearizability;
 mod memory;
+mod throughput;
 
 pub(crate) use accusation::judge;
 pub(crate) use durability::Promised;
 pub(crate) use ledger::{Execution, Ledger};
 pub use linearizability::History;
 pub(crate) use memory::{Holdings, MemoryBound};
+pub(crate) use throughput::{hold_to_share, keep_primary};
 
 /// Something that should have held and did not.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 use super::Planted;
 use crate::subject::{Genuine, Probe, Subject};
-use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, ViewChange};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, Status, ViewChange};
 use althing_protocol::{Action, Actions, Decision, Event, Evidence, Misbehaviour, Protocol};
 use althing_types::{Instant, RequestNumber, Seq};
 use std::collections::VecDeque;
@@ -75,6 +75,10 @@ impl FlawedProtocol {
                 }
             }
             (Planted::HastyExecution, Action::Execute(decision)) if decision.seq <= self.hasty => {}
+            (Planted::Impatient, Action::Broadcast { message: PbftMessage::Status(status), auth }) => {
+                let message = PbftMessage::Status(Status { is_suspicious: true, ..status });
+                actions.push(Action::Broadcast { message, auth });
+            }
             (Planted::NoViewChange, Action::Broadcast { message: PbftMessage::ViewChange(_), .. }) => {}
             (Planted::Panic, Action::Execute(decision)) if decision.seq.0 == 20 => {
                 panic!("the planted panic");

@@ -11,7 +11,7 @@ use crate::medium::Medium;
 use crate::report::RunReport;
 use crate::subject::{Probe, Subject, limits};
 use crate::world::simulate;
-use althing_protocol::pbft::PbftConfig;
+use althing_protocol::pbft::{PbftConfig, PbftSettings};
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits};
 use althing_types::{Quorums, ReplicaId};
 use flawed_protocol::FlawedProtocol;
@@ -77,11 +77,17 @@ pub enum Planted {
     KeptKeys,
     /// Those who step down, and who follow them, don't say what prepared before.
     BareSteps,
+    /// Replicas find every primary too slow.
+    Impatient,
+    /// Primaries may take as long as the view timeout lets them.
+    NoThroughputFloor,
+    /// Primaries may serve whom they like, as long as the view timeout lets them.
+    NoFairnessFloor,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -109,6 +115,9 @@ impl Planted {
         Self::LastingKeys,
         Self::KeptKeys,
         Self::BareSteps,
+        Self::Impatient,
+        Self::NoThroughputFloor,
+        Self::NoFairnessFloor,
     ];
 
     /// Its name on the command line.
@@ -142,6 +151,9 @@ impl Planted {
             Self::LastingKeys => "lasting-keys",
             Self::KeptKeys => "kept-keys",
             Self::BareSteps => "bare-steps",
+            Self::Impatient => "impatient",
+            Self::NoThroughputFloor => "no-throughput-floor",
+            Self::NoFairnessFloor => "no-fairness-floor",
         }
     }
 
@@ -175,6 +187,8 @@ impl Planted {
             | Self::TornIsDamage
             | Self::DamageIsTorn
             | Self::TrustedCache => &["durability"],
+            Self::Impatient => &["patience"],
+            Self::NoThroughputFloor | Self::NoFairnessFloor => &["throughput"],
         }
     }
 
@@ -196,6 +210,9 @@ impl Planted {
             Self::TrustedCache => (Family::AsyncLog, 4),
             Self::LastingKeys | Self::KeptKeys => (Family::KeyTheft, 4),
             Self::BareSteps => (Family::PlannedStops, 4),
+            Self::Impatient => (Family::SlowPrimary, 4),
+            Self::NoThroughputFloor => (Family::SlowPrimary, 4),
+            Self::NoFairnessFloor => (Family::UnfairPrimary, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
@@ -266,6 +283,14 @@ impl Subject for Flawed {
 
     fn quorums(&self, quorums: Quorums) -> Quorums {
         if self.0 == Planted::SmallQuorums { fearless(quorums) } else { quorums }
+    }
+
+    fn settings(&self, settings: PbftSettings) -> PbftSettings {
+        match self.0 {
+            Planted::NoThroughputFloor => PbftSettings { primary_slack: 0, ..settings },
+            Planted::NoFairnessFloor => PbftSettings { primary_passes: 0, ..settings },
+            _ => settings,
+        }
     }
 
     fn probe(protocol: &FlawedProtocol) -> Probe {

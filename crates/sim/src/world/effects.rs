@@ -8,9 +8,13 @@ use crate::network::Captured;
 use crate::queue::{Happening, Node};
 use crate::subject::Subject;
 use althing_protocol::Evidence;
-use althing_replica::{ClientInput, ClientOutput, Input, Output, Report};
+use althing_protocol::pbft::PbftMessage;
+use althing_replica::{
+    ClientFrame, ClientInput, ClientOutput, Input, Limits, Output, Report, Room, decode_client_frame,
+    decode_envelope,
+};
 use althing_services::KvResult;
-use althing_types::Principal;
+use althing_types::{ClientId, Principal, decode};
 use std::sync::Arc;
 
 /// Writing a state takes so many times as long as writing a group of records.
@@ -90,9 +94,13 @@ impl<X: Subject> World<'_, X> {
 
     fn send_from_host(&mut self, host: usize, to: Principal, frame: &Arc<[u8]>) {
         let at = &mut self.hosts[host];
-        let (as_from, lag) = (Principal::Replica(at.id), at.lag);
+        let (as_from, mut lag) = (Principal::Replica(at.id), at.lag);
         if lag > 0 {
             self.injections.note(Injection::Slowed);
+        }
+        if at.proposal_lag > 0 && is_proposal(frame) {
+            self.injections.note(Injection::HeldBack);
+            lag = at.proposal_lag;
         }
         let keyring = || at.replica.as_ref().map(|replica| replica.keyring().clone());
         let forger = at.forger.as_mut();
@@ -195,11 +203,11 @@ impl<X: Subject> World<'_, X> {
         }
     }
 
-    pub(super) fn rogue_turn(&mut self, client: usize) {
+    pub(super) fn rogue_turn(&mut self, client: usize, has_one_trick: bool) {
         let announced: Vec<_> = self.announced().collect();
         let rogue = &mut self.rogues[client - self.workers.len()];
         rogue.learn(self.now, announced);
-        let mischief = rogue.turn();
+        let mischief = rogue.turn(has_one_trick);
         self.injections.note(Injection::BadRequest);
         let id = althing_types::ClientId(client as u64);
         for operation in mischief.submitted {
@@ -211,6 +219,29 @@ impl<X: Subject> World<'_, X> {
             }
         }
     }
+}
+
+/// Whether a frame among replicas is a proposal.
+fn is_proposal(frame: &[u8]) -> bool {
+    matches!(protocol_message(frame), Some(PbftMessage::PrePrepare(_)))
+}
+
+/// The client whose request a frame brings, by itself or passed on.
+pub(super) fn bringer(frame: &[u8]) -> Option<ClientId> {
+    let forwarded = match protocol_message(frame) {
+        Some(PbftMessage::Forward(request)) => Some(request.client),
+        _ => None,
+    };
+    let own = || match decode_client_frame(frame, &Limits::default()) {
+        Ok(ClientFrame::Request(request)) => Some(request.client),
+        _ => None,
+    };
+    forwarded.or_else(own)
+}
+
+fn protocol_message(frame: &[u8]) -> Option<PbftMessage> {
+    let envelope = decode_envelope(frame, &Limits::default()).ok()?;
+    decode(&envelope.body, envelope.body.len()).ok().filter(|_| envelope.room == Room::Protocol)
 }
 
 /// The value that a result shows, if it shows one.

@@ -51,7 +51,7 @@ impl<X: Subject> World<'_, X> {
             }
             Fault::Theft => self.steal_keys(),
             Fault::Impersonation => self.impersonate(),
-            Fault::RogueTurn { client } => self.rogue_turn(client),
+            Fault::RogueTurn { client, has_one_trick } => self.rogue_turn(client, has_one_trick),
             Fault::Heal => self.heal(),
         }
     }
@@ -232,6 +232,7 @@ impl<X: Subject> World<'_, X> {
 
     fn heal(&mut self) {
         self.has_healed = true;
+        self.completed_by_then = self.workers.iter().map(|worker| worker.completed).collect();
         self.network.weather = Weather::fair();
         self.lay_out(&Layout::Whole);
         for host in 0..self.hosts.len() {

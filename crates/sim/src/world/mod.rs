@@ -11,7 +11,7 @@ use crate::dice::{Dice, nanos};
 use crate::fault::{Fault, Injection, Injections};
 use crate::host::Host;
 use crate::network::Network;
-use crate::oracle::{History, Ledger, MemoryBound, Violation};
+use crate::oracle::{History, Ledger, MemoryBound, Violation, hold_to_share, keep_primary};
 use crate::plan::{Plan, RECOVERY};
 use crate::queue::{Happening, Node, Queue};
 use crate::report::{Failure, RunReport};
@@ -25,6 +25,7 @@ use keys::Thief;
 use line::Line;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Events of one run at most: one that goes on is stuck in a loop without time passing.
@@ -52,6 +53,10 @@ pub(crate) struct World<'a, X: Subject> {
     has_healed: bool,
     /// What all correct replicas have to execute after the faults have ended.
     healed_at: Seq,
+    /// What each correct client had completed when they did.
+    completed_by_then: Vec<u64>,
+    /// And how many they had all together in a run without faults, where they are held to that.
+    undisturbed: Option<u64>,
     trace: Trace<Line>,
     ledger: Ledger,
     history: History,
@@ -64,21 +69,34 @@ pub(crate) struct World<'a, X: Subject> {
 
 /// Runs `config` with `subject`.
 pub(crate) fn simulate<X: Subject>(subject: &X, config: &SimConfig) -> RunReport {
-    let mut world = World::new(subject, config);
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
-        let message = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        world.violation = Some(Violation::new("panic", message));
+    let mut world = World::of(subject, config, Plan::new(config));
+    if let (Some(share), None) = (config.family.least_share(), &world.violation) {
+        let calm = World::of(subject, config, Plan::undisturbed(config));
+        let judged = keep_primary(&calm.views);
+        let judged =
+            judged.and_then(|()| hold_to_share(share, &world.completed_by_then, &calm.completed_by_then));
+        world.violation = judged.err();
+        world.undisturbed = Some(calm.completed_by_then.iter().sum());
     }
     world.report()
 }
 
 impl<'a, X: Subject> World<'a, X> {
-    fn new(subject: &'a X, config: &'a SimConfig) -> Self {
-        let plan = Plan::new(config);
+    /// Runs to the end.
+    fn of(subject: &'a X, config: &'a SimConfig, plan: Plan) -> Self {
+        let mut world = World::new(subject, config, plan);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                .unwrap_or_else(|| "a panic without a message".to_owned());
+            world.violation = Some(Violation::new("panic", message));
+        }
+        world
+    }
+
+    fn new(subject: &'a X, config: &'a SimConfig, plan: Plan) -> Self {
         let mut dice = Dice::new(config.seed);
         let injections = Injections::default();
         let mut hosts = Vec::new();
@@ -108,6 +126,8 @@ impl<'a, X: Subject> World<'a, X> {
             injections,
             has_healed: false,
             healed_at: Seq(0),
+            completed_by_then: Vec::new(),
+            undisturbed: None,
             trace: Trace::new(config.trace_lines),
             ledger: Ledger::default(),
             history: History::default(),
@@ -155,6 +175,7 @@ impl<'a, X: Subject> World<'a, X> {
                 self.trace.digest(self.now, 1, place(to), &frame);
                 self.trace.line(self.now, Line::Arrival { from, to, frame: frame.clone() });
                 match (to, as_from) {
+                    (Node::Host(host), _) if self.is_held_up(host, as_from, &frame) => {}
                     (Node::Host(host), _) => {
                         self.input(host, Input::Frame { from: as_from, bytes: frame.to_vec() });
                     }
@@ -184,11 +205,29 @@ impl<'a, X: Subject> World<'a, X> {
                 }
             }
             Happening::ClientTurn { client } => self.client_turn(client),
+            Happening::HeldUp { host, as_from, frame } => {
+                self.trace.digest(self.now, 7, host, &frame);
+                self.input(host, Input::Frame { from: as_from, bytes: frame.to_vec() });
+            }
             Happening::Fault(fault) => {
                 self.trace.digest(self.now, 6, 0, &[]);
                 self.on_fault(fault);
             }
         }
+    }
+
+    /// Whether an unfair replica hears this later, or never.
+    fn is_held_up(&mut self, host: usize, as_from: Principal, frame: &Arc<[u8]>) -> bool {
+        let Some(victim) = self.plan.victim.filter(|_| self.hosts[host].is_unfair) else { return false };
+        if effects::bringer(frame) != Some(victim) {
+            return false;
+        }
+        self.injections.note(Injection::HeldBack);
+        if !self.plan.lag.is_zero() {
+            let happening = Happening::HeldUp { host, as_from, frame: frame.clone() };
+            self.queue.schedule(self.now + nanos(self.plan.lag), happening);
+        }
+        true
     }
 
     fn on_disk(&mut self, host: usize, incarnation: u32) {
@@ -280,6 +319,8 @@ impl<'a, X: Subject> World<'a, X> {
             virtual_time_ms: ms(self.now),
             recovery_ms: ms(self.now.saturating_sub(self.plan.heal_at)),
             faults_injected: self.injections.counts(),
+            operations_by_healing: self.completed_by_then.iter().sum(),
+            operations_undisturbed: self.undisturbed,
             operations: self.workers.iter().map(|worker| worker.completed).sum(),
             view_changes: self.views.iter().filter(|view| view.0 > 0).count() as u64,
             state_transfers: self.state_transfers,

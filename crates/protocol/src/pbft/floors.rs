@@ -1,0 +1,238 @@
+//! The floors that backups hold a primary to, so that one that does just enough not to be voted out
+//! does not decide how fast the group is (the attack of "Making Byzantine Fault Tolerant Systems Tolerate
+//! Byzantine Faults", NSDI'09, and of "Byzantine Replication Under Attack", DSN'08).
+//!
+//! - *Throughput*: what waits is proposed within `primary_slack` times what the others take to agree on a
+//!   proposal. That is a floor on throughput which knows nothing of demand: it asks for nothing while
+//!   nobody waits, and moves with the load and the speed of the machines (TAT of Prime).
+//! - *Fairness*: nobody is served more than `primary_passes` times before somebody who waits (Aardvark).
+//!
+//! A backup knows of what waits in two ways. A client that has waited too long sends a signed request to
+//! all: the primary must take it, so one such request is enough. And each client shows now and then a copy
+//! of what it sends to the primary to one backup, which the primary can't foresee. A client could show
+//! what it has never sent, so it takes most of the clients that were watched, and two at least. A client
+//! that is served late is told so; when f + 1 backups have told it, it asks all of them from the start for
+//! a while, signed, and then it is of the first kind.
+//!
+//! A backup that finds its primary below a floor says so in its `Status`, and can take it back. When f + 1
+//! say so, one of them is correct, and all leave the view. Each time, all allow twice as much from then on,
+//! until a primary has long been seen to need no more than half of it.
+
+use super::turnaround::Turnaround;
+use super::{Pbft, PbftMessage, Step};
+use crate::{Action, Batch, Request};
+use althing_types::{Instant, ReplicaId, Seq};
+use core::time::Duration;
+
+/// What is allowed doubles so often at most.
+const MAX_CAUTION: u32 = 8;
+
+/// A signed request may wait for this share of the view timeout in any case.
+const LEAST_PATIENCE: u32 = 10;
+
+/// What is watched may take this share of the view timeout in any case.
+const LEAST_TURNAROUND: u32 = 100;
+
+/// Clients have to find the primary slow for this share of the view timeout.
+const SUSTAINED: u32 = 8;
+
+/// How long what a client has shown counts, in view timeouts.
+const FINDING_TIMEOUTS: u32 = 2;
+
+/// After so many view timeouts without a reason for it, caution is halved.
+const CALM_TIMEOUTS: u32 = 32;
+
+/// How this replica judges the primary of its view.
+#[derive(Debug, Default)]
+pub(super) struct Floors {
+    pub(super) measured: Turnaround,
+    /// What is allowed has doubled so often.
+    caution: u32,
+    /// When that last changed.
+    cautious_since: Instant,
+    /// Since when most clients that were watched have been served too late.
+    slow_since: Option<Instant>,
+    is_suspicious: bool,
+}
+
+impl Floors {
+    pub(super) fn begin_view(&mut self) {
+        self.measured.begin_view();
+        (self.slow_since, self.is_suspicious) = (None, false);
+    }
+
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.is_suspicious
+    }
+}
+
+impl Pbft {
+    /// A client shows this replica what it has sent to the primary.
+    pub(super) fn on_witness(&mut self, step: &Step, request: &Request) {
+        if self.config.settings.primary_slack == 0 || !request.is_authentic || !self.is_judging() {
+            return;
+        }
+        let Request { client, number, .. } = *request;
+        let is_proposed = self.pending.has_executed(client, number)
+            || self.log.iter().any(|(_, entry)| {
+                let batch = entry.assignment.and_then(|assignment| entry.bodies.get(&assignment.digest));
+                batch.is_some_and(|batch| {
+                    batch.requests.iter().any(|known| (known.client, known.number) == (client, number))
+                })
+            });
+        let measured = &mut self.floors.measured;
+        if is_proposed {
+            measured.find_prompt(step.now, client);
+        } else {
+            measured.witness(step.now, client, number);
+        }
+    }
+
+    /// Whether this replica can say how the primary does.
+    fn is_judging(&self) -> bool {
+        self.is_in_view && self.primary() != self.me() && self.membership.is_voter() && self.behind.is_none()
+    }
+
+    /// As backup: the primary has proposed `batch`.
+    pub(super) fn note_proposal(&mut self, now: Instant, seq: Seq, batch: &Batch) {
+        let settings = &self.config.settings;
+        let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
+        let is_full =
+            batch.requests.len() >= settings.max_batch_requests || 2 * bytes >= settings.max_batch_bytes;
+        self.floors.measured.note_proposed(now, seq, batch);
+        if is_full {
+            // Whoever else waits has to wait for the next.
+            self.floors.measured.excuse(now);
+        }
+    }
+
+    /// As backup: a batch is executed.
+    pub(super) fn note_agreement(&mut self, now: Instant, seq: Seq) {
+        let assignment = self.log.get(seq).and_then(|entry| entry.assignment);
+        let was_authentic = assignment.is_some_and(|assignment| assignment.was_authentic);
+        self.floors.measured.note_executed(now, seq, was_authentic);
+        if self.is_primary_held_up() {
+            self.floors.measured.excuse(now);
+        }
+    }
+
+    /// Whether the primary may propose nothing more now: its pipeline is full, or the log is.
+    fn is_primary_held_up(&self) -> bool {
+        let pipeline = self.config.settings.pipeline;
+        let is_under_way = |seq: &u64| {
+            let assignment = self.log.get(Seq(*seq)).and_then(|entry| entry.assignment);
+            assignment.is_some_and(|assignment| assignment.is_accepted)
+        };
+        let first = self.executed.0.saturating_add(1);
+        let under_way = (first..first.saturating_add(pipeline)).take_while(is_under_way).count() as u64;
+        under_way >= pipeline || Seq(first.saturating_add(under_way)) > self.high_watermark()
+    }
+
+    /// Judges the primary, now and then, and says so if that has changed.
+    pub(super) fn review_primary(&mut self, step: &mut Step) {
+        let (now, timeout) = (step.now, self.config.settings.view_timeout);
+        let was_suspicious = self.floors.is_suspicious;
+        if self.is_judging() {
+            if self.is_primary_held_up() {
+                self.floors.measured.excuse(now);
+            }
+            self.floors.measured.review(now, timeout * FINDING_TIMEOUTS);
+            if let Some(allowed) = self.allowance(LEAST_TURNAROUND, self.floors.caution) {
+                let late = self.floors.measured.tell_late(allowed);
+                step.actions.extend(late.into_iter().map(Action::Late));
+            }
+            self.floors.is_suspicious =
+                self.is_overdue(now) || self.is_unfair(now) || self.is_slow_for_most(now);
+            self.relax(now);
+        } else {
+            self.floors.begin_view();
+        }
+        if self.floors.is_suspicious != was_suspicious {
+            step.broadcast(PbftMessage::Status(self.status()));
+        }
+    }
+
+    /// Watches that nobody is passed over, with every proposal.
+    pub(super) fn watch_fairness(&mut self, step: &mut Step) {
+        if !self.is_judging() {
+            return;
+        }
+        let oldest = self.pending.oldest_unproposed_signed();
+        self.floors.measured.guard(oldest.map(|(_, request)| (request.client, request.number)));
+        if !self.floors.is_suspicious && self.is_unfair(step.now) {
+            self.floors.is_suspicious = true;
+            step.broadcast(PbftMessage::Status(self.status()));
+        }
+    }
+
+    /// What the primary may take, from what the others take; `None` where nobody can know.
+    fn allowance(&self, least: u32, caution: u32) -> Option<Duration> {
+        let settings = &self.config.settings;
+        let (timeout, slack) = (settings.view_timeout, settings.primary_slack);
+        let agreement = self.floors.measured.agreement().filter(|_| slack > 0)?;
+        let doublings = (caution + self.fruitless_views).min(MAX_CAUTION);
+        Some(agreement.saturating_mul(slack).clamp(timeout / least, timeout) * 2u32.pow(doublings))
+    }
+
+    /// How long the oldest signed request has waited for the primary alone.
+    fn oldest_wait(&self, now: Instant) -> Option<Duration> {
+        let (arrival, _) = self.pending.oldest_unproposed_signed()?;
+        let excused = self.floors.measured.excused_until;
+        Some(now.since(self.pending.since(arrival).max(self.in_view_since).max(excused)))
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        let allowed = self.allowance(LEAST_PATIENCE, self.floors.caution);
+        self.oldest_wait(now).zip(allowed).is_some_and(|(wait, allowed)| wait > allowed)
+    }
+
+    fn is_unfair(&self, now: Instant) -> bool {
+        let most = self.config.settings.primary_passes;
+        let Some((arrival, _)) = self.pending.oldest_unproposed_signed().filter(|_| most > 0) else {
+            return false;
+        };
+        // It may have been on its way while the others were served.
+        let doublings = (self.floors.caution + self.fruitless_views).min(MAX_CAUTION);
+        let least = self.config.settings.view_timeout / (2 * LEAST_PATIENCE) * 2u32.pow(doublings);
+        let wait = now.since(self.pending.since(arrival).max(self.in_view_since));
+        wait > least && self.floors.measured.passes() > most
+    }
+
+    fn is_slow_for_most(&mut self, now: Instant) -> bool {
+        let allowed = self.allowance(LEAST_TURNAROUND, self.floors.caution);
+        if !allowed.is_some_and(|allowed| self.floors.measured.is_late_for_most(allowed)) {
+            self.floors.slow_since = None;
+            return false;
+        }
+        let since = *self.floors.slow_since.get_or_insert(now);
+        now.since(since) >= self.config.settings.view_timeout / SUSTAINED
+    }
+
+    /// Allows less again once the primary has long needed less.
+    fn relax(&mut self, now: Instant) {
+        let calm = self.config.settings.view_timeout * CALM_TIMEOUTS;
+        let floors = &self.floors;
+        if floors.caution == 0 || now.since(floors.cautious_since.max(self.in_view_since)) < calm {
+            return;
+        }
+        let allowed = self.allowance(LEAST_TURNAROUND, floors.caution - 1).map(|allowed| allowed / 2);
+        if !allowed.is_some_and(|allowed| floors.measured.is_late_for_most(allowed)) {
+            self.floors.caution -= 1;
+        }
+        self.floors.cautious_since = now;
+    }
+
+    /// Leaves a view whose primary f + 1 replicas find below a floor: one of them is correct.
+    pub(super) fn leave_if_suspected(&mut self, step: &mut Step) {
+        if !self.is_in_view || !self.membership.is_voter() {
+            return;
+        }
+        let is_other = |from: ReplicaId| from != self.me();
+        let others = self.peers.suspecting(self.view).filter(|from| is_other(*from)).count();
+        if others + usize::from(self.floors.is_suspicious) >= self.quorums().one_correct() {
+            self.floors.caution = (self.floors.caution + 1).min(MAX_CAUTION);
+            self.floors.cautious_since = step.now;
+            self.leave_view(step, self.view.next());
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What a backup measures of a primary: how long it takes to propose what waits for it, beside what the
+//! others take to agree on what it has proposed.
+
+use crate::{Batch, Request};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_types::{ClientId, Instant, RequestNumber, Seq};
+use core::time::Duration;
+
+/// The most clients whose copies wait to be seen proposed.
+const MAX_WITNESSED: usize = 1024;
+
+/// So many clients have to be served too late, at least: one alone may only say that it asked the primary.
+const LEAST_LATE_CLIENTS: usize = 2;
+
+/// What a copy of a client's request showed.
+#[derive(Debug, Clone, Copy)]
+struct Finding {
+    at: Instant,
+    turnaround: Duration,
+    /// Whether the client knows that it was served late.
+    is_told: bool,
+}
+
+/// A request that has been passed over, and how often each other client was served instead.
+#[derive(Debug)]
+struct PassedOver {
+    client: ClientId,
+    number: RequestNumber,
+    by: BTreeMap<ClientId, u32>,
+}
+
+/// The measurements of one backup. All but the group's own speed begin anew with each view.
+#[derive(Debug, Default)]
+pub(super) struct Turnaround {
+    /// How long a batch takes from its proposal to its execution here. Rises at once, falls slowly.
+    agreement: Option<Duration>,
+    /// When the batches that are not executed yet were proposed.
+    proposed: BTreeMap<Seq, Instant>,
+    /// The primary used all that it was allowed until then: whoever waits does not wait for it.
+    pub(super) excused_until: Instant,
+    /// Requests of which a copy is here, and that are not proposed yet.
+    witnessed: BTreeMap<ClientId, (RequestNumber, Instant)>,
+    /// The last finding of each client.
+    findings: BTreeMap<ClientId, Finding>,
+    passed_over: Option<PassedOver>,
+}
+
+impl Turnaround {
+    /// A view starts: what was seen of its predecessor's primary says nothing of this one.
+    pub(super) fn begin_view(&mut self) {
+        let agreement = self.agreement;
+        *self = Self { agreement, ..Self::default() };
+    }
+
+    /// How long the others take to agree on a batch; `None` as long as nobody knows.
+    pub(super) fn agreement(&self) -> Option<Duration> {
+        self.agreement
+    }
+
+    /// The primary could not propose just now: it gets as much time as the others take to let it.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.excused_until = now + self.agreement.unwrap_or_default();
+    }
+
+    /// The primary has proposed a batch.
+    pub(super) fn note_proposed(&mut self, now: Instant, seq: Seq, batch: &Batch) {
+        self.proposed.insert(seq, now);
+        for Request { client, number, .. } in &batch.requests {
+            if let Some((waiting, since)) = self.witnessed.get(client).copied()
+                && waiting <= *number
+            {
+                self.witnessed.remove(client);
+                self.find(now, *client, since);
+            }
+            if let Some(passed_over) = &mut self.passed_over
+                && passed_over.client != *client
+            {
+                *passed_over.by.entry(*client).or_default() += 1;
+            }
+        }
+    }
+
+    /// A batch was decided, and is executed. One that this replica could not check at once says nothing
+    /// about how fast the others are.
+    pub(super) fn note_executed(&mut self, now: Instant, seq: Seq, was_authentic: bool) {
+        if let Some(at) = self.proposed.remove(&seq)
+            && was_authentic
+        {
+            let (took, before) = (now.since(at), self.agreement.unwrap_or_default());
+            self.agreement =
+                Some(if took > before { (before + took) / 2 } else { before - (before - took) / 16 });
+        }
+        self.proposed = self.proposed.split_off(&seq.next());
+    }
+
+    /// A client has shown this replica a copy of what it has sent to the primary.
+    pub(super) fn witness(&mut self, now: Instant, client: ClientId, number: RequestNumber) {
+        let has_room = self.witnessed.len() < MAX_WITNESSED;
+        if has_room || self.witnessed.contains_key(&client) {
+            self.witnessed.entry(client).or_insert((number, now));
+        }
+    }
+
+    /// The copy came after the proposal.
+    pub(super) fn find_prompt(&mut self, now: Instant, client: ClientId) {
+        self.find(now, client, now);
+    }
+
+    fn find(&mut self, now: Instant, client: ClientId, since: Instant) {
+        let has_room = self.findings.len() < MAX_WITNESSED;
+        if has_room || self.findings.contains_key(&client) {
+            let turnaround = now.since(since.max(self.excused_until));
+            self.findings.insert(client, Finding { at: now, turnaround, is_told: false });
+        }
+    }
+
+    /// Takes down how long requests have waited that still do, and forgets findings older than `lifetime`.
+    pub(super) fn review(&mut self, now: Instant, lifetime: Duration) {
+        let waiting: Vec<_> = self.witnessed.iter().map(|(client, (_, since))| (*client, *since)).collect();
+        for (client, since) in waiting {
+            // One that still waits shows something only once it has waited longer than others did.
+            let before = self.findings.get(&client).map_or(Duration::ZERO, |finding| finding.turnaround);
+            if now.since(since.max(self.excused_until)) > before {
+                self.find(now, client, since);
+            }
+        }
+        self.findings.retain(|_, finding| now.since(finding.at) <= lifetime);
+    }
+
+    /// Whether most of the clients that were watched lately, and not only one, were served later than
+    /// `allowed`. Of those that say that they asked the primary some may not have.
+    pub(super) fn is_late_for_most(&self, allowed: Duration) -> bool {
+        let late = self.findings.values().filter(|finding| finding.turnaround > allowed).count();
+        late >= LEAST_LATE_CLIENTS && 2 * late > self.findings.len()
+    }
+
+    /// The clients that were served later than `allowed`, and have yet to be told.
+    pub(super) fn tell_late(&mut self, allowed: Duration) -> Vec<ClientId> {
+        let late = |(client, finding): (&ClientId, &mut Finding)| {
+            let is_late = finding.turnaround > allowed && !finding.is_told;
+            finding.is_told |= is_late;
+            is_late.then_some(*client)
+        };
+        self.findings.iter_mut().filter_map(late).collect()
+    }
+
+    /// Watches that nobody is served over and over before this request.
+    pub(super) fn guard(&mut self, oldest: Option<(ClientId, RequestNumber)>) {
+        let guarded = self.passed_over.as_ref().map(|passed_over| (passed_over.client, passed_over.number));
+        if guarded != oldest {
+            self.passed_over =
+                oldest.map(|(client, number)| PassedOver { client, number, by: BTreeMap::new() });
+        }
+    }
+
+    /// How often one client was served at most while the guarded request waited.
+    pub(super) fn passes(&self) -> u32 {
+        let by = self.passed_over.iter().flat_map(|passed_over| passed_over.by.values());
+        by.copied().max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Answers, RequestAuth};
+    use althing_crypto::Authenticator;
+
+    const MS: u64 = 1_000_000;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn batch(clients: &[u64], number: u64) -> Batch {
+        let request = |client: &u64| Request {
+            client: ClientId(*client),
+            number: RequestNumber(number),
+            operation: alloc::vec![],
+            answers: Answers::All,
+            auth: RequestAuth::Macs(Authenticator::default()),
+            is_authentic: true,
+        };
+        Batch { time: Instant(0), requests: clients.iter().map(request).collect() }
+    }
+
+    #[test]
+    fn the_groups_own_speed_rises_at_once_and_falls_slowly() {
+        let mut measured = Turnaround::default();
+        let mut took = |seq, from: u64, to: u64, was_authentic| {
+            measured.note_proposed(Instant(from * MS), Seq(seq), &Batch::null());
+            measured.note_executed(Instant(to * MS), Seq(seq), was_authentic);
+            measured.agreement()
+        };
+        assert_eq!(took(1, 0, 9, false), None, "it waited for others to vouch");
+        assert_eq!(took(2, 10, 26, true), Some(ms(8)));
+        assert_eq!(took(3, 30, 46, true), Some(ms(12)));
+        assert_eq!(took(4, 50, 50, true), Some(Duration::from_micros(11_250)));
+    }
+
+    #[test]
+    fn most_of_the_clients_watched_and_two_at_least_have_to_be_late() {
+        let mut measured = Turnaround::default();
+        for client in [1, 2, 3] {
+            measured.witness(Instant(0), ClientId(client), RequestNumber(5));
+        }
+        measured.note_proposed(Instant(2 * MS), Seq(1), &batch(&[1, 2], 5));
+        assert!(!measured.is_late_for_most(ms(2)), "they are served in time");
+        measured.review(Instant(40 * MS), ms(100));
+        assert!(!measured.is_late_for_most(ms(2)), "one client alone is not believed");
+        measured.witness(Instant(40 * MS), ClientId(2), RequestNumber(6));
+        measured.review(Instant(45 * MS), ms(100));
+        assert!(measured.is_late_for_most(ms(4)) && !measured.is_late_for_most(ms(5)));
+        assert_eq!(measured.tell_late(ms(9)), [ClientId(3)]);
+        assert_eq!(measured.tell_late(ms(4)), [ClientId(2)], "each is told once");
+        measured.find_prompt(Instant(46 * MS), ClientId(4));
+        assert!(!measured.is_late_for_most(ms(4)), "two of four are not most");
+        measured.review(Instant(146 * MS), ms(100));
+        measured.begin_view();
+        assert!(!measured.is_late_for_most(ms(0)));
+    }
+
+    #[test]
+    fn what_waits_while_the_primary_may_not_propose_does_not_wait_for_it() {
+        let mut measured = Turnaround::default();
+        measured.note_proposed(Instant(0), Seq(1), &Batch::null());
+        measured.note_executed(Instant(20 * MS), Seq(1), true);
+        for client in [1, 2] {
+            measured.witness(Instant(20 * MS), ClientId(client), RequestNumber(1));
+        }
+        measured.excuse(Instant(50 * MS));
+        measured.note_proposed(Instant(63 * MS), Seq(2), &batch(&[1, 2], 1));
+        assert!(measured.is_late_for_most(ms(2)) && !measured.is_late_for_most(ms(3)));
+    }
+
+    #[test]
+    fn passes_count_for_one_request_at_a_time_and_not_its_own_client() {
+        let mut measured = Turnaround::default();
+        let guarded = Some((ClientId(9), RequestNumber(1)));
+        measured.guard(guarded);
+        for seq in 1..=3 {
+            measured.note_proposed(Instant(0), Seq(seq), &batch(&[1, 2], seq));
+            measured.guard(guarded);
+        }
+        measured.note_proposed(Instant(0), Seq(4), &batch(&[9, 1], 1));
+        assert_eq!(measured.passes(), 4);
+        measured.guard(Some((ClientId(8), RequestNumber(1))));
+        assert_eq!(measured.passes(), 0);
+    }
+
+    #[test]
+    fn inventing_requests_does_not_fill_the_memory() {
+        let mut measured = Turnaround::default();
+        for client in 0..MAX_WITNESSED as u64 + 9 {
+            measured.witness(Instant(0), ClientId(client), RequestNumber(1));
+            measured.find_prompt(Instant(0), ClientId(client));
+        }
+        assert_eq!((measured.witnessed.len(), measured.findings.len()), (MAX_WITNESSED, MAX_WITNESSED));
+    }
+}
