@@ -136,10 +136,11 @@ impl Family {
 
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
     /// correct client has to complete.
-    pub(crate) fn least_share(self) -> Option<u64> {
+    #[must_use]
+    pub fn least_share(self) -> Option<u64> {
         match self {
-            Self::SlowPrimary => Some(250),
-            Self::UnfairPrimary | Self::InconsistentMacs => Some(500),
+            Self::SlowPrimary | Self::UnfairPrimary => Some(250),
+            Self::InconsistentMacs => Some(500),
             _ => None,
         }
     }

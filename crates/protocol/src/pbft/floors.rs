@@ -138,7 +138,8 @@ impl Pbft {
             }
             self.floors.measured.review(now, timeout * FINDING_TIMEOUTS);
             if let Some(allowed) = self.allowance(LEAST_TURNAROUND, self.floors.caution) {
-                let late = self.floors.measured.tell_late(allowed);
+                let (passes, patience) = (self.config.settings.primary_passes, self.least_wait());
+                let late = self.floors.measured.tell_late(allowed, passes, patience);
                 step.actions.extend(late.into_iter().map(Action::Late));
             }
             self.floors.is_suspicious =
@@ -191,11 +192,14 @@ impl Pbft {
         let Some((arrival, _)) = self.pending.oldest_unproposed_signed().filter(|_| most > 0) else {
             return false;
         };
-        // It may have been on its way while the others were served.
-        let doublings = (self.floors.caution + self.fruitless_views).min(MAX_CAUTION);
-        let least = self.config.settings.view_timeout / (2 * LEAST_PATIENCE) * 2u32.pow(doublings);
         let wait = now.since(self.pending.since(arrival).max(self.in_view_since));
-        wait > least && self.floors.measured.passes() > most
+        wait > self.least_wait() && self.floors.measured.passes() > most
+    }
+
+    /// What has waited for less may have been on its way while others were served.
+    fn least_wait(&self) -> Duration {
+        let doublings = (self.floors.caution + self.fruitless_views).min(MAX_CAUTION);
+        self.config.settings.view_timeout / (2 * LEAST_PATIENCE) * 2u32.pow(doublings)
     }
 
     fn is_slow_for_most(&mut self, now: Instant) -> bool {

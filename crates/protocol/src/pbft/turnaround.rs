@@ -2,13 +2,16 @@
 //! others take to agree on what it has proposed.
 
 use crate::{Batch, Request};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, RequestNumber, Seq};
 use core::time::Duration;
 
 /// The most clients whose copies wait to be seen proposed.
 const MAX_WITNESSED: usize = 1024;
+
+/// How many of the requests that were proposed last are remembered.
+const MAX_SERVED: usize = 1024;
 
 /// So many clients have to be served too late, at least: one alone may only say that it asked the primary.
 const LEAST_LATE_CLIENTS: usize = 2;
@@ -18,6 +21,10 @@ const LEAST_LATE_CLIENTS: usize = 2;
 struct Finding {
     at: Instant,
     turnaround: Duration,
+    /// How long it waited in all, also while the primary had no room for it.
+    waited: Duration,
+    /// How often one other client was served meanwhile, at most.
+    passes: u32,
     /// Whether the client knows that it was served late.
     is_told: bool,
 }
@@ -44,6 +51,8 @@ pub(super) struct Turnaround {
     /// The last finding of each client.
     findings: BTreeMap<ClientId, Finding>,
     passed_over: Option<PassedOver>,
+    /// Who was served last, and when.
+    served: VecDeque<(Instant, ClientId)>,
 }
 
 impl Turnaround {
@@ -78,7 +87,10 @@ impl Turnaround {
             {
                 *passed_over.by.entry(*client).or_default() += 1;
             }
+            self.served.push_back((now, *client));
         }
+        let surplus = self.served.len().saturating_sub(MAX_SERVED);
+        self.served.drain(..surplus);
     }
 
     /// A batch was decided, and is executed. One that this replica could not check at once says nothing
@@ -110,18 +122,28 @@ impl Turnaround {
     fn find(&mut self, now: Instant, client: ClientId, since: Instant) {
         let has_room = self.findings.len() < MAX_WITNESSED;
         if has_room || self.findings.contains_key(&client) {
-            let turnaround = now.since(since.max(self.excused_until));
-            self.findings.insert(client, Finding { at: now, turnaround, is_told: false });
+            let (turnaround, waited) = (now.since(since.max(self.excused_until)), now.since(since));
+            let passes = self.passes_since(since, client);
+            self.findings.insert(client, Finding { at: now, turnaround, waited, passes, is_told: false });
         }
+    }
+
+    /// How often one other client was served since then, at most.
+    fn passes_since(&self, since: Instant, client: ClientId) -> u32 {
+        let mut by = BTreeMap::<ClientId, u32>::new();
+        for (_, served) in self.served.iter().rev().take_while(|(at, _)| *at > since) {
+            *by.entry(*served).or_default() += u32::from(*served != client);
+        }
+        by.into_values().max().unwrap_or_default()
     }
 
     /// Takes down how long requests have waited that still do, and forgets findings older than `lifetime`.
     pub(super) fn review(&mut self, now: Instant, lifetime: Duration) {
         let waiting: Vec<_> = self.witnessed.iter().map(|(client, (_, since))| (*client, *since)).collect();
         for (client, since) in waiting {
-            // One that still waits shows something only once it has waited longer than others did.
-            let before = self.findings.get(&client).map_or(Duration::ZERO, |finding| finding.turnaround);
-            if now.since(since.max(self.excused_until)) > before {
+            // One that still waits shows something only once it has waited longer than the last one did.
+            let before = self.findings.get(&client).map_or(Duration::ZERO, |finding| finding.waited);
+            if now.since(since) > before {
                 self.find(now, client, since);
             }
         }
@@ -135,10 +157,12 @@ impl Turnaround {
         late >= LEAST_LATE_CLIENTS && 2 * late > self.findings.len()
     }
 
-    /// The clients that were served later than `allowed`, and have yet to be told.
-    pub(super) fn tell_late(&mut self, allowed: Duration) -> Vec<ClientId> {
+    /// The clients that were served later than `allowed`, or after others had been served more than
+    /// `passes` times while they waited for longer than `patience`, and that have yet to be told.
+    pub(super) fn tell_late(&mut self, allowed: Duration, passes: u32, patience: Duration) -> Vec<ClientId> {
         let late = |(client, finding): (&ClientId, &mut Finding)| {
-            let is_late = finding.turnaround > allowed && !finding.is_told;
+            let is_passed_over = passes > 0 && finding.passes > passes && finding.waited > patience;
+            let is_late = (is_passed_over || finding.turnaround > allowed) && !finding.is_told;
             finding.is_told |= is_late;
             is_late.then_some(*client)
         };
@@ -212,8 +236,8 @@ mod tests {
         measured.witness(Instant(40 * MS), ClientId(2), RequestNumber(6));
         measured.review(Instant(45 * MS), ms(100));
         assert!(measured.is_late_for_most(ms(4)) && !measured.is_late_for_most(ms(5)));
-        assert_eq!(measured.tell_late(ms(9)), [ClientId(3)]);
-        assert_eq!(measured.tell_late(ms(4)), [ClientId(2)], "each is told once");
+        assert_eq!(measured.tell_late(ms(9), 0, ms(0)), [ClientId(3)]);
+        assert_eq!(measured.tell_late(ms(4), 0, ms(0)), [ClientId(2)], "each is told once");
         measured.find_prompt(Instant(46 * MS), ClientId(4));
         assert!(!measured.is_late_for_most(ms(4)), "two of four are not most");
         measured.review(Instant(146 * MS), ms(100));
@@ -232,6 +256,21 @@ mod tests {
         measured.excuse(Instant(50 * MS));
         measured.note_proposed(Instant(63 * MS), Seq(2), &batch(&[1, 2], 1));
         assert!(measured.is_late_for_most(ms(2)) && !measured.is_late_for_most(ms(3)));
+    }
+
+    #[test]
+    fn a_client_that_was_passed_over_is_told_however_busy_the_primary_is() {
+        let mut measured = Turnaround { agreement: Some(ms(2)), ..Turnaround::default() };
+        measured.witness(Instant(0), ClientId(9), RequestNumber(1));
+        for seq in 1..=3 {
+            let now = Instant(seq * 2 * MS);
+            measured.note_proposed(now, Seq(seq), &batch(&[1], seq));
+            measured.excuse(now);
+        }
+        measured.review(Instant(7 * MS), ms(100));
+        assert_eq!(measured.tell_late(ms(5), 3, ms(1)), []);
+        assert_eq!(measured.tell_late(ms(5), 2, ms(9)), []);
+        assert_eq!(measured.tell_late(ms(5), 2, ms(1)), [ClientId(9)]);
     }
 
     #[test]

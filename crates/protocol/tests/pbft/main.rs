@@ -4,6 +4,7 @@
 mod attacks;
 mod contradictions;
 mod evidence;
+mod floors;
 mod group;
 mod handover;
 mod normal_case;

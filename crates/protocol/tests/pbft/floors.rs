@@ -1,0 +1,146 @@
+//! What backups hold a primary to before the view timeout of one second.
+
+use crate::group::{Group, LIAR, R, Wire, settings, signed, with_macs};
+use althing_protocol::Event;
+use althing_protocol::pbft::{PbftMessage, PbftSettings, Status};
+use althing_types::{Seq, View};
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn is_proposal_of_first_primary(wire: &Wire) -> bool {
+    wire.from == R[0] && matches!(wire.message, PbftMessage::PrePrepare(_))
+}
+
+/// A group that has agreed on something, so that replicas know how long that takes: no time at all.
+fn group(settings: PbftSettings) -> Group {
+    let mut group = Group::with(4, settings);
+    group.submit(&signed(1, 1));
+    group.settle();
+    group
+}
+
+fn views(group: &Group) -> Vec<u64> {
+    group.nodes.iter().map(|node| node.pbft.view().0).collect()
+}
+
+#[test]
+fn a_primary_that_lets_a_complaint_wait_is_replaced_long_before_the_timeout() {
+    let run = |settings| {
+        let mut group = group(settings);
+        group.loses = is_proposal_of_first_primary;
+        group.submit(&signed(1, 2));
+        group.run_for(350 * MS);
+        views(&group)
+    };
+    assert_eq!(run(settings()), [1; 4]);
+    assert_eq!(run(PbftSettings { primary_slack: 0, ..settings() }), [0; 4], "switched off");
+}
+
+#[test]
+fn nothing_is_held_against_a_primary_while_nobody_waits() {
+    let mut group = group(settings());
+    group.run_for(100_000 * MS);
+    group.submit(&signed(1, 2));
+    group.run_for(100_000 * MS);
+    assert_eq!((views(&group), group.executed(3)), (vec![0; 4], vec![(1, 1), (1, 2)]));
+}
+
+#[test]
+fn a_primary_that_serves_others_before_one_that_waits_is_replaced() {
+    let run = |settings| {
+        let mut group = group(settings);
+        group.loses = |wire| wire.to == R[0] && matches!(wire.message, PbftMessage::Forward(_));
+        for i in 1..4 {
+            group.event(i, Event::Request(signed(9, 1)));
+        }
+        group.run_for(60 * MS);
+        for number in 2..=4 {
+            group.event(0, Event::Request(signed(1, number)));
+            group.settle();
+        }
+        views(&group)
+    };
+    assert_eq!(run(settings()), [1; 4]);
+    assert_eq!(run(PbftSettings { primary_passes: 3, ..settings() }), [0; 4], "three are allowed");
+    assert_eq!(run(PbftSettings { primary_passes: 0, ..settings() }), [0; 4], "switched off");
+}
+
+#[test]
+fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_all() {
+    let run = |late: &[u64], in_time: &[u64]| {
+        let mut group = group(settings());
+        group.loses = is_proposal_of_first_primary;
+        for i in 1..4 {
+            for client in late {
+                group.event(i, Event::Witness(with_macs(*client, 1)));
+            }
+            // Client 1 has been served.
+            for _ in in_time {
+                group.event(i, Event::Witness(with_macs(1, 1)));
+            }
+        }
+        group.run_for(350 * MS);
+        views(&group)
+    };
+    assert_eq!(run(&[2, 3], &[]), [1; 4]);
+    assert_eq!(run(&[2, 3], &[1]), [1; 4], "two of three");
+    assert_eq!(run(&[2], &[]), [0; 4], "one client may not have asked the primary at all");
+}
+
+#[test]
+fn what_f_replicas_say_of_a_primary_changes_nothing() {
+    let mut group = group(settings());
+    let suspicion = |view| {
+        let (stable, executed) = (Seq(0), Seq(1));
+        PbftMessage::Status(Status {
+            view: View(view),
+            is_in_view: true,
+            stable,
+            executed,
+            is_suspicious: true,
+        })
+    };
+    for i in [0, 2, 3] {
+        group.receive(i, R[1], suspicion(0));
+    }
+    group.run_for(5_000 * MS);
+    assert_eq!(views(&group), [0; 4]);
+    for i in [0, 3] {
+        group.receive(i, R[1], suspicion(0));
+        group.receive(i, R[2], suspicion(7));
+    }
+    group.settle();
+    assert_eq!(views(&group), [0; 4], "one of them speaks of another view");
+    for i in [0, 3] {
+        group.receive(i, R[2], suspicion(0));
+    }
+    group.settle();
+    assert_eq!(views(&group), [1; 4]);
+}
+
+#[test]
+fn whoever_was_fooled_by_a_client_hears_of_it_from_f_plus_1() {
+    let mut group = group(settings());
+    // Good at replica 0 only: nobody else can believe what it proposes.
+    group.event(0, Event::Request(with_macs(LIAR, 1)));
+    group.submit(&signed(1, 2));
+    group.run_until(|group| (0..4).all(|i| group.executed(i).contains(&(1, 2))));
+    assert_eq!(views(&group), [1; 4]);
+    group.history.clear();
+    let forwarded = |group: &Group| {
+        group.sent(R[0], |wire| match &wire.message {
+            PbftMessage::Forward(request) => Some(request.client.0),
+            _ => None,
+        })
+    };
+    group.event(0, Event::Request(with_macs(LIAR, 2)));
+    assert_eq!(forwarded(&group), [], "its MACs are not believed");
+    group.event(0, Event::Request(with_macs(2, 1)));
+    group.event(0, Event::Request(signed(LIAR, 2)));
+    assert_eq!(forwarded(&group), [2, LIAR], "others' are, and its signatures");
+    group.run_for(65_000 * MS);
+    group.history.clear();
+    group.event(0, Event::Request(with_macs(LIAR, 3)));
+    assert_eq!(forwarded(&group), [LIAR], "they are again");
+}
