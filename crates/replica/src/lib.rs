@@ -27,6 +27,7 @@ mod keys;
 mod limits;
 mod outbound;
 mod pages;
+mod penalties;
 mod records;
 mod replica;
 mod service;

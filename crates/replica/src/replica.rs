@@ -8,6 +8,7 @@ use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::kept::KeptState;
 use crate::outbound::Outbound;
+use crate::penalties::Penalties;
 use crate::records::{RecordError, recover};
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative};
@@ -95,6 +96,7 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) next_ticket: u64,
     supplier: Supplier,
     pub(crate) admission: Admission,
+    penalties: Penalties,
     pub(crate) opener: Opener,
     /// Whether it is timed when keys are to be retired.
     pub(crate) is_retiring: bool,
@@ -133,6 +135,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             next_ticket: 0,
             supplier: Supplier::new(settings.transfer_bytes_per_second),
             admission: Admission::new(settings.max_outstanding_requests, settings.outstanding_expiry),
+            penalties: Penalties::default(),
             opener: Opener::new(&config),
             is_retiring: false,
             outbound: Outbound::new(&config),
@@ -297,7 +300,16 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn on_client_frame(&mut self, now: Instant, from: ClientId, bytes: &[u8], outputs: &mut Vec<Output>) {
-        match self.opener.open_client(&mut self.outbound.keyring, from, bytes) {
+        if self.penalties.ignores(now, from) {
+            return;
+        }
+        let keyring = &mut self.outbound.keyring;
+        let is_known = keyring.public(Principal::Client(from)).is_some();
+        let opened = self.opener.open_client(keyring, from, bytes);
+        if is_known {
+            self.penalties.note(now, from, opened.is_ok());
+        }
+        match opened {
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
             Ok(ClientFrame::Witness(request)) => self.events.push_back(Event::Witness(request)),
