@@ -204,7 +204,7 @@ mod tests {
         assert!(line("0 B, 64 clients: throughput").ends_with("| at least 0.25 × | 0.40 × | yes |"));
         assert!(line("0 B, 1 client: latency").ends_with("| at most 2.50 × | 3.00 × | **no** |"));
         assert!(
-            line("0 B, 256 clients, MACs, `none`").ends_with("| at least 100000 op/s | 400 op/s | **no** |")
+            line("0 B, 1024 clients, MACs, `none`").ends_with("| at least 100000 op/s | 400 op/s | **no** |")
         );
         assert!(line("in 3 view timeouts").ends_with("| at most 3000 ms | 300 ms | yes |"));
         assert!(line("operations that failed").ends_with("| at most 0 | 0 | yes |"));
