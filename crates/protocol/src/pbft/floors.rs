@@ -15,8 +15,9 @@
 //! a while, signed, and then it is of the first kind.
 //!
 //! A backup that finds its primary below a floor says so in its `Status`, and can take it back. When f + 1
-//! say so, one of them is correct, and all leave the view. Each time, all allow twice as much from then on,
-//! until a primary has long been seen to need no more than half of it.
+//! say so, one of them is correct, and all leave the view. Once f + 1 primaries in a row were left so, one of
+//! them was correct, and the floors are too high: all allow twice as much from then on, until a primary has
+//! long been seen to need no more than half of it.
 
 use super::turnaround::Turnaround;
 use super::{Pbft, PbftMessage, Step};
@@ -48,7 +49,9 @@ pub(super) struct Floors {
     pub(super) measured: Turnaround,
     /// What is allowed has doubled so often.
     caution: u32,
-    /// When that last changed.
+    /// So many primaries in a row were left for what they did, since what is allowed doubled last.
+    left_in_a_row: usize,
+    /// When either of those last changed.
     cautious_since: Instant,
     /// Since when most clients that were watched have been served too late.
     slow_since: Option<Instant>,
@@ -216,14 +219,17 @@ impl Pbft {
     fn relax(&mut self, now: Instant) {
         let calm = self.config.settings.view_timeout * CALM_TIMEOUTS;
         let floors = &self.floors;
-        if floors.caution == 0 || now.since(floors.cautious_since.max(self.in_view_since)) < calm {
+        let is_at_rest = floors.caution == 0 && floors.left_in_a_row == 0;
+        if is_at_rest || now.since(floors.cautious_since.max(self.in_view_since)) < calm {
             return;
         }
-        let allowed = self.allowance(LEAST_TURNAROUND, floors.caution - 1).map(|allowed| allowed / 2);
-        if !allowed.is_some_and(|allowed| floors.measured.is_late_for_most(allowed)) {
-            self.floors.caution -= 1;
-        }
+        self.floors.left_in_a_row = 0;
         self.floors.cautious_since = now;
+        let Some(less) = self.floors.caution.checked_sub(1) else { return };
+        let allowed = self.allowance(LEAST_TURNAROUND, less).map(|allowed| allowed / 2);
+        if !allowed.is_some_and(|allowed| self.floors.measured.is_late_for_most(allowed)) {
+            self.floors.caution = less;
+        }
     }
 
     /// Leaves a view whose primary f + 1 replicas find below a floor: one of them is correct.
@@ -234,7 +240,11 @@ impl Pbft {
         let is_other = |from: ReplicaId| from != self.me();
         let others = self.peers.suspecting(self.view).filter(|from| is_other(*from)).count();
         if others + usize::from(self.floors.is_suspicious) >= self.quorums().one_correct() {
-            self.floors.caution = (self.floors.caution + 1).min(MAX_CAUTION);
+            self.floors.left_in_a_row += 1;
+            if self.floors.left_in_a_row >= self.quorums().one_correct() {
+                self.floors.left_in_a_row = 0;
+                self.floors.caution = (self.floors.caution + 1).min(MAX_CAUTION);
+            }
             self.floors.cautious_since = step.now;
             self.leave_view(step, self.view.next());
         }
