@@ -216,9 +216,9 @@ pub enum Action<M> {
     ExecuteTentatively(Decision),
     /// Take back what was executed tentatively.
     Rollback,
-    /// A checkpoint is stable: enough replicas have this state, and this replica is one of them.
-    /// Earlier ones may be forgotten, and a state transfer to this one or an earlier one that has not
-    /// been installed yet is dropped.
+    /// A checkpoint is stable: enough replicas have this state, and this replica is one of them. A state
+    /// transfer to this one or an earlier one that has not been installed yet is dropped. Earlier ones may
+    /// be forgotten once this one is [kept](Action::KeepState).
     Stable {
         /// The checkpoint.
         seq: Seq,

@@ -117,8 +117,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 outputs.push(Output::Keep { seq, segments });
             }
             // One that has diverged starts again from an earlier state, and fetches this one then.
-            _ => self.events.push_back(Event::StateKept(seq)),
+            _ => self.on_kept(seq),
         }
+    }
+
+    pub(crate) fn on_kept(&mut self, seq: Seq) {
+        self.checkpoints.on_kept(seq);
+        self.events.push_back(Event::StateKept(seq));
     }
 
     fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {

@@ -9,7 +9,7 @@ pub(crate) struct Checkpoint {
     pub(crate) tree: PageTree,
 }
 
-/// The checkpoints kept: the last one known to be stable, and those after it. Unchanged pages are
+/// The checkpoints kept: the last one that is stable and on disk, and those after it. Unchanged pages are
 /// shared among them.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
@@ -32,15 +32,15 @@ impl Checkpoints {
         self.stable = seq;
     }
 
-    /// Takes down that `state` is the group's state at `seq`, and forgets what lies before. Says
-    /// whether the checkpoint made here has another digest: then this replica has diverged, and its
-    /// own checkpoints from there on are worth nothing.
+    /// Takes down that `state` is the group's state at `seq`. Says whether the checkpoint made here has
+    /// another digest: then this replica has diverged, and its own checkpoints from there on are worth
+    /// nothing.
     ///
-    /// A replica that has not got there yet keeps what it has, to restart from.
+    /// What lies before stays until this one [is on disk](Self::on_kept): it may have to be written first,
+    /// and it is the one before that others are told of until then, and come for.
     pub(crate) fn on_stable(&mut self, seq: Seq, state: Digest) -> bool {
         match self.kept.get(&seq) {
             Some(own) if own.state == state => {
-                self.kept = self.kept.split_off(&seq);
                 self.stable = seq;
                 false
             }
@@ -50,6 +50,14 @@ impl Checkpoints {
                 true
             }
             None => false,
+        }
+    }
+
+    /// The checkpoint at `seq` is on disk: forgets what lies before. A replica that has not got there yet
+    /// keeps what it has, to restart from.
+    pub(crate) fn on_kept(&mut self, seq: Seq) {
+        if self.kept.contains_key(&seq) {
+            self.kept = self.kept.split_off(&seq);
         }
     }
 
@@ -86,9 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stable_checkpoint_drops_earlier_ones_only() {
+    fn a_checkpoint_on_disk_drops_earlier_ones_only() {
         let mut kept = checkpoints(&[4, 8, 12]);
         assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        assert_eq!((kept.len(), kept.stable_seq()), (3, Seq(8)));
+        kept.on_kept(Seq(8));
         assert_eq!((kept.len(), kept.stable_seq()), (2, Seq(8)));
         assert!(kept.find(Seq(12), Digest([12; 32])).is_some());
         assert!(kept.find(Seq(12), Digest([1; 32])).is_none());
@@ -99,6 +109,7 @@ mod tests {
         let mut kept = checkpoints(&[4]);
         kept.on_stable(Seq(4), Digest([4; 32]));
         assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        kept.on_kept(Seq(8));
         assert_eq!((kept.len(), kept.stable_seq()), (1, Seq(4)));
     }
 

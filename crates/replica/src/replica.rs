@@ -178,7 +178,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Input::HandOver => self.events.push_back(Event::HandOver),
             Input::Connected(peer) => self.outbound.announce(now, peer, outputs),
             Input::Refresh { seed, lifetime } => self.refresh(now, &seed, lifetime, outputs),
-            Input::Kept(seq) => self.events.push_back(Event::StateKept(seq)),
+            Input::Kept(seq) => self.on_kept(seq),
         }
         self.tell_outdated(now, outputs);
         self.run(now, outputs);

@@ -8,4 +8,5 @@ mod keys;
 mod ledger;
 mod net;
 mod recovery;
+mod slow_disks;
 mod tentative;

@@ -6,8 +6,8 @@ use crate::ledger::{Ledger, Operation};
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::{Evidence, Protocol};
 use althing_replica::*;
-use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, encode};
-use std::collections::{BTreeMap, VecDeque};
+use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, encode};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ pub(crate) struct Net<P: Protocol> {
     pub(crate) now: Instant,
     replicas: BTreeMap<ReplicaId, Replica<P, Ledger>>,
     pub(crate) disks: BTreeMap<ReplicaId, Disk>,
+    /// Replicas whose disks take for ever to write a state.
+    pub(crate) slow_disks: BTreeSet<ReplicaId>,
+    /// The states that those are writing.
+    keeping: BTreeMap<ReplicaId, Seq>,
     timers: BTreeMap<(ReplicaId, Timer), Instant>,
     clients: BTreeMap<ClientId, ClientNode>,
     wire: VecDeque<(Principal, Principal, Arc<[u8]>)>,
@@ -80,6 +84,8 @@ impl<P: Protocol> Net<P> {
             now: Instant(1_000_000_000),
             replicas: BTreeMap::new(),
             disks: BTreeMap::new(),
+            slow_disks: BTreeSet::new(),
+            keeping: BTreeMap::new(),
             timers: BTreeMap::new(),
             clients: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -132,6 +138,7 @@ impl<P: Protocol> Net<P> {
     /// Stops a replica; its disk stays.
     pub(crate) fn stop(&mut self, id: ReplicaId) {
         self.replicas.remove(&id);
+        self.keeping.remove(&id);
         self.timers.retain(|(owner, _), _| *owner != id);
     }
 
@@ -186,6 +193,16 @@ impl<P: Protocol> Net<P> {
             self.input(id, Input::Persisted(record_id));
         }
         if let Some(seq) = kept {
+            self.keeping.insert(id, seq);
+            if !self.slow_disks.contains(&id) {
+                self.finish_keeping(id);
+            }
+        }
+    }
+
+    /// What a replica is writing of a state is on its disk.
+    pub(crate) fn finish_keeping(&mut self, id: ReplicaId) {
+        if let Some(seq) = self.keeping.remove(&id) {
             self.input(id, Input::Kept(seq));
         }
     }
