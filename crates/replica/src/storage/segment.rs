@@ -154,8 +154,20 @@ pub fn decode_entries(mut bytes: &[u8]) -> Option<Vec<Entry>> {
 /// Writes segments, durably: nothing of them counts before all of them are.
 ///
 /// # Errors
-/// When the disk fails or is full. The replica has to stop.
+/// When the disk fails or is full. The replica has to stop. Nothing is left of them then, as far as the
+/// disk allows: the next start needs room for a log before it looks for what is of no use.
 pub fn write_segments<S: Storage>(storage: &mut S, segments: &[SegmentContent]) -> Result<(), S::Error> {
+    let written = write_all(storage, segments);
+    if written.is_err() {
+        for content in segments {
+            // What can't be removed is found by a later start.
+            let _ = storage.remove(File::Segment(content.segment.number));
+        }
+    }
+    written
+}
+
+fn write_all<S: Storage>(storage: &mut S, segments: &[SegmentContent]) -> Result<(), S::Error> {
     for content in segments {
         let file = File::Segment(content.segment.number);
         storage.create(file)?;

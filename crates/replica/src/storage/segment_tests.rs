@@ -47,6 +47,9 @@ fn all_segments_are_durable_and_so_are_their_names_before_anything_counts() {
     for operation in ["create", "append", "sync", "sync directory"] {
         shelf.fail(Some(operation));
         assert_eq!(write_segments(&mut shelf.clone(), &contents), Err(Refused(operation)));
+        for number in [3, 4] {
+            assert_eq!(shelf.content(File::Segment(number)), None, "a full disk has room again");
+        }
     }
 }
 
