@@ -159,6 +159,11 @@ impl Log {
         self.0.iter().map(|(seq, entry)| (*seq, entry))
     }
 
+    /// The entries above a number.
+    pub(super) fn above(&self, seq: Seq) -> impl Iterator<Item = &Entry> {
+        self.0.range(seq.next()..).map(|(_, entry)| entry)
+    }
+
     pub(super) fn last_seq(&self) -> Option<Seq> {
         self.0.keys().next_back().copied()
     }
