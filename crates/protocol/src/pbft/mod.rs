@@ -167,6 +167,8 @@ pub struct Pbft {
     in_view_since: Instant,
     /// When this replica last left a view.
     left_at: Instant,
+    /// When this replica was last seen to wait for its own disk alone.
+    held_up_until: Instant,
     /// While this replica waits for a view: the latest earlier one in which the others were seen to go on
     /// without it.
     committing: Option<View>,
@@ -247,6 +249,7 @@ impl Pbft {
             incarnation: 0,
             in_view_since: Instant::default(),
             left_at: Instant::default(),
+            held_up_until: Instant::default(),
             committing: None,
             fill_to: Seq(0),
             fills: BTreeMap::new(),

@@ -18,7 +18,11 @@ impl Pbft {
     /// Sets the view timer for what it has to guard now, and leaves it running if that is what it
     /// guards already.
     pub(super) fn update_guard(&mut self, step: &mut Step) {
-        let guard = if !self.membership.is_voter() {
+        let waits_for_disk = self.waits_for_disk();
+        if waits_for_disk {
+            self.held_up_until = step.now;
+        }
+        let guard = if !self.membership.is_voter() || (self.is_in_view && waits_for_disk) {
             None
         } else if !self.is_in_view {
             // Who asks for a later view has left this one too.
@@ -41,6 +45,11 @@ impl Pbft {
         });
     }
 
+    /// Whether this replica can execute nothing before a state is on its own disk: no primary helps that.
+    fn waits_for_disk(&self) -> bool {
+        !self.keeping.is_empty() && self.executed >= self.end_of_execution()
+    }
+
     /// The number to execute next, if this replica stands for a null request there. No client asks for
     /// it, but a replica that recovers may wait for it.
     fn waiting_null(&self) -> Option<Seq> {
@@ -49,11 +58,13 @@ impl Pbft {
         (assignment.is_accepted && assignment.digest == Digest::NULL).then_some(seq)
     }
 
-    /// A request has a timeout from its arrival, or from the start of the view if that came later:
-    /// it does not matter how many were served before it.
+    /// A request has a timeout from its arrival, or from the start of the view or the end of a wait for
+    /// this replica's own disk if that came later: it does not matter how many were served before it.
     fn time_left(&self, now: Instant, guard: Guard) -> Duration {
         let since = match guard {
-            Guard::Request(arrival) => self.pending.since(arrival).max(self.in_view_since),
+            Guard::Request(arrival) => {
+                self.pending.since(arrival).max(self.in_view_since).max(self.held_up_until)
+            }
             Guard::Null(_) | Guard::Tentative(_) | Guard::NewView(_) => now,
         };
         (since + self.view_timeout()).since(now)

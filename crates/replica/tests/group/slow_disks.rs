@@ -4,7 +4,7 @@ use crate::ledger::Operation;
 use crate::net::{Net, Settings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_replica::*;
-use althing_types::{ReplicaId, Seq};
+use althing_types::{ReplicaId, Seq, View};
 use std::time::Duration;
 
 const PERIOD: u64 = 8;
@@ -65,4 +65,29 @@ fn who_was_away_catches_up_though_states_wait_for_the_disks() {
     net.run_until("it has a state of the group's", |net| net.status(3).executed >= stable);
     let read = net.call(1, &Operation::Read(1), OperationKind::Ordered).0;
     assert_eq!(read, [1; 300]);
+}
+
+/// Who waits for its own disk has no reason to blame the primary.
+#[test]
+fn no_primary_is_replaced_because_all_disks_are_slow() {
+    let mut net = group(2);
+    net.slow_disks.extend(all());
+    for i in 0..2 * PERIOD as u32 {
+        net.write(i, &[i as u8; 300]);
+    }
+    let number = net.submit(1, &Operation::Write(0, b"more".to_vec()), OperationKind::Ordered);
+    net.run_for(Duration::from_secs(20));
+    let is_first = |net: &Net<Pbft>| (0..4).all(|id| net.status(id).view == View(0));
+    assert!(is_first(&net));
+    all().for_each(|id| net.finish_keeping(id));
+    net.run_for(Duration::from_millis(500));
+    let is_done = |event: &ClientOutput| matches!(event, ClientOutput::Completed { number: done, .. } if *done == number);
+    assert!(net.take_events(1).iter().any(is_done));
+    assert!(is_first(&net));
+    // Once it goes on, the primary is held to its timeout as ever.
+    net.slow_disks.clear();
+    all().for_each(|id| net.finish_keeping(id));
+    net.stop(ReplicaId(0));
+    net.write(1, b"new");
+    assert!((1..4).all(|id| net.status(id).view == View(1)));
 }
