@@ -10,7 +10,7 @@ use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
 use althing_protocol::{Answers, Request, RequestAuth};
 use althing_replica::{
     ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Execution, Parts, Query, QueryAnswer,
-    ReplyFrame, ReplyOutcome, Room, Seal, Want,
+    ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
 };
 use althing_services::KvOperation;
 use althing_types::{ClientId, Digest, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode};
@@ -148,6 +148,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(3, &frame)
     };
     let outcome = ReplyOutcome::Result(b"ok".to_vec());
+    let state = Digest([1; 32]);
+    let segment = Segment { number: 3, part: 0, state, len: 4096 };
     let new_key = NewKey {
         replica: ReplicaId(1),
         counter: 1 << 60,
@@ -181,8 +183,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
         reply(&ClientMessage::NewKey(new_key.clone())),
         shaped(1, &EngineMessage::NewKey { new_key: new_key.clone(), known: Some(new_key) }),
-        shaped(4, &EngineRecord::Snapshot { seq: Seq(128), state: Digest([1; 32]), pages: 2 }),
-        shaped(4, &EngineRecord::Pages(vec![(0, vec![1; 40]), (1, vec![])])),
+        shaped(4, &EngineRecord::State(StateName { seq: Seq(128), state, segments: vec![segment] })),
     ]
 }
 

@@ -31,7 +31,7 @@ fuzz_target!(|input: (Vec<u8>, &[u8])| {
     assert_eq!(verdict.err(), failed, "the verdict depends on the chunks");
 
     let mut again = Vec::new();
-    at_once.iter().for_each(|frame| encode(frame, &mut again));
+    at_once.iter().for_each(|frame| encode(&[frame], &mut again));
     assert!(stream.starts_with(&again), "frames are not what was sent");
     assert!(at_once.iter().all(|frame| frame.len() <= LIMIT));
 });

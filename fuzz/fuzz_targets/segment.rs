@@ -9,7 +9,10 @@ use libfuzzer_sys::fuzz_target;
 /// Length of a chunk's header in bytes.
 const HEADER: usize = 8;
 
-fuzz_target!(|input: (Vec<(u32, Option<Vec<u8>>)>, &[u8])| {
+/// What is written of each page, by number.
+type Pages = Vec<(u32, Option<Vec<u8>>)>;
+
+fuzz_target!(|input: (Pages, &[u8])| {
     let (pages, anything) = input;
     if let Some(entries) = decode_entries(anything) {
         let len = |page: &Option<Page>| HEADER + page.as_ref().map_or(0, |page| page.len());
