@@ -25,7 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Small numbers, so that few messages reach the limits. A batch holds one request.
 pub(crate) fn settings() -> PbftSettings {
-    PbftSettings { checkpoint_period: 4, log_size: 8, max_batch_requests: 1, ..PbftSettings::default() }
+    PbftSettings {
+        checkpoint_period: 4,
+        log_size: 8,
+        max_batch_requests: 1,
+        primary_slack: 4,
+        primary_passes: 2,
+        ..PbftSettings::default()
+    }
 }
 
 /// As [`settings`], with batches of many requests.
