@@ -33,6 +33,10 @@ sim *ARGS:
 torture *ARGS:
     cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 torture::two_hundred {{ARGS}}
 
+# Ten minutes with another faulty replica each second; memory has to stay what it was
+soak *ARGS:
+    cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 soak::ten_minutes {{ARGS}}
+
 # One fuzz target (or `all`) for SECONDS each; without a name the list of them
 fuzz TARGET="" SECONDS="600":
     fuzz/run "{{TARGET}}" {{SECONDS}}

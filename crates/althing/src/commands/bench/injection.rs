@@ -47,27 +47,28 @@ impl Injection {
         matches!(self.kind, Kind::Fault(_))
     }
 
-    /// Injects it; tells into which replicas.
+    /// Injects it; tells into which replicas. One that is down has its fault already.
     pub(super) async fn inject(&self, replicas: &Replicas<'_>, meter: &mut Meter) -> Result<Vec<String>> {
-        let names = self.whom.among(replicas).await?;
-        for name in &names {
-            match self.kind {
-                Kind::Crash => {
-                    // Gone already where it was killed and is not back yet.
-                    let Ok(report) = replicas.running.replica(name).await else { continue };
-                    meter.before_kill(name);
+        let mut injected = Vec::new();
+        for name in self.whom.among(replicas).await? {
+            let report = replicas.running.replica(&name).await;
+            match (self.kind, report) {
+                (Kind::Stop, _) => {
+                    meter.before_kill(&name);
+                    replicas.running.supervisor.kill(&name).await.into_diagnostic()?;
+                }
+                (_, Err(_)) => continue,
+                (Kind::Crash, Ok(report)) => {
+                    meter.before_kill(&name);
                     kill(report.pid)?;
                 }
-                Kind::Stop => {
-                    meter.before_kill(name);
-                    replicas.running.supervisor.kill(name).await.into_diagnostic()?;
-                }
-                Kind::Fault(fault) => {
-                    ask(&replicas.running.deployment, name, &Request::Inject { fault }).await?;
+                (Kind::Fault(fault), Ok(_)) => {
+                    ask(&replicas.running.deployment, &name, &Request::Inject { fault }).await?;
                 }
             }
+            injected.push(name);
         }
-        Ok(names)
+        Ok(injected)
     }
 }
 

@@ -130,11 +130,11 @@ pub(super) fn notes(row: &Row) -> Vec<String> {
 fn injected(round: u32, seen: &Injected) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a run has few milliseconds")]
     let at = seen.at_ms as f64 / 1000.0;
+    let whom =
+        if seen.replicas.is_empty() { "nobody, as it was down,".into() } else { seen.replicas.join(", ") };
     format!(
-        "{} into {} at {at:.2} s of round {round}; the longest time without a completed operation from then on \
+        "{} into {whom} at {at:.2} s of round {round}; the longest time without a completed operation from then on \
          was {} ms",
-        seen.fault,
-        seen.replicas.join(", "),
-        seen.longest_gap.length_ms
+        seen.fault, seen.longest_gap.length_ms
     )
 }
