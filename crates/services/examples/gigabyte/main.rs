@@ -28,11 +28,16 @@ use althing_replica::{
 use althing_services::{Kv, KvOperation};
 use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq};
 use disk::Disk;
+use mimalloc::MiMalloc;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// As that of the `althing` command.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Clients that submit at once, and so about the requests of a batch.
 const CLIENTS: u64 = 64;
