@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) script: Vec<(u64, Fault)>,
     pub(crate) heal_at: u64,
+    /// Whether nothing at all goes wrong.
+    pub(crate) is_undisturbed: bool,
 }
 
 impl Plan {
@@ -125,6 +127,7 @@ impl Plan {
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
             heal_at: nanos(heal_at),
+            is_undisturbed: false,
             settings,
         };
         plan.key_period = key_period(config, &plan);
@@ -137,6 +140,7 @@ impl Plan {
         let mut plan = Self::new(config);
         plan.byzantine.clear();
         plan.script.retain(|(_, fault)| matches!(fault, Fault::Heal));
+        plan.is_undisturbed = true;
         plan
     }
 

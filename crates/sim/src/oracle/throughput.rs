@@ -1,6 +1,5 @@
 use super::{Verdict, Violation};
 use althing_types::View;
-use std::collections::BTreeSet;
 
 /// Whether each client completed at least `share` in 1000 of what it completes in the same run without
 /// faults.
@@ -16,14 +15,12 @@ pub(crate) fn hold_to_share(share: u64, completed: &[u64], undisturbed: &[u64]) 
     Ok(())
 }
 
-/// Whether the first primary of a run without faults was kept, given the views that were entered.
-pub(crate) fn keep_primary(views: &BTreeSet<View>) -> Verdict {
-    match views.last() {
-        Some(last) if last.0 > 0 => {
-            Err(Violation::new("patience", format!("without any fault the group went to {last}")))
-        }
-        _ => Ok(()),
+/// Whether a run without faults keeps its first primary, given a view that was entered.
+pub(crate) fn keep_primary(entered: View) -> Verdict {
+    if entered.0 == 0 {
+        return Ok(());
     }
+    Err(Violation::new("patience", format!("without any fault the group went to {entered}")))
 }
 
 #[cfg(test)]

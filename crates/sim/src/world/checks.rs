@@ -3,7 +3,7 @@
 use super::World;
 use super::effects::Told;
 use crate::keys::GroupKeys;
-use crate::oracle::{Execution, Holdings, Verdict, Violation, judge};
+use crate::oracle::{Execution, Holdings, Verdict, Violation, judge, keep_primary};
 use crate::plan::RECOVERY;
 use crate::subject::Subject;
 use althing_protocol::{Evidence, Misbehaviour};
@@ -39,7 +39,12 @@ impl<X: Subject> World<'_, X> {
                     self.ledger.standing(host, *seq);
                     state_at = Some(*seq);
                 }
-                Report::EnteredView(view) => drop(self.views.insert(*view)),
+                Report::EnteredView(view) => {
+                    self.views.insert(*view);
+                    if self.plan.is_undisturbed {
+                        keep_primary(*view)?;
+                    }
+                }
                 Report::Diverged { seq } => {
                     let message =
                         format!("host {host}'s own checkpoint at {seq} differs from the stable one");

@@ -11,7 +11,7 @@ use crate::dice::{Dice, nanos};
 use crate::fault::{Fault, Injection, Injections};
 use crate::host::Host;
 use crate::network::Network;
-use crate::oracle::{History, Ledger, MemoryBound, Violation, hold_to_share, keep_primary};
+use crate::oracle::{History, Ledger, MemoryBound, Violation, hold_to_share};
 use crate::plan::{Plan, RECOVERY};
 use crate::queue::{Happening, Node, Queue};
 use crate::report::{Failure, RunReport};
@@ -72,10 +72,11 @@ pub(crate) fn simulate<X: Subject>(subject: &X, config: &SimConfig) -> RunReport
     let mut world = World::of(subject, config, Plan::new(config));
     if let (Some(share), None) = (config.family.least_share(), &world.violation) {
         let calm = World::of(subject, config, Plan::undisturbed(config));
-        let judged = keep_primary(&calm.views);
-        let judged =
-            judged.and_then(|()| hold_to_share(share, &world.completed_by_then, &calm.completed_by_then));
-        world.violation = judged.err();
+        if calm.violation.is_some() {
+            // What shows why is what happened there.
+            return calm.report();
+        }
+        world.violation = hold_to_share(share, &world.completed_by_then, &calm.completed_by_then).err();
         world.undisturbed = Some(calm.completed_by_then.iter().sum());
     }
     world.report()
