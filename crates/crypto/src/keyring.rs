@@ -47,6 +47,8 @@ pub struct Keyring {
     identity: Identity,
     replicas: Vec<PublicIdentity>,
     clients: BTreeMap<ClientId, PublicIdentity>,
+    /// Of the clients that share their keys with one of a lower id, which.
+    owners: BTreeMap<ClientId, ClientId>,
     own: Epochs<StaticSecret>,
     /// What was announced for `own`.
     announcement: Option<NewKey>,
@@ -80,6 +82,7 @@ impl Keyring {
             me,
             identity,
             replicas,
+            owners: owners(&clients),
             clients,
             own,
             announcement: None,
@@ -108,6 +111,12 @@ impl Keyring {
             Principal::Replica(id) => self.replicas.get(usize::from(id.0)),
             Principal::Client(id) => self.clients.get(&id),
         }
+    }
+
+    /// Whom a client belongs to: the first of all that have its keys. Sessions of one share them.
+    #[must_use]
+    pub fn owner(&self, client: ClientId) -> ClientId {
+        self.owners.get(&client).copied().unwrap_or(client)
     }
 
     /// One MAC for each replica of the group, over `bytes`. My own place holds a MAC too.
@@ -287,6 +296,16 @@ impl Keyring {
         hasher.bytes(bytes);
         hasher.finish()
     }
+}
+
+/// The first client with the same keys, of all but the first.
+fn owners(clients: &BTreeMap<ClientId, PublicIdentity>) -> BTreeMap<ClientId, ClientId> {
+    let mut first = BTreeMap::new();
+    let owned = clients.iter().filter_map(|(id, keys)| {
+        let owner = *first.entry(keys.exchange_bytes()).or_insert(*id);
+        (owner != *id).then_some((*id, owner))
+    });
+    owned.collect()
 }
 
 #[cfg(test)]

@@ -189,3 +189,12 @@ fn who_is_kept_from_hearing_of_the_next_key_does_not_believe_the_last_for_ever()
     assert_eq!(r1.learn(ends, r0.announcement().unwrap().clone()), Learned::New);
     assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
 }
+
+#[test]
+fn sessions_belong_to_the_first_client_with_their_keys() {
+    let identity = |i: u8| Identity::from_secret_bytes(&[i; 64]);
+    let clients = [(4, 1), (5, 1), (6, 2), (7, 1)].map(|(id, key)| (ClientId(id), identity(key).public()));
+    let ring = Keyring::new(GroupId([0; 16]), R0, identity(9), [identity(9).public()].into(), clients.into());
+    let owners = [4, 5, 6, 7, 8].map(|id| ring.owner(ClientId(id)).0);
+    assert_eq!(owners, [4, 4, 6, 4, 8]);
+}

@@ -118,7 +118,12 @@ pub enum Event<M> {
     Request(Request),
     /// A copy of a request that its client has sent to another replica to be ordered, and shows this one so
     /// that it sees what becomes of it.
-    Witness(Request),
+    Witness {
+        /// The copy.
+        request: Request,
+        /// Whom its client belongs to: the same for all sessions of one, so that it can't outnumber others.
+        owner: ClientId,
+    },
     /// This record, and all before it, are on disk.
     Persisted(PersistId),
     /// The replica is about to stop: where others wait for it, they should not have to.

@@ -312,7 +312,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         match opened {
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
-            Ok(ClientFrame::Witness(request)) => self.events.push_back(Event::Witness(request)),
+            Ok(ClientFrame::Witness(request)) => {
+                let owner = self.outbound.keyring.owner(request.client);
+                self.events.push_back(Event::Witness { request, owner });
+            }
             Err(reason) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
             }

@@ -154,6 +154,7 @@ impl Pbft {
         // After what was rewritten, so that the records belong to this state when this is on disk.
         let certificate = self.stable_certificate.clone().expect("it was set above");
         self.outbox.persist(step, &Record::Stable(certificate), Deferred::Stable(seq));
+        self.release_early(step);
     }
 
     /// Whether execution alone can't bring this replica to the checkpoint it is behind of: it

@@ -5,12 +5,13 @@
 //! - *Throughput*: what waits is proposed within `primary_slack` times what the others take to agree on a
 //!   proposal. That is a floor on throughput which knows nothing of demand: it asks for nothing while
 //!   nobody waits, and moves with the load and the speed of the machines (TAT of Prime).
-//! - *Fairness*: nobody is served more than `primary_passes` times before somebody who waits (Aardvark).
+//! - *Fairness*: nobody is served more than `primary_passes` times before somebody who waits (Aardvark), in
+//!   what was proposed once the primary had that request. A correct one keeps the order of arrival.
 //!
 //! A backup knows of what waits in two ways. A client that has waited too long sends a signed request to
 //! all: the primary must take it, so one such request is enough. And each client shows now and then a copy
 //! of what it sends to the primary to one backup, which the primary can't foresee. A client could show
-//! what it has never sent, so it takes most of the clients that were watched, and two at least. A client
+//! what it has never sent, so it takes those of most owners that were watched, and of two at least. A client
 //! that is served late is told so; when f + 1 backups have told it, it asks all of them from the start for
 //! a while, signed, and then it is of the first kind.
 //!
@@ -22,7 +23,7 @@
 use super::turnaround::Turnaround;
 use super::{Pbft, PbftMessage, Step};
 use crate::{Action, Batch, Request};
-use althing_types::{Instant, ReplicaId, Seq};
+use althing_types::{ClientId, Instant, ReplicaId, Seq};
 use core::time::Duration;
 
 /// What is allowed doubles so often at most.
@@ -71,24 +72,18 @@ impl Floors {
 
 impl Pbft {
     /// A client shows this replica what it has sent to the primary.
-    pub(super) fn on_witness(&mut self, step: &Step, request: &Request) {
+    pub(super) fn on_witness(&mut self, step: &Step, request: &Request, owner: ClientId) {
         if self.config.settings.primary_slack == 0 || !request.is_authentic || !self.is_judging() {
             return;
         }
         let Request { client, number, .. } = *request;
         // Whoever shows a lot must not have the whole log looked through for it.
-        let is_proposed = self.pending.has_executed(client, number)
-            || self.log.above(self.executed).any(|entry| {
-                let batch = entry.assignment.and_then(|assignment| entry.bodies.get(&assignment.digest));
-                batch.is_some_and(|batch| {
-                    batch.requests.iter().any(|known| (known.client, known.number) == (client, number))
-                })
-            });
+        let is_proposed = self.pending.has_executed(client, number) || self.is_under_way(client, number);
         let measured = &mut self.floors.measured;
         if is_proposed {
-            measured.find_prompt(step.now, client);
+            measured.find_prompt(step.now, client, owner);
         } else {
-            measured.witness(step.now, client, number);
+            measured.witness(step.now, client, number, owner);
         }
     }
 
@@ -103,7 +98,8 @@ impl Pbft {
         let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
         let is_full =
             batch.requests.len() >= settings.max_batch_requests || 2 * bytes >= settings.max_batch_bytes;
-        self.floors.measured.note_proposed(now, seq, batch);
+        let transit = self.transit();
+        self.floors.measured.note_proposed(now, seq, batch, transit);
         if is_full {
             // Whoever else waits has to wait for the next.
             self.floors.measured.excuse(now);
@@ -140,14 +136,15 @@ impl Pbft {
             if self.is_primary_held_up() {
                 self.floors.measured.excuse(now);
             }
-            self.floors.measured.review(now, timeout * FINDING_TIMEOUTS);
+            let transit = self.transit();
+            self.floors.measured.review(now, timeout * FINDING_TIMEOUTS, transit);
             if let Some(allowed) = self.allowance(LEAST_TURNAROUND, self.floors.caution) {
-                let (passes, patience) = (self.config.settings.primary_passes, self.least_wait());
-                let late = self.floors.measured.tell_late(allowed, passes, patience);
+                let passes = self.config.settings.primary_passes;
+                let late = self.floors.measured.tell_late(allowed, passes);
                 step.actions.extend(late.into_iter().map(Action::Late));
             }
             self.floors.is_suspicious =
-                self.is_overdue(now) || self.is_unfair(now) || self.is_slow_for_most(now);
+                self.is_overdue(now) || self.is_unfair() || self.is_slow_for_most(now);
             self.relax(now);
         } else {
             self.floors.begin_view();
@@ -162,9 +159,12 @@ impl Pbft {
         if !self.is_judging() {
             return;
         }
-        let oldest = self.pending.oldest_unproposed_signed();
-        self.floors.measured.guard(oldest.map(|(_, request)| (request.client, request.number)));
-        if !self.floors.is_suspicious && self.is_unfair(step.now) {
+        let oldest = self.pending.oldest_unproposed_signed().map(|(arrival, request)| {
+            let since = self.pending.since(arrival).max(self.in_view_since);
+            (request.client, request.number, since + self.transit())
+        });
+        self.floors.measured.guard(oldest);
+        if !self.floors.is_suspicious && self.is_unfair() {
             self.floors.is_suspicious = true;
             step.broadcast(PbftMessage::Status(self.status()));
         }
@@ -191,19 +191,18 @@ impl Pbft {
         self.oldest_wait(now).zip(allowed).is_some_and(|(wait, allowed)| wait > allowed)
     }
 
-    fn is_unfair(&self, now: Instant) -> bool {
+    fn is_unfair(&self) -> bool {
         let most = self.config.settings.primary_passes;
-        let Some((arrival, _)) = self.pending.oldest_unproposed_signed().filter(|_| most > 0) else {
-            return false;
-        };
-        let wait = now.since(self.pending.since(arrival).max(self.in_view_since));
-        wait > self.least_wait() && self.floors.measured.passes() > most
+        most > 0 && self.floors.measured.passes() > most
     }
 
-    /// What has waited for less may have been on its way while others were served.
-    fn least_wait(&self) -> Duration {
+    /// How long after a request came here, and was passed on, what arrives was proposed by a primary that
+    /// had it: a message to the primary, what that writes to its disk, and a message back. The others take
+    /// longer to agree.
+    fn transit(&self) -> Duration {
+        let least = self.config.settings.view_timeout / (2 * LEAST_PATIENCE);
         let doublings = (self.floors.caution + self.fruitless_views).min(MAX_CAUTION);
-        self.config.settings.view_timeout / (2 * LEAST_PATIENCE) * 2u32.pow(doublings)
+        self.floors.measured.agreement().unwrap_or_default().max(least) * 2u32.pow(doublings)
     }
 
     fn is_slow_for_most(&mut self, now: Instant) -> bool {
@@ -239,7 +238,8 @@ impl Pbft {
             return;
         }
         let is_other = |from: ReplicaId| from != self.me();
-        let others = self.peers.suspecting(self.view).filter(|from| is_other(*from)).count();
+        let suspecting = self.peers.suspecting(self.view, step.now, self.view_timeout());
+        let others = suspecting.filter(|from| is_other(*from)).count();
         if others + usize::from(self.floors.is_suspicious) >= self.quorums().one_correct() {
             self.floors.left_in_a_row += 1;
             if self.floors.left_in_a_row >= self.quorums().one_correct() {

@@ -54,6 +54,7 @@ mod checkpoint;
 mod choice;
 mod config;
 mod distrust;
+mod early;
 mod floors;
 mod handover;
 mod log;
@@ -80,6 +81,7 @@ use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
 use distrust::Distrust;
+use early::Early;
 use floors::Floors;
 use log::Log;
 use pending::{Arrival, Pending};
@@ -124,6 +126,8 @@ pub struct Pbft {
     /// What is executed beyond that, and not yet decided.
     tentative: Option<Tentative>,
     log: Log,
+    /// What came for numbers beyond that.
+    early: Early,
     pending: Pending,
     /// As primary: the next number to assign.
     next_seq: Seq,
@@ -225,6 +229,7 @@ impl Pbft {
             executed: Seq(0),
             tentative: None,
             log: Log::default(),
+            early: Early::default(),
             pending: Pending::default(),
             next_seq: Seq(1),
             checkpoints: BTreeMap::new(),
@@ -301,6 +306,7 @@ impl Pbft {
                 + entry.pre_prepared.len()
         };
         self.log.iter().map(entries).sum::<usize>()
+            + self.early.len()
             + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
             + self.own_checkpoints.len()
             + self.keeping.len()
@@ -352,6 +358,7 @@ impl Pbft {
     }
 
     fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PbftMessage, proof: Option<Proof>) {
+        let Some(message) = self.hold_if_early(step.now, from, message) else { return };
         match (message, proof) {
             (PbftMessage::Forward(request), _) => self.on_forward(step, request),
             (PbftMessage::PrePrepare(proposal), _) => self.on_pre_prepare(step, from, proposal),
@@ -416,7 +423,7 @@ impl Protocol for Pbft {
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
-            Event::Witness(request) => self.on_witness(&step, &request),
+            Event::Witness { request, owner } => self.on_witness(&step, &request, owner),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),
             Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),

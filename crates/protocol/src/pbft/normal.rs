@@ -7,7 +7,7 @@ use super::{Pbft, Step};
 use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request, RequestAuth};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, ReplicaId, Seq, View};
+use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, View};
 
 /// With adaptive batching, a batch has at least one request for so many that are under way.
 const SHARES_UNDER_WAY: usize = 2;
@@ -33,7 +33,22 @@ impl Pbft {
             }
             return false;
         }
-        request.is_authentic && self.pending.insert(step.now, request)
+        let (number, is_complaint) = (request.number, !has_macs && !self.is_leading());
+        let is_new = request.is_authentic && self.pending.insert(step.now, request);
+        if is_new && is_complaint && self.is_under_way(client, number) {
+            self.pending.note_client_in_batch(client);
+        }
+        is_new
+    }
+
+    /// Whether the primary of this view has proposed this request, and it is not executed yet.
+    pub(super) fn is_under_way(&self, client: ClientId, number: RequestNumber) -> bool {
+        self.log.above(self.executed).any(|entry| {
+            let batch = entry.assignment.and_then(|assignment| entry.bodies.get(&assignment.digest));
+            batch.is_some_and(|batch| {
+                batch.requests.iter().any(|known| (known.client, known.number) == (client, number))
+            })
+        })
     }
 
     /// As primary: assigns numbers to waiting requests while the pipeline and the watermarks allow.
@@ -143,7 +158,7 @@ impl Pbft {
 
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a
     /// group's replicas share them.
-    fn is_acceptable(&self, batch: &Batch) -> bool {
+    pub(super) fn is_acceptable(&self, batch: &Batch) -> bool {
         let settings = &self.config.settings;
         let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
         batch.requests.len() <= settings.max_batch_requests

@@ -34,6 +34,7 @@ impl Pending {
             return false;
         }
         let mut place = self.arrivals + 1;
+        let mut is_in_batch = false;
         if let Some(arrival) = self.by_client.get(&client).copied() {
             let waiting = &self.requests[&arrival];
             let is_upgrade =
@@ -45,13 +46,18 @@ impl Pending {
             let earlier = self.places[&arrival];
             if self.unproposed.contains_key(&earlier) {
                 place = earlier;
+            } else {
+                // A batch can't be mended by another: all after it wait for it in any case.
+                is_in_batch = is_upgrade;
             }
             self.remove(arrival);
         }
         self.arrivals += 1;
         self.by_client.insert(client, self.arrivals);
         self.places.insert(self.arrivals, place);
-        self.unproposed.insert(place, self.arrivals);
+        if !is_in_batch {
+            self.unproposed.insert(place, self.arrivals);
+        }
         if is_signed {
             self.signed.insert(self.arrivals);
         }
@@ -67,6 +73,13 @@ impl Pending {
             self.places.remove(&arrival);
             self.signed.remove(&arrival);
             self.since.remove(&arrival);
+        }
+    }
+
+    /// Notes that a batch of the present view holds what this client has waiting.
+    pub(super) fn note_client_in_batch(&mut self, client: ClientId) {
+        if let Some(arrival) = self.by_client.get(&client).copied() {
+            self.note_in_batch(arrival);
         }
     }
 
@@ -286,6 +299,17 @@ mod tests {
         pending.reset_proposed();
         assert_eq!(take(&mut pending, 9, 100, true), [1, 3], "signed ones only");
         assert_eq!(take(&mut pending, 1, 100, false), [2]);
+    }
+
+    #[test]
+    fn a_signature_that_comes_after_the_proposal_has_it_proposed_again_only_in_another_view() {
+        let mut pending = pending(&[with_macs(1, 1)]);
+        assert_eq!(take(&mut pending, 9, 100, false), [1]);
+        assert!(pending.insert(Instant(7), signed(1, 1)));
+        assert!(!pending.has_unproposed(false) && pending.oldest_unproposed_signed().is_none());
+        assert!(pending.oldest_signed().is_some(), "it has to be executed all the same");
+        pending.reset_proposed();
+        assert_eq!(take(&mut pending, 9, 100, true), [1]);
     }
 
     #[test]

@@ -8,12 +8,16 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq, View};
+use core::time::Duration;
 
 /// How many sequence numbers one status brings again at most.
 const RESEND_BURST: usize = 32;
 
 /// A replica that waits for nothing sends its status only every so many periods.
 const IDLE_PERIODS: u64 = 10;
+
+/// And one that waits does so more often than that.
+const SOON_PERIODS: u32 = 3;
 
 /// What the others last said of themselves.
 #[derive(Debug, Default)]
@@ -30,16 +34,27 @@ impl Peers {
         statuses.filter(|status| status.is_in_view && status.view < view).count()
     }
 
-    /// Who finds the primary of this view, which it is in, below a floor.
-    pub(super) fn suspecting(&self, view: View) -> impl Iterator<Item = ReplicaId> {
-        let suspects = move |status: Status| status.is_in_view && status.view == view && status.is_suspicious;
-        self.statuses.iter().filter(move |(_, peer)| suspects(peer.status)).map(|(from, _)| *from)
+    /// Who finds the primary of this view, which it is in, below a floor, and has said so for the last time
+    /// no longer ago than `lifetime`. Whoever does says so again and again; who has fallen silent can't take
+    /// it back.
+    pub(super) fn suspecting(
+        &self,
+        view: View,
+        now: Instant,
+        lifetime: Duration,
+    ) -> impl Iterator<Item = ReplicaId> {
+        let suspects = move |Peer { status, at, .. }: &Peer| {
+            let is_about_it = status.is_in_view && status.view == view && status.is_suspicious;
+            is_about_it && now.since(*at) <= lifetime
+        };
+        self.statuses.iter().filter(move |(_, peer)| suspects(peer)).map(|(from, _)| *from)
     }
 }
 
 #[derive(Debug)]
 struct Peer {
     status: Status,
+    at: Instant,
     answered: Option<Instant>,
 }
 
@@ -68,6 +83,11 @@ impl Pbft {
             executed: self.executed,
             is_suspicious: self.floors.is_suspicious(),
         }
+    }
+
+    /// Who says within that time again where it stands waits for something.
+    fn soon(&self) -> Duration {
+        self.config.settings.status_period * SOON_PERIODS
     }
 
     /// Whether something is under way that the others' help may finish.
@@ -99,9 +119,14 @@ impl Pbft {
             peer.status.executed == status.executed && peer.status.stable == status.stable
         });
         let answered = if is_answered { known.and_then(|peer| peer.answered) } else { Some(step.now) };
-        self.peers.statuses.insert(from, Peer { status, answered });
+        let is_waiting = is_stuck && known.is_some_and(|peer| step.now.since(peer.at) < self.soon());
+        self.peers.statuses.insert(from, Peer { status, at: step.now, answered });
         if is_answered {
             return;
+        }
+        if is_waiting && from == self.primary() && !self.is_waiting() {
+            // Perhaps for an answer to what got lost on its way here: it is to see that.
+            step.send(from, PbftMessage::Status(self.status()));
         }
         self.help_into_view(step, from, status);
         if let Some(certificate) = self.stable_certificate.clone().filter(|_| status.stable < self.stable) {

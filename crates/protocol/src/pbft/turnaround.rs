@@ -2,23 +2,32 @@
 //! others take to agree on what it has proposed.
 
 use crate::{Batch, Request};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, RequestNumber, Seq};
 use core::time::Duration;
 
-/// The most clients whose copies wait to be seen proposed.
+/// The most owners of clients whose copies wait to be seen proposed.
 const MAX_WITNESSED: usize = 1024;
 
 /// How many of the requests that were proposed last are remembered.
 const MAX_SERVED: usize = 1024;
 
-/// So many clients have to be served too late, at least: one alone may only say that it asked the primary.
+/// So many owners have to be served too late, at least: one alone may only say that it asked the primary.
 const LEAST_LATE_CLIENTS: usize = 2;
+
+/// A request of which a copy is here, and that is not proposed yet.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    number: RequestNumber,
+    owner: ClientId,
+    since: Instant,
+}
 
 /// What a copy of a client's request showed.
 #[derive(Debug, Clone, Copy)]
 struct Finding {
+    client: ClientId,
     at: Instant,
     turnaround: Duration,
     /// How long it waited in all, also while the primary had no room for it.
@@ -34,6 +43,8 @@ struct Finding {
 struct PassedOver {
     client: ClientId,
     number: RequestNumber,
+    /// From when on what arrives was proposed by a primary that had the request.
+    known_from: Instant,
     by: BTreeMap<ClientId, u32>,
 }
 
@@ -46,9 +57,10 @@ pub(super) struct Turnaround {
     proposed: BTreeMap<Seq, Instant>,
     /// The primary used all that it was allowed until then: whoever waits does not wait for it.
     pub(super) excused_until: Instant,
-    /// Requests of which a copy is here, and that are not proposed yet.
-    witnessed: BTreeMap<ClientId, (RequestNumber, Instant)>,
-    /// The last finding of each client.
+    /// Of each owner one client at a time: who has many sessions is watched no more than who has one.
+    witnessed: BTreeMap<ClientId, Waiting>,
+    watched: BTreeSet<ClientId>,
+    /// The last finding of each owner.
     findings: BTreeMap<ClientId, Finding>,
     passed_over: Option<PassedOver>,
     /// Who was served last, and when.
@@ -72,18 +84,22 @@ impl Turnaround {
         self.excused_until = now + self.agreement.unwrap_or_default();
     }
 
-    /// The primary has proposed a batch.
-    pub(super) fn note_proposed(&mut self, now: Instant, seq: Seq, batch: &Batch) {
-        self.proposed.insert(seq, now);
+    /// The primary has proposed a batch. It may come a second time, and counts once.
+    pub(super) fn note_proposed(&mut self, now: Instant, seq: Seq, batch: &Batch, transit: Duration) {
+        if self.proposed.insert(seq, now).is_some() {
+            return;
+        }
         for Request { client, number, .. } in &batch.requests {
-            if let Some((waiting, since)) = self.witnessed.get(client).copied()
-                && waiting <= *number
+            if let Some(waiting) = self.witnessed.get(client).copied()
+                && waiting.number <= *number
             {
                 self.witnessed.remove(client);
-                self.find(now, *client, since);
+                self.watched.remove(&waiting.owner);
+                self.find(now, *client, waiting, transit);
             }
             if let Some(passed_over) = &mut self.passed_over
                 && passed_over.client != *client
+                && passed_over.known_from <= now
             {
                 *passed_over.by.entry(*client).or_default() += 1;
             }
@@ -107,74 +123,80 @@ impl Turnaround {
     }
 
     /// A client has shown this replica a copy of what it has sent to the primary.
-    pub(super) fn witness(&mut self, now: Instant, client: ClientId, number: RequestNumber) {
-        let has_room = self.witnessed.len() < MAX_WITNESSED;
-        if has_room || self.witnessed.contains_key(&client) {
-            self.witnessed.entry(client).or_insert((number, now));
+    pub(super) fn witness(&mut self, now: Instant, client: ClientId, number: RequestNumber, owner: ClientId) {
+        if self.watched.len() < MAX_WITNESSED && self.watched.insert(owner) {
+            self.witnessed.insert(client, Waiting { number, owner, since: now });
         }
     }
 
     /// The copy came after the proposal.
-    pub(super) fn find_prompt(&mut self, now: Instant, client: ClientId) {
-        self.find(now, client, now);
+    pub(super) fn find_prompt(&mut self, now: Instant, client: ClientId, owner: ClientId) {
+        let waiting = Waiting { number: RequestNumber::default(), owner, since: now };
+        self.find(now, client, waiting, Duration::ZERO);
     }
 
-    fn find(&mut self, now: Instant, client: ClientId, since: Instant) {
+    fn find(&mut self, now: Instant, client: ClientId, waiting: Waiting, transit: Duration) {
+        let Waiting { owner, since, .. } = waiting;
         let has_room = self.findings.len() < MAX_WITNESSED;
-        if has_room || self.findings.contains_key(&client) {
+        if has_room || self.findings.contains_key(&owner) {
             let (turnaround, waited) = (now.since(since.max(self.excused_until)), now.since(since));
-            let passes = self.passes_since(since, client);
-            self.findings.insert(client, Finding { at: now, turnaround, waited, passes, is_told: false });
+            let passes = self.passes_since(since + transit, client);
+            let finding = Finding { client, at: now, turnaround, waited, passes, is_told: false };
+            self.findings.insert(owner, finding);
         }
     }
 
     /// How often one other client was served since then, at most.
     fn passes_since(&self, since: Instant, client: ClientId) -> u32 {
         let mut by = BTreeMap::<ClientId, u32>::new();
-        for (_, served) in self.served.iter().rev().take_while(|(at, _)| *at > since) {
+        for (_, served) in self.served.iter().rev().take_while(|(at, _)| *at >= since) {
             *by.entry(*served).or_default() += u32::from(*served != client);
         }
         by.into_values().max().unwrap_or_default()
     }
 
     /// Takes down how long requests have waited that still do, and forgets findings older than `lifetime`.
-    pub(super) fn review(&mut self, now: Instant, lifetime: Duration) {
-        let waiting: Vec<_> = self.witnessed.iter().map(|(client, (_, since))| (*client, *since)).collect();
-        for (client, since) in waiting {
+    pub(super) fn review(&mut self, now: Instant, lifetime: Duration, transit: Duration) {
+        let waiting: Vec<_> = self.witnessed.iter().map(|(client, waiting)| (*client, *waiting)).collect();
+        for (client, waiting) in waiting {
             // One that still waits shows something only once it has waited longer than the last one did.
-            let before = self.findings.get(&client).map_or(Duration::ZERO, |finding| finding.waited);
-            if now.since(since) > before {
-                self.find(now, client, since);
+            let before = self.findings.get(&waiting.owner).map_or(Duration::ZERO, |finding| finding.waited);
+            if now.since(waiting.since) > before {
+                self.find(now, client, waiting, transit);
             }
         }
         self.findings.retain(|_, finding| now.since(finding.at) <= lifetime);
     }
 
-    /// Whether most of the clients that were watched lately, and not only one, were served later than
-    /// `allowed`. Of those that say that they asked the primary some may not have.
+    /// Whether clients of most of the owners that were watched lately, and not only of one, were served later
+    /// than `allowed`. Of those that say that they asked the primary some may not have.
     pub(super) fn is_late_for_most(&self, allowed: Duration) -> bool {
         let late = self.findings.values().filter(|finding| finding.turnaround > allowed).count();
         late >= LEAST_LATE_CLIENTS && 2 * late > self.findings.len()
     }
 
     /// The clients that were served later than `allowed`, or after others had been served more than
-    /// `passes` times while they waited for longer than `patience`, and that have yet to be told.
-    pub(super) fn tell_late(&mut self, allowed: Duration, passes: u32, patience: Duration) -> Vec<ClientId> {
-        let late = |(client, finding): (&ClientId, &mut Finding)| {
-            let is_passed_over = passes > 0 && finding.passes > passes && finding.waited > patience;
+    /// `passes` times, and that have yet to be told.
+    pub(super) fn tell_late(&mut self, allowed: Duration, passes: u32) -> Vec<ClientId> {
+        let late = |finding: &mut Finding| {
+            let is_passed_over = passes > 0 && finding.passes > passes;
             let is_late = (is_passed_over || finding.turnaround > allowed) && !finding.is_told;
             finding.is_told |= is_late;
-            is_late.then_some(*client)
+            is_late.then_some(finding.client)
         };
-        self.findings.iter_mut().filter_map(late).collect()
+        self.findings.values_mut().filter_map(late).collect()
     }
 
-    /// Watches that nobody is served over and over before this request.
-    pub(super) fn guard(&mut self, oldest: Option<(ClientId, RequestNumber)>) {
+    /// Watches that nobody is served over and over before this request, in what arrives from then on.
+    pub(super) fn guard(&mut self, oldest: Option<(ClientId, RequestNumber, Instant)>) {
         let guarded = self.passed_over.as_ref().map(|passed_over| (passed_over.client, passed_over.number));
-        if guarded != oldest {
-            self.passed_over =
-                oldest.map(|(client, number)| PassedOver { client, number, by: BTreeMap::new() });
+        if guarded != oldest.map(|(client, number, _)| (client, number)) {
+            self.passed_over = oldest.map(|(client, number, known_from)| PassedOver {
+                client,
+                number,
+                known_from,
+                by: BTreeMap::new(),
+            });
         }
     }
 
@@ -213,7 +235,7 @@ mod tests {
     fn the_groups_own_speed_rises_at_once_and_falls_slowly() {
         let mut measured = Turnaround::default();
         let mut took = |seq, from: u64, to: u64, was_authentic| {
-            measured.note_proposed(Instant(from * MS), Seq(seq), &Batch::null());
+            measured.note_proposed(Instant(from * MS), Seq(seq), &Batch::null(), ms(0));
             measured.note_executed(Instant(to * MS), Seq(seq), was_authentic);
             measured.agreement()
         };
@@ -227,64 +249,82 @@ mod tests {
     fn most_of_the_clients_watched_and_two_at_least_have_to_be_late() {
         let mut measured = Turnaround::default();
         for client in [1, 2, 3] {
-            measured.witness(Instant(0), ClientId(client), RequestNumber(5));
+            measured.witness(Instant(0), ClientId(client), RequestNumber(5), ClientId(client));
         }
-        measured.note_proposed(Instant(2 * MS), Seq(1), &batch(&[1, 2], 5));
+        measured.note_proposed(Instant(2 * MS), Seq(1), &batch(&[1, 2], 5), ms(0));
         assert!(!measured.is_late_for_most(ms(2)), "they are served in time");
-        measured.review(Instant(40 * MS), ms(100));
+        measured.review(Instant(40 * MS), ms(100), ms(0));
         assert!(!measured.is_late_for_most(ms(2)), "one client alone is not believed");
-        measured.witness(Instant(40 * MS), ClientId(2), RequestNumber(6));
-        measured.review(Instant(45 * MS), ms(100));
+        measured.witness(Instant(40 * MS), ClientId(2), RequestNumber(6), ClientId(2));
+        measured.review(Instant(45 * MS), ms(100), ms(0));
         assert!(measured.is_late_for_most(ms(4)) && !measured.is_late_for_most(ms(5)));
-        assert_eq!(measured.tell_late(ms(9), 0, ms(0)), [ClientId(3)]);
-        assert_eq!(measured.tell_late(ms(4), 0, ms(0)), [ClientId(2)], "each is told once");
-        measured.find_prompt(Instant(46 * MS), ClientId(4));
+        assert_eq!(measured.tell_late(ms(9), 0), [ClientId(3)]);
+        assert_eq!(measured.tell_late(ms(4), 0), [ClientId(2)], "each is told once");
+        measured.find_prompt(Instant(46 * MS), ClientId(4), ClientId(4));
         assert!(!measured.is_late_for_most(ms(4)), "two of four are not most");
-        measured.review(Instant(146 * MS), ms(100));
+        measured.review(Instant(146 * MS), ms(100), ms(0));
         measured.begin_view();
         assert!(!measured.is_late_for_most(ms(0)));
     }
 
     #[test]
+    fn who_has_many_sessions_counts_as_one() {
+        let mut measured = Turnaround::default();
+        let mut is_late = |client, owner| {
+            measured.witness(Instant(0), ClientId(client), RequestNumber(1), ClientId(owner));
+            measured.review(Instant(9 * MS), ms(100), ms(0));
+            measured.is_late_for_most(ms(8))
+        };
+        assert!((1..9).all(|session| !is_late(session, 1)));
+        assert!(is_late(20, 20), "two owners");
+    }
+
+    #[test]
     fn what_waits_while_the_primary_may_not_propose_does_not_wait_for_it() {
         let mut measured = Turnaround::default();
-        measured.note_proposed(Instant(0), Seq(1), &Batch::null());
+        measured.note_proposed(Instant(0), Seq(1), &Batch::null(), ms(0));
         measured.note_executed(Instant(20 * MS), Seq(1), true);
         for client in [1, 2] {
-            measured.witness(Instant(20 * MS), ClientId(client), RequestNumber(1));
+            measured.witness(Instant(20 * MS), ClientId(client), RequestNumber(1), ClientId(client));
         }
         measured.excuse(Instant(50 * MS));
-        measured.note_proposed(Instant(63 * MS), Seq(2), &batch(&[1, 2], 1));
+        measured.note_proposed(Instant(63 * MS), Seq(2), &batch(&[1, 2], 1), ms(0));
         assert!(measured.is_late_for_most(ms(2)) && !measured.is_late_for_most(ms(3)));
     }
 
     #[test]
     fn a_client_that_was_passed_over_is_told_however_busy_the_primary_is() {
-        let mut measured = Turnaround { agreement: Some(ms(2)), ..Turnaround::default() };
-        measured.witness(Instant(0), ClientId(9), RequestNumber(1));
-        for seq in 1..=3 {
-            let now = Instant(seq * 2 * MS);
-            measured.note_proposed(now, Seq(seq), &batch(&[1], seq));
-            measured.excuse(now);
-        }
-        measured.review(Instant(7 * MS), ms(100));
-        assert_eq!(measured.tell_late(ms(5), 3, ms(1)), []);
-        assert_eq!(measured.tell_late(ms(5), 2, ms(9)), []);
-        assert_eq!(measured.tell_late(ms(5), 2, ms(1)), [ClientId(9)]);
+        let told = |passes, transit| {
+            let mut measured = Turnaround { agreement: Some(ms(2)), ..Turnaround::default() };
+            measured.witness(Instant(0), ClientId(9), RequestNumber(1), ClientId(9));
+            for seq in 1..=3 {
+                let now = Instant(seq * 2 * MS);
+                measured.note_proposed(now, Seq(seq), &batch(&[1], seq), transit);
+                measured.excuse(now);
+            }
+            measured.review(Instant(7 * MS), ms(100), transit);
+            measured.tell_late(ms(5), passes)
+        };
+        assert_eq!(told(2, ms(2)), [ClientId(9)]);
+        assert_eq!(told(3, ms(2)), []);
+        assert_eq!(told(2, ms(3)), [], "the first may have been proposed before the request was there");
     }
 
     #[test]
-    fn passes_count_for_one_request_at_a_time_and_not_its_own_client() {
+    fn passes_count_for_one_request_at_a_time_once_it_must_be_known_and_not_its_own_client() {
         let mut measured = Turnaround::default();
-        let guarded = Some((ClientId(9), RequestNumber(1)));
+        let guarded = Some((ClientId(9), RequestNumber(1), Instant(2 * MS)));
         measured.guard(guarded);
-        for seq in 1..=3 {
-            measured.note_proposed(Instant(0), Seq(seq), &batch(&[1, 2], seq));
+        let mut passes = |seq, clients: &[u64]| {
+            measured.note_proposed(Instant(seq * MS), Seq(seq), &batch(clients, seq), ms(0));
             measured.guard(guarded);
-        }
-        measured.note_proposed(Instant(0), Seq(4), &batch(&[9, 1], 1));
-        assert_eq!(measured.passes(), 4);
-        measured.guard(Some((ClientId(8), RequestNumber(1))));
+            measured.passes()
+        };
+        assert_eq!(passes(1, &[1, 2]), 0, "proposed before the request was there");
+        assert_eq!([passes(2, &[1, 2]), passes(3, &[1])], [1, 2]);
+        assert_eq!(passes(3, &[1]), 2, "the same proposal again");
+        assert_eq!(passes(4, &[9, 1]), 3);
+        measured.guard(Some((ClientId(8), RequestNumber(1), Instant(2 * MS))));
         assert_eq!(measured.passes(), 0);
     }
 
@@ -292,8 +332,8 @@ mod tests {
     fn inventing_requests_does_not_fill_the_memory() {
         let mut measured = Turnaround::default();
         for client in 0..MAX_WITNESSED as u64 + 9 {
-            measured.witness(Instant(0), ClientId(client), RequestNumber(1));
-            measured.find_prompt(Instant(0), ClientId(client));
+            measured.witness(Instant(0), ClientId(client), RequestNumber(1), ClientId(client));
+            measured.find_prompt(Instant(0), ClientId(client), ClientId(client));
         }
         assert_eq!((measured.witnessed.len(), measured.findings.len()), (MAX_WITNESSED, MAX_WITNESSED));
     }

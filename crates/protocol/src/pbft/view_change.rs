@@ -70,7 +70,7 @@ impl Pbft {
         (since + self.view_timeout()).since(now)
     }
 
-    fn view_timeout(&self) -> Duration {
+    pub(super) fn view_timeout(&self) -> Duration {
         self.config.settings.view_timeout * 2u32.pow(self.fruitless_views.min(MAX_DOUBLINGS))
     }
 

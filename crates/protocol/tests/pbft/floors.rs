@@ -3,10 +3,15 @@
 use crate::group::{Group, LIAR, R, Wire, settings, signed, with_macs};
 use althing_protocol::Event;
 use althing_protocol::pbft::{PbftMessage, PbftSettings, Status};
-use althing_types::{Seq, View};
+use althing_types::{ClientId, Seq, View};
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
+
+/// A client of its own shows its first request.
+fn witness(client: u64) -> Event<PbftMessage> {
+    Event::Witness { request: with_macs(client, 1), owner: ClientId(client) }
+}
 
 fn is_proposal_of_first_primary(wire: &Wire) -> bool {
     wire.from == R[0] && matches!(wire.message, PbftMessage::PrePrepare(_))
@@ -48,22 +53,46 @@ fn nothing_is_held_against_a_primary_while_nobody_waits() {
 
 #[test]
 fn a_primary_that_serves_others_before_one_that_waits_is_replaced() {
-    let run = |settings| {
+    let run_after = |settings, wait| {
         let mut group = group(settings);
         group.loses = |wire| wire.to == R[0] && matches!(wire.message, PbftMessage::Forward(_));
         for i in 1..4 {
             group.event(i, Event::Request(signed(9, 1)));
         }
-        group.run_for(60 * MS);
+        group.run_for(wait);
         for number in 2..=4 {
             group.event(0, Event::Request(signed(1, number)));
             group.settle();
         }
+        group.run_for(30 * MS);
         views(&group)
     };
+    let run = |settings| run_after(settings, 60 * MS);
     assert_eq!(run(settings()), [1; 4]);
+    assert_eq!(run_after(settings(), 40 * MS), [0; 4], "it may still have been on its way to the primary");
     assert_eq!(run(PbftSettings { primary_passes: 3, ..settings() }), [0; 4], "three are allowed");
     assert_eq!(run(PbftSettings { primary_passes: 0, ..settings() }), [0; 4], "switched off");
+}
+
+#[test]
+fn what_is_proposed_already_does_not_wait_for_the_primary() {
+    let mut group = group(settings());
+    group.event(0, Event::Request(with_macs(1, 2)));
+    group.deliver(|wire| !matches!(wire.message, PbftMessage::PrePrepare(_)));
+    group.history.clear();
+    group.loses = |wire| matches!(wire.message, PbftMessage::Commit(_));
+    group.submit(&signed(1, 2));
+    group.run_for(350 * MS);
+    let suspects = |wire: &Wire| matches!(wire.message, PbftMessage::Status(status) if status.is_suspicious);
+    assert!(!group.history.iter().any(suspects));
+    let proposed = group.sent(R[0], |wire| match &wire.message {
+        PbftMessage::PrePrepare(proposal) => Some(proposal.seq),
+        _ => None,
+    });
+    assert!(proposed.iter().all(|seq| *seq == Seq(2)), "nor is it proposed again: {proposed:?}");
+    group.loses = |_| false;
+    group.run_until(|group| (0..4).all(|i| group.executed(i) == [(1, 1), (1, 2)]));
+    assert_eq!(views(&group), [0; 4]);
 }
 
 #[test]
@@ -73,11 +102,11 @@ fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_a
         group.loses = is_proposal_of_first_primary;
         for i in 1..4 {
             for client in late {
-                group.event(i, Event::Witness(with_macs(*client, 1)));
+                group.event(i, witness(*client));
             }
             // Client 1 has been served.
             for _ in in_time {
-                group.event(i, Event::Witness(with_macs(1, 1)));
+                group.event(i, witness(1));
             }
         }
         group.run_for(350 * MS);
@@ -117,6 +146,28 @@ fn what_f_replicas_say_of_a_primary_changes_nothing() {
     }
     group.settle();
     assert_eq!(views(&group), [1; 4]);
+}
+
+#[test]
+fn a_suspicion_that_is_not_repeated_ends() {
+    let run = |pause| {
+        let mut group = group(settings());
+        group.down = vec![R[1], R[2]];
+        let status = PbftMessage::Status(Status {
+            view: View(0),
+            is_in_view: true,
+            stable: Seq(0),
+            executed: Seq(1),
+            is_suspicious: true,
+        });
+        group.receive(3, R[1], status.clone());
+        group.run_for(pause);
+        group.receive(3, R[2], status);
+        group.settle();
+        group.nodes[3].pbft.view()
+    };
+    assert_eq!(run(900 * MS), View(1));
+    assert_eq!(run(1100 * MS), View(0));
 }
 
 #[test]

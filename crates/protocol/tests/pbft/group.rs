@@ -129,6 +129,8 @@ pub(crate) struct Group {
     pub(crate) history: Vec<Wire>,
     /// Replicas that nothing reaches and that do nothing.
     pub(crate) down: Vec<ReplicaId>,
+    /// Replicas whose disks have not written any state yet.
+    pub(crate) unkept: Vec<ReplicaId>,
     /// Which messages the network loses, until this is set otherwise.
     pub(crate) loses: fn(&Wire) -> bool,
     pub(crate) now: Instant,
@@ -157,6 +159,7 @@ impl Group {
             wires: VecDeque::new(),
             history: vec![],
             down: vec![],
+            unkept: vec![],
             loses: |_| false,
             now: Instant(1_000_000_000),
             settings,
@@ -191,6 +194,7 @@ impl Group {
                 node.records.push(record);
                 return Some(Event::Persisted(id));
             }
+            Action::KeepState { .. } if self.unkept.contains(&replica(i)) => {}
             Action::KeepState { seq, .. } => return Some(Event::StateKept(seq)),
             Action::Compact(records) => node.records = records,
             Action::Execute(decision) => return Some(node.execute(decision)),

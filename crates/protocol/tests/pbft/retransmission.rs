@@ -1,9 +1,10 @@
 //! Getting what was missed: votes, batches, state.
 
-use crate::group::{Group, R, signed};
-use althing_protocol::pbft::{PbftMessage, Status};
-use althing_protocol::{Event, Message};
-use althing_types::{Seq, View};
+use crate::group::{Group, R, signed, with_macs};
+use althing_protocol::pbft::{PbftMessage, PrePrepare, Status, Vote};
+use althing_protocol::{Batch, Event, Message};
+use althing_types::{Digest, Instant, Seq, View};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The default, after which a replica that waits speaks up, and asks again.
@@ -31,6 +32,61 @@ fn a_replica_that_missed_some_messages_gets_them_again() {
     assert!(group.executed(2).is_empty());
     group.run_until(|group| group.executed(2) == [(1, 1)]);
     assert_eq!(group.nodes[2].pbft.view(), View(0));
+}
+
+#[test]
+fn what_comes_beyond_the_log_counts_once_the_log_gets_there() {
+    let mut group = Group::new(4);
+    group.unkept = vec![R[3]];
+    for number in 1..=10 {
+        group.submit(&signed(1, number));
+        group.settle();
+    }
+    assert_eq!((group.executed(0).len(), group.executed(3).len()), (10, 8), "a log is that long");
+    group.event(3, Event::StateKept(Seq(4)));
+    assert_eq!(group.executed(3).len(), 10, "nothing has to be said again");
+}
+
+#[test]
+fn of_what_comes_beyond_the_log_only_what_may_count_is_held() {
+    let mut group = Group::new(4);
+    let mut held = |from, message| {
+        let before = group.nodes[3].pbft.footprint();
+        group.receive(3, from, message);
+        group.nodes[3].pbft.footprint() - before
+    };
+    let vote = |seq| Vote { view: View(0), seq: Seq(seq), digest: Digest([1; 32]) };
+    let proposal = |seq| {
+        let batch = Arc::new(Batch { time: Instant(0), requests: vec![signed(1, 1)] });
+        PbftMessage::PrePrepare(PrePrepare { view: View(0), seq: Seq(seq), batch })
+    };
+    for (from, message, is_held) in [
+        (R[1], PbftMessage::Prepare(vote(9)), 1),
+        (R[1], PbftMessage::Prepare(vote(9)), 0),
+        (R[1], PbftMessage::Prepare(vote(16)), 1),
+        (R[1], PbftMessage::Prepare(vote(17)), 0),
+        (R[0], PbftMessage::Prepare(vote(10)), 0),
+        (R[0], PbftMessage::Commit(vote(10)), 1),
+        (R[0], proposal(10), 1),
+        (R[1], proposal(10), 0),
+    ] {
+        assert_eq!(held(from, message.clone()), is_held, "{from}: {message:?}");
+    }
+}
+
+#[test]
+fn a_primary_that_waits_hears_from_those_that_miss_what_it_said() {
+    let mut group = Group::new(4);
+    let start = group.now;
+    group.event(0, Event::Request(with_macs(1, 1)));
+    group.lose();
+    group.run_until(|group| (0..4).all(|i| group.executed(i) == [(1, 1)]));
+    assert!(group.now.since(start) < 5 * STATUS_PERIOD, "{:?}", group.now.since(start));
+    group.run_for(10 * STATUS_PERIOD);
+    group.history.clear();
+    group.run_for(100 * STATUS_PERIOD);
+    let statuses = group.history.iter().filter(|wire| matches!(wire.message, PbftMessage::Status(_)));
+    assert_eq!(statuses.count(), 10 * 4 * 3, "nobody talks more than it has to while nobody waits");
 }
 
 #[test]

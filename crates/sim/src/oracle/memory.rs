@@ -29,6 +29,8 @@ impl MemoryBound {
         let clients = small(CLIENTS);
         // Each number: itself, its batches, two votes a replica, and the batches pre-prepared there.
         let protocol = log * (1 + BATCHES + n + 2 * n + BATCHES) + checkpoints * (n + 1) + n + clients;
+        // Beyond the log, of as many numbers: a proposal, and two votes a replica.
+        let protocol = protocol + log * (1 + 2 * n);
         // What waits for the disk is at most two records a number, and those of view changes.
         let protocol = protocol + 2 * log + 100;
         Self(Holdings { protocol, checkpoints, outstanding: clients, records: 20_000 })

@@ -1,0 +1,91 @@
+//! What is said of numbers beyond this replica's log, held until the log reaches them.
+//!
+//! A log moves on once a checkpoint's state is on disk. Where that takes longer than at the others, they
+//! propose and vote beyond its end. In the papers that is dropped, and comes again once the replica shows
+//! that it misses something: but it can't know that it does. To hold it is as if the network had been
+//! slower.
+
+use super::message::PbftMessage;
+use super::{Pbft, Step};
+use alloc::collections::BTreeMap;
+use althing_types::{Instant, ReplicaId, Seq, View};
+
+/// Of each replica one message of each kind for each number, up to a log's length beyond the log.
+#[derive(Debug, Default)]
+pub(super) struct Early(BTreeMap<(Seq, ReplicaId, Kind), PbftMessage>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Proposal,
+    Prepare,
+    Commit,
+}
+
+impl Early {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The number that a message is about, where it can be held.
+    fn place(message: &PbftMessage) -> Option<(Kind, View, Seq)> {
+        match message {
+            PbftMessage::PrePrepare(proposal) => Some((Kind::Proposal, proposal.view, proposal.seq)),
+            PbftMessage::Prepare(vote) => Some((Kind::Prepare, vote.view, vote.seq)),
+            PbftMessage::Commit(vote) => Some((Kind::Commit, vote.view, vote.seq)),
+            _ => None,
+        }
+    }
+
+    /// Holds a message, in the place of one of an earlier view.
+    fn hold(&mut self, from: ReplicaId, (kind, view, seq): (Kind, View, Seq), message: PbftMessage) {
+        let known = self.0.get(&(seq, from, kind)).and_then(Self::place);
+        if known.is_none_or(|(_, known, _)| known < view) {
+            self.0.insert((seq, from, kind), message);
+        }
+    }
+
+    /// Takes out what is about numbers up to `last`.
+    fn take(&mut self, last: Seq) -> BTreeMap<(Seq, ReplicaId, Kind), PbftMessage> {
+        let beyond = self.0.split_off(&(last.next(), ReplicaId(0), Kind::Proposal));
+        core::mem::replace(&mut self.0, beyond)
+    }
+}
+
+impl Pbft {
+    /// Gives a message back if its time has come, or never will.
+    pub(super) fn hold_if_early(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        message: PbftMessage,
+    ) -> Option<PbftMessage> {
+        let high = self.high_watermark();
+        let last = Seq(high.0 + self.config.settings.log_size);
+        let is_early = |(_, view, seq): &(Kind, View, Seq)| *view >= self.view && high < *seq && *seq <= last;
+        let Some(place @ (kind, view, seq)) = Early::place(&message).filter(is_early) else {
+            return Some(message);
+        };
+        let is_primary = from == self.quorums().primary(view);
+        let is_apt = match &message {
+            PbftMessage::PrePrepare(proposal) => is_primary && self.is_acceptable(&proposal.batch),
+            _ => kind == Kind::Commit || !is_primary,
+        };
+        if !is_apt {
+            return Some(message);
+        }
+        if let PbftMessage::PrePrepare(proposal) = &message
+            && (view, true) == (self.view, self.is_in_view)
+        {
+            self.note_proposal(now, seq, &proposal.batch);
+        }
+        self.early.hold(from, place, message);
+        None
+    }
+
+    /// The log has moved on: what was held for its new numbers arrives now.
+    pub(super) fn release_early(&mut self, step: &mut Step) {
+        for ((_, from, _), message) in self.early.take(self.high_watermark()) {
+            self.on_message(step, from, message, None);
+        }
+    }
+}
