@@ -15,6 +15,9 @@
 //! that is served late is told so; when f + 1 backups have told it, it asks all of them from the start for
 //! a while, signed, and then it is of the first kind.
 //!
+//! Machines pause, and all that waits then is late at once. So to be late counts once it was seen twice, one
+//! after the other.
+//!
 //! A backup that finds its primary below a floor says so in its `Status`, and can take it back. When f + 1
 //! say so, one of them is correct, and all leave the view. Once f + 1 primaries in a row were left so, one of
 //! them was correct, and the floors are too high: all allow twice as much from then on, until a primary has
@@ -56,6 +59,9 @@ pub(super) struct Floors {
     cautious_since: Instant,
     /// Since when most clients that were watched have been served too late.
     slow_since: Option<Instant>,
+    /// Whether a complaint has waited too long, and until when one before did.
+    is_overdue: bool,
+    overdue_until: Option<Instant>,
     is_suspicious: bool,
 }
 
@@ -63,6 +69,7 @@ impl Floors {
     pub(super) fn begin_view(&mut self) {
         self.measured.begin_view();
         (self.slow_since, self.is_suspicious) = (None, false);
+        (self.is_overdue, self.overdue_until) = (false, None);
     }
 
     pub(super) fn is_suspicious(&self) -> bool {
@@ -186,9 +193,17 @@ impl Pbft {
         Some(now.since(self.pending.since(arrival).max(self.in_view_since).max(excused)))
     }
 
-    fn is_overdue(&self, now: Instant) -> bool {
+    /// Whether a complaint waits too long, not for the first time: a machine may pause, and a pause that does
+    /// not end is for the view timer.
+    fn is_overdue(&mut self, now: Instant) -> bool {
         let allowed = self.allowance(LEAST_PATIENCE, self.floors.caution);
-        self.oldest_wait(now).zip(allowed).is_some_and(|(wait, allowed)| wait > allowed)
+        let is_overdue = self.oldest_wait(now).zip(allowed).is_some_and(|(wait, allowed)| wait > allowed);
+        if self.floors.is_overdue && !is_overdue {
+            self.floors.overdue_until = Some(now);
+        }
+        self.floors.is_overdue = is_overdue;
+        let lifetime = self.config.settings.view_timeout * FINDING_TIMEOUTS;
+        is_overdue && self.floors.overdue_until.is_some_and(|until| now.since(until) <= lifetime)
     }
 
     fn is_unfair(&self) -> bool {

@@ -28,6 +28,8 @@ struct Waiting {
 #[derive(Debug, Clone, Copy)]
 struct Finding {
     client: ClientId,
+    /// From when on it waited for the primary alone.
+    since: Instant,
     at: Instant,
     turnaround: Duration,
     /// How long it waited in all, also while the primary had no room for it.
@@ -139,9 +141,10 @@ impl Turnaround {
         let Waiting { owner, since, .. } = waiting;
         let has_room = self.findings.len() < MAX_WITNESSED;
         if has_room || self.findings.contains_key(&owner) {
-            let (turnaround, waited) = (now.since(since.max(self.excused_until)), now.since(since));
-            let passes = self.passes_since(since + transit, client);
-            let finding = Finding { client, at: now, turnaround, waited, passes, is_told: false };
+            let (waited, passes) = (now.since(since), self.passes_since(since + transit, client));
+            let since = since.max(self.excused_until);
+            let turnaround = now.since(since);
+            let finding = Finding { client, since, at: now, turnaround, waited, passes, is_told: false };
             self.findings.insert(owner, finding);
         }
     }
@@ -169,10 +172,14 @@ impl Turnaround {
     }
 
     /// Whether clients of most of the owners that were watched lately, and not only of one, were served later
-    /// than `allowed`. Of those that say that they asked the primary some may not have.
+    /// than `allowed`, and one of them after another. Of those that say that they asked the primary some may
+    /// not have; and all that wait while a machine pauses are late at once, and once.
     pub(super) fn is_late_for_most(&self, allowed: Duration) -> bool {
-        let late = self.findings.values().filter(|finding| finding.turnaround > allowed).count();
-        late >= LEAST_LATE_CLIENTS && 2 * late > self.findings.len()
+        let late = || self.findings.values().filter(|finding| finding.turnaround > allowed);
+        let first_end = late().map(|finding| finding.at).min();
+        let last_start = late().map(|finding| finding.since).max();
+        let count = late().count();
+        count >= LEAST_LATE_CLIENTS && 2 * count > self.findings.len() && last_start >= first_end
     }
 
     /// The clients that were served later than `allowed`, or after others had been served more than
@@ -255,6 +262,7 @@ mod tests {
         assert!(!measured.is_late_for_most(ms(2)), "they are served in time");
         measured.review(Instant(40 * MS), ms(100), ms(0));
         assert!(!measured.is_late_for_most(ms(2)), "one client alone is not believed");
+        measured.note_proposed(Instant(40 * MS), Seq(2), &batch(&[3], 5), ms(0));
         measured.witness(Instant(40 * MS), ClientId(2), RequestNumber(6), ClientId(2));
         measured.review(Instant(45 * MS), ms(100), ms(0));
         assert!(measured.is_late_for_most(ms(4)) && !measured.is_late_for_most(ms(5)));
@@ -267,16 +275,35 @@ mod tests {
         assert!(!measured.is_late_for_most(ms(0)));
     }
 
+    /// A client shows a request, and it is proposed so much later; gives back the time after that.
+    fn serve(measured: &mut Turnaround, at: u64, (client, owner): (u64, u64), wait: u64) -> u64 {
+        measured.witness(Instant(at * MS), ClientId(client), RequestNumber(1), ClientId(owner));
+        measured.note_proposed(Instant((at + wait) * MS), Seq(at), &batch(&[client], 1), ms(0));
+        at + wait + 1
+    }
+
     #[test]
     fn who_has_many_sessions_counts_as_one() {
+        let (mut measured, mut now) = (Turnaround::default(), 1);
+        for session in 1..9 {
+            now = serve(&mut measured, now, (session, 1), 9);
+            assert!(!measured.is_late_for_most(ms(8)));
+        }
+        serve(&mut measured, now, (20, 20), 9);
+        assert!(measured.is_late_for_most(ms(8)), "two owners");
+    }
+
+    #[test]
+    fn all_that_wait_during_one_pause_are_late_once() {
         let mut measured = Turnaround::default();
-        let mut is_late = |client, owner| {
-            measured.witness(Instant(0), ClientId(client), RequestNumber(1), ClientId(owner));
-            measured.review(Instant(9 * MS), ms(100), ms(0));
-            measured.is_late_for_most(ms(8))
-        };
-        assert!((1..9).all(|session| !is_late(session, 1)));
-        assert!(is_late(20, 20), "two owners");
+        for client in 1..9 {
+            measured.witness(Instant(client * MS), ClientId(client), RequestNumber(1), ClientId(client));
+        }
+        measured.note_proposed(Instant(100 * MS), Seq(1), &batch(&[1, 2, 3, 4], 1), ms(0));
+        measured.note_proposed(Instant(101 * MS), Seq(2), &batch(&[5, 6, 7, 8], 1), ms(0));
+        assert!(!measured.is_late_for_most(ms(8)));
+        serve(&mut measured, 102, (1, 1), 9);
+        assert!(measured.is_late_for_most(ms(8)), "and again");
     }
 
     #[test]
@@ -284,11 +311,11 @@ mod tests {
         let mut measured = Turnaround::default();
         measured.note_proposed(Instant(0), Seq(1), &Batch::null(), ms(0));
         measured.note_executed(Instant(20 * MS), Seq(1), true);
-        for client in [1, 2] {
-            measured.witness(Instant(20 * MS), ClientId(client), RequestNumber(1), ClientId(client));
+        for (client, from) in [(1, 20), (2, 64)] {
+            measured.witness(Instant(from * MS), ClientId(client), RequestNumber(1), ClientId(client));
+            measured.excuse(Instant((from + 30) * MS));
+            measured.note_proposed(Instant((from + 43) * MS), Seq(from), &batch(&[client], 1), ms(0));
         }
-        measured.excuse(Instant(50 * MS));
-        measured.note_proposed(Instant(63 * MS), Seq(2), &batch(&[1, 2], 1), ms(0));
         assert!(measured.is_late_for_most(ms(2)) && !measured.is_late_for_most(ms(3)));
     }
 

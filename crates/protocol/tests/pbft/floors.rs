@@ -31,15 +31,20 @@ fn views(group: &Group) -> Vec<u64> {
 
 #[test]
 fn a_primary_that_lets_a_complaint_wait_is_replaced_long_before_the_timeout() {
-    let run = |settings| {
+    let run = |settings, pauses: u64| {
         let mut group = group(settings);
-        group.loses = is_proposal_of_first_primary;
-        group.submit(&signed(1, 2));
-        group.run_for(350 * MS);
+        for number in 2..2 + pauses {
+            group.loses = is_proposal_of_first_primary;
+            group.submit(&signed(1, number));
+            group.run_for(350 * MS);
+            group.loses = |_| false;
+            group.run_for(200 * MS);
+        }
         views(&group)
     };
-    assert_eq!(run(settings()), [1; 4]);
-    assert_eq!(run(PbftSettings { primary_slack: 0, ..settings() }), [0; 4], "switched off");
+    assert_eq!(run(settings(), 2), [1; 4]);
+    assert_eq!(run(settings(), 1), [0; 4], "its machine may have paused");
+    assert_eq!(run(PbftSettings { primary_slack: 0, ..settings() }, 3), [0; 4], "switched off");
 }
 
 #[test]
@@ -97,24 +102,29 @@ fn what_is_proposed_already_does_not_wait_for_the_primary() {
 
 #[test]
 fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_all() {
-    let run = |late: &[u64], in_time: &[u64]| {
+    let run = |late: &[&[u64]], in_time: &[u64]| {
         let mut group = group(settings());
-        group.loses = is_proposal_of_first_primary;
-        for i in 1..4 {
-            for client in late {
-                group.event(i, witness(*client));
+        // Client 1 has been served.
+        for _ in in_time {
+            (1..4).for_each(|i| group.event(i, witness(1)));
+        }
+        for clients in late {
+            for client in *clients {
+                (1..4).for_each(|i| group.event(i, witness(*client)));
             }
-            // Client 1 has been served.
-            for _ in in_time {
-                group.event(i, witness(1));
+            group.run_for(150 * MS);
+            for client in *clients {
+                group.event(0, Event::Request(with_macs(*client, 1)));
             }
+            group.settle();
         }
         group.run_for(350 * MS);
         views(&group)
     };
-    assert_eq!(run(&[2, 3], &[]), [1; 4]);
-    assert_eq!(run(&[2, 3], &[1]), [1; 4], "two of three");
-    assert_eq!(run(&[2], &[]), [0; 4], "one client may not have asked the primary at all");
+    assert_eq!(run(&[&[2], &[3]], &[]), [1; 4]);
+    assert_eq!(run(&[&[2], &[3]], &[1]), [1; 4], "two of three");
+    assert_eq!(run(&[&[2, 3]], &[]), [0; 4], "its machine may have paused");
+    assert_eq!(run(&[&[2]], &[]), [0; 4], "one client may not have asked the primary at all");
 }
 
 #[test]
