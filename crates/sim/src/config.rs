@@ -135,7 +135,7 @@ impl Family {
     }
 
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
-    /// correct client has to complete.
+    /// correct client has to complete. What the floors for primaries promise, ADR 16: not more.
     #[must_use]
     pub fn least_share(self) -> Option<u64> {
         match self {

@@ -3,9 +3,7 @@
 use althing_sim::{Family, SimConfig, run, run_many};
 
 fn check(replicas: usize, seeds: std::ops::Range<u64>) {
-    // Known to fail: the floors end a correct primary's view in runs without faults (n = 4 seed 6,
-    // n = 5 seed 0). They are off by default for that; see the known limits in docs/src/protocols/pbft.md.
-    for family in Family::ALL.into_iter().filter(|family| *family != Family::UnfairPrimary) {
+    for family in Family::ALL {
         let config = SimConfig::new(family, replicas, 0);
         // Attacks on throughput take long, and are run twice.
         let seeds = if family.least_share().is_some() {

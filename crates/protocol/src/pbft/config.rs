@@ -49,9 +49,8 @@ impl Default for PbftSettings {
             view_timeout: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
             max_clock_skew: Duration::from_secs(10),
-            // Off: see the known limits in the book's page on PBFT.
-            primary_slack: 0,
-            primary_passes: 0,
+            primary_slack: 4,
+            primary_passes: 2,
         }
     }
 }
