@@ -7,13 +7,16 @@ use althing_crypto::{Authenticator, Identity, Mac, NewKey, Proof};
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
-use althing_protocol::{Answers, Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
+use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Execution, Parts, Query, QueryAnswer,
-    ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Parts, Query,
+    QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
 };
 use althing_services::KvOperation;
-use althing_types::{ClientId, Digest, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{
+    ClientId, Digest, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -130,15 +133,17 @@ fn extremes() -> Vec<u8> {
 fn replica_frames() -> Vec<Vec<u8>> {
     let macs = Authenticator(vec![Mac([4; 16]); 4]);
     let (client, number) = (ClientId(7), RequestNumber(2));
-    let envelope = |room, seal, body| Envelope { sender: ReplicaId(1), room, seal, body };
+    let envelope = |room, seal, body| Envelope { epoch: Epoch(1), sender: ReplicaId(1), room, seal, body };
     let said = pbft_message().remove(0);
     let fetch = |want| EngineMessage::Fetch { seq: Seq(128), state: Digest([1; 32]), ticket: 3, want };
     let fetched = |parts| EngineMessage::Fetched { ticket: 3, parts };
-    let query = Query { client, number, operation: vec![0; 9], macs: macs.clone() };
+    let query = Query { client, number, epoch: Epoch(1), operation: vec![0; 9], macs: macs.clone() };
     let request = Request {
         client,
         number,
+        kind: RequestKind::Reconfigure,
         operation: b"put".to_vec(),
+        epoch: Epoch(1),
         answers: Answers::Few { asked: vec![ReplicaId(1), ReplicaId(0)], firmly: 1 },
         auth: RequestAuth::Macs(macs.clone()),
         is_authentic: false,
@@ -166,6 +171,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(1, &fetch(Want::Pages(vec![0, 1, 9]))),
         shaped(1, &fetched(Parts::Nodes(vec![vec![(0, Digest([7; 32])), (9, Digest([8; 32]))]]))),
         shaped(1, &fetched(Parts::Pages(vec![vec![1; 40], vec![]]))),
+        shaped(1, &EngineMessage::Start { seq: Seq(128), state: Digest([1; 32]) }),
+        shaped(1, &EngineMessage::Succession(vec![])),
         shaped(2, &ClientFrame::Request(request.clone())),
         shaped(2, &ClientFrame::Witness(request)),
         shaped(2, &ClientFrame::Query(query)),
@@ -183,8 +190,26 @@ fn replica_frames() -> Vec<Vec<u8>> {
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),
         reply(&ClientMessage::NewKey(new_key.clone())),
         shaped(1, &EngineMessage::NewKey { new_key: new_key.clone(), known: Some(new_key) }),
+        reply(&ClientMessage::Succession(vec![])),
+        shaped(
+            4,
+            &EngineRecord::Epoch(EpochRecord {
+                membership: membership(),
+                start: Some((Seq(128), Digest([1; 32]))),
+                links: vec![],
+                is_retired: false,
+            }),
+        ),
+        shaped(5, &membership()),
+        shaped(5, &Change::Rekey(ReplicaId(1), membership().members[0].key)),
         shaped(4, &EngineRecord::State(StateName { seq: Seq(128), state, segments: vec![segment] })),
     ]
+}
+
+fn membership() -> Membership {
+    let key = |i| Identity::from_secret_bytes(&[i; 64]).public();
+    let member = |i| Member { key: key(i), address: format!("127.0.0.1:{i}") };
+    Membership { epoch: Epoch(1), f: 1, members: (0..4).map(member).collect(), admins: vec![key(9)] }
 }
 
 /// The first frame of a dialler, with a Noise message that doesn't authenticate.

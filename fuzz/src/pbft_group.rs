@@ -4,9 +4,10 @@
 use althing_crypto::{Authenticator, Mac, Proof, hash};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_protocol::{
-    Action, Answers, Auth, Decision, Event, Message, Protocol, Request, RequestAuth, Start, TimerId,
+    Action, Answers, Auth, Decision, Event, Message, Protocol, Request, RequestAuth, RequestKind, Start,
+    TimerId,
 };
-use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq, View, encode};
 use borsh::BorshDeserialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -151,7 +152,16 @@ impl Group {
             RequestAuth::Macs(Authenticator((0..N).map(good).collect()))
         };
         let (operation, answers) = (vec![argument], Answers::All);
-        let request = Request { client, number: *number, operation, answers, auth, is_authentic: true };
+        let request = Request {
+            client,
+            number: *number,
+            kind: RequestKind::Service,
+            operation,
+            epoch: Epoch(0),
+            answers,
+            auth,
+            is_authentic: true,
+        };
         self.requests.insert(request.digest());
         for to in self.hosts.keys().copied().collect::<Vec<_>>() {
             if (argument >> 4) & (1 << to.0) != 0 && self.is_authentic(to, &request) {
@@ -247,6 +257,7 @@ impl Group {
             Action::Evidence(evidence) => {
                 assert_eq!(evidence.accused, self.hostile, "{id} accuses a correct replica: {evidence:?}");
             }
+            Action::Closed { .. } => unreachable!("nobody closes it"),
             Action::Compact(_) | Action::EnteredView(_) | Action::LeftView(_) => {}
             Action::Late(_) | Action::MustSign { .. } => {}
         }

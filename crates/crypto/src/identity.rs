@@ -1,7 +1,10 @@
+use crate::Domain;
+use crate::keyring::digest_in;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use borsh::{BorshDeserialize, BorshSerialize};
+use althing_types::GroupId;
+use borsh::{BorshDeserialize, BorshSerialize, io};
 use core::fmt;
 use core::str::FromStr;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
@@ -84,6 +87,13 @@ impl Identity {
         Zeroizing::new(to_text(SECRET_PREFIX, &bytes))
     }
 
+    /// A proof of mine over `bytes` that anybody can check who has my public key: also who is not of the
+    /// group, and in a group that I am not of.
+    #[must_use]
+    pub fn sign_in(&self, group: GroupId, domain: Domain, bytes: &[u8]) -> Proof {
+        self.sign(&digest_in(group, domain, bytes).0)
+    }
+
     pub(crate) fn sign(&self, bytes: &[u8]) -> Proof {
         Proof(self.signing.sign(bytes).to_bytes().to_vec())
     }
@@ -122,6 +132,33 @@ impl PublicIdentity {
         self.exchange.to_bytes()
     }
 
+    /// Both keys, as in [`Self::from_bytes`].
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; KEY_BYTES] {
+        let mut bytes = [0; KEY_BYTES];
+        bytes[..32].copy_from_slice(self.verifying.as_bytes());
+        bytes[32..].copy_from_slice(self.exchange.as_bytes());
+        bytes
+    }
+
+    /// The keys in `bytes`: Ed25519, then X25519.
+    ///
+    /// # Errors
+    /// [`KeyError::Point`] where the first is no point of the curve.
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Result<Self, KeyError> {
+        let (verifying, exchange) = halves(bytes);
+        Ok(Self {
+            verifying: VerifyingKey::from_bytes(&verifying).map_err(|_| KeyError::Point)?,
+            exchange: PublicKey::from(*exchange),
+        })
+    }
+
+    /// Whether who has these keys made `proof` over `bytes`, for that group and domain.
+    #[must_use]
+    pub fn verify_in(&self, group: GroupId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
+        self.verify(proof, &digest_in(group, domain, bytes).0)
+    }
+
     pub(crate) fn exchange(&self) -> &PublicKey {
         &self.exchange
     }
@@ -134,10 +171,20 @@ impl PublicIdentity {
 
 impl fmt::Display for PublicIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = [0; KEY_BYTES];
-        bytes[..32].copy_from_slice(self.verifying.as_bytes());
-        bytes[32..].copy_from_slice(self.exchange.as_bytes());
-        f.write_str(&to_text(PUBLIC_PREFIX, &bytes))
+        f.write_str(&to_text(PUBLIC_PREFIX, &self.to_bytes()))
+    }
+}
+
+impl BorshSerialize for PublicIdentity {
+    fn serialize<W: io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        self.to_bytes().serialize(writer)
+    }
+}
+
+impl BorshDeserialize for PublicIdentity {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        let bytes = <[u8; KEY_BYTES]>::deserialize_reader(reader)?;
+        Self::from_bytes(&bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "no public key"))
     }
 }
 
@@ -145,12 +192,7 @@ impl FromStr for PublicIdentity {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let bytes = from_text(PUBLIC_PREFIX, text)?;
-        let (verifying, exchange) = halves(&bytes);
-        Ok(Self {
-            verifying: VerifyingKey::from_bytes(&verifying).map_err(|_| KeyError::Point)?,
-            exchange: PublicKey::from(*exchange),
-        })
+        Self::from_bytes(&from_text(PUBLIC_PREFIX, text)?)
     }
 }
 
@@ -205,6 +247,9 @@ mod tests {
         let again: Identity = identity.to_secret_text().parse().unwrap();
         assert_eq!(again.public(), identity.public());
         assert_eq!(identity.public().to_string().parse(), Ok(identity.public()));
+        let bytes = althing_types::encode(&identity.public());
+        assert_eq!(althing_types::decode(&bytes, 64), Ok(identity.public()));
+        assert!((0..=u8::MAX).any(|byte| PublicIdentity::from_bytes(&[byte; 64]) == Err(KeyError::Point)));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub enum Domain {
     Query,
     /// What a replica sends to a client.
     Reply,
+    /// A command of the group's administrators to the group itself.
+    Reconfigure,
     /// A replica's announcement of a key.
     Key,
 }
@@ -42,6 +44,8 @@ pub enum Checked {
 /// them once either side has announced another, and the old one is [retired](Keyring::retire).
 #[derive(Clone)]
 pub struct Keyring {
+    /// The group as its clients know it, whoever its members are: their signed requests are for that.
+    root: GroupId,
     group: GroupId,
     me: Principal,
     identity: Identity,
@@ -78,6 +82,7 @@ impl Keyring {
         }
         let own = Epochs::of_identity(own.clone());
         Self {
+            root: group,
             group,
             me,
             identity,
@@ -90,6 +95,47 @@ impl Keyring {
             announced: BTreeMap::new(),
             pairs,
         }
+    }
+
+    /// The keyring of the same member, now `me`, in the epoch that goes by the name of `group` and has these
+    /// replicas. Nothing that was authenticated in one epoch is authentic in another, except what clients
+    /// have signed: a request is the whole group's.
+    ///
+    /// The keys that were announced stay in use, so that nobody goes back to those of the identities. My own
+    /// has an announcement for the new epoch at once; those of others are taken over, and counted from
+    /// nothing again.
+    #[must_use]
+    pub fn in_epoch(&self, group: GroupId, me: Principal, replicas: Vec<PublicIdentity>) -> Self {
+        if (self.group, self.me, &self.replicas) == (group, me, &replicas) {
+            return self.clone();
+        }
+        let mut ring = Self::new(group, me, self.identity.clone(), replicas, self.clients.clone());
+        (ring.root, ring.lifetime_ms) = (self.root, self.lifetime_ms);
+        for (id, public) in (0u16..).map(|i| Principal::Replica(ReplicaId(i))).zip(&ring.replicas) {
+            let before = self.replicas.iter().position(|known| known == public);
+            let before = before.and_then(|place| u16::try_from(place).ok()).map(ReplicaId);
+            let before = before.and_then(|place| self.pairs.get(&Principal::Replica(place)));
+            if let (Some(before), Some(pair)) = (before, ring.pairs.get_mut(&id)) {
+                (pair.theirs, pair.has_ended) = (before.theirs.clone(), before.has_ended);
+            }
+        }
+        if self.announcement.is_some() {
+            ring.own = self.own.clone();
+            ring.announce();
+        }
+        ring
+    }
+
+    /// The group as its clients know it, whoever its members are.
+    #[must_use]
+    pub fn root(&self) -> GroupId {
+        self.root
+    }
+
+    /// The public keys of whose keyring this is.
+    #[must_use]
+    pub fn identity(&self) -> PublicIdentity {
+        self.identity.public()
     }
 
     /// The group whose keys these are.
@@ -274,7 +320,8 @@ impl Keyring {
     /// Whether there is a key to be retired some time.
     #[must_use]
     pub fn is_retiring(&self) -> bool {
-        self.own.previous.is_some() || !self.announced.is_empty()
+        let is_bounded = |pair: &Pair| pair.theirs.ends.is_some() || pair.theirs.previous.is_some();
+        self.own.previous.is_some() || self.pairs.values().any(is_bounded)
     }
 
     fn forget_derived(&mut self) {
@@ -284,17 +331,7 @@ impl Keyring {
     }
 
     fn digest(&self, domain: Domain, bytes: &[u8]) -> Digest {
-        let mut hasher = Hasher::new(match domain {
-            Domain::Protocol => "althing protocol message",
-            Domain::Engine => "althing engine message",
-            Domain::Request => "althing request",
-            Domain::Query => "althing query",
-            Domain::Reply => "althing reply",
-            Domain::Key => "althing new key",
-        });
-        hasher.bytes(&self.group.0);
-        hasher.bytes(bytes);
-        hasher.finish()
+        digest_in(if domain == Domain::Request { self.root } else { self.group }, domain, bytes)
     }
 }
 
@@ -306,6 +343,22 @@ fn owners(clients: &BTreeMap<ClientId, PublicIdentity>) -> BTreeMap<ClientId, Cl
         (owner != *id).then_some((*id, owner))
     });
     owned.collect()
+}
+
+/// What is authenticated in place of `bytes`: it is of one group and one domain.
+pub(crate) fn digest_in(group: GroupId, domain: Domain, bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new(match domain {
+        Domain::Protocol => "althing protocol message",
+        Domain::Engine => "althing engine message",
+        Domain::Request => "althing request",
+        Domain::Query => "althing query",
+        Domain::Reply => "althing reply",
+        Domain::Reconfigure => "althing reconfiguration",
+        Domain::Key => "althing new key",
+    });
+    hasher.bytes(&group.0);
+    hasher.bytes(bytes);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -198,3 +198,34 @@ fn sessions_belong_to_the_first_client_with_their_keys() {
     let owners = [4, 5, 6, 7, 8].map(|id| ring.owner(ClientId(id)).0);
     assert_eq!(owners, [4, 4, 6, 4, 8]);
 }
+
+#[test]
+fn keys_that_were_announced_go_over_to_the_next_epoch() {
+    let (r0, mut r1) = refreshed();
+    r1.retire(T1, Duration::from_nanos(1));
+    let (next, replicas) = (GroupId([7; 16]), [r1.identity(), r0.identity()]);
+    // They change places.
+    let mut r0 = r0.in_epoch(next, R1, replicas.to_vec());
+    let mut r1 = r1.in_epoch(next, R0, replicas.to_vec());
+    let mac = r0.mac(R0, Domain::Engine, b"state").unwrap();
+    assert_eq!(
+        r1.check_mac(R1, &mac, Domain::Engine, b"state"),
+        Checked::Good,
+        "nobody has to be told first"
+    );
+    let [lasting, _, _] = keyrings(0);
+    let mut lasting = lasting.in_epoch(next, R1, replicas.to_vec());
+    let mac = lasting.mac(R0, Domain::Engine, b"state").unwrap();
+    assert_eq!(
+        r1.check_mac(R1, &mac, Domain::Engine, b"state"),
+        Checked::Bad,
+        "who has the lasting key only"
+    );
+    assert!(r1.is_retiring(), "it is believed no longer than it was to be");
+    // A member that is new here hears of it from the announcement.
+    let identity = Identity::from_secret_bytes(&[9; 64]);
+    let replicas = [replicas[0], replicas[1], identity.public()].to_vec();
+    let mut new = Keyring::new(next, Principal::Replica(ReplicaId(2)), identity, replicas, BTreeMap::new());
+    assert_eq!(new.learn(T1, r0.announcement().unwrap().clone()), Learned::New);
+    assert_eq!(r1.learn(T1, r0.announcement().unwrap().clone()), Learned::New);
+}

@@ -1,6 +1,6 @@
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Hasher, Proof, hash};
-use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, RequestNumber, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a client shows that a request is its own.
@@ -63,6 +63,16 @@ impl Answers {
     }
 }
 
+/// Whom an operation is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
+pub enum RequestKind {
+    /// The replicated service.
+    #[default]
+    Service,
+    /// The group itself: it is to have other members from the next epoch on.
+    Reconfigure,
+}
+
 /// A client's request to execute an operation.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Request {
@@ -70,8 +80,12 @@ pub struct Request {
     pub client: ClientId,
     /// The client's number for it, growing from request to request.
     pub number: RequestNumber,
-    /// What to execute, in the service's own encoding.
+    /// Whom the operation is for.
+    pub kind: RequestKind,
+    /// What to execute, in the encoding of whom it is for.
     pub operation: Vec<u8>,
+    /// The epoch that the client takes for the present one: it names replicas by their places in that.
+    pub epoch: Epoch,
     /// Who is to answer.
     pub answers: Answers,
     /// The client's authentication over [`Request::signed_bytes`].
@@ -86,14 +100,14 @@ impl Request {
     /// What the client authenticates.
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
-        encode(&(self.client, self.number, &self.answers, &self.operation))
+        encode(&(self.client, self.number, self.kind, self.epoch, &self.answers, &self.operation))
     }
 
-    /// Names the request, whatever its authentication and whoever is to answer: two copies that differ
-    /// only in that are the same request.
+    /// Names the request, whatever its authentication, its epoch and whoever is to answer: two copies that
+    /// differ only in that are the same request.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        hash("althing request", &encode(&(self.client, self.number, &self.operation)))
+        hash("althing request", &encode(&(self.client, self.number, self.kind, &self.operation)))
     }
 }
 

@@ -2,7 +2,7 @@ use crate::{Batch, Evidence, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Seq, View};
+use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt::Debug;
 use core::time::Duration;
@@ -32,6 +32,25 @@ pub trait Protocol {
     /// for before.
     fn answers_from(&self) -> Option<Seq> {
         Some(Seq(0))
+    }
+
+    /// The instance that goes on in another membership, as its replica `me`, from the state `start` where
+    /// this one ended (there, or here without this replica); `None` is the initial state. It takes over the requests that wait and
+    /// are good for others too, and goes on with the numbers of the records. `None` where this protocol
+    /// has no successors.
+    ///
+    /// It is started with [`Start::Handover`], or with what was on disk.
+    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        let _ = (me, quorums, start);
+        None
+    }
+
+    /// The most members that a successor may have; 0 where there are none. Equal at all replicas.
+    fn most_members(&self) -> usize {
+        0
     }
 }
 
@@ -84,6 +103,13 @@ pub struct TimerId(pub u32);
 pub enum Start {
     /// The group is new: no replica has ever run.
     Genesis,
+    /// This instance goes on where its predecessor ended ([`Protocol::successor`]).
+    Handover {
+        /// The last batch that this replica's state holds.
+        executed: Seq,
+        /// Whether that is the state to start from, and on disk. If not, it has to be fetched.
+        has_state: bool,
+    },
     /// The records that were on disk, oldest first. The state was brought to checkpoint `stable`
     /// before (0: the initial state).
     Recovered {
@@ -93,6 +119,8 @@ pub enum Start {
         executed: Vec<(ClientId, RequestNumber)>,
         /// All records persisted since the last [`Action::Compact`], its own included.
         records: Vec<Vec<u8>>,
+        /// Whether that state is the last of this instance, as [`Event::Close`] would say.
+        is_closed: bool,
     },
     /// The disk is lost. What this replica once voted for, it no longer knows.
     Amnesia,
@@ -128,9 +156,13 @@ pub enum Event<M> {
     Persisted(PersistId),
     /// The replica is about to stop: where others wait for it, they should not have to.
     HandOver,
+    /// The membership changes: this instance ends at the first checkpoint at or after this number, and
+    /// executes nothing beyond. It has to see to it that this comes, if need be with null requests.
+    Close(Seq),
     /// So is the state at this checkpoint, as [`Action::KeepState`] asked for.
     StateKept(Seq),
-    /// A batch was executed.
+    /// A batch was executed. Nothing beyond a checkpoint is to be executed before this says that the
+    /// checkpoint is: it may be the last.
     Executed {
         /// Its number.
         seq: Seq,
@@ -229,6 +261,16 @@ pub enum Action<M> {
         seq: Seq,
         /// The digest of its state.
         state: Digest,
+    },
+    /// The checkpoint at which this instance ends ([`Event::Close`]) is stable, and on disk with its state.
+    Closed {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+        /// The proof that an agreement quorum has that state: who signed
+        /// [`checkpoint_statement`](crate::pbft::checkpoint_statement), ascending.
+        votes: Vec<(ReplicaId, Proof)>,
     },
     /// Bring the state to this checkpoint, by state transfer, then raise
     /// [`Event::StateInstalled`]. Asking again for the same changes nothing; a newer one replaces an

@@ -14,7 +14,7 @@ mod evidence;
 pub mod pbft;
 pub mod unreplicated;
 
-pub use batch::{Answers, Batch, Request, RequestAuth, Share};
+pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};
 pub use contract::{
     Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, SignedPart, Start, TimerId,
 };

@@ -74,9 +74,9 @@ impl Protocol for Unreplicated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Answers, RequestAuth};
+    use crate::{Answers, RequestAuth, RequestKind};
     use althing_crypto::Proof;
-    use althing_types::{ClientId, RequestNumber};
+    use althing_types::{ClientId, Epoch, RequestNumber};
 
     #[test]
     fn executes_what_is_authentic_in_order() {
@@ -86,7 +86,9 @@ mod tests {
             let request = Request {
                 client: ClientId(1),
                 number: RequestNumber(number),
+                kind: RequestKind::Service,
                 operation: vec![],
+                epoch: Epoch(0),
                 answers: Answers::All,
                 auth: RequestAuth::Signed(Proof(vec![])),
                 is_authentic,

@@ -25,12 +25,17 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     pub(crate) fn run(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let mut actions = Vec::new();
         loop {
+            if !self.is_member() {
+                self.events.clear();
+            }
             while let Some(event) = self.events.pop_front() {
                 self.protocol.handle(now, event, &mut actions);
                 for action in actions.drain(..) {
                     self.carry_out(now, action, outputs);
                 }
+                self.hand_over(now, outputs);
             }
+            self.hand_over(now, outputs);
             self.advance_transfer(outputs);
             if self.events.is_empty() {
                 return self.answer_held_queries(outputs);
@@ -52,6 +57,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Action::Piggyback(message) => self.piggyback(&message, outputs),
             Action::SetTimer { id, after } => {
+                self.timers.insert(id);
                 outputs.push(Output::SetTimer { timer: Timer::protocol(id), after });
             }
             Action::CancelTimer(id) => outputs.push(Output::CancelTimer(Timer::protocol(id))),
@@ -59,7 +65,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::KeepState { seq, state } => self.keep_state(seq, state, outputs),
             Action::Compact(records) => {
                 if self.durability != Durability::None {
-                    let records = rewrite(self.kept.as_ref(), records);
+                    let records = rewrite(self.kept.as_ref(), self.epoch_record(), records);
                     let dropped = core::mem::take(&mut self.dropped_segments);
                     outputs.push(Output::Rewrite { records, dropped });
                 }
@@ -69,6 +75,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
+            Action::Closed { seq, state, votes } => self.on_closed(seq, state, votes),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
             Action::MustSign { client, number } => {
                 self.outbound.send_client(client, ClientMessage::MustSign { number }, outputs);
@@ -108,12 +115,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    fn keep_state(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+    pub(crate) fn keep_state(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
         match self.checkpoints.find(seq, state) {
             Some(checkpoint) if self.durability != Durability::None => {
                 let kept = self.kept.get_or_insert_default();
                 let (segments, dropped) = kept.advance(seq, checkpoint);
                 self.dropped_segments.extend(dropped);
+                self.is_keeping = true;
                 outputs.push(Output::Keep { seq, segments });
             }
             // One that has diverged starts again from an earlier state, and fetches this one then.
@@ -122,6 +130,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     pub(crate) fn on_kept(&mut self, seq: Seq) {
+        self.is_keeping = false;
         self.checkpoints.on_kept(seq);
         self.events.push_back(Event::StateKept(seq));
     }
@@ -153,6 +162,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
         }
         self.history.extend(decision);
+        self.close_if_ending(decision.seq);
         let Decision { seq, view, digest, .. } = *decision;
         outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
         let mut state = None;
@@ -183,7 +193,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             let is_owed = self.admission.executed(client, number);
             (self.view, Execution::Final(decision.seq), is_owed)
         };
-        let share = if is_owed { Share::Whole } else { request.answers.share_of(self.me, decision.is_eager) };
+        // In another epoch the client named others by these places.
+        let share = match &request.answers {
+            answers if !is_owed && request.epoch == self.epoch() => {
+                answers.share_of(self.me, decision.is_eager)
+            }
+            _ => Share::Whole,
+        };
         let outcome = &effect.outcome;
         let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
         let message = match share {
@@ -282,6 +298,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             self.admission.executed(*client, *number);
         }
         outputs.push(Output::Report(Report::TransferFinished { seq, bytes }));
+        // Before the protocol goes on from there: it may be where it ends.
+        self.close_if_ending(seq);
         self.events.push_back(Event::StateInstalled { seq, executed });
     }
 }

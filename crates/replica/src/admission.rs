@@ -1,4 +1,5 @@
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, RequestNumber};
 use core::time::Duration;
 
@@ -66,6 +67,11 @@ impl Admission {
         self.outstanding.remove(&client);
         self.ages.remove(&(outstanding.since, client));
         is_owed
+    }
+
+    /// Who has a request outstanding.
+    pub(crate) fn clients(&self) -> Vec<ClientId> {
+        self.outstanding.keys().copied().collect()
     }
 
     pub(crate) fn len(&self) -> usize {

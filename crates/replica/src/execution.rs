@@ -1,12 +1,13 @@
 use crate::client_table::{ClientTable, Standing};
 use crate::frame::ReplyOutcome;
+use crate::membership::{ReconfigureOutcome, Refusal, SUCCESSION_PAGE, Succession};
 use crate::pages::PageTree;
 use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
-use althing_protocol::{Decision, Request};
-use althing_types::{Digest, Instant, Seq, decode, encode};
+use althing_protocol::{Decision, Request, RequestKind};
+use althing_types::{Digest, Epoch, Instant, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -65,6 +66,8 @@ pub(crate) struct State<S> {
     service: S,
     table: ClientTable,
     header: Header,
+    /// Who belongs to the group, where that changes.
+    succession: Option<Succession>,
     /// The service's pages, as of the last checkpoint.
     pages: Pages,
     /// The pages of the client table and of the header, as of the last checkpoint.
@@ -74,8 +77,9 @@ pub(crate) struct State<S> {
 }
 
 impl<S: Service> State<S> {
-    pub(crate) fn new(service: S) -> Self {
+    pub(crate) fn new(service: S, succession: Option<Succession>) -> Self {
         Self {
+            succession,
             service,
             table: ClientTable::default(),
             header: Header::default(),
@@ -91,6 +95,16 @@ impl<S: Service> State<S> {
 
     pub(crate) fn table(&self) -> &ClientTable {
         &self.table
+    }
+
+    /// The epoch that the next batch belongs to.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.succession.as_ref().map_or(Epoch(0), |succession| succession.current().epoch)
+    }
+
+    /// Whether that epoch ends at the next checkpoint.
+    pub(crate) fn is_epoch_ending(&self) -> bool {
+        self.succession.as_ref().is_some_and(Succession::is_ending)
     }
 
     pub(crate) fn executed(&self) -> Seq {
@@ -120,6 +134,9 @@ impl<S: Service> State<S> {
                 effects.push(self.execute_one(request, index, max_reply_bytes));
             }
         }
+        if let Some(succession) = self.succession.as_mut().filter(|_| decision.is_checkpoint) {
+            succession.on_checkpoint();
+        }
         effects
     }
 
@@ -132,7 +149,10 @@ impl<S: Service> State<S> {
             time: self.header.time,
             seed: hasher.finish().0,
         };
-        let done = self.service.execute(&request.operation, &context);
+        let done = match request.kind {
+            RequestKind::Service => self.service.execute(&request.operation, &context),
+            RequestKind::Reconfigure => encode(&self.reconfigure(&request.operation)).into(),
+        };
         let outcome = if done.result.len() <= max_reply_bytes {
             ReplyOutcome::Result(done.result)
         } else {
@@ -142,12 +162,19 @@ impl<S: Service> State<S> {
         Effect { index, outcome, emissions: done.emissions }
     }
 
+    fn reconfigure(&mut self, operation: &[u8]) -> ReconfigureOutcome {
+        self.succession.as_mut().ok_or(Refusal::Fixed)?.execute(operation)
+    }
+
     /// The present state's pages, and their root. Costs what changed since the last call.
     pub(crate) fn checkpoint(&mut self) -> (Digest, PageTree) {
         self.service.save(&mut self.pages);
         self.table.flush(&mut self.engine);
         self.header.clients = self.table.len();
         self.engine.set(HEADER_PAGE, encode(&self.header));
+        if let Some(succession) = &self.succession {
+            self.engine.set(SUCCESSION_PAGE, succession.to_page());
+        }
         self.pages.refresh();
         self.engine.refresh();
         let mut tree = self.pages.under(&self.engine);
@@ -178,6 +205,7 @@ impl<S: Service> State<S> {
     pub(crate) fn install(&mut self, seq: Seq, tree: &PageTree) -> Result<(), StateError> {
         let (mut target, engine) = Pages::split(tree);
         let (header, table) = read_engine(seq, &engine)?;
+        let succession = self.read_succession(&engine)?;
         self.checkpoint();
         let mut changed = self.pages.differing(&mut target);
         if !self.spoilt.is_empty() {
@@ -197,10 +225,20 @@ impl<S: Service> State<S> {
             self.service.install(&self.pages, &back).expect("a service takes its own pages");
             return Err(StateError::Digest { actual, expected });
         }
-        (self.header, self.table) = (header, table);
+        (self.header, self.table, self.succession) = (header, table, succession);
         (self.pages, self.engine) = (target, engine);
         self.spoilt.clear();
         Ok(())
+    }
+
+    /// The memberships that lie in the engine's pages.
+    fn read_succession(&self, tree: &PageTree) -> Result<Option<Succession>, StateError> {
+        match (&self.succession, tree.page(SUCCESSION_PAGE)) {
+            (Some(own), Some(page)) => own.restored(page).map(Some).map_err(StateError::Engine),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(StateError::Engine("the page of the memberships is missing")),
+            (None, Some(_)) => Err(StateError::Engine("the members of this group change, as it says")),
+        }
     }
 }
 
@@ -275,6 +313,8 @@ mod tests {
         let request = Request {
             client: ClientId(1),
             number: RequestNumber(seq),
+            kind: RequestKind::Service,
+            epoch: Epoch(0),
             operation: operation.to_vec(),
             answers: Answers::All,
             auth: RequestAuth::Macs(althing_crypto::Authenticator(vec![])),
@@ -287,7 +327,7 @@ mod tests {
     }
 
     fn state(quirk: Quirk, operations: &[&[u8]]) -> State<Tape> {
-        let mut state = State::new(Tape { quirk, ..Tape::default() });
+        let mut state = State::new(Tape { quirk, ..Tape::default() }, None);
         for (seq, operation) in (1..).zip(operations) {
             execute(&mut state, seq, operation);
         }
@@ -385,8 +425,8 @@ mod tests {
 
     #[test]
     fn a_page_that_went_bad_and_that_the_group_has_no_more_goes_from_the_service_too() {
-        let mut group = State::new(Drawers::default());
-        let mut own = State::new(Drawers::default());
+        let mut group = State::new(Drawers::default(), None);
+        let mut own = State::new(Drawers::default(), None);
         for state in [&mut group, &mut own] {
             execute(state, 1, b"\x01first");
             execute(state, 2, b"\x02second");

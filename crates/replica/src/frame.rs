@@ -2,12 +2,15 @@
 //! outside and may be anything: decoding is bounded by [`Limits`] and never panics.
 
 use crate::Limits;
+use crate::membership::Link;
 use crate::transfer::{EngineMessage, MAX_ENGINE_MESSAGE_BYTES};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Mac, NewKey, Proof, hash};
 use althing_protocol::Request;
-use althing_types::{ClientId, DecodeError, Digest, ReplicaId, RequestNumber, Seq, View, decode, encode};
+use althing_types::{
+    ClientId, DecodeError, Digest, Epoch, ReplicaId, RequestNumber, Seq, View, decode, encode,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a message among replicas is authenticated.
@@ -44,7 +47,9 @@ impl Room {
 /// What a replica sends to a replica.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Envelope {
-    /// Who says it.
+    /// The epoch in which it is said.
+    pub epoch: Epoch,
+    /// Who says it: a place in that epoch.
     pub sender: ReplicaId,
     /// Whose message it is.
     pub room: Room,
@@ -61,6 +66,8 @@ pub struct Query {
     pub client: ClientId,
     /// The client's number for it, from the same sequence as its requests.
     pub number: RequestNumber,
+    /// The epoch that the client takes for the present one.
+    pub epoch: Epoch,
     /// What to answer, in the service's own encoding.
     pub operation: Vec<u8>,
     /// The client's MACs over [`Query::signed_bytes`].
@@ -71,7 +78,7 @@ impl Query {
     /// What the client authenticates.
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
-        encode(&(self.client, self.number, &self.operation))
+        encode(&(self.client, self.number, self.epoch, &self.operation))
     }
 }
 
@@ -84,6 +91,17 @@ pub enum ClientFrame {
     Query(Query),
     /// A copy of a request that was sent to the primary, for this replica to see what becomes of it.
     Witness(Request),
+}
+
+impl ClientFrame {
+    /// The epoch that the client takes for the present one.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Request(request) | Self::Witness(request) => request.epoch,
+            Self::Query(query) => query.epoch,
+        }
+    }
 }
 
 /// What executing a request gave.
@@ -170,6 +188,9 @@ pub enum ClientMessage {
         /// The last one executed.
         last: RequestNumber,
     },
+    /// The client speaks in an epoch that has ended: the proof of that, and of who follows. It stands for
+    /// itself.
+    Succession(Vec<Link>),
     /// The service sent an event of its own accord.
     Emission {
         /// Which listeners it is for.
@@ -251,6 +272,8 @@ mod tests {
             encode(&ClientFrame::Request(Request {
                 client: ClientId(1),
                 number: RequestNumber(1),
+                kind: althing_protocol::RequestKind::Service,
+                epoch: Epoch(0),
                 operation: alloc::vec![0; bytes],
                 answers: althing_protocol::Answers::All,
                 auth: althing_protocol::RequestAuth::Macs(Authenticator(alloc::vec![Mac::default(); 100])),

@@ -8,13 +8,18 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::{Checked, Domain, Hasher, Keyring, Mac, Proof};
 use althing_protocol::{Evidence, Message, Misbehaviour, Request, RequestAuth, SignedPart, Statement};
-use althing_types::{ClientId, Digest, Principal, Quorums, ReplicaId, decode};
+use althing_types::{ClientId, Digest, Epoch, Principal, Quorums, ReplicaId, decode};
 
 /// A frame from a replica, opened and checked.
 #[derive(Debug)]
 pub(crate) enum Opened<M> {
-    Protocol { message: M, proof: Option<Proof> },
+    Protocol {
+        message: M,
+        proof: Option<Proof>,
+    },
     Engine(EngineMessage),
+    /// It was said in another epoch.
+    Elsewhere(Epoch),
 }
 
 /// Why a frame from a replica was not let in.
@@ -29,6 +34,7 @@ pub(crate) enum Refusal {
 /// Opens frames: checks who sent them, and everything in them that somebody authenticated.
 pub(crate) struct Opener {
     me: ReplicaId,
+    epoch: Epoch,
     quorums: Quorums,
     limits: Limits,
     policy: RequestAuthPolicy,
@@ -41,6 +47,7 @@ impl Opener {
     pub(crate) fn new(config: &ReplicaConfig) -> Self {
         Self {
             me: config.replica,
+            epoch: config.epoch(),
             quorums: config.quorums,
             limits: config.limits.clone(),
             policy: config.request_auth,
@@ -78,6 +85,12 @@ impl Opener {
     ) -> Result<Opened<M>, Refusal> {
         let envelope = decode_envelope(bytes, &self.limits)
             .map_err(|_| Refusal::Unauthentic("a frame is malformed or too long"))?;
+        if let Some(links) = succession_in(&envelope) {
+            return Ok(Opened::Engine(links));
+        }
+        if envelope.epoch != self.epoch {
+            return Ok(Opened::Elsewhere(envelope.epoch));
+        }
         if envelope.sender != from || from == self.me || !self.quorums.has(from) {
             return Err(Refusal::Unauthentic("a frame's sender is not who the channel belongs to"));
         }
@@ -91,6 +104,13 @@ impl Opener {
             },
             Room::Protocol => self.open_protocol(keyring, envelope),
         }
+    }
+
+    /// The epoch in which a frame was said, and what it proves by itself.
+    pub(crate) fn peek(&self, bytes: &[u8]) -> Result<(Epoch, Option<EngineMessage>), &'static str> {
+        let envelope =
+            decode_envelope(bytes, &self.limits).map_err(|_| "a frame is malformed or too long")?;
+        Ok((envelope.epoch, succession_in(&envelope)))
     }
 
     fn is_sealed_by(&mut self, keyring: &mut Keyring, from: ReplicaId, envelope: &Envelope) -> bool {
@@ -169,12 +189,22 @@ impl Opener {
         keyring: &mut Keyring,
         from: ClientId,
         bytes: &[u8],
-    ) -> Result<ClientFrame, &'static str> {
+    ) -> Result<ClientFrame, (&'static str, Epoch)> {
         if keyring.public(Principal::Client(from)).is_none() {
-            return Err("the client is not in the group's directory");
+            return Err(("the client is not in the group's directory", self.epoch));
         }
-        let mut frame = decode_client_frame(bytes, &self.limits)
-            .map_err(|_| "a client's frame is malformed or too long")?;
+        let frame = decode_client_frame(bytes, &self.limits)
+            .map_err(|_| ("a client's frame is malformed or too long", self.epoch))?;
+        let epoch = frame.epoch();
+        self.check_client(keyring, from, frame).map_err(|reason| (reason, epoch))
+    }
+
+    fn check_client(
+        &mut self,
+        keyring: &mut Keyring,
+        from: ClientId,
+        mut frame: ClientFrame,
+    ) -> Result<ClientFrame, &'static str> {
         let (client, is_authentic) = match &mut frame {
             ClientFrame::Request(request) | ClientFrame::Witness(request) => {
                 request.is_authentic = self.is_authentic(keyring, request);
@@ -198,6 +228,13 @@ impl Opener {
         }
         Ok(frame)
     }
+}
+
+/// The proof that an epoch has ended, if that is what the frame carries. Nobody has to have sealed it.
+fn succession_in(envelope: &Envelope) -> Option<EngineMessage> {
+    let is_engine = envelope.room == Room::Engine;
+    let message = is_engine.then(|| decode_engine_message(&envelope.body).ok())??;
+    matches!(message, EngineMessage::Succession(_)).then_some(message)
 }
 
 /// The most signed parts of a message that makes sense: a new view with a view change of each
@@ -262,7 +299,7 @@ mod tests {
     use crate::Durability;
     use alloc::collections::BTreeMap;
     use althing_crypto::{Authenticator, Identity};
-    use althing_protocol::Answers;
+    use althing_protocol::{Answers, RequestKind};
     use althing_types::{GroupId, RequestNumber};
 
     fn opener() -> (Opener, Keyring) {
@@ -277,6 +314,7 @@ mod tests {
             limits: Limits::default(),
             request_auth: RequestAuthPolicy::MacsOrSignature,
             durability: Durability::None,
+            membership: None,
         };
         (Opener::new(&config), keyring)
     }
@@ -288,7 +326,9 @@ mod tests {
             let request = Request {
                 client: ClientId(client),
                 number: RequestNumber(1),
+                kind: RequestKind::Service,
                 operation: Vec::new(),
+                epoch: Epoch(0),
                 answers: Answers::All,
                 auth: RequestAuth::Macs(Authenticator(alloc::vec![Mac::default(); 4])),
                 is_authentic: false,

@@ -1,13 +1,15 @@
 use crate::Emission;
 use crate::execution::StateError;
 use crate::kept::KeptState;
+use crate::membership::Membership;
 use crate::records::RecordError;
 use crate::storage::SegmentContent;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::KeySeed;
+use althing_crypto::{KeySeed, PublicIdentity};
 use althing_protocol::{Evidence, TimerId};
-use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View};
+use althing_types::{ClientId, Digest, Epoch, Principal, ReplicaId, RequestNumber, Seq, View};
 use core::time::Duration;
 use thiserror::Error;
 
@@ -36,6 +38,7 @@ pub struct Timer(pub(crate) TimerKind);
 pub(crate) enum TimerKind {
     Protocol(TimerId),
     Transfer,
+    Join,
     Keys,
 }
 
@@ -60,12 +63,21 @@ pub enum Input {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Bytes came over the channel of a replica that has no place in the present epoch: one that has left, or
+    /// one that this replica does not know of yet.
+    Stray {
+        /// Whose channel it is.
+        from: Box<PublicIdentity>,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
     /// A timer expired.
     Timer(Timer),
     /// The record with this id, and all before it, are on disk.
     Persisted(u64),
     /// The replica is to stop soon: where it leads a view, it hands that over. Once it is in a view that
-    /// another leads it is missed by nobody; it may be ended at any time.
+    /// another leads it is missed by nobody; it may be ended at any time. It holds for the epochs that it
+    /// still gets to as well.
     HandOver,
     /// There is a new channel to a member of the group.
     Connected(Principal),
@@ -101,6 +113,23 @@ pub enum Output {
         to: Principal,
         /// What.
         frame: Arc<[u8]>,
+    },
+    /// As [`Self::Send`], to a replica that has no place in the present epoch.
+    SendStray {
+        /// To whom.
+        to: PublicIdentity,
+        /// The bytes.
+        frame: Arc<[u8]>,
+    },
+    /// From here on, replicas are called by their places in this membership. The runtime keeps its channels
+    /// to those that have left for a while: they may have to be told.
+    Epoch {
+        /// Who belongs to the epoch.
+        membership: Box<Membership>,
+        /// This replica's own place.
+        me: ReplicaId,
+        /// The checkpoint that the epoch started from, and the digest of its state.
+        start: Option<(Seq, Digest)>,
     },
     /// Hand in [`Input::Timer`] after this time. A timer that is running starts afresh.
     SetTimer {
@@ -174,6 +203,11 @@ pub enum Report {
         digest: Digest,
         /// The requests that took effect, in order: those not executed before.
         requests: Vec<(ClientId, RequestNumber)>,
+    },
+    /// It has no place in this epoch, nor does it take part any more: it may be stopped.
+    Retired {
+        /// The epoch.
+        epoch: Epoch,
     },
     /// A checkpoint is stable.
     Stable {

@@ -28,7 +28,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// Tells all replicas, and the clients that have a key to replace. Other clients are told with the
     /// next message to them.
-    fn spread_key(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+    pub(crate) fn spread_key(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let replicas = self.quorums.replicas().map(Principal::Replica);
         let members: Vec<_> = replicas.chain(self.outbound.told_clients()).collect();
         for to in members {

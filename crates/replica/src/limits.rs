@@ -1,5 +1,6 @@
 use crate::MAX_PAGE_BYTES;
 use crate::client_table::MAX_REPLY_BYTES;
+use crate::membership::MAX_LINKS_BYTES;
 use crate::transfer::MAX_ENGINE_MESSAGE_BYTES;
 use althing_types::Quorums;
 use core::time::Duration;
@@ -134,7 +135,7 @@ impl Limits {
     /// The longest frame that a replica may send to a client.
     #[must_use]
     pub fn max_reply_frame_bytes(&self) -> usize {
-        self.0.max_reply_bytes + FRAME_OVERHEAD
+        self.0.max_reply_bytes.max(MAX_LINKS_BYTES) + FRAME_OVERHEAD
     }
 }
 

@@ -7,13 +7,14 @@ use crate::transfer::EngineMessage;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Domain, Keyring, NewKey, Proof};
+use althing_crypto::{Domain, Keyring, Mac, NewKey, Proof};
 use althing_protocol::{Auth, Message};
-use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, encode};
+use althing_types::{ClientId, Epoch, Instant, Principal, Quorums, ReplicaId, encode};
 
 /// Seals what leaves, and lets a [`Tamper`] have its way with it first.
 pub(crate) struct Outbound<M> {
     me: ReplicaId,
+    epoch: Epoch,
     quorums: Quorums,
     pub(crate) keyring: Keyring,
     announced: Announced,
@@ -24,6 +25,7 @@ impl<M: Message> Outbound<M> {
     pub(crate) fn new(config: &ReplicaConfig) -> Self {
         Self {
             me: config.replica,
+            epoch: config.epoch(),
             quorums: config.quorums,
             keyring: config.keyring.clone(),
             announced: Announced::new(config.limits.settings().key_repeat),
@@ -33,6 +35,10 @@ impl<M: Message> Outbound<M> {
 
     pub(crate) fn set_tamper(&mut self, tamper: Option<Box<dyn Tamper<M> + Send>>) {
         self.tamper = tamper;
+    }
+
+    pub(crate) fn take_tamper(&mut self) -> Option<Box<dyn Tamper<M> + Send>> {
+        self.tamper.take()
     }
 
     /// A proof of this replica's over `message`.
@@ -57,7 +63,7 @@ impl<M: Message> Outbound<M> {
             Some(proof) => Seal::Proof(proof.clone()),
             None => Seal::Macs(self.keyring.authenticate(Domain::Protocol, &body)),
         };
-        let frame = frame_bytes(&Envelope { sender: self.me, room: Room::Protocol, seal, body });
+        let frame = frame_bytes(&self.enclosed(Room::Protocol, seal, body));
         outputs.extend(others.map(|to| Output::Send { to: Principal::Replica(to), frame: frame.clone() }));
         proof
     }
@@ -159,6 +165,26 @@ impl<M: Message> Outbound<M> {
             Auth::Mac => Seal::Mac(self.keyring.mac(to, room.domain(), &body)?),
             Auth::Transferable => Seal::Proof(self.keyring.sign(room.domain(), &body)),
         };
-        Some(frame_bytes(&Envelope { sender: self.me, room, seal, body }))
+        Some(frame_bytes(&self.enclosed(room, seal, body)))
+    }
+
+    fn enclosed(&self, room: Room, seal: Seal, body: Vec<u8>) -> Envelope {
+        Envelope { epoch: self.epoch, sender: self.me, room, seal, body }
+    }
+
+    /// The frames that carry a message which stands for itself to a replica that is not of the epoch.
+    pub(crate) fn seal_stray(&mut self, message: EngineMessage) -> Vec<Arc<[u8]>> {
+        let nobody = Principal::Replica(ReplicaId(u16::MAX));
+        let messages = match &mut self.tamper {
+            Some(tamper) => tamper.tamper(nobody, Outgoing::Engine(message)),
+            None => alloc::vec![Outgoing::Engine(message)],
+        };
+        let frame = |message| match message {
+            Outgoing::Engine(message) => {
+                Some(frame_bytes(&self.enclosed(Room::Engine, Seal::Mac(Mac::default()), encode(&message))))
+            }
+            _ => None,
+        };
+        messages.into_iter().filter_map(frame).collect()
     }
 }

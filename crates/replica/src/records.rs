@@ -4,6 +4,7 @@
 use crate::checkpoints::Checkpoint;
 use crate::execution::StateError;
 use crate::kept::KeptState;
+use crate::membership::{Link, Membership};
 use crate::storage::Segment;
 use alloc::vec::Vec;
 use althing_types::{DecodeError, Digest, Seq, decode, encode};
@@ -17,6 +18,9 @@ pub enum EngineRecord {
     Protocol(Vec<u8>),
     /// The first record of a log: the state to start from. Without it, that is the initial one.
     State(StateName),
+    /// The epoch that the protocol's records are of. It comes before them; a group whose members do not
+    /// change has none.
+    Epoch(EpochRecord),
 }
 
 /// A state on disk.
@@ -28,6 +32,19 @@ pub struct StateName {
     pub state: Digest,
     /// The segments that hold its pages: what a later one says of a page holds.
     pub segments: Vec<Segment>,
+}
+
+/// The epoch that a replica is in.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct EpochRecord {
+    /// Its members.
+    pub membership: Membership,
+    /// The checkpoint that it started from, and the digest of its state; `None` for the first epoch.
+    pub start: Option<(Seq, Digest)>,
+    /// The ends of epochs that this replica can prove to others.
+    pub links: Vec<Link>,
+    /// Whether this replica has no place in the next one.
+    pub is_retired: bool,
 }
 
 /// Why what was on disk can't be used.
@@ -84,14 +101,20 @@ pub fn decode_record(bytes: &[u8]) -> Result<EngineRecord, DecodeError> {
     decode(bytes, usize::MAX)
 }
 
-/// The records that stand for the state on disk and the protocol's `records`, and for nothing before.
-pub(crate) fn rewrite(kept: Option<&KeptState>, records: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+/// The records that stand for the state on disk, the epoch and the protocol's `records`, and for nothing
+/// before.
+pub(crate) fn rewrite(
+    kept: Option<&KeptState>,
+    epoch: Option<EpochRecord>,
+    records: Vec<Vec<u8>>,
+) -> Vec<Vec<u8>> {
     let name = |kept: &KeptState| {
         let segments = kept.segments().collect();
         EngineRecord::State(StateName { seq: kept.seq(), state: kept.state(), segments })
     };
+    let head = kept.map(name).into_iter().chain(epoch.map(EngineRecord::Epoch));
     let records = records.into_iter().map(EngineRecord::Protocol);
-    kept.map(name).into_iter().chain(records).map(|record| encode(&record)).collect()
+    head.chain(records).map(|record| encode(&record)).collect()
 }
 
 /// The state that the records of a log name. What is none of the engine's records names nothing: whoever
@@ -105,7 +128,9 @@ pub(crate) fn named_state(records: &[Vec<u8>]) -> Option<StateName> {
 
 /// Whether the records of a log are read, and belong to the initial state.
 pub(crate) fn names_nothing(records: &[Vec<u8>]) -> bool {
-    records.first().is_none_or(|record| matches!(decode_record(record), Ok(EngineRecord::Protocol(_))))
+    let names_none =
+        |record| matches!(decode_record(record), Ok(EngineRecord::Protocol(_) | EngineRecord::Epoch(_)));
+    records.first().is_none_or(|record| names_none(record))
 }
 
 /// What was on disk.
@@ -113,18 +138,23 @@ pub(crate) fn names_nothing(records: &[Vec<u8>]) -> bool {
 pub(crate) struct Recovered {
     /// The state, verified; `None` for the initial one.
     pub(crate) stable: Option<(KeptState, Checkpoint)>,
+    /// The epoch that the records are of, if they say so.
+    pub(crate) epoch: Option<EpochRecord>,
     /// The protocol's records since.
     pub(crate) records: Vec<Vec<u8>>,
 }
 
 /// Reads the records, oldest first, and verifies the state that was found for them.
 pub(crate) fn recover(records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Recovered, RecordError> {
-    let (mut named, mut since) = (None, Vec::new());
+    let (mut named, mut epoch, mut since) = (None, None, Vec::new());
     for (index, bytes) in records.iter().enumerate() {
         match decode_record(bytes).map_err(|error| RecordError::Unreadable { index, error })? {
             EngineRecord::Protocol(record) => since.push(record),
             EngineRecord::State(name) if index == 0 => named = Some(name),
-            EngineRecord::State(_) => return Err(RecordError::OutOfPlace { index }),
+            EngineRecord::Epoch(record) if index == usize::from(named.is_some()) => epoch = Some(record),
+            EngineRecord::State(_) | EngineRecord::Epoch(_) => {
+                return Err(RecordError::OutOfPlace { index });
+            }
         }
     }
     let stable = match (named, kept) {
@@ -135,7 +165,7 @@ pub(crate) fn recover(records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Re
             return Err(RecordError::WrongState { named, found: kept.map_or(Seq(0), |kept| kept.seq()) });
         }
     };
-    Ok(Recovered { stable, records: since })
+    Ok(Recovered { stable, epoch, records: since })
 }
 
 fn verified(name: &StateName, mut kept: KeptState) -> Result<(KeptState, Checkpoint), RecordError> {
@@ -151,6 +181,7 @@ fn verified(name: &StateName, mut kept: KeptState) -> Result<(KeptState, Checkpo
 mod tests {
     use super::*;
     use crate::pages::PageTree;
+    use althing_types::Epoch;
 
     /// A state on disk, and the records that name it with these of the protocol's behind.
     fn kept(pages: u32, records: &[u8]) -> (KeptState, Vec<Vec<u8>>) {
@@ -162,7 +193,7 @@ mod tests {
         let mut kept = KeptState::default();
         kept.advance(Seq(8), &checkpoint);
         let records = records.iter().map(|byte| alloc::vec![*byte]).collect();
-        let rewritten = rewrite(Some(&kept), records);
+        let rewritten = rewrite(Some(&kept), None, records);
         (kept, rewritten)
     }
 
@@ -200,8 +231,24 @@ mod tests {
     }
 
     #[test]
+    fn the_epoch_stands_before_the_records_that_are_of_it() {
+        let membership = Membership { epoch: Epoch(3), f: 0, members: Vec::new(), admins: Vec::new() };
+        let start = Some((Seq(8), Digest([1; 32])));
+        let epoch = EpochRecord { membership, start, links: Vec::new(), is_retired: false };
+        let (own, named) = kept(40, &[]);
+        let records = rewrite(None, Some(epoch.clone()), alloc::vec![alloc::vec![5]]);
+        assert!(names_nothing(&records) && named_state(&records).is_none());
+        assert_eq!(recover(&records, None).unwrap().epoch, Some(epoch.clone()));
+        let both = [named, records].concat();
+        let recovered = recover(&both, Some(own)).unwrap();
+        assert_eq!((recovered.epoch, recovered.records), (Some(epoch), alloc::vec![alloc::vec![5]]));
+        let late = [protocol(1), both[1].clone()];
+        assert_eq!(recover(&late, None).unwrap_err(), RecordError::OutOfPlace { index: 1 });
+    }
+
+    #[test]
     fn the_initial_state_needs_no_name() {
-        let disk = rewrite(None, alloc::vec![alloc::vec![5]]);
+        let disk = rewrite(None, None, alloc::vec![alloc::vec![5]]);
         assert_eq!(named_state(&disk), None);
         let recovered = recover(&disk, None).unwrap();
         assert!(recovered.stable.is_none());

@@ -2,11 +2,13 @@ use crate::accusations::Accusations;
 use crate::admission::Admission;
 use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
+use crate::epochs::{Memory, Tenure, succession};
 use crate::execution::State;
 use crate::frame::{ClientFrame, ClientMessage, Execution, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::kept::KeptState;
+use crate::membership::Membership;
 use crate::outbound::Outbound;
 use crate::penalties::Penalties;
 use crate::records::{RecordError, recover};
@@ -15,12 +17,14 @@ use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
 use crate::{Durability, Emission, Limits, Service};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Keyring;
-use althing_protocol::{Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start};
-use althing_types::{ClientId, Instant, Principal, Quorums, ReplicaId, Seq, View};
+use althing_protocol::{
+    Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start, TimerId,
+};
+use althing_types::{ClientId, Epoch, Instant, Principal, Quorums, ReplicaId, Seq, View};
 
 /// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +51,16 @@ pub struct ReplicaConfig {
     pub request_auth: RequestAuthPolicy,
     /// Whether it writes to disk.
     pub durability: Durability,
+    /// Who belongs to the group, in an epoch that the replica has a place in: the present one, or an earlier
+    /// one, from which it finds the way. `None` where the members do not change. The keyring is of the group
+    /// as its clients know it.
+    pub membership: Option<Membership>,
+}
+
+impl ReplicaConfig {
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.membership.as_ref().map_or(Epoch(0), |membership| membership.epoch)
+    }
 }
 
 /// Where a replica stands.
@@ -86,15 +100,17 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) tentative: Option<Tentative>,
     pub(crate) history: History,
     /// Queries that wait until nothing is tentative: the last of each client.
-    held_queries: BTreeMap<ClientId, Query>,
+    pub(crate) held_queries: BTreeMap<ClientId, Query>,
     pub(crate) checkpoints: Checkpoints,
     /// The state that is on disk, or on its way there; `None` for the initial one.
     pub(crate) kept: Option<KeptState>,
+    /// Whether it is on its way.
+    pub(crate) is_keeping: bool,
     /// Segments of no use once the records name that state.
     pub(crate) dropped_segments: Vec<u64>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) next_ticket: u64,
-    supplier: Supplier,
+    pub(crate) supplier: Supplier,
     pub(crate) admission: Admission,
     penalties: Penalties,
     pub(crate) opener: Opener,
@@ -106,7 +122,13 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) events: VecDeque<Event<P::Message>>,
     pub(crate) view: View,
     pub(crate) is_in_view: bool,
+    /// The timers that the protocol has set.
+    pub(crate) timers: BTreeSet<TimerId>,
+    /// Its epoch, in a group whose members change.
+    pub(crate) tenure: Option<Tenure>,
     is_started: bool,
+    /// Whether it leads no view any more that it can hand over.
+    pub(crate) is_to_stop: bool,
     /// Whether it can't go on, and does nothing any more.
     pub(crate) is_stopped: bool,
 }
@@ -115,21 +137,29 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// A replica that has yet to be started. `service` is in its initial state.
     ///
     /// # Panics
-    /// If the keyring belongs to somebody else than `config.replica`.
-    pub fn new(config: ReplicaConfig, protocol: P, service: S) -> Self {
+    /// If the keyring belongs to somebody else than `config.replica`, or the replica is not the member that
+    /// it says.
+    pub fn new(mut config: ReplicaConfig, protocol: P, service: S) -> Self {
         assert_eq!(config.keyring.me(), Principal::Replica(config.replica), "the keyring is its own");
+        let succession = succession(&config, &protocol);
+        if let Some(membership) = &config.membership {
+            config.keyring = membership.keyring(&config.keyring);
+            config.quorums = membership.quorums();
+        }
+        let tenure = Tenure::new(&config);
         let settings = config.limits.settings();
         Self {
             me: config.replica,
             quorums: config.quorums,
             durability: config.durability,
             protocol,
-            state: State::new(service),
+            state: State::new(service, succession),
             tentative: None,
             history: History::default(),
             held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             kept: None,
+            is_keeping: false,
             dropped_segments: Vec::new(),
             transfer: None,
             next_ticket: 0,
@@ -143,7 +173,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             events: VecDeque::new(),
             view: View(0),
             is_in_view: true,
+            timers: BTreeSet::new(),
+            tenure,
             is_started: false,
+            is_to_stop: false,
             is_stopped: false,
             limits: config.limits,
         }
@@ -167,6 +200,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Input::Frame { from: Principal::Client(from), bytes } => {
                 self.on_client_frame(now, from, &bytes, outputs);
             }
+            Input::Stray { from, bytes } => self.on_stray(now, &from, &bytes, outputs),
+            Input::Timer(Timer(TimerKind::Join)) => self.ask_for_start(outputs),
             Input::Timer(Timer(TimerKind::Protocol(id))) => self.events.push_back(Event::Timer(id)),
             Input::Timer(Timer::TRANSFER) => {
                 if let Some(transfer) = &mut self.transfer {
@@ -175,7 +210,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Input::Timer(Timer::KEYS) => self.retire_keys(now, outputs),
             Input::Persisted(id) => self.events.push_back(Event::Persisted(PersistId(id))),
-            Input::HandOver => self.events.push_back(Event::HandOver),
+            Input::HandOver => {
+                self.is_to_stop = true;
+                self.events.push_back(Event::HandOver);
+            }
             Input::Connected(peer) => self.outbound.announce(now, peer, outputs),
             Input::Refresh { seed, lifetime } => self.refresh(now, &seed, lifetime, outputs),
             Input::Kept(seq) => self.on_kept(seq),
@@ -240,16 +278,18 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn start(&mut self, startup: Startup, outputs: &mut Vec<Output>) {
         self.is_started = true;
         let start = match (startup, self.durability) {
-            (Startup::Genesis, _) => Start::Genesis,
-            (Startup::Amnesia, _) | (Startup::Recovered { .. }, Durability::None) => Start::Amnesia,
+            (Startup::Genesis, _) => self.start_blank(Memory::Whole, outputs),
+            (Startup::Amnesia, _) | (Startup::Recovered { .. }, Durability::None) => {
+                self.start_blank(Memory::Lost, outputs)
+            }
             (Startup::Recovered { records, kept }, Durability::Sync | Durability::Async) => {
-                match self.restore(&records, kept) {
+                match self.restore(&records, kept, outputs) {
                     Ok(start) => start,
                     Err(error) => return self.stop(StopReason::Records(error), outputs),
                 }
             }
         };
-        self.events.push_back(Event::Start(start));
+        self.events.extend(start.map(Event::Start));
     }
 
     pub(crate) fn stop(&mut self, reason: StopReason, outputs: &mut Vec<Output>) {
@@ -257,23 +297,49 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Stop(reason));
     }
 
-    fn restore(&mut self, records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Start, RecordError> {
+    /// What the protocol starts from; `None` where it does not start yet, or not any more.
+    fn restore(
+        &mut self,
+        records: &[Vec<u8>],
+        kept: Option<KeptState>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<Option<Start>, RecordError> {
         let recovered = recover(records, kept)?;
+        if let Some(epoch) = recovered.epoch {
+            if !self.resume_epoch(epoch, outputs) {
+                return Ok(None);
+            }
+        } else if self.epoch() > Epoch(0) {
+            // It never got so far as to say anything.
+            return Ok(self.start_blank(Memory::Whole, outputs));
+        }
         if let Some((kept, checkpoint)) = recovered.stable {
             let seq = kept.seq();
             self.state.install(seq, &checkpoint.tree).map_err(|error| RecordError::State { seq, error })?;
             self.checkpoints.reset(seq, checkpoint.state, checkpoint.tree);
             self.kept = Some(kept);
         }
-        Ok(Start::Recovered {
+        Ok(Some(Start::Recovered {
             stable: self.state.executed(),
             executed: self.state.table().executed(),
             records: recovered.records,
-        })
+            is_closed: self.is_epoch_over(),
+        }))
     }
 
     fn on_replica_frame(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<Output>) {
         match self.opener.open(&mut self.outbound.keyring, from, bytes) {
+            Ok(Opened::Engine(EngineMessage::Succession(links))) => self.on_links(links),
+            Ok(Opened::Engine(EngineMessage::Start { seq, state })) => {
+                self.on_start_said(now, from, (seq, state), outputs);
+            }
+            // Who joins can't believe what it is told of the start without the keys of who tells it.
+            Ok(Opened::Engine(EngineMessage::NewKey { new_key, known })) => {
+                self.on_new_key(now, from, (new_key, known), outputs);
+            }
+            Ok(Opened::Elsewhere(epoch)) => self.show_to(now, from, epoch, outputs),
+            Ok(_) if !self.is_member() => self.show_to(now, from, self.epoch(), outputs),
+            Ok(Opened::Engine(EngineMessage::AskStart)) => self.on_ask_start(from, outputs),
             Ok(Opened::Protocol { message, proof }) => {
                 self.events.push_back(Event::Message { from, message, proof });
             }
@@ -288,9 +354,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     let evidence = Evidence { accused: from, misbehaviour, statements: Vec::new() };
                     self.accusations.bring(evidence, outputs);
                 }
-            }
-            Ok(Opened::Engine(EngineMessage::NewKey { new_key, known })) => {
-                self.on_new_key(now, from, (new_key, known), outputs);
             }
             Err(Refusal::Caught(evidence)) => self.accusations.bring(evidence, outputs),
             Err(Refusal::Unauthentic(reason)) => {
@@ -307,16 +370,24 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let is_known = keyring.public(Principal::Client(from)).is_some();
         let opened = self.opener.open_client(keyring, from, bytes);
         if is_known {
-            self.penalties.note(now, from, opened.is_ok());
+            // Who speaks in another epoch has its keys: that is no garbage.
+            let is_good = match &opened {
+                Ok(_) => true,
+                Err((_, epoch)) => *epoch != self.epoch(),
+            };
+            self.penalties.note(now, from, is_good);
         }
         match opened {
+            Ok(frame) if self.show_to_client(from, frame.epoch(), outputs) && self.is_retired() => {}
+            Ok(_) if !self.is_member() => {}
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
             Ok(ClientFrame::Witness(request)) => {
                 let owner = self.outbound.keyring.owner(request.client);
                 self.events.push_back(Event::Witness { request, owner });
             }
-            Err(reason) => {
+            Err((_, epoch)) if self.show_to_client(from, epoch, outputs) => {}
+            Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
             }
         }
@@ -372,7 +443,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// long ago and says nothing; the client then has its operation ordered.
     fn answer_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
         let has_caught_up = self.protocol.answers_from().is_some_and(|seq| self.state.executed() >= seq);
-        if !self.is_in_view || !has_caught_up || self.transfer.is_some() {
+        if !self.is_in_view || !has_caught_up || self.transfer.is_some() || self.is_epoch_over() {
             return;
         }
         let answer = match self.state.service().query(&query.operation, query.client) {

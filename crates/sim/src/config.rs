@@ -64,11 +64,13 @@ pub enum Family {
     /// Primaries step down, and replicas stop on purpose and start again; faulty ones that step down may
     /// say so to some only.
     PlannedStops,
+    /// The members change all the time, while others crash, are cut off, lose their disks or lie.
+    Reconfigure,
 }
 
 impl Family {
     /// All families, in the order in which they are listed to people.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Calm,
         Self::Delay,
         Self::Loss,
@@ -94,6 +96,7 @@ impl Family {
         Self::UnfairPrimary,
         Self::InconsistentMacs,
         Self::Twins,
+        Self::Reconfigure,
         Self::KeyTheft,
         Self::PlannedStops,
         Self::Chaos,
@@ -123,6 +126,7 @@ impl Family {
             Self::LyingState => "lying-state",
             Self::BadClient => "bad-client",
             Self::Twins => "twins",
+            Self::Reconfigure => "reconfigure",
             Self::Chaos => "chaos",
             Self::DiskFaults => "disk-faults",
             Self::AsyncLog => "async-log",

@@ -88,6 +88,7 @@ pub(crate) enum Injection {
     StatusFalsified,
     BadRequest,
     Twinned,
+    MembersChanged,
     KeysStolen,
     Impersonated,
     SteppedDown,
@@ -95,7 +96,7 @@ pub(crate) enum Injection {
 }
 
 impl Injection {
-    const ALL: [Self; 38] = [
+    const ALL: [Self; 39] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -130,6 +131,7 @@ impl Injection {
         Self::StatusFalsified,
         Self::BadRequest,
         Self::Twinned,
+        Self::MembersChanged,
         Self::KeysStolen,
         Self::Impersonated,
         Self::SteppedDown,
@@ -172,6 +174,7 @@ impl Injection {
             Self::StatusFalsified => "status-falsified",
             Self::BadRequest => "bad-request",
             Self::Twinned => "twinned",
+            Self::MembersChanged => "members-changed",
             Self::KeysStolen => "keys-stolen",
             Self::Impersonated => "impersonated",
             Self::SteppedDown => "stepped-down",

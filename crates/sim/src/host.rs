@@ -3,14 +3,16 @@ use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
 use crate::disk::{Disk, DiskError, End};
 use crate::fault::Injections;
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, elastic, machine, member};
 use crate::medium::Medium;
 use crate::oracle::Promised;
 use crate::plan::Plan;
 use crate::subject::{Subject, Tested, instance};
+use althing_replica::membership::Membership;
 use althing_replica::{Startup, Timer};
-use althing_types::ReplicaId;
+use althing_types::{Principal, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A machine that runs one replica: its disk, its clock, and the replica's timers.
 pub(crate) struct Host<X: Subject> {
@@ -39,6 +41,14 @@ pub(crate) struct Host<X: Subject> {
     pub(crate) is_unfair: bool,
     behaviours: BTreeSet<Behaviour>,
     dice: Dice,
+    /// What its operator gave it to start with, in a group whose members change.
+    file: Option<Arc<Membership>>,
+    /// Whether its replica has no place in the group any more.
+    pub(crate) has_left: bool,
+    /// What its replica last had to say to whom in the protocol, for a runtime that does not forget it.
+    pub(crate) last_word: Option<(Principal, Arc<[u8]>)>,
+    /// By whose places it calls the others.
+    pub(crate) membership: Option<Arc<Membership>>,
 }
 
 impl<X: Subject> Host<X> {
@@ -66,6 +76,59 @@ impl<X: Subject> Host<X> {
             is_unfair: has(Behaviour::UnfairPrimary),
             behaviours,
             dice: dice.fork(),
+            file: plan.membership.clone(),
+            has_left: false,
+            last_word: None,
+            membership: plan.membership.clone(),
+        }
+    }
+
+    /// As [`Self::new`], for a machine that joins the group in an epoch, and is faulty or not.
+    pub(crate) fn joining(
+        id: ReplicaId,
+        membership: Arc<Membership>,
+        plan: &Plan,
+        dice: &mut Dice,
+        injections: &Injections,
+    ) -> Self {
+        let (file, called) = (Some(membership.clone()), Some(membership));
+        Self { file, membership: called, ..Self::new(id, plan, dice, injections) }
+    }
+
+    /// What a faulty one has at hand, in the epoch that its replica is in.
+    fn means(&mut self, plan: &Plan, injections: &Injections) -> Means {
+        let (keyring, quorums) = match &self.membership {
+            None => (GroupKeys::of_group(plan.quorums.n()).replica(self.id).clone(), plan.quorums),
+            Some(membership) => {
+                let place = membership.place_of(&member(self.id).key).unwrap_or_default();
+                let own = elastic(Principal::Replica(place), machine(self.id));
+                (membership.keyring(&own), membership.quorums())
+            }
+        };
+        Means {
+            dice: self.dice.fork(),
+            injections: injections.clone(),
+            keyring,
+            quorums,
+            checkpoint_period: plan.settings.checkpoint_period,
+        }
+    }
+
+    /// Its replica is in this epoch from now on.
+    pub(crate) fn enter(&mut self, membership: Membership, plan: &Plan, injections: &Injections) {
+        self.membership = Some(Arc::new(membership));
+        self.corrupt(plan, injections);
+    }
+
+    /// Has a faulty one change what its replica says.
+    fn corrupt(&mut self, plan: &Plan, injections: &Injections) {
+        if self.behaviours.is_empty() || self.behaviours.contains(&Behaviour::Twin) {
+            return;
+        }
+        let means = self.means(plan, injections);
+        let adversary = Adversary::new(self.behaviours.clone(), means);
+        if let Some(replica) = &mut self.replica {
+            replica.set_tamper(Some(Box::new(adversary)));
         }
     }
 
@@ -81,18 +144,9 @@ impl<X: Subject> Host<X> {
     ) -> Result<Startup, DiskError> {
         let startup =
             self.disk.open([(); 2].map(|()| subject.storage(self.disk.medium.clone())), !self.is_replaced)?;
-        let mut replica = instance(subject, plan, self.id);
-        if !self.behaviours.is_empty() && !self.behaviours.contains(&Behaviour::Twin) {
-            let means = Means {
-                dice: self.dice.fork(),
-                injections: injections.clone(),
-                keyring: GroupKeys::of_group(plan.quorums.n()).replica(self.id).clone(),
-                quorums: plan.quorums,
-                checkpoint_period: plan.settings.checkpoint_period,
-            };
-            replica.set_tamper(Some(Box::new(Adversary::new(self.behaviours.clone(), means))));
-        }
-        self.replica = Some(replica);
+        self.membership.clone_from(&self.file);
+        self.replica = Some(instance(subject, plan, self.id, self.file.as_deref()));
+        self.corrupt(plan, injections);
         Ok(startup)
     }
 
@@ -141,7 +195,10 @@ impl<X: Subject> Host<X> {
 
     /// Whether it counts as faulty for having forgotten what it said.
     pub(crate) fn is_impaired(&self) -> bool {
-        let votes = self.replica.as_ref().is_some_and(|replica| X::probe(replica.protocol()).is_voting);
+        let votes = self
+            .replica
+            .as_ref()
+            .is_some_and(|replica| replica.takes_part() && X::probe(replica.protocol()).is_voting);
         // That it votes again has to be on its disk, or it forgets that too.
         self.is_impaired && !(votes && self.promised.is_kept())
     }

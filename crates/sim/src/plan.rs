@@ -2,12 +2,15 @@ use crate::adversary::Behaviour;
 use crate::config::{Family, SimConfig};
 use crate::dice::{Dice, nanos};
 use crate::fault::Fault;
+use crate::keys::{admin, member};
 use crate::network::Weather;
 use crate::script;
 use althing_protocol::pbft::PbftSettings;
+use althing_replica::membership::Membership;
 use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
-use althing_types::{ClientId, Quorums, ReplicaId};
+use althing_types::{ClientId, Epoch, Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Virtual time that a run has after its faults end: view timeouts may have doubled a few times, and
@@ -59,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) heal_at: u64,
     /// Whether nothing at all goes wrong.
     pub(crate) is_undisturbed: bool,
+    /// Who belongs to the group at first, if that changes. A replica then goes by the number of its machine.
+    pub(crate) membership: Option<Arc<Membership>>,
 }
 
 impl Plan {
@@ -77,6 +82,7 @@ impl Plan {
         };
         let heal_at = match config.family {
             Family::Calm => Duration::from_millis(dice.between(300, 600)),
+            Family::Reconfigure => Duration::from_millis(dice.between(1500, 4000)),
             Family::KeyTheft => Duration::from_millis(dice.between(2500, 4000)),
             _ => Duration::from_millis(dice.between(800, 2000)),
         };
@@ -117,6 +123,7 @@ impl Plan {
             durability: if config.family == Family::AsyncLog { Durability::Async } else { Durability::Sync },
             cut_off_starts: match config.family {
                 Family::CrashDisk | Family::DiskFaults | Family::AsyncLog => 120,
+                Family::Reconfigure => 40,
                 _ => 0,
             },
             byzantine,
@@ -126,6 +133,7 @@ impl Plan {
                 .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
+            membership: (config.family == Family::Reconfigure).then(|| Arc::new(first_membership(quorums))),
             heal_at: nanos(heal_at),
             is_undisturbed: false,
             settings,
@@ -148,6 +156,12 @@ impl Plan {
     pub(crate) fn is_correct(&self, id: ReplicaId) -> bool {
         !self.byzantine.contains_key(&id)
     }
+}
+
+fn first_membership(quorums: Quorums) -> Membership {
+    let f = u16::try_from(quorums.f()).expect("small");
+    let members = quorums.replicas().map(member).collect();
+    Membership { epoch: Epoch(0), f, members, admins: vec![admin().public()] }
 }
 
 /// Small windows and periods, so that checkpoints, truncation, full pipelines and state transfer all
@@ -198,12 +212,13 @@ fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSe
         Family::LyingState => &[Behaviour::LyingState],
         Family::Twins => &[Behaviour::Twin],
         Family::PlannedStops if dice.chance(500) => &[Behaviour::Selective],
-        Family::Chaos => &Behaviour::ALL,
+        Family::Chaos | Family::Reconfigure => &Behaviour::ALL,
         _ => return BTreeMap::new(),
     };
     let most = config.faults();
     // Chaos leaves some of the faults that are tolerated to crashes.
-    let count = if config.family == Family::Chaos { dice.index(most + 1) } else { most };
+    let leaves_room = matches!(config.family, Family::Chaos | Family::Reconfigure);
+    let count = if leaves_room { dice.index(most + 1) } else { most };
     let mut ids: Vec<_> = (0..config.replicas).map(|i| ReplicaId(u16::try_from(i).expect("small"))).collect();
     dice.shuffle(&mut ids);
     if config.family.least_share().is_some() || dice.chance(500) {

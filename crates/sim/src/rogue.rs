@@ -3,10 +3,10 @@ use crate::keys::GroupKeys;
 use crate::plan::Plan;
 use crate::witness::labelled;
 use althing_crypto::{Domain, Keyring, Mac, NewKey};
-use althing_protocol::{Answers, Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_replica::{ClientFrame, Query};
 use althing_services::KvOperation;
-use althing_types::{ClientId, Instant, Quorums, ReplicaId, RequestNumber, encode};
+use althing_types::{ClientId, Epoch, Instant, Quorums, ReplicaId, RequestNumber, encode};
 use std::sync::Arc;
 
 /// A faulty client with keys of its own. It works on keys of the store that nobody else uses, so that
@@ -89,6 +89,8 @@ impl Rogue {
         let mut request = Request {
             client: self.id,
             number: RequestNumber(number),
+            kind: RequestKind::Service,
+            epoch: Epoch(0),
             operation,
             answers,
             auth,
@@ -185,7 +187,13 @@ impl Rogue {
     fn query(&mut self, mischief: &mut Mischief) {
         let operation = labelled(0, &KvOperation::Get { key: b"k0".to_vec() }.encode());
         let (client, number) = (self.id, RequestNumber(self.dice.below(u64::MAX)));
-        let mut query = Query { client, number, operation, macs: althing_crypto::Authenticator(Vec::new()) };
+        let mut query = Query {
+            client,
+            number,
+            epoch: Epoch(0),
+            operation,
+            macs: althing_crypto::Authenticator(Vec::new()),
+        };
         query.macs = self.keyring.authenticate(Domain::Query, &query.signed_bytes());
         if self.dice.chance(300) {
             query.macs.0.truncate(1);

@@ -114,6 +114,7 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
             }
         }
         Family::Twins => add((40, 300), dice, &mut |dice| Fault::Layout(twin_layout(dice))),
+        Family::Reconfigure => changing(&mut add, dice),
         Family::Chaos => chaos(&mut add, plan, dice),
         Family::LyingState => {
             // Somebody has to fall behind and catch up.
@@ -167,6 +168,27 @@ fn chaos(add: &mut Add<'_>, plan: &Plan, dice: &mut Dice) {
         down: ms(dice.between(5, 400)),
     });
     if dice.chance(200) {
+        add((400, 1500), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
+    }
+}
+
+/// What goes wrong while the members change: any of it, or not much.
+fn changing(add: &mut Add<'_>, dice: &mut Dice) {
+    if dice.chance(500) {
+        add((150, 900), dice, &mut |dice| {
+            Fault::Layout(if dice.chance(500) { Layout::Whole } else { layout(dice) })
+        });
+    }
+    if dice.chance(300) {
+        add((300, 900), dice, &mut |dice| Fault::Weather(stormy(dice)));
+    }
+    if dice.chance(600) {
+        add((100, 700), dice, &mut |dice| Fault::Crash {
+            loses_disk: dice.chance(300),
+            down: ms(dice.between(5, 600)),
+        });
+    }
+    if dice.chance(300) {
         add((400, 1500), dice, &mut |dice| Fault::PowerFailure { down: ms(dice.between(5, 200)) });
     }
 }

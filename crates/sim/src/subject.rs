@@ -1,13 +1,14 @@
 use crate::disk::AnyStorage;
-use crate::keys::GroupKeys;
+use crate::keys::{self, GroupKeys};
 use crate::medium::Medium;
 use crate::plan::Plan;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
+use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service};
 use althing_services::Kv;
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{Principal, Quorums, ReplicaId};
 use std::time::Duration;
 
 /// What is put to the test: the production code, or a variant with a bug planted in it.
@@ -46,6 +47,11 @@ pub(crate) trait Subject {
     /// The settings that replicas go by.
     fn settings(&self, settings: PbftSettings) -> PbftSettings {
         settings
+    }
+
+    /// Whether the runtime of a replica that has left forgets what that said last.
+    fn forgets_leavers(&self) -> bool {
+        true
     }
 
     /// A host's disk, as the code that writes the log sees it.
@@ -106,18 +112,32 @@ pub(crate) fn limits() -> Limits {
     Limits::new(settings).expect("valid bounds")
 }
 
-/// A new instance of replica `me`, not started.
-pub(crate) fn instance<X: Subject>(subject: &X, plan: &Plan, me: ReplicaId) -> Tested<X> {
-    let quorums = subject.quorums(plan.quorums);
+/// A new instance of the replica on a machine, not started; `membership` is what it is given to start with.
+pub(crate) fn instance<X: Subject>(
+    subject: &X,
+    plan: &Plan,
+    machine: ReplicaId,
+    membership: Option<&Membership>,
+) -> Tested<X> {
+    let (me, quorums, keyring) = match membership {
+        None => (machine, plan.quorums, GroupKeys::of_group(plan.quorums.n()).replica(machine).clone()),
+        Some(membership) => {
+            let place = membership.place_of(&keys::member(machine).key).expect("it has a place");
+            let keyring = keys::elastic(Principal::Replica(place), keys::machine(machine));
+            (place, membership.quorums(), keyring)
+        }
+    };
+    let quorums = subject.quorums(quorums);
     let config = ReplicaConfig {
         replica: me,
         quorums,
-        keyring: GroupKeys::of_group(plan.quorums.n()).replica(me).clone(),
+        keyring,
+        membership: membership.cloned(),
         limits: subject.limits(),
         request_auth: plan.request_auth,
         durability: plan.durability,
     };
-    let protocol =
-        PbftConfig::new(me, quorums, subject.settings(plan.settings.clone())).expect("valid settings");
-    Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(me)))
+    let settings = subject.settings(plan.settings.clone());
+    let protocol = PbftConfig::new(me, quorums, settings).expect("valid settings");
+    Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(machine)))
 }

@@ -1,11 +1,13 @@
 use crate::dice::Dice;
-use crate::keys::GroupKeys;
+use crate::keys::{GroupKeys, elastic_client};
 use crate::plan::Plan;
 use crate::subject::Subject;
 use crate::witness::labelled;
+use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, OperationKind};
 use althing_services::KvOperation;
 use althing_types::{ClientId, RequestNumber};
+use std::sync::Arc;
 
 /// Operations that each correct client still has to complete once the faults have ended.
 const AFTER_HEALING: u64 = 2;
@@ -25,6 +27,10 @@ pub(crate) struct Worker {
     made: u64,
     /// Values that it saw or wrote, to expect in a compare-and-swap.
     known: Vec<Option<Vec<u8>>>,
+    /// By whose places it calls the replicas, in a group whose members change.
+    pub(crate) membership: Option<Arc<Membership>>,
+    /// Whether it changes the group instead.
+    pub(crate) is_operator: bool,
 }
 
 impl Worker {
@@ -32,8 +38,12 @@ impl Worker {
         let id = ClientId(index as u64);
         let config = ClientConfig {
             client: id,
-            keyring: GroupKeys::of_group(plan.quorums.n()).client(index).clone(),
+            keyring: match &plan.membership {
+                None => GroupKeys::of_group(plan.quorums.n()).client(index).clone(),
+                Some(_) => elastic_client(index),
+            },
             quorums: plan.quorums,
+            membership: plan.membership.as_deref().cloned(),
             limits: subject.limits(),
             auth: plan.auth,
             reads: plan.reads,
@@ -51,12 +61,15 @@ impl Worker {
             keys: plan.keys,
             made: 0,
             known: vec![None],
+            membership: plan.membership.clone(),
+            is_operator: index == plan.clients,
         }
     }
 
     /// The faults have ended: a few more operations, to see that all works.
     pub(crate) fn wind_up(&mut self) {
-        self.goal = Some(self.completed + AFTER_HEALING + u64::from(self.client.outstanding().is_some()));
+        let extra = if self.is_operator { 0 } else { AFTER_HEALING };
+        self.goal = Some(self.completed + extra + u64::from(self.client.outstanding().is_some()));
     }
 
     /// Whether it has done all that it had to do.

@@ -26,6 +26,7 @@ fn every_oracle_has_a_bug_to_catch() {
         "exactly-once",
         "linearizability",
         "liveness",
+        "membership",
         "memory",
         "panic",
         "patience",

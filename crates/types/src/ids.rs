@@ -49,6 +49,11 @@ id!(
     RequestNumber(u64),
     "t"
 );
+id!(
+    /// A stretch of a group's life with the same members; each change of the members begins the next.
+    Epoch(u64),
+    "e"
+);
 
 /// Names a replica group. It is part of whatever is authenticated, so that a message of one
 /// group means nothing in another.
@@ -88,6 +93,14 @@ impl fmt::Debug for Principal {
 
 impl View {
     /// The view after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Epoch {
+    /// The epoch after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

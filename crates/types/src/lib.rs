@@ -12,6 +12,6 @@ mod time;
 
 pub use codec::{DecodeError, decode, encode};
 pub use digest::Digest;
-pub use ids::{ClientId, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
+pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
 pub use quorums::{Quorums, QuorumsError};
 pub use time::Instant;

@@ -202,6 +202,8 @@ impl Sessions {
                 ClientOutput::Renumbered { from, to } => {
                     tracing::warn!(%from, %to, "numbers go on above those used before: was the clock set back?");
                 }
+                // The members of a group that the node runs do not change yet.
+                ClientOutput::Epoch(_) => {}
                 ClientOutput::Superseded { .. } => self.complete(session, Err(InvokeError::Superseded)),
                 ClientOutput::Busy { number } => tracing::debug!(%number, "the group is busy"),
                 ClientOutput::Refused { from, reason } => tracing::debug!(%from, reason, "refused a frame"),
@@ -233,6 +235,7 @@ fn client_config(
         client,
         keyring: group.keyring(Principal::Client(client), file.identity().clone()),
         quorums: group.quorums(),
+        membership: None,
         limits,
         auth: match group.request_auth() {
             config::RequestAuthKind::Macs => RequestAuthKind::Macs,

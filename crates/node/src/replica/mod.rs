@@ -119,6 +119,7 @@ async fn run_protocol<P: NodeProtocol>(
             config::RequestAuthKind::Signatures => RequestAuthPolicy::SignatureOnly,
         },
         durability: group.durability(),
+        membership: None,
     };
     let replica = Replica::new(config, protocol, service);
     let (network, events) = Network::start(wiring::network(group, me, file.identity(), &limits)).await?;

@@ -270,6 +270,8 @@ impl<P: NodeProtocol> Runtime<P> {
                 Output::Send { to, frame } => self.outgoing.send(to, frame),
                 Output::SendLazily { to, frame } => self.outgoing.send_lazily(to, frame),
                 Output::Flush => self.outgoing.flush_lazy(),
+                // The members of a group that the node runs do not change yet.
+                Output::SendStray { .. } | Output::Epoch { .. } => {}
                 Output::SetTimer { timer, after } => self.timers.set(timer, after),
                 Output::CancelTimer(timer) => self.timers.cancel(timer),
                 Output::Append { id, record } => self.append(id, record).await?,
@@ -341,6 +343,9 @@ impl<P: NodeProtocol> Runtime<P> {
     fn on_report(&mut self, report: &Report) {
         let counters = &mut self.counters;
         match report {
+            Report::Retired { epoch } => {
+                tracing::warn!(%epoch, "this replica has no place in the group any more: it may be stopped");
+            }
             Report::EnteredView(view) => {
                 counters.views_entered += 1;
                 tracing::info!(%view, "entered a view");

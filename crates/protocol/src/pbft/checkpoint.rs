@@ -10,6 +10,7 @@ use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq};
 
 impl Pbft {
     pub(super) fn on_executed(&mut self, step: &mut Step, seq: Seq, state: Option<Digest>) {
+        self.acknowledged = self.acknowledged.max(seq);
         let Some(state) = state else { return };
         if seq <= self.stable {
             return;
@@ -70,7 +71,7 @@ impl Pbft {
         from: ReplicaId,
         certificate: CheckpointCertificate,
     ) {
-        if choice::is_certificate(self.quorums(), &certificate, self.config.settings.checkpoint_period) {
+        if choice::is_certificate(&self.terms(), &certificate) {
             self.on_certificate(step, certificate);
         } else {
             self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
@@ -168,7 +169,7 @@ impl Pbft {
         }
     }
 
-    fn fetch_state(&mut self, step: &mut Step) {
+    pub(super) fn fetch_state(&mut self, step: &mut Step) {
         let Some(behind) = &self.behind else { return };
         let Checkpoint { seq, state } = behind.checkpoint;
         self.fetching = Some(behind.clone());
@@ -183,7 +184,7 @@ impl Pbft {
     ) {
         let fetched = self.fetching.take().filter(|fetched| fetched.checkpoint.seq == seq);
         let fetched = fetched.expect("only the state last asked for is installed");
-        self.executed = seq;
+        (self.executed, self.acknowledged, self.installed) = (seq, seq, seq);
         self.forget_tentative();
         // It may have come by another way than the state that it has now.
         self.log.forget_executed();

@@ -1,13 +1,23 @@
 //! What a new view has to propose, as a pure function of the view changes it follows from
 //! (TOCS'02 §4.4, figure 4). The new primary computes it, and every backup again.
 
-use super::message::{CheckpointCertificate, Claim, NewView, ViewChange};
+use super::message::{Checkpoint, CheckpointCertificate, Claim, NewView, ViewChange};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{Digest, Quorums, ReplicaId, Seq, View};
 
 /// The most elements of Q that a view change may hold for one number.
 const MAX_CLAIMS_PER_SEQ: usize = 8;
+
+/// What all replicas of an instance share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) quorums: Quorums,
+    pub(super) checkpoint_period: u64,
+    pub(super) log_size: u64,
+    /// What the instance starts from; `None` for the initial state.
+    pub(super) start: Option<Checkpoint>,
+}
 
 /// What follows from a set of view changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,16 +126,11 @@ fn choose_one(quorums: Quorums, voters: usize, index: &Index, seq: Seq) -> Optio
 }
 
 /// Whether a correct replica could have made this view change. Signatures inside were checked below.
-pub(super) fn is_well_formed(
-    quorums: Quorums,
-    view_change: &ViewChange,
-    checkpoint_period: u64,
-    log_size: u64,
-) -> bool {
+pub(super) fn is_well_formed(terms: &Terms, view_change: &ViewChange) -> bool {
     let stable = view_change.stable_seq();
     let is_in_log = |claim: &Claim| {
         claim.seq > stable
-            && claim.seq.0 <= stable.0.saturating_add(log_size)
+            && claim.seq.0 <= stable.0.saturating_add(terms.log_size)
             && claim.view < view_change.view
     };
     let prepared_ascends = view_change.prepared.windows(2).all(|pair| pair[0].seq < pair[1].seq);
@@ -137,45 +142,43 @@ pub(super) fn is_well_formed(
         .pre_prepared
         .windows(MAX_CLAIMS_PER_SEQ + 1)
         .all(|claims| claims[0].seq != claims[MAX_CLAIMS_PER_SEQ].seq);
+    let is_stable_proven = match &view_change.stable {
+        Some(certificate) => is_certificate(terms, certificate),
+        None => terms.start.is_none(),
+    };
     view_change.view > View(0)
-        && view_change.stable.as_ref().is_none_or(|c| is_certificate(quorums, c, checkpoint_period))
+        && is_stable_proven
         && prepared_ascends
         && pre_prepared_ascends
         && is_bounded
         && view_change.prepared.iter().chain(&view_change.pre_prepared).all(is_in_log)
 }
 
-/// Whether enough different replicas signed a checkpoint. Their signatures were checked below.
-pub(super) fn is_certificate(
-    quorums: Quorums,
-    certificate: &CheckpointCertificate,
-    checkpoint_period: u64,
-) -> bool {
-    let seq = certificate.checkpoint.seq;
-    seq > Seq(0)
-        && seq.0.is_multiple_of(checkpoint_period)
+/// Whether enough different replicas signed a checkpoint. Their signatures were checked below. The one that
+/// the instance starts from needs none: everybody has its proof.
+pub(super) fn is_certificate(terms: &Terms, certificate: &CheckpointCertificate) -> bool {
+    let (quorums, seq) = (terms.quorums, certificate.checkpoint.seq);
+    if certificate.votes.is_empty() {
+        return terms.start == Some(certificate.checkpoint);
+    }
+    seq > terms.start.map_or(Seq(0), |start| start.seq)
+        && seq.0.is_multiple_of(terms.checkpoint_period)
         && certificate.votes.windows(2).all(|pair| pair[0].0 < pair[1].0)
         && certificate.votes.iter().all(|(signer, _)| quorums.has(*signer))
         && certificate.votes.len() >= quorums.agreement()
 }
 
 /// Whether `new_view`, signed by `signer`, follows from the view changes inside.
-pub(super) fn is_valid_new_view(
-    quorums: Quorums,
-    signer: ReplicaId,
-    new_view: &NewView,
-    checkpoint_period: u64,
-    log_size: u64,
-) -> bool {
+pub(super) fn is_valid_new_view(terms: &Terms, signer: ReplicaId, new_view: &NewView) -> bool {
+    let quorums = terms.quorums;
     let view_changes = &new_view.view_changes;
     let contents: Vec<_> = view_changes.iter().map(|signed| &signed.content).collect();
     signer == quorums.primary(new_view.view)
         && view_changes.windows(2).all(|pair| pair[0].signer < pair[1].signer)
         && view_changes.iter().all(|signed| quorums.has(signed.signer))
-        && contents
-            .iter()
-            .all(|vc| vc.view == new_view.view && is_well_formed(quorums, vc, checkpoint_period, log_size))
-        && choose(quorums, log_size, &contents).is_some_and(|choice| choice.proposals == new_view.proposals)
+        && contents.iter().all(|vc| vc.view == new_view.view && is_well_formed(terms, vc))
+        && choose(quorums, terms.log_size, &contents)
+            .is_some_and(|choice| choice.proposals == new_view.proposals)
 }
 
 #[cfg(test)]
@@ -278,9 +281,39 @@ mod tests {
         assert_eq!(chosen(&[at(8), at(8), at(4)]), Some(vec![]));
     }
 
+    fn terms(start: Option<Checkpoint>) -> Terms {
+        Terms { quorums: quorums(), checkpoint_period: 4, log_size: 8, start }
+    }
+
+    #[test]
+    fn the_start_alone_needs_no_votes_and_nothing_lies_before_it() {
+        let certificate = |seq, i, signers: &[u16]| {
+            let checkpoint = Checkpoint { seq: Seq(seq), state: digest(i) };
+            let votes = signers.iter().map(|i| (ReplicaId(*i), althing_crypto::Proof(vec![]))).collect();
+            CheckpointCertificate { checkpoint, votes }
+        };
+        let start = certificate(8, 1, &[]);
+        let (first, later) = (terms(None), terms(Some(start.checkpoint)));
+        for (certificate, in_first, in_later) in [
+            (start.clone(), false, true),
+            (certificate(8, 2, &[]), false, false),
+            (certificate(12, 1, &[]), false, false),
+            (certificate(12, 1, &[0, 1, 3]), true, true),
+            (certificate(12, 1, &[0, 1]), false, false),
+            (certificate(8, 1, &[0, 1, 3]), true, false),
+            (certificate(4, 1, &[0, 1, 3]), true, false),
+        ] {
+            assert_eq!(is_certificate(&first, &certificate), in_first, "{certificate:?}");
+            assert_eq!(is_certificate(&later, &certificate), in_later, "{certificate:?}");
+        }
+        let from_start = ViewChange { stable: Some(start), ..view_change(&[claim(9, 1, 0)], &[]) };
+        assert!(is_well_formed(&later, &from_start) && !is_well_formed(&later, &view_change(&[], &[])));
+    }
+
     #[test]
     fn malformed_view_changes_are_told() {
-        let is_good = |vc: &ViewChange| is_well_formed(quorums(), vc, 4, 8);
+        let terms = terms(None);
+        let is_good = |vc: &ViewChange| is_well_formed(&terms, vc);
         assert!(is_good(&view_change(&[claim(8, 1, 0)], &[claim(1, 1, 0), claim(8, 1, 8)])));
         assert!(!is_good(&view_change(&[claim(9, 1, 0)], &[])), "above the watermark");
         assert!(!is_good(&view_change(&[claim(0, 1, 0)], &[])), "at the stable checkpoint");

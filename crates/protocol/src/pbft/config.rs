@@ -157,6 +157,12 @@ impl PbftConfig {
         }
         Ok(Self { me, quorums, settings })
     }
+
+    /// The most replicas of a group with these settings.
+    pub(super) fn most_replicas(&self) -> usize {
+        let most = Self::MAX_LOG_SIZE_TIMES_N / self.settings.log_size;
+        usize::try_from(most).map_or(Quorums::MAX_REPLICAS, |most| most.min(Quorums::MAX_REPLICAS))
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +211,8 @@ mod tests {
             check(3, 4, |s| (s.log_size, s.checkpoint_period) = (log_size, checkpoint_period))
         };
         assert!(log(2, 1).is_ok() && log(12_500, 6_250).is_ok());
+        assert_eq!(log(12_500, 6_250).map(|config| config.most_replicas()), Ok(4));
+        assert_eq!(log(2, 1).map(|config| config.most_replicas()), Ok(Quorums::MAX_REPLICAS));
         assert_eq!(log(12_504, 4), Err(E::LogTooLarge { log_size: 12_504, most: 12_500, n: 4 }));
         let hour = PbftConfig::MAX_DURATION;
         assert!(

@@ -94,9 +94,11 @@ impl Pbft {
         }
     }
 
-    /// Whether this replica can say how the primary does.
+    /// Whether this replica can say how the primary does. One that brings its instance to an end has nothing
+    /// to propose any more but what nobody waits for.
     fn is_judging(&self) -> bool {
-        self.is_in_view && self.primary() != self.me() && self.membership.is_voter() && self.behind.is_none()
+        let is_backup = self.is_in_view && self.primary() != self.me();
+        is_backup && self.membership.is_voter() && self.behind.is_none() && self.end.is_none()
     }
 
     /// As backup: the primary has proposed `batch`.

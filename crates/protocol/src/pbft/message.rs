@@ -36,6 +36,12 @@ pub struct Checkpoint {
     pub state: Digest,
 }
 
+/// What a replica signs when it makes a checkpoint, in [`Domain::Protocol`](althing_crypto::Domain).
+#[must_use]
+pub fn checkpoint_statement(seq: Seq, state: Digest) -> Vec<u8> {
+    encode(&PbftMessage::Checkpoint(Checkpoint { seq, state }))
+}
+
 /// Signed checkpoints of an agreement quorum: proof that a checkpoint is stable.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct CheckpointCertificate {
@@ -190,7 +196,7 @@ pub enum PbftMessage {
 
 impl CheckpointCertificate {
     fn signed_parts(&self, parts: &mut Vec<SignedPart>) {
-        let bytes = encode(&PbftMessage::Checkpoint(self.checkpoint));
+        let bytes = checkpoint_statement(self.checkpoint.seq, self.checkpoint.state);
         parts.extend(self.votes.iter().map(|(signer, proof)| SignedPart {
             signer: *signer,
             bytes: bytes.clone(),

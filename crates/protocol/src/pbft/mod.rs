@@ -43,6 +43,7 @@
 //! - A tentative reply follows the replica's own commit, and only small batches are executed tentatively
 //!   (`tentative`).
 //! - A client whose MACs held up the order has to sign, for a while (`distrust`).
+//! - An instance may be closed and have a successor with other members (`succession`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
 //! - Backups hold the primary to a floor of throughput and one of fairness, and f + 1 that find it below
 //!   one of them replace it (`floors`). In the papers only the view timeout bounds what it may take.
@@ -65,6 +66,7 @@ mod persistence;
 mod recovery;
 mod rejoin;
 mod status;
+mod succession;
 mod tentative;
 mod turnaround;
 mod view_change;
@@ -72,7 +74,7 @@ mod view_change;
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
 pub use message::{
     Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, Signed, Status, ViewChange,
-    Vote,
+    Vote, checkpoint_statement,
 };
 
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
@@ -80,6 +82,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use choice::Terms;
 use distrust::Distrust;
 use early::Early;
 use floors::Floors;
@@ -106,6 +109,8 @@ enum Guard {
     Tentative(Seq),
     /// The primary of this view has to start it.
     NewView(View),
+    /// The primary has to get this number executed, since the instance is closed.
+    End(Seq),
 }
 
 /// One PBFT replica.
@@ -115,11 +120,21 @@ pub struct Pbft {
     view: View,
     /// Whether `view` has started here; if not, this replica is changing to it.
     is_in_view: bool,
+    /// What this instance goes on from; `None` for the initial state.
+    start: Option<Checkpoint>,
+    /// Where it ends, once it is closed.
+    end: Option<Seq>,
+    /// The last batch that the engine has said to be executed.
+    acknowledged: Seq,
+    /// Whether this replica had lost its disk and did not vote yet where its predecessor ended.
+    has_forgotten: bool,
     /// h: the low watermark.
     stable: Seq,
     stable_certificate: Option<CheckpointCertificate>,
     /// The highest stable checkpoint that is on disk with its state.
     stable_durable: Seq,
+    /// The last checkpoint whose state was fetched.
+    installed: Seq,
     /// Proven checkpoints that this replica shares, of which the first is on its way to the disk.
     keeping: VecDeque<CheckpointCertificate>,
     executed: Seq,
@@ -222,9 +237,14 @@ impl Pbft {
             config,
             view: View(0),
             is_in_view: true,
+            start: None,
+            end: None,
+            acknowledged: Seq(0),
+            has_forgotten: false,
             stable: Seq(0),
             stable_certificate: None,
             stable_durable: Seq(0),
+            installed: Seq(0),
             keeping: VecDeque::new(),
             executed: Seq(0),
             tentative: None,
@@ -341,6 +361,12 @@ impl Pbft {
         seq > self.stable && seq <= self.high_watermark()
     }
 
+    fn terms(&self) -> Terms {
+        let PbftConfig { quorums, settings, .. } = &self.config;
+        let (checkpoint_period, log_size) = (settings.checkpoint_period, settings.log_size);
+        Terms { quorums: *quorums, checkpoint_period, log_size, start: self.start }
+    }
+
     fn is_checkpoint(&self, seq: Seq) -> bool {
         seq.0.is_multiple_of(self.config.settings.checkpoint_period)
     }
@@ -423,6 +449,7 @@ impl Protocol for Pbft {
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
+            Event::Close(seq) => self.on_close(&mut step, seq),
             Event::Witness { request, owner } => self.on_witness(&step, &request, owner),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),
@@ -436,7 +463,16 @@ impl Protocol for Pbft {
     fn answers_from(&self) -> Option<Seq> {
         // A state that was fetched counts once it is on disk.
         let is_durable = self.executed <= self.end_of_execution();
-        (self.membership.is_voter() && is_durable).then_some(self.vouched)
+        let may_answer = self.membership.is_voter() && is_durable && self.has_started();
+        may_answer.then_some(self.vouched)
+    }
+
+    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self> {
+        self.successor_as(me, quorums, start)
+    }
+
+    fn most_members(&self) -> usize {
+        self.config.most_replicas()
     }
 }
 

@@ -59,7 +59,8 @@ impl Pbft {
             (settings.max_batch_requests, settings.max_batch_bytes, settings.pipeline);
         while self.is_leading() && self.membership.is_voter() {
             let seq = self.next_seq;
-            if seq > self.high_watermark() || seq.0 > self.executed.0.saturating_add(pipeline) {
+            let last = self.high_watermark().min(self.end());
+            if seq > last || seq.0 > self.executed.0.saturating_add(pipeline) {
                 return;
             }
             // After a view without progress only signed requests: they are good for everybody.
@@ -328,12 +329,20 @@ impl Pbft {
         Seq(self.stable_durable.0 + self.config.settings.log_size)
     }
 
+    /// Whether anything may be executed after what was. The engine has to say first that this was not the
+    /// last, where it may have been. And a state that was fetched has to be on disk: so whoever signs a
+    /// checkpoint can get to it from its own disk alone, whatever it hears first when it starts again.
+    pub(super) fn may_go_on(&self) -> bool {
+        let is_acknowledged = !self.is_checkpoint(self.executed) || self.acknowledged >= self.executed;
+        !self.is_over() && is_acknowledged && self.installed <= self.stable_durable
+    }
+
     /// Executes what an agreement quorum has committed, f + 1 others have executed, or this replica had
     /// executed before it restarted, in order and without gaps.
     pub(super) fn execute_committed(&mut self, step: &mut Step) {
         loop {
             let seq = self.executed.next();
-            if seq > self.end_of_execution() {
+            if seq > self.end_of_execution() || !self.may_go_on() {
                 return;
             }
             let Some(entry) = self.log.get(seq) else { return };

@@ -66,6 +66,16 @@ impl Pending {
         true
     }
 
+    /// What of it is good for every replica, in any membership.
+    pub(super) fn signed_only(&self) -> Self {
+        let executed = self.executed.clone();
+        let mut kept = Self { executed, arrivals: self.arrivals, ..Self::default() };
+        for arrival in &self.signed {
+            kept.insert(self.since(*arrival), self.requests[arrival].clone());
+        }
+        kept
+    }
+
     fn remove(&mut self, arrival: Arrival) {
         if let Some(request) = self.requests.remove(&arrival) {
             self.by_client.remove(&request.client);
@@ -201,13 +211,13 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Answers;
     use alloc::vec;
     use althing_crypto::{Authenticator, Proof};
 
     fn request(client: u64, number: u64, auth: RequestAuth) -> Request {
         let (client, number) = (ClientId(client), RequestNumber(number));
-        Request { client, number, operation: vec![0; 10], answers: Answers::All, auth, is_authentic: true }
+        let (kind, epoch, answers) = Default::default();
+        Request { client, number, kind, operation: vec![0; 10], epoch, answers, auth, is_authentic: true }
     }
 
     fn signed(client: u64, number: u64) -> Request {
@@ -266,6 +276,16 @@ mod tests {
         assert_eq!(since(&pending), Some(2_000_000_000));
         pending.note_executed(ClientId(2), RequestNumber(1));
         assert_eq!(since(&pending), Some(3_000_000_000));
+    }
+
+    #[test]
+    fn what_is_signed_is_good_in_another_membership_too() {
+        let mut pending = pending(&[signed(1, 3), with_macs(2, 1), signed(3, 1)]);
+        pending.note_executed(ClientId(4), RequestNumber(7));
+        let mut kept = pending.signed_only();
+        assert_eq!(waiting(&kept), [(1, 3), (3, 1)]);
+        assert_eq!(take(&mut kept, 9, 100, true), [1, 3]);
+        assert!(!kept.insert(Instant(0), signed(4, 7)) && kept.insert(Instant(0), signed(4, 8)));
     }
 
     #[test]

@@ -76,6 +76,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// One whose ids go on after those of `other`: what that waits for says nothing about these.
+    pub(super) fn after(other: &Self) -> Self {
+        Self { last_id: other.last_id, waiting: VecDeque::new() }
+    }
+
     /// Hands a record to storage; `then` happens when it is on disk.
     pub(super) fn persist(&mut self, step: &mut Step, record: &Record, then: Deferred) {
         self.last_id.0 += 1;
@@ -107,7 +112,10 @@ impl Pbft {
                     step.broadcast_signed(PbftMessage::NewView(content));
                 }
                 Deferred::ViewChange(_) | Deferred::NewView(_) => {}
-                Deferred::Stable(seq) => self.stable_durable = self.stable_durable.max(seq),
+                Deferred::Stable(seq) => {
+                    self.stable_durable = self.stable_durable.max(seq);
+                    self.say_if_closed(step);
+                }
                 Deferred::Checkpoint(checkpoint) => self.release_checkpoint(step, checkpoint),
             }
         }

@@ -62,9 +62,23 @@ impl Pbft {
         step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
         match start {
             Start::Genesis => step.actions.push(Action::EnteredView(self.view)),
-            Start::Recovered { stable, executed, records } => {
-                self.executed = stable;
+            Start::Handover { executed, has_state } => {
+                self.in_view_since = step.now;
+                self.begin_at_start(executed, has_state);
+                step.actions.push(Action::EnteredView(self.view));
+                if self.has_forgotten {
+                    self.begin_anew(step);
+                    self.ask_where_others_stand(step);
+                }
+                self.forward_pending(step);
+                self.fetch_start(step);
+            }
+            Start::Recovered { stable, executed, records, is_closed } => {
+                let has_start = self.start.is_some_and(|start| stable >= start.seq);
+                self.begin_at_start(stable, has_start);
+                (self.executed, self.acknowledged) = (stable, stable);
                 self.stable_durable = stable;
+                self.end = is_closed.then_some(stable);
                 for (client, number) in executed {
                     self.pending.note_executed(client, number);
                 }
@@ -80,6 +94,8 @@ impl Pbft {
                     }
                 }
                 self.vouched = self.end_of_execution();
+                self.say_if_closed(step);
+                self.fetch_start(step);
                 if let Some(content) = self.own_view_change.clone() {
                     step.actions.push(Action::LeftView(self.view));
                     step.broadcast_signed(PbftMessage::ViewChange(content));
@@ -90,9 +106,11 @@ impl Pbft {
             // In a group of one nobody else knows anything either.
             Start::Amnesia if self.quorums().n() == 1 => step.actions.push(Action::EnteredView(self.view)),
             Start::Amnesia => {
+                self.begin_at_start(Seq(0), false);
                 step.actions.push(Action::EnteredView(self.view));
                 self.begin_anew(step);
                 self.ask_where_others_stand(step);
+                self.fetch_start(step);
             }
         }
     }
@@ -260,12 +278,11 @@ impl Pbft {
         last: Seq,
         stable: Option<CheckpointCertificate>,
     ) {
-        let (quorums, settings) = (self.config.quorums, &self.config.settings);
+        let (terms, quorums, settings) = (self.terms(), self.config.quorums, &self.config.settings);
         let (log_size, period) = (settings.log_size, settings.checkpoint_period);
         let Membership::Learner { nonce, reports, bar, .. } = &mut self.membership else { return };
         let certified = stable.as_ref().map_or(0, |certificate| certificate.checkpoint.seq.0);
-        let is_proven =
-            stable.as_ref().is_none_or(|certificate| choice::is_certificate(quorums, certificate, period));
+        let is_proven = stable.as_ref().is_none_or(|certificate| choice::is_certificate(&terms, certificate));
         // Who claims more than its own log could hold lies; the proof bounds every other claim.
         if answered != *nonce || !is_proven || last.0 > certified + log_size || !last.0.is_multiple_of(period)
         {

@@ -101,6 +101,8 @@ impl Pbft {
         !self.is_in_view
             || self.floors.is_suspicious()
             || self.behind.is_some()
+            || self.end.is_some()
+            || !self.has_started()
             || !self.pending.is_empty()
             || !self.membership.is_voter()
             || self.log.last_seq().is_some_and(|last| last > self.executed)

@@ -36,7 +36,7 @@ impl Pbft {
     pub(super) fn execute_tentatively(&mut self, step: &mut Step) {
         let seq = self.executed.next();
         let may_vote = self.is_in_view && self.membership.is_voter();
-        if self.tentative.is_some() || !may_vote || seq > self.end_of_execution() {
+        if self.tentative.is_some() || !may_vote || seq > self.end_of_execution() || !self.may_go_on() {
             return;
         }
         let Some(entry) = self.log.get(seq) else { return };

@@ -217,8 +217,9 @@ impl Turnaround {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Answers, RequestAuth};
+    use crate::{Answers, RequestAuth, RequestKind};
     use althing_crypto::Authenticator;
+    use althing_types::Epoch;
 
     const MS: u64 = 1_000_000;
 
@@ -230,7 +231,9 @@ mod tests {
         let request = |client: &u64| Request {
             client: ClientId(*client),
             number: RequestNumber(number),
+            kind: RequestKind::Service,
             operation: alloc::vec![],
+            epoch: Epoch(0),
             answers: Answers::All,
             auth: RequestAuth::Macs(Authenticator::default()),
             is_authentic: true,

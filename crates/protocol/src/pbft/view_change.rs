@@ -22,7 +22,8 @@ impl Pbft {
         if waits_for_disk {
             self.held_up_until = step.now;
         }
-        let guard = if !self.membership.is_voter() || (self.is_in_view && waits_for_disk) {
+        let is_held_up = self.is_in_view && waits_for_disk;
+        let guard = if !self.membership.is_voter() || self.is_over() || is_held_up {
             None
         } else if !self.is_in_view {
             // Who asks for a later view has left this one too.
@@ -33,7 +34,10 @@ impl Pbft {
             // The primary too: f others may have executed what it waits for, with the help of f that
             // have fallen silent since, and f may have given up on it. It takes one more.
             let request = self.pending.oldest_signed().map(Guard::Request);
-            request.or_else(|| self.waiting_null().map(Guard::Null)).or_else(|| self.waiting_tentative())
+            self.waiting_end()
+                .or(request)
+                .or_else(|| self.waiting_null().map(Guard::Null))
+                .or_else(|| self.waiting_tentative())
         };
         if guard == self.guard {
             return;
@@ -47,7 +51,8 @@ impl Pbft {
 
     /// Whether this replica can execute nothing before a state is on its own disk: no primary helps that.
     fn waits_for_disk(&self) -> bool {
-        !self.keeping.is_empty() && self.executed >= self.end_of_execution()
+        let is_full = self.executed >= self.end_of_execution();
+        !self.keeping.is_empty() && (is_full || self.installed > self.stable_durable)
     }
 
     /// The number to execute next, if this replica stands for a null request there. No client asks for
@@ -65,7 +70,7 @@ impl Pbft {
             Guard::Request(arrival) => {
                 self.pending.since(arrival).max(self.in_view_since).max(self.held_up_until)
             }
-            Guard::Null(_) | Guard::Tentative(_) | Guard::NewView(_) => now,
+            Guard::Null(_) | Guard::Tentative(_) | Guard::NewView(_) | Guard::End(_) => now,
         };
         (since + self.view_timeout()).since(now)
     }
@@ -147,17 +152,11 @@ impl Pbft {
     }
 
     pub(super) fn on_view_change(&mut self, step: &mut Step, signed: Signed<ViewChange>) {
-        let settings = &self.config.settings;
         let (signer, view) = (signed.signer, signed.content.view);
         let said = |signed: &Signed<ViewChange>| {
             statement(&PbftMessage::ViewChange(signed.content.clone()), &signed.proof)
         };
-        if !choice::is_well_formed(
-            self.quorums(),
-            &signed.content,
-            settings.checkpoint_period,
-            settings.log_size,
-        ) {
+        if !choice::is_well_formed(&self.terms(), &signed.content) {
             return self.accuse(
                 step,
                 signer,
@@ -250,20 +249,12 @@ impl Pbft {
     }
 
     pub(super) fn on_new_view(&mut self, step: &mut Step, signed: Signed<NewView>) {
-        let settings = &self.config.settings;
         let view = signed.content.view;
         let is_return = self.rejoinable() == Some(view);
         if (view < self.view && !is_return) || (view == self.view && self.is_in_view) {
             return;
         }
-        let is_valid = choice::is_valid_new_view(
-            self.quorums(),
-            signed.signer,
-            &signed.content,
-            settings.checkpoint_period,
-            settings.log_size,
-        );
-        if is_valid {
+        if choice::is_valid_new_view(&self.terms(), signed.signer, &signed.content) {
             if is_return {
                 self.take_back_view_change(step);
             }

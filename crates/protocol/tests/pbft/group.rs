@@ -5,9 +5,10 @@ use althing_protocol::pbft::{
     CheckpointCertificate, Pbft, PbftConfig, PbftMessage, PbftSettings, Signed, ViewChange,
 };
 use althing_protocol::{
-    Action, Answers, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, Start, TimerId,
+    Action, Answers, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, RequestKind,
+    Start, TimerId,
 };
-use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq};
+use althing_types::{ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ pub(crate) const VIEW_TIMER: TimerId = TimerId(0);
 
 /// The MACs of client `LIAR + i` are good at replica `i` only.
 pub(crate) const LIAR: u64 = 10;
+
+/// Where a request of this client is executed, the instance is closed.
+pub(crate) const CLOSER: u64 = 99;
 
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -54,7 +58,9 @@ fn request(client: u64, number: u64, auth: RequestAuth) -> Request {
     Request {
         client: ClientId(client),
         number: RequestNumber(number),
+        kind: RequestKind::Service,
         operation: vec![1, 2, 3],
+        epoch: Epoch(0),
         answers: Answers::All,
         auth,
         is_authentic: true,
@@ -79,6 +85,9 @@ fn last_requests(decisions: &[Decision]) -> Vec<(ClientId, RequestNumber)> {
     last.into_iter().collect()
 }
 
+/// Where an instance ended, with what state, and who has signed that.
+type Closed = (Seq, Digest, Vec<(ReplicaId, Proof)>);
+
 /// One replica with the little that it needs around it.
 pub(crate) struct Node {
     pub(crate) pbft: Pbft,
@@ -92,6 +101,8 @@ pub(crate) struct Node {
     pub(crate) fetching: Option<(Seq, Digest)>,
     /// What it has accused others of.
     pub(crate) evidence: Vec<Evidence>,
+    /// How its instance ended.
+    pub(crate) closed: Option<Closed>,
 }
 
 impl Node {
@@ -153,6 +164,7 @@ impl Group {
             timers: BTreeMap::new(),
             fetching: None,
             evidence: vec![],
+            closed: None,
         };
         let mut group = Self {
             nodes: (0..n).map(node).collect(),
@@ -177,6 +189,11 @@ impl Group {
             let mut actions = vec![];
             self.nodes[i].pbft.handle(self.now, event, &mut actions);
             for action in actions {
+                if let Action::Execute(decision) = &action
+                    && decision.batch.requests.iter().any(|request| request.client.0 == CLOSER)
+                {
+                    events.push_back(Event::Close(decision.seq));
+                }
                 events.extend(self.act(i, action));
             }
         }
@@ -206,6 +223,7 @@ impl Group {
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
+            Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),
             Action::Late(_) | Action::MustSign { .. } => {}
         }
         None
@@ -401,13 +419,43 @@ impl Group {
         let node = &self.nodes[i];
         let (stable, records) = (node.pbft.stable(), node.records.clone());
         let executed = last_requests(&node.decisions[..stable.0 as usize]);
-        self.start(i, stable, Start::Recovered { stable, executed, records });
+        self.start(i, stable, Start::Recovered { stable, executed, records, is_closed: false });
     }
 
     /// Replica `i` loses its memory, its disk and its state.
     pub(crate) fn restart_without_disk(&mut self, i: usize) {
         self.nodes[i].records.clear();
         self.start(i, Seq(0), Start::Amnesia);
+    }
+
+    /// Replica `i`'s instance has ended: its successor takes over, in a group of `n`.
+    pub(crate) fn succeed(&mut self, i: usize, n: usize) {
+        let node = &mut self.nodes[i];
+        let (seq, state, _) = node.closed.take().expect("its instance has ended");
+        let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("n = 3f + 1 or more");
+        node.pbft = node.pbft.successor(replica(i), quorums, Some((seq, state))).expect("good settings");
+        node.timers.clear();
+        node.records.clear();
+        self.wires.retain(|wire| wire.from != replica(i));
+        self.event(i, Event::Start(Start::Handover { executed: seq, has_state: true }));
+    }
+
+    /// A replica that has nothing joins the `n - 1` others, which have started from `start`.
+    pub(crate) fn join(&mut self, start: (Seq, Digest), n: usize) {
+        let i = self.nodes.len();
+        let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("n = 3f + 1 or more");
+        let template = pbft(0, i, &self.settings);
+        self.nodes.push(Node {
+            pbft: template.successor(replica(i), quorums, Some(start)).expect("good settings"),
+            decisions: vec![],
+            tentative: None,
+            records: vec![],
+            timers: BTreeMap::new(),
+            fetching: None,
+            evidence: vec![],
+            closed: None,
+        });
+        self.event(i, Event::Start(Start::Handover { executed: Seq(0), has_state: false }));
     }
 
     fn start(&mut self, i: usize, stable: Seq, start: Start) {

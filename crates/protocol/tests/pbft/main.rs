@@ -11,5 +11,6 @@ mod normal_case;
 mod recovery;
 mod rejoin;
 mod retransmission;
+mod succession;
 mod tentative;
 mod view_changes;

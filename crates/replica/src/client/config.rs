@@ -1,4 +1,5 @@
 use crate::Limits;
+use crate::membership::Membership;
 use althing_crypto::Keyring;
 use althing_types::{ClientId, Quorums, RequestNumber};
 use core::time::Duration;
@@ -47,6 +48,9 @@ pub struct ClientConfig {
     pub keyring: Keyring,
     /// The group's quorums.
     pub quorums: Quorums,
+    /// Who belongs to the group, in an epoch that the client knows of: it finds the way to the present one.
+    /// `None` where the members do not change. The keyring is of the group as its clients know it.
+    pub membership: Option<Membership>,
     /// The group's bounds.
     pub limits: Limits,
     /// How it authenticates requests.

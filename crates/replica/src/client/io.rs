@@ -1,3 +1,5 @@
+use crate::membership::Membership;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{ReplicaId, RequestNumber};
@@ -11,6 +13,9 @@ pub enum OperationKind {
     Ordered,
     /// It changes nothing: it is tried without ordering, as far as [`ReadPolicy`](crate::ReadPolicy) lets it.
     ReadOnly,
+    /// It changes the group itself: a [`SignedReconfigure`](crate::membership::SignedReconfigure), answered
+    /// with a [`ReconfigureOutcome`](crate::membership::ReconfigureOutcome).
+    Reconfigure,
 }
 
 /// Why an operation was not submitted.
@@ -101,6 +106,9 @@ pub enum ClientOutput {
         /// Its number.
         number: RequestNumber,
     },
+    /// From here on, replicas are called by their places in this membership: the runtime opens channels to them,
+    /// and what it hands in from others is not let in.
+    Epoch(Box<Membership>),
     /// One replica says that the service emitted this. Only f + 1 of them together are right.
     Emission {
         /// Who says so.

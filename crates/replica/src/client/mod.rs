@@ -1,5 +1,6 @@
 mod ballot;
 mod config;
+mod epochs;
 mod io;
 mod keys;
 mod lateness;
@@ -18,7 +19,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain};
-use althing_protocol::{Answers, Request, RequestAuth};
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
 use lateness::Lateness;
@@ -42,6 +43,7 @@ enum Phase {
 #[derive(Debug)]
 struct Outstanding {
     number: RequestNumber,
+    kind: RequestKind,
     operation: Vec<u8>,
     phase: Phase,
     frame: Arc<[u8]>,
@@ -78,8 +80,12 @@ impl Client {
     /// # Panics
     /// If the keyring belongs to somebody else than `config.client`.
     #[must_use]
-    pub fn new(config: ClientConfig) -> Self {
+    pub fn new(mut config: ClientConfig) -> Self {
         assert_eq!(config.keyring.me(), Principal::Client(config.client), "the keyring is its own");
+        if let Some(membership) = &config.membership {
+            config.keyring = membership.keyring(&config.keyring);
+            config.quorums = membership.quorums();
+        }
         let enough = enough_replies(config.reads, config.quorums);
         Self {
             numbering: Numbering::new(config.first_number),
@@ -117,12 +123,17 @@ impl Client {
             self.start_query(number, operation, out);
         } else {
             let answers = self.respondents.next();
+            let kind = match kind {
+                OperationKind::Reconfigure => RequestKind::Reconfigure,
+                OperationKind::Ordered | OperationKind::ReadOnly => RequestKind::Service,
+            };
             if self.lateness.complains() {
-                let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
-                self.begin(number, operation, Phase::Ordered(self.ballot()), (frame, false));
+                let all = (Answers::All, RequestAuthKind::Signed);
+                let frame = self.request_frame((number, kind, &operation), all.0, all.1);
+                self.begin((number, kind, operation), Phase::Ordered(self.ballot()), (frame, false));
                 self.send_to_all(out);
             } else {
-                self.start_ordered(number, operation, answers, out);
+                self.start_ordered((number, kind, operation), answers, out);
                 self.show(now, out);
             }
         }
@@ -154,29 +165,29 @@ impl Client {
 
     fn start_query(&mut self, number: RequestNumber, operation: Vec<u8>, out: &mut Vec<ClientOutput>) {
         let frame = self.query_frame(number, operation.clone());
-        self.begin(number, operation, Phase::Query(Tally::new()), (frame, true));
+        self.begin((number, RequestKind::Service, operation), Phase::Query(Tally::new()), (frame, true));
         self.send_to_all(out);
     }
 
     fn query_frame(&mut self, number: RequestNumber, operation: Vec<u8>) -> Arc<[u8]> {
+        let epoch = self.epoch();
         let mut query =
-            Query { client: self.config.client, number, operation, macs: Authenticator(Vec::new()) };
+            Query { client: self.config.client, number, epoch, operation, macs: Authenticator(Vec::new()) };
         query.macs = self.config.keyring.authenticate(Domain::Query, &query.signed_bytes());
         frame_bytes(&ClientFrame::Query(query))
     }
 
     fn start_ordered(
         &mut self,
-        number: RequestNumber,
-        operation: Vec<u8>,
+        (number, kind, operation): (RequestNumber, RequestKind, Vec<u8>),
         answers: Answers,
         out: &mut Vec<ClientOutput>,
     ) {
         let auth = if self.to_sign > 0 { RequestAuthKind::Signed } else { self.config.auth };
         self.to_sign = self.to_sign.saturating_sub(1);
-        let frame = self.request_frame(number, &operation, answers, auth);
+        let frame = self.request_frame((number, kind, &operation), answers, auth);
         let has_macs = auth == RequestAuthKind::Macs;
-        self.begin(number, operation, Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
+        self.begin((number, kind, operation), Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
         let to = self.config.quorums.primary(self.view());
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.went_to = Some(to);
@@ -196,15 +207,16 @@ impl Client {
 
     fn request_frame(
         &mut self,
-        number: RequestNumber,
-        operation: &[u8],
+        (number, kind, operation): (RequestNumber, RequestKind, &[u8]),
         answers: Answers,
         auth: RequestAuthKind,
     ) -> Arc<[u8]> {
         let mut request = Request {
             client: self.config.client,
             number,
+            kind,
             operation: operation.to_vec(),
+            epoch: self.epoch(),
             answers,
             auth: RequestAuth::Macs(Authenticator(Vec::new())),
             is_authentic: false,
@@ -225,14 +237,14 @@ impl Client {
 
     fn begin(
         &mut self,
-        number: RequestNumber,
-        operation: Vec<u8>,
+        (number, kind, operation): (RequestNumber, RequestKind, Vec<u8>),
         phase: Phase,
         (frame, has_macs): (Arc<[u8]>, bool),
     ) {
         let (retransmissions, busy) = (0, BTreeSet::new());
         self.outstanding = Some(Outstanding {
             number,
+            kind,
             operation,
             phase,
             frame,
@@ -294,9 +306,9 @@ impl Client {
 
     /// From now on the outstanding request is signed, and asks all replicas to answer.
     fn sign(&mut self) {
-        let Some(Outstanding { number, operation, .. }) = &self.outstanding else { return };
-        let (number, operation) = (*number, operation.clone());
-        let signed = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
+        let Some(Outstanding { number, kind, operation, .. }) = &self.outstanding else { return };
+        let (number, kind, operation) = (*number, *kind, operation.clone());
+        let signed = self.request_frame((number, kind, &operation), Answers::All, RequestAuthKind::Signed);
         if let Some(outstanding) = &mut self.outstanding {
             (outstanding.frame, outstanding.has_macs, outstanding.went_to) = (signed, false, None);
         }
@@ -305,8 +317,8 @@ impl Client {
     /// Has the query ordered after all. That it was not answered may be the fault of one of those that
     /// would be asked to answer, so all are.
     fn fall_back(&mut self, out: &mut Vec<ClientOutput>) {
-        if let Some(Outstanding { number, operation, .. }) = self.outstanding.take() {
-            self.start_ordered(number, operation, Answers::All, out);
+        if let Some(Outstanding { number, kind, operation, .. }) = self.outstanding.take() {
+            self.start_ordered((number, kind, operation), Answers::All, out);
         }
     }
 
@@ -314,6 +326,11 @@ impl Client {
         let Ok((frame, message)) = decode_reply_frame(bytes, &self.config.limits) else {
             let reason = "a frame is malformed or too long";
             return out.push(ClientOutput::Refused { from, reason });
+        };
+        let message = match message {
+            // It stands for itself.
+            ClientMessage::Succession(links) => return self.follow(&links, out),
+            message => message,
         };
         if let ClientMessage::NewKey(new_key) = message {
             return self.on_new_key(now, from, new_key, out);
@@ -337,6 +354,7 @@ impl Client {
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
             ClientMessage::Superseded { number, last } => self.on_superseded(from, number, last, out),
+            ClientMessage::Succession(_) => {}
             ClientMessage::MustSign { number } => self.on_must_sign(from, number, out),
             ClientMessage::Late => self.lateness.hear(now, from, self.config.quorums),
             ClientMessage::Emission { channel, payload } => {
@@ -420,14 +438,14 @@ impl Client {
     /// the client, and whoever checks, has more to do.
     fn on_must_sign(&mut self, to: ReplicaId, number: RequestNumber, out: &mut Vec<ClientOutput>) {
         let has_macs = self.to_sign == 0 && self.config.auth == RequestAuthKind::Macs;
-        let Some(Outstanding { operation, retransmissions: 0, phase: Phase::Ordered(_), .. }) =
+        let Some(Outstanding { kind, operation, retransmissions: 0, phase: Phase::Ordered(_), .. }) =
             self.outstanding_as(number).filter(|_| has_macs)
         else {
             return;
         };
-        let operation = operation.clone();
+        let (kind, operation) = (*kind, operation.clone());
         self.to_sign = SIGNED_IN_A_ROW;
-        let frame = self.request_frame(number, &operation, Answers::All, RequestAuthKind::Signed);
+        let frame = self.request_frame((number, kind, &operation), Answers::All, RequestAuthKind::Signed);
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.frame = frame.clone();
             outstanding.has_macs = false;
@@ -450,14 +468,14 @@ impl Client {
         {
             return;
         }
-        let Some(Outstanding { operation, .. }) = self.outstanding.take() else { return };
+        let Some(Outstanding { kind, operation, .. }) = self.outstanding.take() else { return };
         if self.numbering.is_established() {
             out.push(ClientOutput::CancelTimer);
             out.push(ClientOutput::Superseded { number });
         } else {
             let to = self.numbering.take();
             out.push(ClientOutput::Renumbered { from: number, to });
-            self.start_ordered(to, operation, Answers::All, out);
+            self.start_ordered((to, kind, operation), Answers::All, out);
         }
     }
 

@@ -28,6 +28,11 @@ impl Numbering {
         number
     }
 
+    /// What replicas have said of the present request counts no more.
+    pub(super) fn forget_claims(&mut self) {
+        self.claims.clear();
+    }
+
     /// A request has been executed under its number.
     pub(super) fn establish(&mut self) {
         self.is_established = true;

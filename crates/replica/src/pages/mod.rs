@@ -3,10 +3,12 @@
 
 mod node;
 mod page;
+mod path;
 mod tree;
 
 pub use node::NodeId;
 pub use page::Page;
+pub use path::Path;
 
 pub(crate) use node::{Children, node_digest, page_digest};
 pub(crate) use tree::PageTree;

@@ -24,6 +24,7 @@ pub(crate) use receiver::{Received, Step, Transfer};
 pub(crate) use supplier::Supplier;
 
 use crate::MAX_PAGE_BYTES;
+use crate::membership::Link;
 use crate::pages::NodeId;
 use alloc::vec::Vec;
 use althing_crypto::NewKey;
@@ -61,6 +62,18 @@ pub enum EngineMessage {
         /// What was asked for: as many of the parts, from the first, as fit; see [`Parts`].
         parts: Parts,
     },
+    /// Asks from which state the epoch started.
+    AskStart,
+    /// The answer.
+    Start {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
+    /// The receiver speaks in an epoch that has ended: the proof of that, and of who follows. It stands
+    /// for itself, whoever says it in whatever epoch.
+    Succession(Vec<Link>),
     /// The sender announces a key. Always sealed with a proof.
     NewKey {
         /// The key.

@@ -17,6 +17,7 @@ fn client(reads: ReadPolicy) -> Client {
         client: ClientId(0),
         keyring: keyring(4, Principal::Client(ClientId(0))),
         quorums: Quorums::byzantine(4, 1).unwrap(),
+        membership: None,
         limits: Limits::default(),
         auth: RequestAuthKind::Macs,
         reads,

@@ -4,9 +4,11 @@ use crate::ledger::Operation;
 use crate::net::{Net, Settings, keyring};
 use althing_crypto::{Domain, Proof};
 use althing_protocol::unreplicated::{Silence, Unreplicated};
-use althing_protocol::{Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth};
+use althing_protocol::{
+    Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth, RequestKind,
+};
 use althing_replica::*;
-use althing_types::{ClientId, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Epoch, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::sync::Arc;
 
 const R0: ReplicaId = ReplicaId(0);
@@ -63,6 +65,8 @@ fn request(number: u64, operation: &Operation) -> Request {
     let mut request = Request {
         client: ClientId(0),
         number: RequestNumber(number),
+        kind: RequestKind::Service,
+        epoch: Epoch(0),
         operation: encode(operation),
         answers: Answers::All,
         auth: RequestAuth::Signed(Proof(Vec::new())),
@@ -193,6 +197,7 @@ fn nothing_may_come_before_the_start() {
         limits: Limits::default(),
         request_auth: RequestAuthPolicy::default(),
         durability: Durability::None,
+        membership: None,
     };
     let mut replica = Replica::new(config, Idle, crate::ledger::Ledger::new());
     replica.handle(Instant(0), Input::Persisted(1), &mut Vec::new());

@@ -5,9 +5,9 @@ use crate::net::{Net, Settings, keyring};
 use crate::recovery::pbft;
 use althing_crypto::{Domain, Proof};
 use althing_protocol::pbft::{Checkpoint, CheckpointCertificate, Pbft, PbftMessage};
-use althing_protocol::{Answers, Misbehaviour, Request, RequestAuth};
+use althing_protocol::{Answers, Misbehaviour, Request, RequestAuth, RequestKind};
 use althing_replica::*;
-use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Digest, Epoch, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ fn told(net: &mut Net<Pbft>, number: u64, answers: Answers, bytes: u32, to: &[u1
     let mut request = Request {
         client: ClientId(0),
         number: RequestNumber(number),
+        kind: RequestKind::Service,
+        epoch: Epoch(0),
         operation: encode(&Operation::Long(bytes)),
         answers,
         auth: RequestAuth::Signed(Proof(vec![])),
@@ -153,7 +155,7 @@ fn seal(sender: u16, room: Room, body: Vec<u8>, is_transferable: bool) -> Vec<u8
     } else {
         Seal::Mac(keyring.mac(to, room.domain(), &body).unwrap())
     };
-    encode(&Envelope { sender: ReplicaId(sender), room, seal, body })
+    encode(&Envelope { epoch: Epoch(0), sender: ReplicaId(sender), room, seal, body })
 }
 
 #[test]

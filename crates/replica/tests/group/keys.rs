@@ -6,7 +6,7 @@ use crate::recovery::pbft;
 use althing_crypto::{Domain, Keyring};
 use althing_protocol::pbft::{Pbft, PbftMessage};
 use althing_replica::*;
-use althing_types::{ClientId, Digest, Instant, Principal, ReplicaId, Seq, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, Principal, ReplicaId, Seq, encode};
 use std::time::Duration;
 
 /// As long as replaced keys may still be good: they are retired once in a grace.
@@ -61,7 +61,8 @@ fn forge(thief: &mut Keyring) -> [Vec<u8>; 2] {
     let Principal::Replica(sender) = thief.me() else { panic!("a replica's keys") };
     let body = encode(&PbftMessage::FetchBatch { seq: Seq(1), digest: Digest::NULL });
     let mac = thief.mac(Principal::Replica(ReplicaId(0)), Domain::Protocol, &body).unwrap();
-    let protocol = encode(&Envelope { sender, room: Room::Protocol, seal: Seal::Mac(mac), body });
+    let protocol =
+        encode(&Envelope { epoch: Epoch(0), sender, room: Room::Protocol, seal: Seal::Mac(mac), body });
     let body = encode(&ClientMessage::Emission { channel: 7, payload: b"forged".to_vec() });
     let mac = thief.mac(Principal::Client(ClientId(0)), Domain::Reply, &body).unwrap();
     [protocol, encode(&ReplyFrame { replica: sender, mac, body })]

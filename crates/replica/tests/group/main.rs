@@ -7,6 +7,7 @@ mod faults;
 mod keys;
 mod ledger;
 mod net;
+mod reconfiguration;
 mod recovery;
 mod slow_disks;
 mod tentative;

@@ -4,7 +4,9 @@
 use crate::disk::Disk;
 use crate::ledger::{Ledger, Operation};
 use althing_crypto::{Identity, Keyring};
+use althing_protocol::pbft::Pbft;
 use althing_protocol::{Evidence, Protocol};
+use althing_replica::membership::{Member, Membership, Reconfigure, ReconfigureOutcome};
 use althing_replica::*;
 use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, encode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,23 +15,50 @@ use std::time::Duration;
 
 pub(crate) const CLIENTS: u64 = 3;
 
+/// The group as its clients know it.
+pub(crate) const ROOT: GroupId = GroupId([9; 16]);
+
+/// Machines that a group may come to run on, beyond those that it starts with.
+const MACHINES: u16 = 30;
+
+/// The secret keys of a machine or a client.
+pub(crate) fn identity(who: Principal) -> Identity {
+    Identity::from_secret_bytes(&match who {
+        Principal::Replica(id) => [1 + id.0 as u8; 64],
+        Principal::Client(id) => [128 + id.0 as u8; 64],
+    })
+}
+
+/// Who may change a group.
+pub(crate) fn admin() -> Identity {
+    Identity::from_secret_bytes(&[250; 64])
+}
+
+/// A machine as a member.
+pub(crate) fn member(machine: u16) -> Member {
+    let key = identity(Principal::Replica(ReplicaId(machine))).public();
+    Member { key, address: format!("machine {machine}") }
+}
+
+/// The machine in a place.
+fn machine_at(membership: &Membership, place: ReplicaId) -> Option<ReplicaId> {
+    let key = membership.member(place)?.key;
+    (0..MACHINES).map(ReplicaId).find(|id| member(id.0).key == key)
+}
+
 pub(crate) fn keyring(n: usize, me: Principal) -> Keyring {
-    let identity = |who: Principal| {
-        Identity::from_secret_bytes(&match who {
-            Principal::Replica(id) => [1 + id.0 as u8; 64],
-            Principal::Client(id) => [128 + id.0 as u8; 64],
-        })
-    };
     let replicas = (0..n as u16).map(|i| identity(Principal::Replica(ReplicaId(i))).public()).collect();
     let clients =
         (0..CLIENTS).map(|i| (ClientId(i), identity(Principal::Client(ClientId(i))).public())).collect();
-    Keyring::new(GroupId([9; 16]), me, identity(me), replicas, clients)
+    Keyring::new(ROOT, me, identity(me), replicas, clients)
 }
 
 struct ClientNode {
     client: Client,
     timer: Option<Instant>,
     events: Vec<ClientOutput>,
+    /// By whose places it calls replicas.
+    membership: Option<Membership>,
 }
 
 pub(crate) struct Settings {
@@ -54,7 +83,11 @@ impl Settings {
 
 pub(crate) struct Net<P: Protocol> {
     settings: Settings,
-    protocol: Box<dyn Fn(ReplicaId) -> P>,
+    protocol: Box<dyn Fn(ReplicaId, Quorums) -> P>,
+    /// What the operator gave each machine to start with, in a group whose members change.
+    files: BTreeMap<ReplicaId, Membership>,
+    /// By whose places each machine calls replicas.
+    memberships: BTreeMap<ReplicaId, Membership>,
     pub(crate) now: Instant,
     replicas: BTreeMap<ReplicaId, Replica<P, Ledger>>,
     pub(crate) disks: BTreeMap<ReplicaId, Disk>,
@@ -77,10 +110,22 @@ pub(crate) struct Net<P: Protocol> {
 impl<P: Protocol> Net<P> {
     /// A new group, started.
     pub(crate) fn new(settings: Settings, protocol: impl Fn(ReplicaId) -> P + 'static) -> Self {
+        Self::with_members(settings, None, move |id, _| protocol(id))
+    }
+
+    /// A new group, whose members may change if there are any.
+    pub(crate) fn with_members(
+        settings: Settings,
+        membership: Option<Membership>,
+        protocol: impl Fn(ReplicaId, Quorums) -> P + 'static,
+    ) -> Self {
         let replicas: Vec<_> = settings.quorums.replicas().collect();
+        let files = membership.iter().flat_map(|m| replicas.iter().map(|id| (*id, m.clone()))).collect();
         let mut net = Self {
             settings,
             protocol: Box::new(protocol),
+            memberships: BTreeMap::clone(&files),
+            files,
             now: Instant(1_000_000_000),
             replicas: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -95,16 +140,17 @@ impl<P: Protocol> Net<P> {
             emitted: Vec::new(),
             told: Vec::new(),
         };
-        (0..CLIENTS).for_each(|id| net.add_client(ClientId(id)));
+        (0..CLIENTS).for_each(|id| net.add_client(ClientId(id), membership.clone()));
         replicas.into_iter().for_each(|id| net.start(id, Startup::Genesis));
         net
     }
 
-    fn add_client(&mut self, id: ClientId) {
+    fn add_client(&mut self, id: ClientId, membership: Option<Membership>) {
         let config = ClientConfig {
             client: id,
             keyring: keyring(self.settings.quorums.n(), Principal::Client(id)),
             quorums: self.settings.quorums,
+            membership: membership.clone(),
             limits: self.settings.limits.clone(),
             auth: match self.settings.request_auth {
                 RequestAuthPolicy::MacsOrSignature => RequestAuthKind::Macs,
@@ -116,14 +162,35 @@ impl<P: Protocol> Net<P> {
             first_number: RequestNumber(1),
         };
         let client = Client::new(config);
-        self.clients.insert(id, ClientNode { client, timer: None, events: Vec::new() });
+        self.clients.insert(id, ClientNode { client, timer: None, events: Vec::new(), membership });
+    }
+
+    /// A machine gets what it needs to take part from an epoch on.
+    pub(crate) fn provide(&mut self, machine: u16, membership: &Membership) {
+        self.files.insert(ReplicaId(machine), membership.clone());
     }
 
     pub(crate) fn start(&mut self, id: ReplicaId, startup: Startup) {
+        let membership = self.files.get(&id).cloned();
+        let (place, quorums, keys) = match &membership {
+            None => (id, self.settings.quorums, keyring(self.settings.quorums.n(), Principal::Replica(id))),
+            Some(file) => {
+                let place = file.place_of(&member(id.0).key).expect("its file has a place for it");
+                let (me, secret) = (Principal::Replica(place), identity(Principal::Replica(id)));
+                let others = keyring(1, Principal::Client(ClientId(0)));
+                let clients = (0..CLIENTS).map(ClientId);
+                let clients =
+                    clients.map(|id| (id, *others.public(Principal::Client(id)).expect("it is listed")));
+                let keys = file.members.iter().map(|member| member.key).collect();
+                (place, file.quorums(), Keyring::new(ROOT, me, secret, keys, clients.collect()))
+            }
+        };
+        self.memberships.extend(membership.clone().map(|membership| (id, membership)));
         let config = ReplicaConfig {
-            replica: id,
-            quorums: self.settings.quorums,
-            keyring: keyring(self.settings.quorums.n(), Principal::Replica(id)),
+            replica: place,
+            quorums,
+            keyring: keys,
+            membership,
             limits: self.settings.limits.clone(),
             request_auth: self.settings.request_auth,
             durability: self.settings.durability,
@@ -131,7 +198,7 @@ impl<P: Protocol> Net<P> {
         if !matches!(startup, Startup::Recovered { .. }) {
             self.disks.insert(id, Disk::new(self.settings.durability));
         }
-        self.replicas.insert(id, Replica::new(config, (self.protocol)(id), Ledger::new()));
+        self.replicas.insert(id, Replica::new(config, (self.protocol)(place, quorums), Ledger::new()));
         self.input(id, Input::Start(startup));
     }
 
@@ -173,8 +240,14 @@ impl<P: Protocol> Net<P> {
                 }
                 Output::Stop(reason) => panic!("{id} stops: {reason}"),
                 Output::Send { to, frame } | Output::SendLazily { to, frame } => {
-                    self.wire.push_back((Principal::Replica(id), to, frame))
+                    let to = self.node_of(self.memberships.get(&id), to);
+                    self.wire.extend(to.map(|to| (Principal::Replica(id), to, frame)));
                 }
+                Output::SendStray { to, frame } => {
+                    let to = (0..MACHINES).map(ReplicaId).find(|id| member(id.0).key == to);
+                    self.wire.extend(to.map(|to| (Principal::Replica(id), Principal::Replica(to), frame)));
+                }
+                Output::Epoch { membership, .. } => drop(self.memberships.insert(id, *membership)),
                 Output::SetTimer { timer, after } => {
                     self.timers.insert((id, timer), self.now + after);
                 }
@@ -207,6 +280,28 @@ impl<P: Protocol> Net<P> {
         }
     }
 
+    /// The machine or client that goes by this name among who calls replicas so.
+    fn node_of(&self, membership: Option<&Membership>, name: Principal) -> Option<Principal> {
+        match (membership, name) {
+            (Some(membership), Principal::Replica(place)) => {
+                machine_at(membership, place).map(Principal::Replica)
+            }
+            (_, name) => Some(name),
+        }
+    }
+
+    /// What came from another machine, as the runtime of this one hands it in.
+    fn arrival(&self, at: ReplicaId, from: Principal, bytes: Vec<u8>) -> Input {
+        let (Some(membership), Principal::Replica(machine)) = (self.memberships.get(&at), from) else {
+            return Input::Frame { from, bytes };
+        };
+        let key = member(machine.0).key;
+        match membership.place_of(&key) {
+            Some(place) => Input::Frame { from: Principal::Replica(place), bytes },
+            None => Input::Stray { from: Box::new(key), bytes },
+        }
+    }
+
     /// A frame that somebody puts on the wire.
     pub(crate) fn inject(&mut self, from: Principal, to: ReplicaId, bytes: &[u8]) {
         self.wire.push_back((from, Principal::Replica(to), bytes.into()));
@@ -234,9 +329,13 @@ impl<P: Protocol> Net<P> {
         operation: &Operation,
         kind: OperationKind,
     ) -> RequestNumber {
+        self.submit_raw(client, encode(operation), kind)
+    }
+
+    fn submit_raw(&mut self, client: u64, operation: Vec<u8>, kind: OperationKind) -> RequestNumber {
         let node = self.clients.get_mut(&ClientId(client)).expect("the client is there");
         let mut outputs = Vec::new();
-        let number = node.client.submit(self.now, encode(operation), kind, &mut outputs).unwrap();
+        let number = node.client.submit(self.now, operation, kind, &mut outputs).unwrap();
         self.client_outputs(ClientId(client), outputs);
         number
     }
@@ -252,8 +351,11 @@ impl<P: Protocol> Net<P> {
         for output in outputs {
             let node = self.clients.get_mut(&id).expect("the client is there");
             match output {
+                ClientOutput::Epoch(membership) => node.membership = Some(*membership),
                 ClientOutput::Send { to, frame } => {
-                    self.wire.push_back((Principal::Client(id), Principal::Replica(to), frame));
+                    let membership = node.membership.clone();
+                    let to = self.node_of(membership.as_ref(), Principal::Replica(to));
+                    self.wire.extend(to.map(|to| (Principal::Client(id), to, frame)));
                 }
                 ClientOutput::SetTimer { after } => node.timer = Some(self.now + after),
                 ClientOutput::CancelTimer => node.timer = None,
@@ -273,7 +375,11 @@ impl<P: Protocol> Net<P> {
         operation: &Operation,
         kind: OperationKind,
     ) -> (Vec<u8>, bool) {
-        let wanted = self.submit(client, operation, kind);
+        self.call_raw(client, encode(operation), kind)
+    }
+
+    fn call_raw(&mut self, client: u64, operation: Vec<u8>, kind: OperationKind) -> (Vec<u8>, bool) {
+        let wanted = self.submit_raw(client, operation, kind);
         self.run_until("the operation completes", |net| {
             net.clients[&ClientId(client)].client.outstanding().is_none()
         });
@@ -309,10 +415,21 @@ impl<P: Protocol> Net<P> {
     fn step(&mut self, deadline: Instant) -> bool {
         if let Some((from, to, frame)) = self.wire.pop_front() {
             match (from, to) {
-                (_, Principal::Replica(to)) => self.input(to, Input::Frame { from, bytes: frame.to_vec() }),
+                (_, Principal::Replica(to)) => {
+                    let input = self.arrival(to, from, frame.to_vec());
+                    self.input(to, input);
+                }
                 (Principal::Replica(from), Principal::Client(to)) => {
                     let (_, message) = decode_reply_frame(&frame, &self.settings.limits).unwrap();
                     self.told.push((from, message));
+                    let from = match &self.clients[&to].membership {
+                        None => from,
+                        // A channel to who has no place any more is closed.
+                        Some(membership) => match membership.place_of(&member(from.0).key) {
+                            Some(place) => place,
+                            None => return true,
+                        },
+                    };
                     self.client_input(to, ClientInput::Frame { from, bytes: frame.to_vec() });
                 }
                 (Principal::Client(_), Principal::Client(_)) => panic!("clients do not talk to each other"),
@@ -338,6 +455,36 @@ impl<P: Protocol> Net<P> {
         }
     }
 
+    /// As [`Self::reconfigure`], and does not wait.
+    pub(crate) fn submit_command(&mut self, client: u64, command: Reconfigure) {
+        let operation = encode(&command.sign(ROOT, &admin()));
+        self.submit_raw(client, operation, OperationKind::Reconfigure);
+    }
+
+    /// Lets so many things happen.
+    pub(crate) fn take_steps(&mut self, steps: usize) {
+        let deadline = self.now + Duration::from_secs(60);
+        for _ in 0..steps {
+            self.step(deadline);
+        }
+    }
+
+    /// The membership that the replica on a machine is in.
+    pub(crate) fn membership(&self, machine: u16) -> &Membership {
+        self.replicas[&ReplicaId(machine)].membership().expect("the members of its group change")
+    }
+
+    pub(crate) fn is_retired(&self, machine: u16) -> bool {
+        self.replicas[&ReplicaId(machine)].is_retired()
+    }
+
+    /// Has a client submit a command, signed by the administrator, and gives its outcome.
+    pub(crate) fn reconfigure(&mut self, client: u64, command: Reconfigure) -> ReconfigureOutcome {
+        let operation = encode(&command.sign(ROOT, &admin()));
+        let result = self.call_raw(client, operation, OperationKind::Reconfigure).0;
+        althing_types::decode(&result, 1 << 20).expect("it is an outcome")
+    }
+
     pub(crate) fn status(&self, id: u16) -> ReplicaStatus {
         self.replicas[&ReplicaId(id)].status()
     }
@@ -348,5 +495,12 @@ impl<P: Protocol> Net<P> {
 
     pub(crate) fn has_report(&self, by: u16, is_it: impl Fn(&Report) -> bool) -> bool {
         self.reports.iter().any(|(id, report)| id.0 == by && is_it(report))
+    }
+}
+
+impl Net<Pbft> {
+    /// Whether the replica on a machine takes part in votes.
+    pub(crate) fn votes(&self, machine: u16) -> bool {
+        self.replicas[&ReplicaId(machine)].protocol().is_voting()
     }
 }

@@ -4,9 +4,11 @@ use crate::ledger::Operation;
 use crate::net::{Net, Settings, keyring};
 use althing_crypto::{Authenticator, Domain, Proof};
 use althing_protocol::unreplicated::Silence;
-use althing_protocol::{Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth};
+use althing_protocol::{
+    Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth, RequestKind,
+};
 use althing_replica::*;
-use althing_types::{ClientId, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Epoch, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::sync::Arc;
 
 const R0: ReplicaId = ReplicaId(0);
@@ -63,6 +65,8 @@ impl Driven {
         let mut request = Request {
             client: ClientId(client),
             number: RequestNumber(number),
+            kind: RequestKind::Service,
+            epoch: Epoch(0),
             operation: encode(operation),
             answers: Answers::All,
             auth: RequestAuth::Signed(Proof(vec![])),
@@ -78,7 +82,8 @@ impl Driven {
     fn query(&mut self, cell: u32) -> Vec<ClientMessage> {
         let (client, number) = (ClientId(2), RequestNumber(9));
         let macs = Authenticator(vec![]);
-        let mut query = Query { client, number, operation: encode(&Operation::Read(cell)), macs };
+        let mut query =
+            Query { client, number, epoch: Epoch(0), operation: encode(&Operation::Read(cell)), macs };
         let who = Principal::Client(client);
         query.macs = keyring(1, who).authenticate(Domain::Query, &query.signed_bytes());
         self.input(who, &ClientFrame::Query(query))
@@ -206,6 +211,7 @@ fn stops(instead: u64) {
         limits: Limits::default(),
         request_auth: RequestAuthPolicy::default(),
         durability: Durability::None,
+        membership: None,
     };
     let mut replica = Replica::new(config, Fickle::default(), Stubborn::default());
     let mut outputs = vec![];
@@ -214,6 +220,8 @@ fn stops(instead: u64) {
         let mut request = Request {
             client: ClientId(0),
             number: RequestNumber(number),
+            kind: RequestKind::Service,
+            epoch: Epoch(0),
             operation: vec![],
             answers: Answers::All,
             auth: RequestAuth::Signed(Proof(vec![])),

@@ -125,6 +125,7 @@ impl Group {
                 limits: Limits::default(),
                 request_auth: RequestAuthPolicy::default(),
                 durability: if disk.is_some() { Durability::Async } else { Durability::None },
+                membership: None,
             };
             let protocol = Pbft::new(PbftConfig::new(id, quorums, settings.clone()).expect("good settings"));
             Replica::new(config, protocol, Kv::new())
@@ -134,6 +135,7 @@ impl Group {
                 client: ClientId(id),
                 keyring: keyring(n, Principal::Client(ClientId(id))),
                 quorums,
+                membership: None,
                 limits: Limits::default(),
                 auth: RequestAuthKind::Macs,
                 reads: ReadPolicy::Ordered,

@@ -5,10 +5,10 @@ use crate::keys::CLIENTS;
 use crate::witness::labelled;
 use althing_crypto::{Authenticator, Keyring, Mac, Proof};
 use althing_protocol::pbft::{Checkpoint, CheckpointCertificate, NewView, PbftMessage, Signed, ViewChange};
-use althing_protocol::{Answers, Auth, Request, RequestAuth};
+use althing_protocol::{Answers, Auth, Request, RequestAuth, RequestKind};
 use althing_replica::{Envelope, Limits, Seal, decode_envelope};
 use althing_services::KvOperation;
-use althing_types::{ClientId, Digest, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Digest, Epoch, Principal, ReplicaId, RequestNumber, Seq, View, encode};
 use std::sync::Arc;
 
 /// Adds messages with forged parts: requests that no client made, certificates that nobody signed.
@@ -65,6 +65,8 @@ fn forged_request(dice: &mut Dice, n: usize) -> Request {
     Request {
         client: ClientId(dice.below(CLIENTS)),
         number: RequestNumber(dice.between(1, 1000)),
+        kind: dice.pick(&[RequestKind::Service, RequestKind::Service, RequestKind::Reconfigure]),
+        epoch: Epoch(dice.below(3)),
         operation: labelled(u64::MAX - dice.below(1000), &operation.encode()),
         answers: Answers::All,
         auth,

@@ -243,6 +243,9 @@ fn wrong_replies(means: &mut Means, message: ClientMessage) -> Vec<ClientMessage
         ClientMessage::QueryReply { answer, .. } => {
             *answer = if way < 3 { QueryAnswer::MustOrder } else { QueryAnswer::Result(vec![0, 0]) };
         }
+        ClientMessage::Succession(links) => {
+            links.iter_mut().for_each(|link| link.state.0[0] ^= 1);
+        }
         ClientMessage::NewKey(new_key) => new_key.key[0] ^= 1,
         ClientMessage::Busy { .. }
         | ClientMessage::Superseded { .. }

@@ -128,7 +128,9 @@ impl StateLies {
 
     /// Wrong parts of the state, and other things than were asked for.
     pub(super) fn engine(&mut self, means: &mut Means, message: EngineMessage) -> Vec<EngineMessage> {
-        let EngineMessage::Fetched { ticket, parts } = message else { return vec![message] };
+        let EngineMessage::Fetched { ticket, parts } = message else {
+            return vec![if means.dice.chance(self.rate) { misled(means, message) } else { message }];
+        };
         if !means.dice.chance(self.rate) {
             return vec![EngineMessage::Fetched { ticket, parts }];
         }
@@ -165,6 +167,29 @@ impl StateLies {
         };
         vec![EngineMessage::Fetched { ticket, parts: lie }]
     }
+}
+
+/// A wrong start of the epoch, or a way to the next one that leads nowhere.
+fn misled(means: &mut Means, mut message: EngineMessage) -> EngineMessage {
+    means.injections.note(Injection::StateFalsified);
+    match &mut message {
+        EngineMessage::Start { seq, state } if means.dice.chance(500) => {
+            seq.0 += means.checkpoint_period;
+            state.0[0] ^= 1;
+        }
+        EngineMessage::Start { state, .. } => state.0[0] ^= 1,
+        EngineMessage::Succession(links) => {
+            for link in links {
+                match means.dice.below(3) {
+                    0 => link.state.0[0] ^= 1,
+                    1 => drop(link.votes.pop()),
+                    _ => link.seq.0 += 1,
+                }
+            }
+        }
+        _ => {}
+    }
+    message
 }
 
 /// A certificate that certifies nothing.

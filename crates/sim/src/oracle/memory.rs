@@ -1,6 +1,7 @@
 use super::{Verdict, Violation};
 use crate::keys::CLIENTS;
 use crate::plan::Plan;
+use crate::world::LARGEST;
 
 /// What a replica holds.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,7 @@ const BATCHES: usize = 9;
 impl MemoryBound {
     pub(crate) fn new(plan: &Plan) -> Self {
         let small = |number: u64| usize::try_from(number).expect("small");
-        let n = plan.quorums.n();
+        let n = if plan.membership.is_some() { LARGEST } else { plan.quorums.n() };
         let log = small(plan.settings.log_size);
         let checkpoints = small(plan.settings.log_size / plan.settings.checkpoint_period) + 2;
         let clients = small(CLIENTS);

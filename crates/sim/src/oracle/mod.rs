@@ -13,6 +13,7 @@
 //! | throughput | in an attack on it, each correct client completes its share of what it would without |
 //! | patience | without faults the first primary stays |
 //! | liveness | after the faults end, operations complete and replicas catch up, in bounded time |
+//! | membership | correct replicas agree on who belongs to each epoch, somebody asked for it, nothing is executed in an epoch beyond its ends, who has left takes no part any more, and a change that was granted takes effect |
 //! | panic | no code panics |
 
 mod accusation;
@@ -20,6 +21,7 @@ mod durability;
 mod ledger;
 mod linearizability;
 mod memory;
+mod succession;
 mod throughput;
 
 pub(crate) use accusation::judge;
@@ -27,6 +29,7 @@ pub(crate) use durability::Promised;
 pub(crate) use ledger::{Execution, Ledger};
 pub use linearizability::History;
 pub(crate) use memory::{Holdings, MemoryBound};
+pub(crate) use succession::{Succession, spoke_after_leaving};
 pub(crate) use throughput::{hold_to_share, keep_primary};
 
 /// Something that should have held and did not.

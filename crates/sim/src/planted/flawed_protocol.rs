@@ -1,8 +1,10 @@
-use super::Planted;
+use super::{Planted, fearless};
 use crate::subject::{Genuine, Probe, Subject};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, Status, ViewChange};
-use althing_protocol::{Action, Actions, Decision, Event, Evidence, Misbehaviour, Protocol};
-use althing_types::{Instant, RequestNumber, Seq};
+use althing_protocol::{
+    Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, Start,
+};
+use althing_types::{Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,11 +15,16 @@ pub(crate) struct FlawedProtocol {
     leaked: Vec<PbftMessage>,
     /// How far it has executed for good what it should have executed tentatively.
     hasty: Seq,
+    /// Proposals and votes that count in any epoch.
+    heard: VecDeque<(ReplicaId, PbftMessage)>,
 }
+
+/// So many of them.
+const MOST_HEARD: usize = 200;
 
 impl FlawedProtocol {
     pub(super) fn new(bug: Planted, config: PbftConfig) -> Self {
-        Self { bug, inner: Pbft::new(config), leaked: Vec::new(), hasty: Seq(0) }
+        Self { bug, inner: Pbft::new(config), leaked: Vec::new(), hasty: Seq(0), heard: VecDeque::new() }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -30,6 +37,15 @@ impl FlawedProtocol {
         let Event::Message { from, message, .. } = event else { return };
         match (self.bug, message) {
             (Planted::Leak, message) => self.leaked.push(message.clone()),
+            (
+                Planted::OldVotes,
+                PbftMessage::PrePrepare(_) | PbftMessage::Prepare(_) | PbftMessage::Commit(_),
+            ) => {
+                if self.heard.len() >= MOST_HEARD {
+                    self.heard.pop_front();
+                }
+                self.heard.push_back((*from, message.clone()));
+            }
             (Planted::Slander, PbftMessage::Status(status)) if status.executed < self.inner.executed() => {
                 let misbehaviour = Misbehaviour::InvalidMessage;
                 let evidence = Evidence { accused: *from, misbehaviour, statements: Vec::new() };
@@ -75,6 +91,11 @@ impl FlawedProtocol {
                 }
             }
             (Planted::HastyExecution, Action::Execute(decision)) if decision.seq <= self.hasty => {}
+            (Planted::LostGrant, Action::Execute(decision)) if changes_members(&decision) => {
+                actions.push(Action::Rollback);
+                let batch = Arc::new(Batch { requests: Vec::new(), ..(*decision.batch).clone() });
+                actions.push(Action::Execute(Decision { batch, ..decision }));
+            }
             (Planted::Impatient, Action::Broadcast { message: PbftMessage::Status(status), auth }) => {
                 let message = PbftMessage::Status(Status { is_suspicious: true, ..status });
                 actions.push(Action::Broadcast { message, auth });
@@ -101,7 +122,17 @@ impl Protocol for FlawedProtocol {
 
     fn handle(&mut self, now: Instant, event: Event<PbftMessage>, actions: &mut Actions<PbftMessage>) {
         self.before(&event, actions);
+        let is_handover = matches!(event, Event::Start(Start::Handover { .. }));
         let mut events = VecDeque::from([event]);
+        match events.front() {
+            Some(Event::Close(_)) if self.bug == Planted::NoEnd => return,
+            _ if is_handover => {
+                let heard = self.heard.drain(..);
+                let said = |(from, message)| Event::Message { from, message, proof: None };
+                events.extend(heard.map(said));
+            }
+            _ => {}
+        }
         while let Some(event) = events.pop_front() {
             let mut wanted = Vec::new();
             self.inner.handle(now, event, &mut wanted);
@@ -114,6 +145,22 @@ impl Protocol for FlawedProtocol {
     fn answers_from(&self) -> Option<Seq> {
         self.inner.answers_from()
     }
+
+    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self> {
+        let quorums = if self.bug == Planted::SmallSuccessor { fearless(quorums) } else { quorums };
+        let inner = self.inner.successor(me, quorums, start)?;
+        let mut heard = self.heard.clone();
+        heard.retain(|(from, _)| quorums.has(*from) && *from != me);
+        Some(Self { bug: self.bug, inner, leaked: Vec::new(), hasty: self.hasty, heard })
+    }
+
+    fn most_members(&self) -> usize {
+        self.inner.most_members()
+    }
+}
+
+fn changes_members(decision: &Decision) -> bool {
+    decision.batch.requests.iter().any(|request| request.kind == RequestKind::Reconfigure)
 }
 
 fn forgetful(content: ViewChange) -> PbftMessage {

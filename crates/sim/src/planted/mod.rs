@@ -71,6 +71,16 @@ pub enum Planted {
     DamageIsTorn,
     /// A log that was never synced is believed after the power has failed.
     TrustedCache,
+    /// An instance goes on where its epoch has ended.
+    NoEnd,
+    /// Replicas take back a change of the members that they have granted.
+    LostGrant,
+    /// What was said in one epoch counts in the next.
+    OldVotes,
+    /// From the second epoch on, quorums are sized as if no replica could be faulty.
+    SmallSuccessor,
+    /// What a replica said last before it left the group is sent again.
+    LateVotes,
     /// Replicas never take new keys.
     LastingKeys,
     /// Replaced keys stay good for ever.
@@ -87,7 +97,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -112,6 +122,11 @@ impl Planted {
         Self::TornIsDamage,
         Self::DamageIsTorn,
         Self::TrustedCache,
+        Self::NoEnd,
+        Self::LostGrant,
+        Self::OldVotes,
+        Self::SmallSuccessor,
+        Self::LateVotes,
         Self::LastingKeys,
         Self::KeptKeys,
         Self::BareSteps,
@@ -148,6 +163,11 @@ impl Planted {
             Self::TornIsDamage => "torn-is-damage",
             Self::DamageIsTorn => "damage-is-torn",
             Self::TrustedCache => "trusted-cache",
+            Self::NoEnd => "no-end",
+            Self::LostGrant => "lost-grant",
+            Self::OldVotes => "old-votes",
+            Self::SmallSuccessor => "small-successor",
+            Self::LateVotes => "late-votes",
             Self::LastingKeys => "lasting-keys",
             Self::KeptKeys => "kept-keys",
             Self::BareSteps => "bare-steps",
@@ -187,6 +207,11 @@ impl Planted {
             | Self::TornIsDamage
             | Self::DamageIsTorn
             | Self::TrustedCache => &["durability"],
+            Self::NoEnd | Self::LostGrant | Self::LateVotes => &["membership"],
+            // A proposal of the old epoch stands against a correct primary's of the new one, or is executed.
+            Self::OldVotes => &["accusation", "agreement", "exactly-once"],
+            // The proof of how the epoch ended has too few votes, or two things are decided.
+            Self::SmallSuccessor => &["agreement", "exactly-once", "panic"],
             Self::Impatient => &["patience"],
             Self::NoThroughputFloor | Self::NoFairnessFloor => &["throughput"],
         }
@@ -216,6 +241,9 @@ impl Planted {
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
+            Self::NoEnd | Self::LostGrant | Self::OldVotes | Self::SmallSuccessor | Self::LateVotes => {
+                (Family::Reconfigure, 4)
+            }
             _ => (Family::Calm, 4),
         };
         SimConfig::new(family, replicas, seed)
@@ -273,6 +301,10 @@ impl Subject for Flawed {
 
     fn renews_keys(&self) -> bool {
         self.0 != Planted::LastingKeys
+    }
+
+    fn forgets_leavers(&self) -> bool {
+        self.0 != Planted::LateVotes
     }
 
     fn limits(&self) -> Limits {

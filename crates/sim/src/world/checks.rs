@@ -2,35 +2,54 @@
 
 use super::World;
 use super::effects::Told;
-use crate::keys::GroupKeys;
+use crate::host::Host;
+use crate::keys::{GroupKeys, elastic_client, machine_with, member};
 use crate::oracle::{Execution, Holdings, Verdict, Violation, judge, keep_primary};
 use crate::plan::RECOVERY;
 use crate::subject::Subject;
 use althing_protocol::{Evidence, Misbehaviour};
 use althing_replica::Report;
-use althing_types::{Seq, View};
+use althing_replica::membership::Membership;
+use althing_types::{Epoch, Seq, View};
+use std::sync::Arc;
 
 impl<X: Subject> World<'_, X> {
     /// Holds a correct replica to all that has to hold of it, after each input.
     pub(super) fn check_host(&mut self, host: usize, told: Told) -> Verdict {
         self.check_reports(host, &told.reports)?;
-        for evidence in &told.evidence {
+        for (membership, start) in &told.epochs {
+            self.succession.entered(host, membership, *start)?;
+        }
+        for (membership, evidence) in &told.evidence {
             *self.evidence.entry(kind(evidence)).or_default() += 1;
-            let keyring = GroupKeys::of_group(self.plan.quorums.n()).replica(self.hosts[host].id);
-            judge(host, evidence, keyring, |id| self.plan.is_correct(id))?;
+            match membership {
+                None => {
+                    let keyring = GroupKeys::of_group(self.plan.quorums.n()).replica(self.hosts[host].id);
+                    judge(host, evidence, keyring, |id| self.plan.is_correct(id))?;
+                }
+                Some(membership) => {
+                    let keyring = membership.keyring(&elastic_client(0));
+                    let machine = |place| machine_with(&membership.member(place)?.key);
+                    let is_correct = |id| machine(id).is_some_and(|id| self.plan.is_correct(id));
+                    judge(host, evidence, &keyring, is_correct)?;
+                }
+            }
         }
         self.check_memory(host)
     }
 
-    fn check_reports(&mut self, host: usize, reports: &[Report]) -> Verdict {
+    fn check_reports(&mut self, host: usize, reports: &[(Epoch, Report)]) -> Verdict {
         let mut state_at = None;
-        for report in reports {
+        for (epoch, report) in reports {
             match report {
                 Report::Executed { seq, digest, requests, .. } => {
                     let Some(replica) = &self.hosts[host].replica else { continue };
                     let witnessed = replica.service().at(*seq).iter().collect();
                     let execution = Execution { seq: *seq, batch: *digest, requests, witnessed };
                     self.ledger.executed(host, &execution)?;
+                    if self.plan.membership.is_some() {
+                        self.succession.executed(host, *epoch, *seq, requests)?;
+                    }
                     state_at = Some(*seq);
                 }
                 Report::Stable { seq, state } => self.ledger.stable(host, *seq, *state)?,
@@ -39,6 +58,7 @@ impl<X: Subject> World<'_, X> {
                     self.ledger.standing(host, *seq);
                     state_at = Some(*seq);
                 }
+                Report::Retired { .. } => self.succession.retired(host),
                 Report::EnteredView(view) => {
                     self.views.insert(*view);
                     if self.plan.is_undisturbed {
@@ -98,7 +118,8 @@ impl<X: Subject> World<'_, X> {
 
     /// Whether all that has to happen after the faults has happened.
     pub(super) fn is_settled(&self) -> bool {
-        self.workers.iter().all(crate::workload::Worker::is_done) && self.stragglers().is_empty()
+        let are_done = self.workers.iter().all(crate::workload::Worker::is_done);
+        are_done && self.succession.unfulfilled().is_empty() && self.stragglers().is_empty()
     }
 
     /// The correct replicas that have not yet got beyond where the group was when the faults ended,
@@ -107,7 +128,7 @@ impl<X: Subject> World<'_, X> {
     /// Among some that stay faulty that can't be asked for: a replica that is lied to by them may
     /// always be a checkpoint behind, or in a view that they served for the others alone.
     pub(super) fn stragglers(&self) -> Vec<String> {
-        let (last, view) = (self.last_executed(), self.last_view());
+        let (last, view, latest) = (self.last_executed(), self.last_view(), self.latest_membership());
         let mut stragglers = Vec::new();
         for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
             let Some(replica) = &at.replica else {
@@ -115,6 +136,17 @@ impl<X: Subject> World<'_, X> {
                 continue;
             };
             let (status, probe) = (replica.status(), X::probe(replica.protocol()));
+            if let Some(latest) = &latest {
+                let has_place = latest.place_of(&member(at.id).key).is_some();
+                let is_there = replica.membership() == Some(&**latest) && replica.takes_part();
+                if (has_place && !is_there) || (!has_place && !replica.is_retired()) {
+                    let epoch = replica.membership().map(|membership| membership.epoch);
+                    stragglers.push(format!("host {host} in {epoch:?}: {status:?}, {probe:?}"));
+                }
+                if !has_place {
+                    continue;
+                }
+            }
             let is_with_others = status.is_in_view && status.view == view && status.executed == last;
             let is_alone = self.plan.byzantine.is_empty() && !is_with_others;
             if status.executed < self.healed_at || !probe.is_voting || is_alone {
@@ -124,9 +156,17 @@ impl<X: Subject> World<'_, X> {
         stragglers
     }
 
+    /// The latest membership that a correct replica is in, where members change.
+    fn latest_membership(&self) -> Option<Arc<Membership>> {
+        let correct = self.hosts.iter().filter(|host| host.is_correct);
+        correct.filter_map(|host| host.membership.clone()).max_by_key(|membership| membership.epoch)
+    }
+
     /// The latest view that a correct replica is in.
     fn last_view(&self) -> View {
-        let statuses = self.hosts.iter().filter(|host| host.is_correct);
+        let latest = self.latest_membership().map(|membership| membership.epoch);
+        let is_in_it = |host: &&Host<X>| host.membership.as_ref().map(|m| m.epoch) == latest;
+        let statuses = self.hosts.iter().filter(|host| host.is_correct).filter(is_in_it);
         let statuses = statuses.filter_map(|host| host.replica.as_ref()).map(|replica| replica.status());
         statuses.filter(|status| status.is_in_view).map(|status| status.view).max().unwrap_or_default()
     }
@@ -162,7 +202,10 @@ impl<X: Subject> World<'_, X> {
                 format!("host {host}: {:?}, {:?}", replica.status(), X::probe(replica.protocol()))
             }));
         }
-        Violation::new("liveness", lines.join("\n"))
+        let unfulfilled = self.succession.unfulfilled();
+        let oracle = if unfulfilled.is_empty() { "liveness" } else { "membership" };
+        lines.extend(unfulfilled);
+        Violation::new(oracle, lines.join("\n"))
     }
 }
 

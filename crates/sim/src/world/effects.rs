@@ -4,18 +4,25 @@ use super::World;
 use super::line::Line;
 use crate::dice::nanos;
 use crate::fault::Injection;
+use crate::keys::machine_with;
 use crate::network::Captured;
+use crate::oracle::spoke_after_leaving;
 use crate::queue::{Happening, Node};
 use crate::subject::Subject;
-use althing_protocol::Evidence;
 use althing_protocol::pbft::PbftMessage;
+use althing_protocol::{Evidence, Message};
+use althing_replica::membership::Membership;
 use althing_replica::{
     ClientFrame, ClientInput, ClientOutput, Input, Limits, Output, Report, Room, decode_client_frame,
     decode_envelope,
 };
 use althing_services::KvResult;
-use althing_types::{ClientId, Principal, decode};
+use althing_types::{ClientId, Digest, Epoch, Principal, Seq, decode};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// An epoch, and where it started, as far as a replica knows.
+type Entered = (Arc<Membership>, Option<(Seq, Digest)>);
 
 /// Writing a state takes so many times as long as writing a group of records.
 const KEEPING_SLOWNESS: u32 = 4;
@@ -23,8 +30,11 @@ const KEEPING_SLOWNESS: u32 = 4;
 /// What a correct replica has told in one go.
 #[derive(Default)]
 pub(super) struct Told {
-    pub(super) reports: Vec<Report>,
-    pub(super) evidence: Vec<Evidence>,
+    /// Each with the epoch in which it was told.
+    pub(super) reports: Vec<(Epoch, Report)>,
+    pub(super) evidence: Vec<(Option<Arc<Membership>>, Evidence)>,
+    /// The epochs that it came to be in, and where they started.
+    pub(super) epochs: Vec<Entered>,
 }
 
 impl<X: Subject> World<'_, X> {
@@ -34,6 +44,7 @@ impl<X: Subject> World<'_, X> {
         let clock = at.clock;
         let Some(replica) = &mut at.replica else { return };
         let mut outputs = Vec::new();
+        at.has_left = replica.is_retired();
         replica.handle(clock.read(self.now), input, &mut outputs);
         let mut told = Told::default();
         for output in outputs {
@@ -57,6 +68,20 @@ impl<X: Subject> World<'_, X> {
             }
             Output::Send { to, frame } | Output::SendLazily { to, frame } => {
                 self.send_from_host(host, to, &frame)
+            }
+            Output::SendStray { to, frame } => {
+                if let Some(id) = machine_with(&to) {
+                    let from = (Node::Host(host), Principal::Replica(at.id));
+                    let at = self.now + at.lag;
+                    for node in self.nodes_of(Principal::Replica(id)) {
+                        self.post(at, from, node, &frame);
+                    }
+                }
+            }
+            Output::Epoch { membership, start, .. } => {
+                self.trace.line(self.now, Line::Entered { host, membership: membership.clone(), start });
+                at.enter(*membership, &self.plan, &self.injections);
+                told.epochs.extend(at.membership.clone().map(|membership| (membership, start)));
             }
             Output::SetTimer { timer, after } => {
                 at.generation += 1;
@@ -83,21 +108,43 @@ impl<X: Subject> World<'_, X> {
             Output::Emit(_) => {}
             Output::Evidence(evidence) => {
                 self.trace.line(self.now, Line::Accused { host, evidence: evidence.clone() });
-                told.evidence.push(evidence);
+                told.evidence.push((self.hosts[host].membership.clone(), evidence));
             }
             Output::Report(report) => {
                 self.trace.line(self.now, Line::Reported { host, report: report.clone() });
-                told.reports.push(report);
+                let epoch = self.hosts[host].membership.as_ref().map_or(Epoch(0), |m| m.epoch);
+                if let Report::Retired { .. } = report {
+                    self.on_retired(host);
+                }
+                told.reports.push((epoch, report));
             }
+        }
+    }
+
+    fn on_retired(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        at.has_left = true;
+        if let Some((to, frame)) = at.last_word.take().filter(|_| !self.subject.forgets_leavers()) {
+            self.send_from_host(host, to, &frame);
         }
     }
 
     fn send_from_host(&mut self, host: usize, to: Principal, frame: &Arc<[u8]>) {
         let at = &mut self.hosts[host];
+        if at.has_left
+            && at.is_correct
+            && let Some(message) = protocol_message(frame)
+        {
+            self.violation.get_or_insert(spoke_after_leaving(host, message.kind()));
+        }
+        if !self.subject.forgets_leavers() && protocol_message(frame).is_some() {
+            at.last_word = Some((to, frame.clone()));
+        }
         let (as_from, mut lag) = (Principal::Replica(at.id), at.lag);
         if lag > 0 {
             self.injections.note(Injection::Slowed);
         }
+        let membership = at.membership.clone();
         if at.proposal_lag > 0 && is_proposal(frame) {
             self.injections.note(Injection::HeldBack);
             lag = at.proposal_lag;
@@ -106,7 +153,7 @@ impl<X: Subject> World<'_, X> {
         let forger = at.forger.as_mut();
         let more = forger.and_then(|forger| forger.more(to, frame, self.config.replicas, keyring));
         for frame in [Some(frame.clone()), more].into_iter().flatten() {
-            for node in self.nodes_of(to) {
+            for node in self.nodes_called(membership.as_deref(), to) {
                 self.post(self.now + lag, (Node::Host(host), as_from), node, &frame);
             }
         }
@@ -135,7 +182,16 @@ impl<X: Subject> World<'_, X> {
         }
     }
 
+    /// A client is to do something after about this time.
+    pub(super) fn turn_later(&mut self, client: usize, pause: Duration) {
+        let pause = nanos(self.dice.around(pause));
+        self.queue.schedule(self.now + pause, Happening::ClientTurn { client });
+    }
+
     pub(super) fn client_turn(&mut self, client: usize) {
+        if self.workers[client].is_operator {
+            return self.operator_turn(client);
+        }
         // Whoever stays faulty may keep the others from standing still together, so they don't.
         let is_past_healing = self.last_executed() >= self.healed_at;
         let may_stop = (self.plan.byzantine.is_empty() && is_past_healing) || self.stragglers().is_empty();
@@ -164,15 +220,24 @@ impl<X: Subject> World<'_, X> {
         self.carry_out_client(client, outputs);
     }
 
-    fn carry_out_client(&mut self, client: usize, outputs: Vec<ClientOutput>) {
+    pub(super) fn carry_out_client(&mut self, client: usize, outputs: Vec<ClientOutput>) {
         for output in outputs {
             let worker = &mut self.workers[client];
             let id = worker.id;
             match output {
                 ClientOutput::Send { to, frame } => {
                     let from = (Node::Client(client), Principal::Client(id));
-                    for node in self.nodes_of(Principal::Replica(to)) {
+                    let membership = worker.membership.clone();
+                    for node in self.nodes_called(membership.as_deref(), Principal::Replica(to)) {
                         self.post(self.now, from, node, &frame);
+                    }
+                }
+                ClientOutput::Epoch(membership) => {
+                    let membership = Arc::new(*membership);
+                    worker.membership = Some(membership.clone());
+                    if worker.is_operator {
+                        // Those that are to join may be needed for the group to answer.
+                        self.start_newcomers(&membership);
                     }
                 }
                 ClientOutput::SetTimer { after } => {
@@ -181,14 +246,18 @@ impl<X: Subject> World<'_, X> {
                     self.queue.schedule(self.now + nanos(after), happening);
                 }
                 ClientOutput::CancelTimer => worker.generation += 1,
+                ClientOutput::Completed { number, result, .. } if worker.is_operator => {
+                    worker.complete(None);
+                    self.trace.line(self.now, Line::Completed { client: id, number, result: result.clone() });
+                    self.on_outcome(client, number, &result);
+                }
                 ClientOutput::Completed { number, result, .. } => {
                     worker.complete(seen(&result));
                     self.trace.line(self.now, Line::Completed { client: id, number, result: result.clone() });
                     if let Err(violation) = self.history.returned(self.now, id, number, &result) {
                         self.violation.get_or_insert(violation);
                     }
-                    let pause = nanos(self.dice.around(self.plan.think));
-                    self.queue.schedule(self.now + pause, Happening::ClientTurn { client });
+                    self.turn_later(client, self.plan.think);
                 }
                 ClientOutput::ResultTooLong { number, bytes } => {
                     let message = format!("{id} was told that the result of {number} has {bytes} bytes");

@@ -5,6 +5,7 @@ use super::{World, is_loud};
 use crate::dice::nanos;
 use crate::disk::{DiskError, End};
 use crate::fault::{DiskFailure, Fault, Injection};
+use crate::keys::machine_with;
 use crate::medium::DiskFault;
 use crate::network::{Layout, Weather};
 use crate::queue::Happening;
@@ -71,7 +72,15 @@ impl<X: Subject> World<'_, X> {
             }
         }
         let most = views.into_iter().max_by_key(|(view, count)| (*count, *view));
-        let primary = self.plan.quorums.primary(most.map_or(View(0), |(view, _)| view));
+        let view = most.map_or(View(0), |(view, _)| view);
+        let primary =
+            match self.hosts.iter().filter(|host| host.is_correct).find_map(|h| h.membership.clone()) {
+                None => self.plan.quorums.primary(view),
+                Some(membership) => {
+                    let place = membership.quorums().primary(view);
+                    machine_with(&membership.members[usize::from(place.0)].key).unwrap_or_default()
+                }
+            };
         self.hosts.iter().position(|host| host.id == primary).unwrap_or(0)
     }
 
@@ -86,6 +95,9 @@ impl<X: Subject> World<'_, X> {
     /// forgets counts as faulty until it votes again, and there are never more of those than are
     /// tolerated.
     fn may_forget(&self, victim: usize) -> bool {
+        if self.plan.membership.is_some() {
+            return self.has_room_for_faults(victim);
+        }
         let impaired =
             (0..self.hosts.len()).filter(|host| self.hosts[*host].is_impaired() && *host != victim);
         let faulty = self.plan.byzantine.len() + impaired.filter(|host| self.hosts[*host].is_correct).count();

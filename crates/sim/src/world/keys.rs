@@ -128,5 +128,7 @@ fn sealed(
 ) -> Option<Arc<[u8]>> {
     let body = encode(message);
     let seal = Seal::Mac(keyring.mac(to, Domain::Protocol, &body)?);
-    Some(encode(&Envelope { sender, room: Room::Protocol, seal, body }).into())
+    Some(
+        encode(&Envelope { epoch: althing_types::Epoch(0), sender, room: Room::Protocol, seal, body }).into(),
+    )
 }

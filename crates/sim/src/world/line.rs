@@ -4,10 +4,11 @@ use crate::queue::Node;
 use crate::subject::limits;
 use althing_protocol::Evidence;
 use althing_protocol::pbft::PbftMessage;
+use althing_replica::membership::Membership;
 use althing_replica::{
     Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
-use althing_types::{ClientId, RequestNumber, Seq, decode};
+use althing_types::{ClientId, Digest, RequestNumber, Seq, decode};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) enum Line {
     Crashed { host: usize, how: End },
     DiskFailed { host: usize, error: String },
     Fault(Fault),
+    Entered { host: usize, membership: Box<Membership>, start: Option<(Seq, Digest)> },
     Robbed { host: usize },
     Reported { host: usize, report: Report },
     Accused { host: usize, evidence: Evidence },
@@ -49,6 +51,11 @@ impl Line {
             Self::DiskFailed { host, error } => format!("host {host}: stops for its disk: {error}"),
             Self::Robbed { host } => format!("host {host}: its keys are copied"),
             Self::Fault(fault) => format!("fault: {}", short(fault)),
+            Self::Entered { host, membership, start } => {
+                let machines = membership.members.iter().map(|member| member.address.as_str());
+                let (machines, f) = (machines.collect::<Vec<_>>().join(" "), membership.f);
+                format!("host {host}: is in {} from {start:?}: f = {f}, {machines}", membership.epoch)
+            }
             Self::Reported { host, report } => format!("host {host}: {}", short(report)),
             Self::Accused { host, evidence } => {
                 format!("host {host}: accuses {}: it {}", evidence.accused, evidence.misbehaviour)

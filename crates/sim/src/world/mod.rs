@@ -5,13 +5,16 @@ mod effects;
 mod faults;
 mod keys;
 mod line;
+mod members;
+
+pub(crate) use members::LARGEST;
 
 use crate::config::SimConfig;
 use crate::dice::{Dice, nanos};
 use crate::fault::{Fault, Injection, Injections};
 use crate::host::Host;
 use crate::network::Network;
-use crate::oracle::{History, Ledger, MemoryBound, Violation, hold_to_share};
+use crate::oracle::{History, Ledger, MemoryBound, Succession, Violation, hold_to_share};
 use crate::plan::{Plan, RECOVERY};
 use crate::queue::{Happening, Node, Queue};
 use crate::report::{Failure, RunReport};
@@ -19,8 +22,9 @@ use crate::rogue::Rogue;
 use crate::subject::Subject;
 use crate::trace::Trace;
 use crate::workload::Worker;
+use althing_replica::membership::Membership;
 use althing_replica::{ClientInput, Input, Startup};
-use althing_types::{Principal, Seq, View};
+use althing_types::{Principal, ReplicaId, Seq, View};
 use keys::Thief;
 use line::Line;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +63,11 @@ pub(crate) struct World<'a, X: Subject> {
     undisturbed: Option<u64>,
     trace: Trace<Line>,
     ledger: Ledger,
+    succession: Succession,
+    /// The membership that the operator has asked for.
+    asked: Option<Arc<Membership>>,
+    /// The next machine that may join.
+    next_machine: ReplicaId,
     history: History,
     memory: MemoryBound,
     violation: Option<Violation>,
@@ -108,7 +117,12 @@ impl<'a, X: Subject> World<'a, X> {
             injections.note(Injection::Twinned);
             hosts.push(Host::new(*id, &plan, &mut dice, &injections));
         }
-        let workers = (0..plan.clients).map(|index| Worker::new(subject, &plan, index, &mut dice)).collect();
+        let workers: Vec<_> = {
+            // The last one changes the members, where they change.
+            let operators = usize::from(plan.membership.is_some());
+            let all = 0..plan.clients + operators;
+            all.map(|index| Worker::new(subject, &plan, index, &mut dice)).collect()
+        };
         let rogues = (plan.clients..plan.clients + plan.rogues)
             .map(|index| Rogue::new(&plan, index, &mut dice))
             .collect();
@@ -131,6 +145,9 @@ impl<'a, X: Subject> World<'a, X> {
             undisturbed: None,
             trace: Trace::new(config.trace_lines),
             ledger: Ledger::default(),
+            succession: Succession::new(plan.settings.checkpoint_period, plan.membership.as_deref()),
+            asked: None,
+            next_machine: ReplicaId(u16::try_from(config.replicas).expect("small")),
             history: History::default(),
             memory: MemoryBound::new(&plan),
             violation: None,
@@ -178,10 +195,13 @@ impl<'a, X: Subject> World<'a, X> {
                 match (to, as_from) {
                     (Node::Host(host), _) if self.is_held_up(host, as_from, &frame) => {}
                     (Node::Host(host), _) => {
-                        self.input(host, Input::Frame { from: as_from, bytes: frame.to_vec() });
+                        let input = self.arrival(host, as_from, frame.to_vec());
+                        self.input(host, input);
                     }
-                    (Node::Client(client), Principal::Replica(from)) => {
-                        self.client_input(client, ClientInput::Frame { from, bytes: frame.to_vec() });
+                    (Node::Client(client), Principal::Replica(machine)) => {
+                        if let Some(from) = self.place_for(client, machine) {
+                            self.client_input(client, ClientInput::Frame { from, bytes: frame.to_vec() });
+                        }
                     }
                     (Node::Client(_), Principal::Client(_)) => {}
                 }

@@ -1,0 +1,44 @@
+use super::{Client, ClientOutput, Lateness, Outstanding, Respondents, enough_replies};
+use crate::membership::{Link, Membership};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use althing_protocol::Answers;
+use althing_types::Epoch;
+
+impl Client {
+    /// The membership that the client takes for the present one; `None` where the members do not change.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.config.membership.as_ref()
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.membership().map_or(Epoch(0), |membership| membership.epoch)
+    }
+
+    /// Goes where the proofs lead, if they lead on from here. What replicas have said counts within one epoch
+    /// only, so what is outstanding is asked again, under the same number: it is executed once all the same.
+    pub(super) fn follow(&mut self, links: &[Link], out: &mut Vec<ClientOutput>) {
+        let Some(present) = self.config.membership.clone() else { return };
+        let root = self.config.keyring.root();
+        let mut reached = present.clone();
+        for link in links {
+            reached = link.follow(root, &reached).unwrap_or(reached);
+        }
+        if reached == present {
+            return;
+        }
+        self.config.keyring = reached.keyring(&self.config.keyring);
+        self.config.quorums = reached.quorums();
+        let (quorums, enough) = (self.config.quorums, enough_replies(self.config.reads, self.config.quorums));
+        self.respondents = Respondents::new(self.config.answers, self.config.client, quorums, enough);
+        self.lateness = Lateness::default();
+        self.views.clear();
+        self.numbering.forget_claims();
+        self.config.membership = Some(reached.clone());
+        out.push(ClientOutput::Epoch(Box::new(reached)));
+        if let Some(Outstanding { number, kind, operation, .. }) = self.outstanding.take() {
+            self.start_ordered((number, kind, operation), Answers::All, out);
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! From one epoch to the next: the old protocol instance has ended at a checkpoint, its successor goes on
+//! from there, with other members and under another name.
+//!
+//! A replica gets to the next epoch in one of two ways. It executes to the end of the present one, and the
+//! protocol proves that the state there is stable; or it has missed that, and others show it the proof
+//! ([`Link`]), by which it finds out who the members are and what state to fetch from them. One that has
+//! no place in the next epoch retires: it does nothing any more but show that proof to who asks.
+//!
+//! Nothing of the new epoch is said before the change is on its way to disk: it is one rewrite, which names
+//! the epoch whose records follow, and records get to disk in order. So what was said in one epoch is never
+//! taken for something said in another.
+//!
+//! A replica that is new in its epoch (or has lost its disk) does not know the state from which the epoch
+//! started. It *joins*: it asks the others, and believes one correct one.
+
+use crate::checkpoints::Checkpoint;
+use crate::frame::ClientMessage;
+use crate::inbound::Opener;
+use crate::io::{Output, Report, Timer, TimerKind};
+use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession, links_from};
+use crate::outbound::Outbound;
+use crate::pages::Path;
+use crate::records::{EpochRecord, rewrite};
+use crate::replica::{Replica, ReplicaConfig};
+use crate::tally::Tally;
+use crate::transfer::{EngineMessage, Supplier};
+use crate::{Durability, Service};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_crypto::{Proof, PublicIdentity};
+use althing_protocol::{Event, Protocol, Start};
+use althing_types::{ClientId, Digest, Epoch, Instant, Principal, ReplicaId, Seq, View};
+use core::time::Duration;
+
+/// Links that are kept: whoever knows only an earlier epoch has to be told of a later one by other means.
+const MAX_LINKS: usize = 32;
+/// One replica is shown links once in so long a time.
+const SHOW_INTERVAL: Duration = Duration::from_millis(20);
+/// As many replicas are remembered to have been shown some.
+const MAX_SHOWN: usize = 1024;
+
+/// What a replica is in its epoch.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// It takes part.
+    Member,
+    /// It has to find out from which state the epoch started: what each of the others says of that, and
+    /// whether it may have taken part in the epoch before.
+    Joining(Tally<(Seq, Digest)>, Memory),
+    /// It has no place in the epoch after its own.
+    Retired,
+}
+
+/// What a replica knows of what it said before it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Whole,
+    Lost,
+}
+
+/// The epoch of a replica, in a group whose members change.
+pub(crate) struct Tenure {
+    /// What the engine's parts are made from, in the present epoch.
+    pub(crate) config: ReplicaConfig,
+    pub(crate) membership: Membership,
+    pub(crate) place: Place,
+    /// From where the epoch started; `None` in the first one, and while that is not known.
+    start: Option<(Seq, Digest)>,
+    /// How the epochs ended that this replica was in, and those that it was shown.
+    links: Vec<Link>,
+    /// When each was last shown some.
+    shown: BTreeMap<[u8; 64], Instant>,
+    /// Whether the protocol knows that the epoch ends.
+    is_closing: bool,
+    /// The proof that the epoch has ended, until that is carried out.
+    ended: Option<Vec<Link>>,
+    /// Whether that is under way: the old instance is left, and the disk has yet to follow.
+    is_leaving: bool,
+}
+
+impl Tenure {
+    /// The tenure of the replica that `config` is for, if its group's members change.
+    ///
+    /// # Panics
+    /// If the replica is not the member that it says.
+    pub(crate) fn new(config: &ReplicaConfig) -> Option<Self> {
+        let membership = config.membership.clone()?;
+        let place = membership.place_of(&config.keyring.identity());
+        assert_eq!(place, Some(config.replica), "a replica has the key of its place");
+        Some(Self {
+            config: config.clone(),
+            membership,
+            place: Place::Member,
+            start: None,
+            links: Vec::new(),
+            shown: BTreeMap::new(),
+            is_closing: false,
+            ended: None,
+            is_leaving: false,
+        })
+    }
+
+    /// What the disk has to say of the epoch.
+    fn record(&self) -> EpochRecord {
+        EpochRecord {
+            membership: self.membership.clone(),
+            start: self.start,
+            links: self.links.clone(),
+            is_retired: matches!(self.place, Place::Retired),
+        }
+    }
+
+    /// Whether this one has not been shown any links just now.
+    fn may_show(&mut self, now: Instant, to: &PublicIdentity) -> bool {
+        let key = to.to_bytes();
+        let is_due = self.shown.get(&key).is_none_or(|at| now.since(*at) >= SHOW_INTERVAL);
+        if is_due {
+            if self.shown.len() >= MAX_SHOWN {
+                self.shown.clear();
+            }
+            self.shown.insert(key, now);
+        }
+        is_due
+    }
+}
+
+impl<P: Protocol, S: Service> Replica<P, S> {
+    /// The membership that this replica is in; `None` where the group's members do not change.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.tenure.as_ref().map(|tenure| &tenure.membership)
+    }
+
+    /// Whether this replica has no place in the group any more, as far as it knows.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        matches!(&self.tenure, Some(Tenure { place: Place::Retired, .. }))
+    }
+
+    /// Whether this replica takes part in its epoch: it is neither about to join nor retired.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        self.is_member()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.tenure.as_ref().map_or(Epoch(0), |tenure| tenure.membership.epoch)
+    }
+
+    /// Whether the protocol's instance is at work.
+    pub(crate) fn is_member(&self) -> bool {
+        self.tenure.as_ref().is_none_or(|tenure| matches!(tenure.place, Place::Member) && !tenure.is_leaving)
+    }
+
+    /// Whether the state is that of the next epoch already: what it says may be news to this one.
+    pub(crate) fn is_epoch_over(&self) -> bool {
+        self.state.epoch() > self.epoch()
+    }
+
+    pub(crate) fn epoch_record(&self) -> Option<EpochRecord> {
+        self.tenure.as_ref().map(Tenure::record)
+    }
+
+    /// Has the disk say which epoch it is of, with what is kept of the state.
+    fn write_epoch(&mut self, outputs: &mut Vec<Output>) {
+        if self.tenure.is_some() && self.durability != Durability::None {
+            let records = rewrite(self.kept.as_ref(), self.epoch_record(), Vec::new());
+            let dropped = core::mem::take(&mut self.dropped_segments);
+            outputs.push(Output::Rewrite { records, dropped });
+        }
+    }
+
+    /// The replica starts with nothing to remember.
+    pub(crate) fn start_blank(&mut self, memory: Memory, outputs: &mut Vec<Output>) -> Option<Start> {
+        let epoch = self.epoch();
+        if let Some(tenure) = &mut self.tenure
+            && epoch > Epoch(0)
+        {
+            tenure.place = Place::Joining(Tally::new(), memory);
+            self.ask_for_start(outputs);
+            return None;
+        }
+        self.write_epoch(outputs);
+        Some(match memory {
+            Memory::Whole => Start::Genesis,
+            Memory::Lost => Start::Amnesia,
+        })
+    }
+
+    /// The disk is of this epoch. Says whether the replica takes part in it.
+    pub(crate) fn resume_epoch(&mut self, record: EpochRecord, outputs: &mut Vec<Output>) -> bool {
+        let EpochRecord { membership, start, links, is_retired } = record;
+        let Some(tenure) = &mut self.tenure else { return true };
+        tenure.links = links;
+        let me = membership.place_of(&tenure.config.keyring.identity());
+        let me = me.expect("what was written down is of an epoch in which this replica has a place");
+        if tenure.membership != membership || tenure.start != start {
+            self.enter(membership, me, start, outputs);
+        }
+        if let Some(tenure) = self.tenure.as_mut().filter(|_| is_retired) {
+            tenure.place = Place::Retired;
+        }
+        !is_retired
+    }
+
+    /// Becomes replica `me` of another membership, with a new instance of the protocol that is not started.
+    fn enter(
+        &mut self,
+        membership: Membership,
+        me: ReplicaId,
+        start: Option<(Seq, Digest)>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(tenure) = &mut self.tenure else { return };
+        let config = &mut tenure.config;
+        config.quorums = membership.quorums();
+        config.replica = me;
+        config.keyring = membership.keyring(&self.outbound.keyring);
+        config.membership = Some(membership.clone());
+        let successor = self.protocol.successor(me, config.quorums, start);
+        self.protocol = successor.expect("no membership is agreed on that the protocol does not allow");
+        (self.me, self.quorums) = (me, config.quorums);
+        self.opener = Opener::new(config);
+        let tamper = self.outbound.take_tamper();
+        self.outbound = Outbound::new(config);
+        self.outbound.set_tamper(tamper);
+        self.accusations = crate::accusations::Accusations::default();
+        self.supplier = Supplier::new(self.limits.settings().transfer_bytes_per_second);
+        (self.view, self.is_in_view) = (View(0), true);
+        tenure.membership = membership.clone();
+        (tenure.place, tenure.start, tenure.is_closing) = (Place::Member, start, false);
+        tenure.shown.clear();
+        outputs.push(Output::Epoch { membership: Box::new(membership), me, start });
+    }
+
+    /// Tells the protocol that its instance ends, once the state says so.
+    pub(crate) fn close_if_ending(&mut self, seq: Seq) {
+        let is_over = self.is_epoch_over();
+        if let Some(tenure) = &mut self.tenure
+            && !tenure.is_closing
+            && (is_over || self.state.is_epoch_ending())
+        {
+            tenure.is_closing = true;
+            self.events.push_back(Event::Close(seq));
+        }
+    }
+
+    /// The protocol's instance has ended at `seq`.
+    pub(crate) fn on_closed(&mut self, seq: Seq, state: Digest, votes: Vec<(ReplicaId, Proof)>) {
+        let path =
+            self.checkpoints.find(seq, state).and_then(|own| Path::to_page(&own.tree, SUCCESSION_PAGE));
+        if let Some(tenure) = &mut self.tenure
+            && let Some(path) = path
+        {
+            tenure.ended =
+                Some(alloc::vec![Link { epoch: tenure.membership.epoch, seq, state, votes, path }]);
+        }
+    }
+
+    /// Others say how this replica's epoch ended, and maybe those after it.
+    pub(crate) fn on_links(&mut self, shown: Vec<Link>) {
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.ended.is_none()) else { return };
+        if matches!(tenure.place, Place::Retired) {
+            return;
+        }
+        let mut reached = tenure.membership.clone();
+        let root = tenure.config.keyring.root();
+        let mut proven = Vec::new();
+        for link in shown {
+            if let Some(next) = link.follow(root, &reached) {
+                reached = next;
+                proven.push(link);
+            }
+        }
+        tenure.ended = (!proven.is_empty()).then_some(proven);
+    }
+
+    /// Goes over to the epoch that the links lead to, if there are any: between two events, so that
+    /// nothing that the old instance still wanted to say is said in the new one's name.
+    ///
+    /// The log is to name only a state that is on disk. So the old instance is left at once, and the rest
+    /// waits until what is being written is there, and so is the state at the end if this replica has it.
+    pub(crate) fn hand_over(&mut self, now: Instant, outputs: &mut Vec<Output>) {
+        let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.ended.is_some()) else { return };
+        if !core::mem::replace(&mut tenure.is_leaving, true) {
+            self.leave_instance(outputs);
+        }
+        if !self.is_end_kept(outputs) {
+            return;
+        }
+        let Some(tenure) = &mut self.tenure else { return };
+        let Some(proven) = tenure.ended.take() else { return };
+        tenure.is_leaving = false;
+        let (root, own) = (tenure.config.keyring.root(), tenure.config.keyring.identity());
+        // The last epoch among those reached in which this replica has a place, if there is one.
+        let (mut reached, mut start) = (tenure.membership.clone(), tenure.start);
+        for link in &proven {
+            reached = link.follow(root, &reached).expect("it was followed before");
+            start = Some((link.seq, link.state));
+        }
+        let first = tenure.membership.epoch;
+        tenure.links.extend(proven);
+        let excess = tenure.links.len().saturating_sub(MAX_LINKS);
+        tenure.links.drain(..excess);
+        match reached.place_of(&own) {
+            Some(me) => self.take_office(now, (reached, me), start, outputs),
+            None => {
+                tenure.place = Place::Retired;
+                outputs.push(Output::Report(Report::Retired { epoch: reached.epoch }));
+                self.write_epoch(outputs);
+            }
+        }
+        self.show_to_clients(first, outputs);
+    }
+
+    /// Whether the disk holds the state from which this replica goes on. If that is the end of an epoch and
+    /// not on disk yet, it is written now.
+    fn is_end_kept(&mut self, outputs: &mut Vec<Output>) -> bool {
+        let last =
+            self.tenure.as_ref().and_then(|tenure| tenure.ended.as_ref()).and_then(|links| links.last());
+        let Some((seq, state)) = last.map(|link| (link.seq, link.state)) else { return true };
+        let is_kept = self.kept.as_ref().is_some_and(|kept| kept.seq() == seq);
+        let is_to_be_kept =
+            self.durability != Durability::None && !is_kept && self.checkpoints.find(seq, state).is_some();
+        if is_to_be_kept && !self.is_keeping {
+            self.keep_state(seq, state, outputs);
+        }
+        !self.is_keeping
+    }
+
+    /// The old instance says and hears nothing any more.
+    fn leave_instance(&mut self, outputs: &mut Vec<Output>) {
+        self.roll_back(outputs);
+        self.held_queries.clear();
+        self.events.clear();
+        outputs.extend(self.timers.iter().map(|id| Output::CancelTimer(Timer::protocol(*id))));
+        self.timers.clear();
+        if let Some(transfer) = self.transfer.take() {
+            self.next_ticket = transfer.next_ticket();
+            outputs.push(Output::CancelTimer(Timer::TRANSFER));
+            outputs.push(Output::Report(Report::TransferDropped { seq: transfer.target().0 }));
+        }
+    }
+
+    fn take_office(
+        &mut self,
+        now: Instant,
+        (membership, me): (Membership, ReplicaId),
+        start: Option<(Seq, Digest)>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let has_forgotten =
+            matches!(&self.tenure, Some(Tenure { place: Place::Joining(_, Memory::Lost), .. }));
+        self.enter(membership, me, start, outputs);
+        let has_state = start.is_some_and(|(seq, state)| {
+            let own: Option<&Checkpoint> = self.checkpoints.find(seq, state);
+            own.is_some() && !self.checkpoints.on_stable(seq, state)
+        });
+        if let Some((seq, _)) = start.filter(|_| has_state) {
+            self.checkpoints.on_kept(seq);
+        }
+        self.write_epoch(outputs);
+        if self.outbound.keyring.announcement().is_some() {
+            self.spread_key(now, outputs);
+        }
+        let executed = self.state.executed();
+        self.events.push_back(Event::Start(if has_forgotten {
+            Start::Amnesia
+        } else {
+            Start::Handover { executed, has_state }
+        }));
+        if self.is_to_stop {
+            self.events.push_back(Event::HandOver);
+        }
+    }
+
+    /// Asks all others from which state the epoch started, again and again.
+    pub(crate) fn ask_for_start(&mut self, outputs: &mut Vec<Output>) {
+        if !matches!(&self.tenure, Some(Tenure { place: Place::Joining(..), .. })) {
+            return;
+        }
+        let me = self.me;
+        for to in self.quorums.replicas().filter(|id| *id != me) {
+            self.outbound.send_engine(to, EngineMessage::AskStart, outputs);
+        }
+        let after = self.limits.settings().transfer_timeout;
+        outputs.push(Output::SetTimer { timer: Timer(TimerKind::Join), after });
+    }
+
+    pub(crate) fn on_ask_start(&mut self, from: ReplicaId, outputs: &mut Vec<Output>) {
+        if let Some(Tenure { place: Place::Member, start: Some((seq, state)), .. }) = self.tenure {
+            self.outbound.send_engine(from, EngineMessage::Start { seq, state }, outputs);
+        }
+    }
+
+    pub(crate) fn on_start_said(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        start: (Seq, Digest),
+        outputs: &mut Vec<Output>,
+    ) {
+        let enough = self.quorums.one_correct();
+        let Some(Tenure { place: Place::Joining(said, _), membership, .. }) = &mut self.tenure else {
+            return;
+        };
+        if said.vote(from, start) >= enough {
+            let membership = membership.clone();
+            outputs.push(Output::CancelTimer(Timer(TimerKind::Join)));
+            self.take_office(now, (membership, self.me), Some(start), outputs);
+        }
+    }
+
+    /// As [`Self::show_to_replica`], to one whose channel belongs to this place.
+    pub(crate) fn show_to(&mut self, now: Instant, to: ReplicaId, epoch: Epoch, outputs: &mut Vec<Output>) {
+        let member = self.tenure.as_ref().and_then(|tenure| tenure.membership.member(to));
+        if let Some(key) = member.map(|member| member.key) {
+            self.show_to_replica(now, &key, epoch, outputs);
+        }
+    }
+
+    /// Shows a replica that speaks in an earlier epoch how that ended.
+    pub(crate) fn show_to_replica(
+        &mut self,
+        now: Instant,
+        to: &PublicIdentity,
+        epoch: Epoch,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some(tenure) = &mut self.tenure else { return };
+        let links = links_from(&tenure.links, epoch);
+        if links.is_empty() || !tenure.may_show(now, to) {
+            return;
+        }
+        let message = EngineMessage::Succession(links);
+        match tenure.membership.place_of(to).filter(|_| !matches!(tenure.place, Place::Retired)) {
+            Some(id) => self.outbound.send_engine(id, message, outputs),
+            None => outputs.extend(
+                self.outbound
+                    .seal_stray(message)
+                    .into_iter()
+                    .map(|frame| Output::SendStray { to: *to, frame }),
+            ),
+        }
+    }
+
+    /// As [`Self::show_to_replica`], to a client. Says whether there was anything to show.
+    pub(crate) fn show_to_client(&mut self, to: ClientId, epoch: Epoch, outputs: &mut Vec<Output>) -> bool {
+        let Some(tenure) = &self.tenure else { return false };
+        let links = links_from(&tenure.links, epoch);
+        let has_some = !links.is_empty();
+        if has_some {
+            self.outbound.send_client(to, ClientMessage::Succession(links), outputs);
+        }
+        has_some
+    }
+
+    /// Clients that wait for something are told at once where to go.
+    fn show_to_clients(&mut self, epoch: Epoch, outputs: &mut Vec<Output>) {
+        for client in self.admission.clients() {
+            self.show_to_client(client, epoch, outputs);
+        }
+    }
+
+    /// Bytes from a replica that has no place in this epoch.
+    pub(crate) fn on_stray(
+        &mut self,
+        now: Instant,
+        from: &PublicIdentity,
+        bytes: &[u8],
+        outputs: &mut Vec<Output>,
+    ) {
+        match self.opener.peek(bytes) {
+            Ok((_, Some(EngineMessage::Succession(links)))) => self.on_links(links),
+            Ok((epoch, _)) => self.show_to_replica(now, from, epoch, outputs),
+            Err(reason) => {
+                let from = Principal::Replica(ReplicaId(u16::MAX));
+                outputs.push(Output::Report(Report::Refused { from, reason }));
+            }
+        }
+    }
+}
+
+/// The memberships as a part of the state of a new replica.
+pub(crate) fn succession<P: Protocol>(config: &ReplicaConfig, protocol: &P) -> Option<Succession> {
+    let membership = config.membership.clone()?;
+    Some(Succession::new(config.keyring.root(), protocol.most_members(), membership))
+}

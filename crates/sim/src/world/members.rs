@@ -1,0 +1,171 @@
+//! A group whose members change: who calls whom by what place, and the operator who changes them.
+
+use super::World;
+use super::line::Line;
+use crate::adversary::Behaviour;
+use crate::fault::Injection;
+use crate::host::Host;
+use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
+use crate::oracle::Violation;
+use crate::queue::Node;
+use crate::subject::Subject;
+use althing_replica::membership::{Change, Membership, Reconfigure, ReconfigureOutcome};
+use althing_replica::{Input, OperationKind};
+use althing_types::{Principal, ReplicaId, RequestNumber, decode, encode};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The largest group that an operator makes.
+pub(crate) const LARGEST: usize = 10;
+/// The smallest.
+const SMALLEST: usize = 4;
+
+impl<X: Subject> World<'_, X> {
+    /// The nodes that `to` names for somebody who is in this membership.
+    pub(super) fn nodes_called(&self, membership: Option<&Membership>, to: Principal) -> Vec<Node> {
+        match (membership, to) {
+            (Some(membership), Principal::Replica(place)) => {
+                let machine = membership.member(place).and_then(|member| machine_with(&member.key));
+                machine.map(|id| self.nodes_of(Principal::Replica(id))).unwrap_or_default()
+            }
+            _ => self.nodes_of(to),
+        }
+    }
+
+    /// What arrives at a host, as its runtime hands it in.
+    pub(super) fn arrival(&self, host: usize, from: Principal, bytes: Vec<u8>) -> Input {
+        let (Some(membership), Principal::Replica(machine)) = (&self.hosts[host].membership, from) else {
+            return Input::Frame { from, bytes };
+        };
+        let key = member(machine).key;
+        match membership.place_of(&key) {
+            Some(place) => Input::Frame { from: Principal::Replica(place), bytes },
+            None => Input::Stray { from: Box::new(key), bytes },
+        }
+    }
+
+    /// By what place a client calls a machine; it has no channel to others.
+    pub(super) fn place_for(&self, client: usize, machine: ReplicaId) -> Option<ReplicaId> {
+        match self.workers.get(client).and_then(|worker| worker.membership.as_ref()) {
+            None => Some(machine),
+            Some(membership) => membership.place_of(&member(machine).key),
+        }
+    }
+
+    /// The memberships that may still count: the latest that a correct replica is in, the one before it, and
+    /// the one that is asked for.
+    fn memberships(&self) -> Vec<Arc<Membership>> {
+        let correct = self.hosts.iter().filter(|host| host.is_correct);
+        let of_hosts: Vec<_> = correct.filter_map(|host| host.membership.clone()).collect();
+        let latest = of_hosts.iter().map(|membership| membership.epoch).max().unwrap_or_default();
+        let counts = |membership: &Arc<Membership>| membership.epoch.0 + 1 >= latest.0;
+        of_hosts.into_iter().filter(counts).chain(self.asked.clone()).collect()
+    }
+
+    /// The members that are faulty, or count as it.
+    fn faulty_in(&self, membership: &Membership, except: Option<usize>) -> usize {
+        let is_faulty = |(index, host): &(usize, &Host<X>)| {
+            (!host.is_correct || host.is_impaired())
+                && Some(*index) != except
+                && membership.place_of(&member(host.id).key).is_some()
+        };
+        self.hosts.iter().enumerate().filter(is_faulty).count()
+    }
+
+    /// Whether another replica than those that are may be faulty.
+    pub(super) fn has_room_for_faults(&self, except: usize) -> bool {
+        let room = |m: &Arc<Membership>| self.faulty_in(m, Some(except)) < usize::from(m.f);
+        self.memberships().iter().all(room)
+    }
+
+    /// The operator asks for another change, if the faults allow one.
+    pub(super) fn operator_turn(&mut self, client: usize) {
+        if self.has_healed || self.workers[client].client.outstanding().is_some() {
+            return;
+        }
+        let present = self.workers[client].client.membership().expect("the members change").clone();
+        let next_turn = self.plan.think * 4;
+        let Some(command) = (0..4).find_map(|_| self.choose_change(&present)) else {
+            return self.turn_later(client, next_turn);
+        };
+        let operation = encode(&command.clone().sign(ROOT, &admin()));
+        let now = althing_types::Instant(self.now);
+        let (worker, mut outputs) = (&mut self.workers[client], Vec::new());
+        let submitted =
+            worker.client.submit(now, operation.clone(), OperationKind::Reconfigure, &mut outputs);
+        let number = submitted.expect("nothing is outstanding and the operation is short");
+        let id = worker.id;
+        self.asked = command.apply(&present).ok().map(Arc::new);
+        self.succession.asked(id, number, &command);
+        self.injections.note(Injection::MembersChanged);
+        self.trace.digest(self.now, 7, client, &operation);
+        self.trace.line(self.now, Line::Submitted { client: id, number, what: format!("{command:?}") });
+        self.carry_out_client(client, outputs);
+    }
+
+    /// A change at random that leaves no more faulty members than the next membership tolerates.
+    fn choose_change(&mut self, present: &Membership) -> Option<Reconfigure> {
+        let n = present.members.len();
+        let place = ReplicaId(u16::try_from(self.dice.index(n)).expect("small"));
+        let joining = self.next_machine;
+        let newcomer = member(joining);
+        let (change, n) = match self.dice.below(5) {
+            0 | 1 if n < LARGEST => (Change::Add(newcomer), n + 1),
+            0..3 if n > SMALLEST => (Change::Remove(place), n - 1),
+            3 => (Change::Rekey(place, newcomer.key), n),
+            _ => (Change::Replace(place, newcomer), n),
+        };
+        let f = u16::try_from((n - 1) / 3).expect("small");
+        let joins = !matches!(change, Change::Remove(_));
+        let command = Reconfigure { epoch: present.epoch, f, changes: vec![change] };
+        let next = command.apply(present).ok()?;
+        let faulty = self.faulty_in(&next, None);
+        if faulty > usize::from(f) || joining.0 >= MACHINES {
+            return None;
+        }
+        if joins {
+            self.next_machine.0 += 1;
+            // Some of those that join are faulty from the beginning on.
+            if faulty < usize::from(f) && self.has_room_for_faults(usize::MAX) && self.dice.chance(150) {
+                let behaviour = self.dice.pick(&Behaviour::ALL);
+                self.plan.byzantine.insert(joining, BTreeSet::from([behaviour]));
+            }
+        }
+        Some(command)
+    }
+
+    /// The group has answered the operator.
+    pub(super) fn on_outcome(&mut self, client: usize, number: RequestNumber, result: &[u8]) {
+        let outcome: Result<ReconfigureOutcome, _> = decode(result, 1 << 20);
+        match outcome {
+            Ok(Ok(next)) => {
+                let id = self.workers[client].id;
+                if let Err(violation) = self.succession.granted(id, number) {
+                    self.violation.get_or_insert(violation);
+                }
+                self.start_newcomers(&Arc::new(next));
+            }
+            // It was late, and the group was in another epoch already.
+            Ok(Err(_)) => self.asked = None,
+            Err(error) => {
+                let message = format!("the operator was told something that is no outcome: {error}");
+                self.violation.get_or_insert(Violation::new("linearizability", message));
+            }
+        }
+        let pause = self.plan.think * 4;
+        self.turn_later(client, pause);
+    }
+
+    /// The operator starts the machines that have joined.
+    pub(super) fn start_newcomers(&mut self, next: &Arc<Membership>) {
+        for joined in &next.members {
+            let Some(id) = machine_with(&joined.key) else { continue };
+            if self.hosts.iter().any(|host| host.id == id) {
+                continue;
+            }
+            let host = Host::joining(id, next.clone(), &self.plan, &mut self.dice, &self.injections);
+            self.hosts.push(host);
+            self.boot(self.hosts.len() - 1);
+        }
+    }
+}
