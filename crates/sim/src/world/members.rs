@@ -52,14 +52,15 @@ impl<X: Subject> World<'_, X> {
         }
     }
 
-    /// The memberships that may still count: the latest that a correct replica is in, the one before it, and
-    /// the one that is asked for.
+    /// The memberships that may still count: the latest that a correct replica is in, the one before it, the
+    /// one that was granted last, and the one that is asked for.
     fn memberships(&self) -> Vec<Arc<Membership>> {
         let correct = self.hosts.iter().filter(|host| host.is_correct);
         let of_hosts: Vec<_> = correct.filter_map(|host| host.membership.clone()).collect();
         let latest = of_hosts.iter().map(|membership| membership.epoch).max().unwrap_or_default();
         let counts = |membership: &Arc<Membership>| membership.epoch.0 + 1 >= latest.0;
-        of_hosts.into_iter().filter(counts).chain(self.asked.clone()).collect()
+        let to_come = [self.granted.clone(), self.asked.clone()].into_iter().flatten();
+        of_hosts.into_iter().chain(to_come).filter(counts).collect()
     }
 
     /// The members that are faulty, or count as it.
@@ -143,7 +144,9 @@ impl<X: Subject> World<'_, X> {
                 if let Err(violation) = self.succession.granted(id, number) {
                     self.violation.get_or_insert(violation);
                 }
-                self.start_newcomers(&Arc::new(next));
+                let next = Arc::new(next);
+                self.granted = Some(next.clone());
+                self.start_newcomers(&next);
             }
             // It was late, and the group was in another epoch already.
             Ok(Err(_)) => self.asked = None,

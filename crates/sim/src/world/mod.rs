@@ -66,6 +66,8 @@ pub(crate) struct World<'a, X: Subject> {
     succession: Succession,
     /// The membership that the operator has asked for.
     asked: Option<Arc<Membership>>,
+    /// The last that it was granted. Nobody may be in it yet, and the operator may ask for another.
+    granted: Option<Arc<Membership>>,
     /// The next machine that may join.
     next_machine: ReplicaId,
     history: History,
@@ -147,6 +149,7 @@ impl<'a, X: Subject> World<'a, X> {
             ledger: Ledger::default(),
             succession: Succession::new(plan.settings.checkpoint_period, plan.membership.as_deref()),
             asked: None,
+            granted: None,
             next_machine: ReplicaId(u16::try_from(config.replicas).expect("small")),
             history: History::default(),
             memory: MemoryBound::new(&plan),
