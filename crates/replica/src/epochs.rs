@@ -14,10 +14,9 @@
 //! started. It *joins*: it asks the others, and believes one correct one.
 
 use crate::checkpoints::Checkpoint;
-use crate::frame::ClientMessage;
 use crate::inbound::Opener;
 use crate::io::{Output, Report, Timer, TimerKind};
-use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession, links_from};
+use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession};
 use crate::outbound::Outbound;
 use crate::pages::Path;
 use crate::records::{EpochRecord, rewrite};
@@ -28,17 +27,12 @@ use crate::{Durability, Service};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_crypto::{Proof, PublicIdentity};
+use althing_crypto::Proof;
 use althing_protocol::{Event, Protocol, Start};
-use althing_types::{ClientId, Digest, Epoch, Instant, Principal, ReplicaId, Seq, View};
-use core::time::Duration;
+use althing_types::{Digest, Epoch, Instant, ReplicaId, Seq, View};
 
 /// Links that are kept: whoever knows only an earlier epoch has to be told of a later one by other means.
 const MAX_LINKS: usize = 32;
-/// One replica is shown links once in so long a time.
-const SHOW_INTERVAL: Duration = Duration::from_millis(20);
-/// As many replicas are remembered to have been shown some.
-const MAX_SHOWN: usize = 1024;
 
 /// What a replica is in its epoch.
 #[derive(Debug)]
@@ -68,9 +62,9 @@ pub(crate) struct Tenure {
     /// From where the epoch started; `None` in the first one, and while that is not known.
     start: Option<(Seq, Digest)>,
     /// How the epochs ended that this replica was in, and those that it was shown.
-    links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// When each was last shown some.
-    shown: BTreeMap<[u8; 64], Instant>,
+    pub(crate) shown: BTreeMap<[u8; 64], Instant>,
     /// Whether the protocol knows that the epoch ends.
     is_closing: bool,
     /// The proof that the epoch has ended, until that is carried out.
@@ -109,19 +103,6 @@ impl Tenure {
             links: self.links.clone(),
             is_retired: matches!(self.place, Place::Retired),
         }
-    }
-
-    /// Whether this one has not been shown any links just now.
-    fn may_show(&mut self, now: Instant, to: &PublicIdentity) -> bool {
-        let key = to.to_bytes();
-        let is_due = self.shown.get(&key).is_none_or(|at| now.since(*at) >= SHOW_INTERVAL);
-        if is_due {
-            if self.shown.len() >= MAX_SHOWN {
-                self.shown.clear();
-            }
-            self.shown.insert(key, now);
-        }
-        is_due
     }
 }
 
@@ -409,75 +390,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             let membership = membership.clone();
             outputs.push(Output::CancelTimer(Timer(TimerKind::Join)));
             self.take_office(now, (membership, self.me), Some(start), outputs);
-        }
-    }
-
-    /// As [`Self::show_to_replica`], to one whose channel belongs to this place.
-    pub(crate) fn show_to(&mut self, now: Instant, to: ReplicaId, epoch: Epoch, outputs: &mut Vec<Output>) {
-        let member = self.tenure.as_ref().and_then(|tenure| tenure.membership.member(to));
-        if let Some(key) = member.map(|member| member.key) {
-            self.show_to_replica(now, &key, epoch, outputs);
-        }
-    }
-
-    /// Shows a replica that speaks in an earlier epoch how that ended.
-    pub(crate) fn show_to_replica(
-        &mut self,
-        now: Instant,
-        to: &PublicIdentity,
-        epoch: Epoch,
-        outputs: &mut Vec<Output>,
-    ) {
-        let Some(tenure) = &mut self.tenure else { return };
-        let links = links_from(&tenure.links, epoch);
-        if links.is_empty() || !tenure.may_show(now, to) {
-            return;
-        }
-        let message = EngineMessage::Succession(links);
-        match tenure.membership.place_of(to).filter(|_| !matches!(tenure.place, Place::Retired)) {
-            Some(id) => self.outbound.send_engine(id, message, outputs),
-            None => outputs.extend(
-                self.outbound
-                    .seal_stray(message)
-                    .into_iter()
-                    .map(|frame| Output::SendStray { to: *to, frame }),
-            ),
-        }
-    }
-
-    /// As [`Self::show_to_replica`], to a client. Says whether there was anything to show.
-    pub(crate) fn show_to_client(&mut self, to: ClientId, epoch: Epoch, outputs: &mut Vec<Output>) -> bool {
-        let Some(tenure) = &self.tenure else { return false };
-        let links = links_from(&tenure.links, epoch);
-        let has_some = !links.is_empty();
-        if has_some {
-            self.outbound.send_client(to, ClientMessage::Succession(links), outputs);
-        }
-        has_some
-    }
-
-    /// Clients that wait for something are told at once where to go.
-    fn show_to_clients(&mut self, epoch: Epoch, outputs: &mut Vec<Output>) {
-        for client in self.admission.clients() {
-            self.show_to_client(client, epoch, outputs);
-        }
-    }
-
-    /// Bytes from a replica that has no place in this epoch.
-    pub(crate) fn on_stray(
-        &mut self,
-        now: Instant,
-        from: &PublicIdentity,
-        bytes: &[u8],
-        outputs: &mut Vec<Output>,
-    ) {
-        match self.opener.peek(bytes) {
-            Ok((_, Some(EngineMessage::Succession(links)))) => self.on_links(links),
-            Ok((epoch, _)) => self.show_to_replica(now, from, epoch, outputs),
-            Err(reason) => {
-                let from = Principal::Replica(ReplicaId(u16::MAX));
-                outputs.push(Output::Report(Report::Refused { from, reason }));
-            }
         }
     }
 }

@@ -21,6 +21,7 @@ mod durability;
 mod epochs;
 mod execution;
 mod frame;
+mod guide;
 mod inbound;
 mod io;
 mod kept;

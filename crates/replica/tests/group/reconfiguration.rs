@@ -321,6 +321,23 @@ fn what_is_on_disk_at_the_start_of_an_epoch_is_a_state_that_is_whole() {
     work(&mut net, 3, 3);
 }
 
+#[test]
+fn who_knows_nobody_of_the_group_any_more_asks_those_that_call() {
+    let mut net = group(4);
+    work(&mut net, 0, 3);
+    net.stop(R(3));
+    for (epoch, machine) in (0..3).zip(10u16..) {
+        let place = R(machine - 10);
+        change(&mut net, command(epoch, 1, &[Change::Replace(place, member(machine))]), &[machine]);
+        work(&mut net, 3 + 9 * epoch as u32, 9);
+        net.run_for(Duration::from_secs(1));
+    }
+    (0..3).for_each(|id| net.stop(R(id)));
+    net.restart_from_disk(R(3));
+    work(&mut net, 30, 9);
+    net.run_until("it has caught up", |net| all_in(net, &[10, 11, 12, 3], 3));
+}
+
 /// Whoever signs the end of an epoch can get there from its own disk: when the power comes back it may be
 /// shown the proof before anything else, and forgets the old epoch then.
 #[test]
