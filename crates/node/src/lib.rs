@@ -13,6 +13,7 @@ pub mod net;
 mod parent;
 mod process_component;
 mod replica;
+mod roster;
 mod services;
 pub mod supervisor;
 mod timers;

@@ -1,17 +1,16 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use althing_crypto::{Identity, PublicIdentity};
+use althing_crypto::Identity;
 use althing_replica::Limits;
 use althing_types::Principal;
 
-use crate::channel::{PublicKey, SecretKey};
+use crate::channel::SecretKey;
 use crate::config::GroupConfig;
-use crate::net::{self, Directory, NetworkConfig, Peer, QueueLimit, Timing};
+use crate::net::{self, NetworkConfig, QueueLimit, Timing};
+use crate::roster::Roster;
 
-/// The network of `me` in `group`.
+/// The network of `me` in `group`, whose members are `roster`'s.
 pub(crate) fn network(
     group: &GroupConfig,
+    roster: &Roster,
     me: Principal,
     identity: &Identity,
     limits: &Limits,
@@ -20,20 +19,13 @@ pub(crate) fn network(
         Principal::Replica(id) => group.replicas().get(usize::from(id.0)).map(|r| r.address),
         Principal::Client(_) => None,
     };
-    let replicas = || group.quorums().replicas().map(Principal::Replica).zip(group.replicas());
-    let peers = replicas().filter(|(id, _)| *id != me);
-    let peers = peers.map(|(id, r)| Peer { id, address: r.address, key: channel_key(&r.key) });
-    let clients = group.clients().iter().map(|(id, c)| (channel_key(&c.key), Principal::Client(*id)));
-    let owners: BTreeMap<PublicKey, Principal> =
-        replicas().map(|(id, r)| (channel_key(&r.key), id)).chain(clients).collect();
-    let directory: Directory = Arc::new(move |key| owners.get(key).copied());
     NetworkConfig {
         me,
         secret: SecretKey::from(*identity.exchange_secret()),
         group: group.id(),
         listen,
-        peers: peers.collect(),
-        directory,
+        peers: roster.peers(&[]),
+        directory: roster.directory(),
         limits: net::Limits {
             replica_frame_len: match me {
                 Principal::Replica(_) => limits.max_replica_frame_bytes(),
@@ -53,8 +45,4 @@ fn client_queue(group: &GroupConfig) -> QueueLimit {
     let QueueLimit { frames, bytes } = net::Limits::default().client_queue;
     let sessions = group.clients().values().map(|client| usize::from(client.sessions)).max().unwrap_or(1);
     QueueLimit { frames: frames.max(4 * sessions), bytes }
-}
-
-fn channel_key(identity: &PublicIdentity) -> PublicKey {
-    PublicKey(identity.exchange_bytes())
 }

@@ -7,11 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use althing_components::{Application, Plan};
-use althing_node::config::{ClientFile, EdgeConfig, GroupConfig, ProtocolKind, RawService, ReplicaFile};
+use althing_node::config::{
+    ClientFile, EdgeConfig, GroupConfig, ProtocolKind, RawService, ReplicaFile, write_successor,
+};
 use althing_node::deployment::{
-    Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_service,
+    Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_replica, provision_service,
 };
 use althing_replica::Durability;
+use althing_replica::membership::{Member, Membership};
+use althing_types::{ClientId, Epoch, ReplicaId};
 use common::{directory, quick};
 use serde_json::{Value, json};
 
@@ -104,7 +108,10 @@ fn each_broken_group_file_is_refused_for_its_reason() {
     let deployment = application(&path);
     let file = deployment.group_file("first");
     let load = || GroupConfig::load(&file).err().map(|e| e.to_string());
-    let cases: [Case; 16] = [
+    let cases: [Case; 19] = [
+        ("public key of an administrator", |v| v["admins"] = json!(["me"])),
+        ("no administrators", |v| v["epoch"] = json!(1)),
+        ("unknown field `administrators`", |v| v["administrators"] = json!([])),
         ("at least 4 replicas", |v| drop(v["replicas"].as_array_mut().unwrap().pop())),
         ("tolerate", |v| v["f"] = json!(2)),
         ("the name", |v| v["name"] = json!("../etc")),
@@ -216,4 +223,78 @@ fn files_that_are_none_are_named() {
     let (_other, path) = directory();
     let error = provision_service(&path, &too_few, &quick()).unwrap_err().to_string();
     assert!(error.contains("at least 4 replicas"), "{error}");
+}
+
+fn store(path: &Path) -> Deployment {
+    let group = ServiceGroup {
+        name: "store".to_owned(),
+        n: 4,
+        f: 1,
+        protocol: ProtocolKind::Pbft,
+        durability: Durability::Sync,
+        service: RawService::Kv,
+        clients: 2,
+        sessions: 3,
+    };
+    provision_service(path, &group, &quick()).unwrap()
+}
+
+#[test]
+fn who_changes_a_group_is_a_client_of_it_whose_key_its_file_names() {
+    let (_directory, path) = directory();
+    let deployment = store(&path);
+    let admin = ClientFile::load(&deployment.admin_file()).unwrap();
+    assert_eq!(admin.group().membership().unwrap().admins, [admin.identity().public()]);
+    assert_eq!((admin.client(), admin.sessions()), (ClientId(7), 1));
+    assert!(deployment.clients().iter().all(|client| client.name != "admin"), "it is no load");
+    let (_other, path) = directory();
+    let components = application(&path);
+    let group = GroupConfig::load(&components.group_file("first")).unwrap();
+    assert!(group.membership().is_none() && !components.admin_file().exists());
+    // Others know the replicas of a component by their numbers.
+    let key = admin.identity().public().to_string();
+    let load = || ReplicaFile::load(&components.config_file("first-0")).err().map(|e| e.to_string());
+    let error = broken(&components.group_file("first"), |v| v["admins"] = json!([key]), load);
+    assert!(error.contains("replicas of a component can't be changed"), "{error}");
+}
+
+#[test]
+fn a_replica_finds_its_place_and_a_client_the_latest_group_by_the_files_beside() {
+    let (_directory, path) = directory();
+    let mut deployment = store(&path);
+    let file = deployment.group_file("store");
+    let newcomer = provision_replica(&mut deployment, "store-4").unwrap();
+    let again = provision_replica(&mut deployment, "store-4").unwrap_err().to_string();
+    assert!(again.contains("already"), "{again}");
+    assert_eq!(Deployment::load(&path).unwrap().processes().len(), 5);
+    let error = ReplicaFile::load(&newcomer.config).unwrap_err().to_string();
+    assert!(error.contains("has no place in the group"), "{error}");
+
+    let first = GroupConfig::load(&file).unwrap().membership().unwrap();
+    let member = Member { key: newcomer.key, address: "127.0.0.1:9".to_owned() };
+    let members = [&first.members[1..], &[member]].concat();
+    let third = Membership { epoch: Epoch(3), members, ..first.clone() };
+    let successor = write_successor(&file, &third).unwrap();
+    assert_eq!(successor, path.join("groups/store.epoch-3.json"));
+    let older = Membership { epoch: Epoch(2), ..first.clone() };
+    write_successor(&file, &older).unwrap();
+
+    let place = |name: &str| {
+        let replica = ReplicaFile::load(&deployment.config_file(name)).unwrap();
+        (replica.replica(), replica.group().membership().unwrap().epoch)
+    };
+    assert_eq!(place("store-4"), (ReplicaId(3), Epoch(3)));
+    assert_eq!(place("store-1"), (ReplicaId(0), Epoch(3)), "it has moved up");
+    assert_eq!(place("store-0"), (ReplicaId(0), Epoch(2)), "the last in which it had a place");
+    let client = ClientFile::load(&deployment.client_file("client-1")).unwrap();
+    assert_eq!(client.group().membership(), Some(third.clone()));
+    // What stands there is not written again, whatever anybody says later.
+    let other = Membership { f: 0, ..third.clone() };
+    write_successor(&file, &other).unwrap();
+    assert_eq!(GroupConfig::load(&successor).unwrap().membership(), Some(third.clone()));
+
+    let mut nowhere = Membership { epoch: Epoch(4), ..third };
+    nowhere.members[1].address = "somewhere".to_owned();
+    let error = write_successor(&file, &nowhere).unwrap_err().to_string();
+    assert!(error.contains("r1 has the address `somewhere`"), "{error}");
 }

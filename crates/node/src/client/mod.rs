@@ -5,8 +5,9 @@ mod sessions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use althing_replica::membership::{Membership, ReconfigureOutcome, SignedReconfigure};
 use althing_replica::{OperationKind, SubmitError};
-use althing_types::ReplicaId;
+use althing_types::{DecodeError, ReplicaId, decode, encode};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::{ClientFile, GroupConfig};
@@ -46,6 +47,9 @@ pub enum InvokeError {
         /// Length of the result.
         bytes: u64,
     },
+    /// What the group says about a change of its members can't be read: it runs another version.
+    #[error("the group's answer is no outcome of a command: {0}; does it run the same version?")]
+    Outcome(DecodeError),
     /// Somebody else uses the same client at the same time.
     #[error(
         "another program is using the same client file; whether the operation takes effect is unknown. \
@@ -87,6 +91,7 @@ pub struct GroupClient {
     /// Says that somebody no longer waits for an answer.
     given_up: Arc<Notify>,
     connected: watch::Receiver<usize>,
+    membership: watch::Receiver<Option<Membership>>,
 }
 
 #[derive(Debug)]
@@ -116,16 +121,25 @@ impl GroupClient {
         let (commands, received) = mpsc::channel(MAX_WAITING);
         let (emitting, emissions) = mpsc::channel(MAX_EMISSIONS);
         let (connecting, connected) = watch::channel(0);
+        let (entering, membership) = watch::channel(file.group().membership());
         let given_up = Arc::new(Notify::new());
-        let (sessions, events) = Sessions::start(file, emitting, connecting).await?;
+        let (sessions, events) = Sessions::start(file, emitting, (connecting, entering)).await?;
         tokio::spawn(sessions.run(received, events, Arc::clone(&given_up)));
-        Ok((Self { group: Arc::clone(file.group()), commands, given_up, connected }, emissions))
+        let group = Arc::clone(file.group());
+        Ok((Self { group, commands, given_up, connected, membership }, emissions))
     }
 
     /// The group.
     #[must_use]
     pub fn group(&self) -> &GroupConfig {
         &self.group
+    }
+
+    /// Who belongs to the group, as far as the client knows, and a way to wait until that changes. `None`
+    /// where the members do not change. A client finds out when it asks something.
+    #[must_use]
+    pub fn membership(&self) -> watch::Receiver<Option<Membership>> {
+        self.membership.clone()
     }
 
     /// How many replicas are connected, and a way to wait until that changes.
@@ -167,6 +181,21 @@ impl GroupClient {
         self.limited(self.query(operation), within).await
     }
 
+    /// Has the group change its members, within this time. The answer names the next ones, or says why
+    /// there are none.
+    ///
+    /// # Errors
+    /// See [`InvokeError`].
+    pub async fn reconfigure_within(
+        &self,
+        command: &SignedReconfigure,
+        within: Duration,
+    ) -> Result<ReconfigureOutcome, InvokeError> {
+        let asking = self.ask(encode(command), OperationKind::Reconfigure);
+        let answer = self.limited(asking, within).await?;
+        decode(&answer.result, answer.result.len()).map_err(InvokeError::Outcome)
+    }
+
     async fn limited(
         &self,
         asking: impl Future<Output = Result<Answer, InvokeError>>,
@@ -177,7 +206,10 @@ impl GroupClient {
                 group: self.group.name().to_owned(),
                 after: within,
                 connected: *self.connected.borrow(),
-                replicas: self.group.replicas().len(),
+                replicas: match &*self.membership.borrow() {
+                    Some(membership) => membership.members.len(),
+                    None => self.group.replicas().len(),
+                },
             })
         })
     }

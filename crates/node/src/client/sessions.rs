@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, ClientInput, ClientOutput, Limits, RequestAuthKind};
 use althing_types::{ClientId, Principal, RequestNumber};
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::{Answer, Command, InvokeError, ReplicaEmission};
 use crate::clock::WallClock;
 use crate::config::{self, ClientFile};
 use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, Sent, StartError};
+use crate::roster::Roster;
 use crate::timers::Timers;
 use crate::wiring;
 
@@ -25,6 +27,9 @@ pub(super) struct Sessions {
     clock: WallClock,
     timers: Timers<u16>,
     network: NetworkHandle,
+    /// Who is who there, in the present epoch.
+    roster: Roster,
+    membership: watch::Sender<Option<Membership>>,
     emissions: mpsc::Sender<ReplicaEmission>,
     connected: watch::Sender<usize>,
 }
@@ -39,11 +44,12 @@ impl Sessions {
     pub(super) async fn start(
         file: &ClientFile,
         emissions: mpsc::Sender<ReplicaEmission>,
-        connected: watch::Sender<usize>,
+        (connected, membership): (watch::Sender<usize>, watch::Sender<Option<Membership>>),
     ) -> Result<(Self, NetEvents), StartError> {
         let me = Principal::Client(file.client());
         let limits = Limits::default();
-        let network = wiring::network(file.group(), me, file.identity(), &limits);
+        let roster = Roster::new(file.group(), me, file.identity().public());
+        let network = wiring::network(file.group(), &roster, me, file.identity(), &limits);
         let (network, events) = Network::start(network).await?;
         let mut clock = WallClock::default();
         // The time in nanoseconds grows faster than a client can count.
@@ -59,6 +65,8 @@ impl Sessions {
             clock,
             timers: Timers::default(),
             network,
+            roster,
+            membership,
             emissions,
             connected,
         };
@@ -107,8 +115,11 @@ impl Sessions {
 
     fn on_event(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Frame { from: Principal::Replica(from), session, bytes } => {
-                self.handle(session, ClientInput::Frame { from, bytes: bytes.into() });
+            NetEvent::Frame { from: Principal::Replica(slot), session, bytes } => {
+                // Who has left has nothing to say any more.
+                if let Some(from) = self.roster.place(slot) {
+                    self.handle(session, ClientInput::Frame { from, bytes: bytes.into() });
+                }
             }
             NetEvent::Frame { .. } => {}
             NetEvent::Connected(_) => self.connected.send_modify(|count| *count += 1),
@@ -120,7 +131,8 @@ impl Sessions {
     }
 
     fn on_disconnected(&mut self, who: Principal) {
-        let Principal::Replica(replica) = who else { return };
+        let Principal::Replica(slot) = who else { return };
+        let Some(replica) = self.roster.place(slot) else { return };
         for session in 0..self.sessions.len() {
             let session = u16::try_from(session).expect("sessions are counted in 16 bits");
             self.handle(session, ClientInput::Unreachable(replica));
@@ -181,8 +193,8 @@ impl Sessions {
             match output {
                 ClientOutput::Send { to, frame } => {
                     // A frame that is lost is sent again when the timer expires.
-                    let sent =
-                        self.network.send_in(session, Principal::Replica(to), Bytes::from_owner(frame));
+                    let Some(slot) = self.roster.route(Principal::Replica(to)) else { continue };
+                    let sent = self.network.send_in(session, slot, Bytes::from_owner(frame));
                     if sent == Sent::NotConnected {
                         unreachable = Some(to);
                     }
@@ -202,8 +214,7 @@ impl Sessions {
                 ClientOutput::Renumbered { from, to } => {
                     tracing::warn!(%from, %to, "numbers go on above those used before: was the clock set back?");
                 }
-                // The members of a group that the node runs do not change yet.
-                ClientOutput::Epoch(_) => {}
+                ClientOutput::Epoch(membership) => self.enter(session, &membership),
                 ClientOutput::Superseded { .. } => self.complete(session, Err(InvokeError::Superseded)),
                 ClientOutput::Busy { number } => tracing::debug!(%number, "the group is busy"),
                 ClientOutput::Refused { from, reason } => tracing::debug!(%from, reason, "refused a frame"),
@@ -212,6 +223,28 @@ impl Sessions {
         // It comes to nothing for what went to all, so this ends.
         if let Some(replica) = unreachable {
             self.handle(session, ClientInput::Unreachable(replica));
+        }
+    }
+
+    /// A session has found out who the members are by now, and the others go by that as well.
+    fn enter(&mut self, session: u16, membership: &Membership) {
+        let is_news = |known: &mut Option<Membership>| {
+            let is_news = known.as_ref().is_none_or(|known| known.epoch < membership.epoch);
+            if is_news {
+                *known = Some(membership.clone());
+            }
+            is_news
+        };
+        if !self.membership.send_if_modified(is_news) {
+            return;
+        }
+        tracing::info!(epoch = %membership.epoch, "the members of the group have changed");
+        self.roster.enter(membership);
+        self.network.set_peers(&self.roster.peers(&[]));
+        for other in (0..self.sessions.len()).map(|other| u16::try_from(other).expect("16 bits count them")) {
+            if other != session {
+                self.handle(other, ClientInput::Epoch(Box::new(membership.clone())));
+            }
         }
     }
 
@@ -235,7 +268,7 @@ fn client_config(
         client,
         keyring: group.keyring(Principal::Client(client), file.identity().clone()),
         quorums: group.quorums(),
-        membership: None,
+        membership: group.membership(),
         limits,
         auth: match group.request_auth() {
             config::RequestAuthKind::Macs => RequestAuthKind::Macs,

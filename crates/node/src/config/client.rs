@@ -88,7 +88,7 @@ impl ClientFile {
     /// Checks what stands in the file at `path`, or a part of it.
     pub(super) fn check(raw: RawClient, path: &Path) -> Result<Self, ConfigError> {
         let rule = ConfigError::rule(path);
-        let group = Arc::new(GroupConfig::load(&relative_to(path, &raw.group))?);
+        let group = Arc::new(GroupConfig::load_latest(&relative_to(path, &raw.group))?);
         let client = parse_client_id(&raw.client).map_err(&rule)?;
         if raw.retry_ms == 0 {
             return Err(rule(Rule::Zero("retry_ms")));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use althing_components::BuiltinError;
 use althing_crypto::KeyError;
 use althing_protocol::pbft::PbftConfigError;
+use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
 
 use super::group::MAX_SESSIONS;
@@ -201,6 +202,36 @@ pub enum Rule {
         wire: u32,
         /// The port.
         port: String,
+    },
+    /// The group can't change its members so.
+    #[error("the group: {0}")]
+    Membership(#[from] MembershipError),
+    /// An epoch after the first, of a group whose replicas nobody can have changed.
+    #[error("epoch {0}, but the group has no administrators who could have changed it; take `epoch` out")]
+    EpochWithoutAdmins(u64),
+    /// Administrators of a server that is not replicated.
+    #[error("a server that is not replicated can't have administrators; take `admins` out")]
+    UnreplicatedAdmins,
+    /// Administrators of a group whose replicas are known to others by number.
+    #[error("the replicas of a component can't be changed; take `admins` out of the group file")]
+    ComponentAdmins,
+    /// A membership names an address at which nobody can listen.
+    #[error("{replica} has the address `{address}`, which is no IP address and port")]
+    MemberAddress {
+        /// Which replica.
+        replica: ReplicaId,
+        /// The text.
+        address: String,
+    },
+    /// A replica's key that has no place in its group.
+    #[error(
+        "the key in {} has no place in the group, in no epoch that this file or one beside it tells of; \
+         a replica that has left the group can be removed, one that is to join needs a newer group file",
+        path.display()
+    )]
+    NoPlace {
+        /// The file with the secret key.
+        path: PathBuf,
     },
     /// A wire listed twice on one side.
     #[error("wire {0} is listed twice")]

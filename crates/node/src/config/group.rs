@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use althing_crypto::{Identity, Keyring, PublicIdentity};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
+use althing_replica::membership::{Member, Membership};
 use althing_replica::{Durability, ReadPolicy};
-use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId};
+use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
@@ -26,10 +27,16 @@ pub struct RawGroup {
     pub name: String,
     /// Its id, as 32 hexadecimal digits.
     pub id: String,
+    /// The epoch in which these are the replicas: 0 for the group as it was made.
+    #[serde(default)]
+    pub epoch: u64,
     /// Replicas that may be faulty.
     pub f: usize,
     /// The replicas, by number.
     pub replicas: Vec<RawReplicaEntry>,
+    /// The public keys, as text, of those who may change the replicas. Where there are none, nobody may.
+    #[serde(default)]
+    pub admins: Vec<String>,
     /// The clients.
     pub clients: Vec<RawClientEntry>,
     /// The protocol.
@@ -232,7 +239,9 @@ pub struct GroupConfig {
     name: String,
     id: GroupId,
     quorums: Quorums,
+    epoch: Epoch,
     replicas: Vec<ReplicaEntry>,
+    admins: Vec<PublicIdentity>,
     clients: BTreeMap<ClientId, ClientEntry>,
     protocol: ProtocolKind,
     pbft: PbftSettings,
@@ -273,6 +282,24 @@ impl GroupConfig {
     #[must_use]
     pub fn replicas(&self) -> &[ReplicaEntry] {
         &self.replicas
+    }
+
+    /// Who belongs to the group in the epoch that the file is of; `None` where the replicas do not change.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        let member = |r: &ReplicaEntry| Member { key: r.key, address: r.address.to_string() };
+        (!self.admins.is_empty()).then(|| Membership {
+            epoch: self.epoch,
+            f: u16::try_from(self.quorums.f()).expect("a group has at most 100 replicas"),
+            members: self.replicas.iter().map(member).collect(),
+            admins: self.admins.clone(),
+        })
+    }
+
+    /// Which replica has this key.
+    #[must_use]
+    pub fn replica_with(&self, key: &PublicIdentity) -> Option<ReplicaId> {
+        self.quorums.replicas().zip(&self.replicas).find(|(_, replica)| replica.key == *key).map(|(id, _)| id)
     }
 
     /// The clients, by the ids of their first sessions.
@@ -404,6 +431,8 @@ impl TryFrom<RawGroup> for GroupConfig {
             name: checked_name(raw.name)?,
             id: parse_group_id(&raw.id)?,
             quorums,
+            epoch: Epoch(raw.epoch),
+            admins: raw.admins.iter().map(|text| parse_admin(text)).collect::<Result<_, _>>()?,
             replicas: quorums.replicas().zip(&raw.replicas).map(parse_replica).collect::<Result<_, _>>()?,
             clients: parse_clients(&raw.clients)?,
             protocol: raw.protocol,
@@ -414,6 +443,14 @@ impl TryFrom<RawGroup> for GroupConfig {
             key_refresh: (raw.key_refresh_ms > 0).then(|| Duration::from_millis(raw.key_refresh_ms)),
         };
         group.check_distinct()?;
+        match group.membership() {
+            Some(membership) => drop(membership.check()?),
+            None if raw.epoch > 0 => return Err(Rule::EpochWithoutAdmins(raw.epoch)),
+            None => {}
+        }
+        if group.protocol == ProtocolKind::Unreplicated && !group.admins.is_empty() {
+            return Err(Rule::UnreplicatedAdmins);
+        }
         Ok(group)
     }
 }
@@ -465,6 +502,10 @@ fn parse_replica((id, raw): (ReplicaId, &RawReplicaEntry)) -> Result<ReplicaEntr
     let key = raw.public_key.parse();
     let key = key.map_err(|source| Rule::PublicKey { who: format!("replica {id}"), source })?;
     Ok(ReplicaEntry { address: raw.address, key })
+}
+
+fn parse_admin(text: &str) -> Result<PublicIdentity, Rule> {
+    text.parse().map_err(|source| Rule::PublicKey { who: "an administrator".to_owned(), source })
 }
 
 fn parse_clients(raw: &[RawClientEntry]) -> Result<BTreeMap<ClientId, ClientEntry>, Rule> {

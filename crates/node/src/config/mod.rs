@@ -8,6 +8,8 @@
 //! | edge | the MQTT ends of wires | `edge` |
 //! | client | which client of which group to be | command lines, loads, tests |
 //!
+//! Where the members of a group change, a group file gets successors ([`write_successor`]).
+//!
 //! Paths in a file are relative to the directory that the file lies in.
 
 mod client;
@@ -17,6 +19,7 @@ mod files;
 mod group;
 mod replica;
 mod service;
+mod succession;
 
 pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
@@ -30,6 +33,7 @@ pub use service::{
     ComponentConfig, ImplementationConfig, ProcessConfig, RawComponent, RawImplementation, RawIncoming,
     RawMember, RawOutgoing, RawService, RawSink, RawSource, ServiceConfig,
 };
+pub use succession::write_successor;
 
 pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};
 pub(crate) use group::DEFAULT_KEY_REFRESH_MS;

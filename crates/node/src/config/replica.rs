@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{ClientFile, RawClient};
 use super::error::{ConfigError, Rule};
-use super::files::{read_json, relative_to};
+use super::files::{read_json, read_secret, relative_to};
 use super::group::{GroupConfig, checked_name};
 use super::service::{RawService, ServiceConfig};
 
@@ -20,7 +20,7 @@ pub struct RawReplica {
     pub name: String,
     /// The group file.
     pub group: PathBuf,
-    /// Which replica to run.
+    /// Which replica to run. Where the members of the group change, its key says that.
     pub replica: u16,
     /// The file with its secret key.
     pub secret_key: PathBuf,
@@ -98,11 +98,13 @@ impl ReplicaFile {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let raw: RawReplica = read_json(path)?;
         let rule = ConfigError::rule(path);
-        let group = Arc::new(GroupConfig::load(&relative_to(path, &raw.group))?);
-        let replica = ReplicaId(raw.replica);
         let secret = relative_to(path, &raw.secret_key);
-        let identity = group.secret_of(Principal::Replica(replica), path, &secret)?;
+        let (group, replica, identity) = own_place(path, &raw, &secret)?;
+        let group = Arc::new(group);
         let service = raw.service.check(path, &group).map_err(&rule)?;
+        if matches!(service, ServiceConfig::Component(_)) && group.membership().is_some() {
+            return Err(rule(Rule::ComponentAdmins));
+        }
         let courier = raw.courier.map(|c| c.check(path, &service)).transpose()?;
         Ok(Self {
             name: checked_name(raw.name).map_err(&rule)?,
@@ -169,6 +171,27 @@ impl ReplicaFile {
     #[must_use]
     pub fn allows_injection(&self) -> bool {
         self.allow_injection
+    }
+}
+
+/// The group of a replica, which replica it is, and its secret key. Where members change, the replica goes
+/// by its key: its number may be another in each epoch.
+fn own_place(
+    path: &Path,
+    raw: &RawReplica,
+    secret: &Path,
+) -> Result<(GroupConfig, ReplicaId, Identity), ConfigError> {
+    let file = relative_to(path, &raw.group);
+    let group = GroupConfig::load(&file)?;
+    let replica = ReplicaId(raw.replica);
+    if group.membership().is_none() {
+        let identity = group.secret_of(Principal::Replica(replica), path, secret)?;
+        return Ok((group, replica, identity));
+    }
+    let identity = read_secret(path, secret)?;
+    match GroupConfig::load_with(&file, &identity.public())? {
+        Some((group, replica)) => Ok((group, replica, identity)),
+        None => Err(ConfigError::rule(path)(Rule::NoPlace { path: secret.to_owned() })),
     }
 }
 

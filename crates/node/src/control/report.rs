@@ -23,6 +23,10 @@ pub enum Role {
     Backup,
     /// It lost its disk and does not vote until that is safe.
     Learner,
+    /// It is new and asks the others where to begin.
+    Joining,
+    /// It has left the group, and shows others the way.
+    Retired,
 }
 
 /// Where a replica stands.
@@ -36,6 +40,9 @@ pub struct ReplicaReport {
     pub group: String,
     /// Which replica.
     pub replica: u16,
+    /// The epoch in which it is that: how often the members had changed before.
+    #[serde(default)]
+    pub epoch: u64,
     /// Replicas in the group.
     pub n: usize,
     /// Replicas that may be faulty.

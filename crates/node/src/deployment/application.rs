@@ -96,6 +96,8 @@ impl<'a> Made<'a> {
                 clients: group.clients.iter().map(|c| (c.id, role(c.role))).collect(),
                 // Events of a wire are delivered one after the other.
                 sessions: 1,
+                // A component keeps its replicas.
+                admin: None,
             };
             let keys = maker.group(&members)?;
             let index = group.index;

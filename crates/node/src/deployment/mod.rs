@@ -3,7 +3,9 @@
 //! ```text
 //! DIR/deployment.json                what there is
 //! DIR/groups/GROUP.json              the members of a group, with addresses and public keys
+//! DIR/groups/GROUP.epoch-3.json        its members after a change
 //! DIR/clients/CLIENT.json, .key      clients for people and programs: operators, users, loads
+//! DIR/clients/admin.json, .key       who may change the members of the group, where they change
 //! DIR/processes/NAME/config.json     what a process is told
 //! DIR/processes/NAME/*.key           its secret keys
 //! DIR/processes/NAME/control.sock    its control socket, while it runs
@@ -12,10 +14,12 @@
 //! ```
 
 mod application;
+mod newcomer;
 mod ports;
 mod provision;
 
 pub use application::provision_application;
+pub use newcomer::{Newcomer, NewcomerError, provision_replica};
 pub use ports::{PortsError, free_ports};
 pub use provision::{ProvisionError, ProvisionOptions, ServiceGroup, provision_service};
 
@@ -24,6 +28,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ConfigError, RawBroker, read_json, write_json};
+
+/// The client that may change the members of a group.
+const ADMIN: &str = "admin";
 
 /// What there is in a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,6 +151,12 @@ impl Deployment {
     #[must_use]
     pub fn client_file(&self, client: &str) -> PathBuf {
         self.directory.join("clients").join(format!("{client}.json"))
+    }
+
+    /// The client file of who may change the members of the group, where they change.
+    #[must_use]
+    pub fn admin_file(&self) -> PathBuf {
+        self.client_file(ADMIN)
     }
 
     /// The directory of a process.

@@ -8,7 +8,7 @@ use althing_types::{ClientId, GroupId, QuorumsError};
 
 use super::ports::{PortsError, free_ports};
 use super::{
-    Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
+    ADMIN, Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, group_file, process_directory,
 };
 use crate::config::{
     AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
@@ -100,6 +100,9 @@ pub fn provision_service(
         addresses: maker.addresses[..group.n].to_vec(),
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
         sessions: group.sessions,
+        // A server that is not replicated has no members to change.
+        admin: (group.protocol == ProtocolKind::Pbft)
+            .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {
@@ -108,6 +111,9 @@ pub fn provision_service(
     }
     for ((name, id, _), identity) in clients.iter().zip(&keys.clients) {
         maker.client(name, &group.name, *id, identity)?;
+    }
+    if let (Some(id), Some(identity)) = (plain.admin, &keys.admin) {
+        maker.client(ADMIN, &group.name, id, identity)?;
     }
     let process = |(replica, name): (u16, String)| DeployedProcess {
         name,
@@ -147,12 +153,15 @@ pub(super) struct Members<'a> {
     pub(super) clients: Vec<(ClientId, String)>,
     /// The sessions of each client.
     pub(super) sessions: u16,
+    /// Who may change the members, as a client.
+    pub(super) admin: Option<ClientId>,
 }
 
 /// The secret keys of a group's members, in their order.
 pub(super) struct Keys {
     pub(super) replicas: Vec<Identity>,
     pub(super) clients: Vec<Identity>,
+    pub(super) admin: Option<Identity>,
 }
 
 impl<'a> Maker<'a> {
@@ -187,6 +196,7 @@ impl<'a> Maker<'a> {
         let keys = Keys {
             replicas: identities(members.replicas.len())?,
             clients: identities(members.clients.len())?,
+            admin: members.admin.map(|_| generate_identity()).transpose()?,
         };
         let replica = |(address, identity): (&SocketAddr, &Identity)| RawReplicaEntry {
             address: *address,
@@ -198,12 +208,21 @@ impl<'a> Maker<'a> {
             public_key: identity.public().to_string(),
             sessions: members.sessions,
         };
+        let clients = members.clients.iter().zip(&keys.clients).map(client);
+        let admin = members.admin.zip(keys.admin.as_ref()).map(|(id, identity)| RawClientEntry {
+            id: id.0.to_string(),
+            role: "administrator".to_owned(),
+            public_key: identity.public().to_string(),
+            sessions: 1,
+        });
         let raw = RawGroup {
+            epoch: 0,
+            admins: keys.admin.iter().map(|identity| identity.public().to_string()).collect(),
             name: members.name.to_owned(),
             id: members.id.0.iter().map(|b| format!("{b:02x}")).collect(),
             f: members.f,
             replicas: members.addresses.iter().zip(&keys.replicas).map(replica).collect(),
-            clients: members.clients.iter().zip(&keys.clients).map(client).collect(),
+            clients: clients.chain(admin).collect(),
             protocol: members.protocol,
             pbft: self.options.pbft.clone(),
             durability: members.durability,

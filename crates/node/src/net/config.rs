@@ -18,8 +18,7 @@ pub struct NetworkConfig {
     pub group: GroupId,
     /// Where to accept connections; port 0 takes any free one. A replica needs it, a client has none.
     pub listen: Option<SocketAddr>,
-    /// The replicas to be connected with. A replica names all the others of its group, and dials
-    /// those with a higher id.
+    /// The replicas to be connected with, at first. A replica names all the others of its group.
     pub peers: Vec<Peer>,
     /// Whom to accept.
     pub directory: Directory,
@@ -38,6 +37,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Its key.
     pub key: PublicKey,
+    /// Whether this node dials it, rather than being dialled by it. Of two replicas one has to.
+    pub is_dialled: bool,
 }
 
 /// Bounds on the memory that others can make a network use.
@@ -187,15 +188,6 @@ impl NetworkConfig {
             }
         }
         Ok(())
-    }
-
-    /// Whether this node dials `peer`, rather than being dialled by it.
-    pub(super) fn dials(&self, peer: Principal) -> bool {
-        match (self.me, peer) {
-            (Principal::Replica(me), Principal::Replica(other)) => me < other,
-            (Principal::Client(_), Principal::Replica(_)) => true,
-            (_, Principal::Client(_)) => false,
-        }
     }
 }
 

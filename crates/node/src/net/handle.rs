@@ -1,14 +1,20 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use althing_types::Principal;
 use bytes::Bytes;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::AbortHandle,
 };
 
 use super::{
-    config::{ConfigError, NetworkConfig},
+    config::{ConfigError, NetworkConfig, Peer},
     dialler,
     inbox::NetEvents,
     listener,
@@ -48,6 +54,30 @@ struct Inner {
     local_address: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
+    diallers: Mutex<Diallers>,
+}
+
+/// Who dials the peers.
+struct Diallers {
+    running: HashMap<Principal, AbortHandle>,
+    /// `None` once the network stops.
+    stop: Option<Stop>,
+}
+
+impl Diallers {
+    /// Dials those of `peers` that are to be, from now on, and nobody else.
+    fn dial(&mut self, peers: &[Peer], shared: &Arc<Shared>) {
+        let Some(stop) = &self.stop else { return };
+        let wanted = || peers.iter().filter(|peer| peer.is_dialled);
+        // The connection ends with the task.
+        self.running
+            .extract_if(|id, _| !wanted().any(|peer| peer.id == *id))
+            .for_each(|(_, dialler)| dialler.abort());
+        for peer in wanted() {
+            let start = || tokio::spawn(dialler::run(*peer, Arc::clone(shared), stop.clone())).abort_handle();
+            self.running.entry(peer.id).or_insert_with(start);
+        }
+    }
 }
 
 impl Network {
@@ -73,10 +103,8 @@ impl Network {
         if let Some(listener) = listener {
             tokio::spawn(listener::run(listener, Arc::clone(&shared), stopped.clone()));
         }
-        for peer in shared.config.peers.iter().filter(|peer| shared.config.dials(peer.id)) {
-            tokio::spawn(dialler::run(*peer, Arc::clone(&shared), stopped.clone()));
-        }
-        drop(stopped);
+        let mut diallers = Diallers { running: HashMap::new(), stop: Some(stopped) };
+        diallers.dial(&shared.config.peers, &shared);
         let inbox = Arc::clone(&shared.inbox);
         let (ending, ended) = watch::channel(false);
         let last_inbox = Arc::clone(&inbox);
@@ -86,7 +114,7 @@ impl Network {
             last_inbox.finish();
             let _ = ending.send(true);
         });
-        let inner = Arc::new(Inner { shared, local_address, stop, ended });
+        let inner = Arc::new(Inner { shared, local_address, stop, ended, diallers: Mutex::new(diallers) });
         Ok((NetworkHandle { inner }, NetEvents { inbox }))
     }
 }
@@ -100,6 +128,23 @@ impl NetworkHandle {
     /// As [`Self::send`], in this session of the client at either end.
     pub fn send_in(&self, session: u16, to: Principal, frame: Bytes) -> Sent {
         self.inner.shared.send(to, session, frame)
+    }
+
+    /// Has these replicas for peers from now on. Connections of others end; of those that stay none does.
+    ///
+    /// # Panics
+    /// If one of them is a client, or outside of the runtime on which the network was started.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        let are_replicas = peers.iter().all(|peer| matches!(peer.id, Principal::Replica(_)));
+        assert!(are_replicas, "only replicas are dialled, or dial");
+        self.inner.shared.configure(peers);
+        let mut diallers = self.inner.diallers.lock().expect("no holder panics");
+        diallers.dial(peers, &self.inner.shared);
+    }
+
+    /// Ends the connection of a peer. It may come back where it is for the peer to dial.
+    pub fn hang_up(&self, peer: Principal) {
+        self.inner.shared.hang_up(peer);
     }
 
     /// Where connections are accepted, with the port that was found if 0 was asked for.
@@ -124,6 +169,7 @@ impl NetworkHandle {
     /// period allows), connections are closed. Returns when all is over; the events end after
     /// those that were received before.
     pub async fn shutdown(&self) {
+        self.inner.diallers.lock().expect("no holder panics").stop = None;
         self.inner.stop.send_replace(true);
         // An error means that the runtime has dropped the tasks already.
         let _ = self.inner.ended.clone().wait_for(|ended| *ended).await;

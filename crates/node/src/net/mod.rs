@@ -1,6 +1,6 @@
 //! The network of one replica or client: a channel to each peer, kept up for ever.
 //!
-//! - Of two replicas, the one with the lower id dials; clients dial every replica. A lost
+//! - Of two replicas one dials, as its peers say; clients dial every replica. A lost
 //!   connection is dialled again with jittered, growing pauses.
 //! - A newer connection of the same principal replaces the older.
 //! - Sending never waits: each peer has a bounded queue, and what does not fit is dropped and

@@ -7,6 +7,7 @@ use althing_types::Principal;
 use tokio::sync::oneshot;
 
 use super::{
+    config::Peer,
     outbox::Outbox,
     stats::{Counters, PeerStats},
 };
@@ -23,7 +24,8 @@ pub(super) struct PeersState {
 }
 
 pub(super) struct Entry {
-    configured: bool,
+    /// `None` for who is only let in.
+    peer: Option<Peer>,
     pub(super) counters: Arc<Counters>,
     connection: Option<Connection>,
 }
@@ -36,8 +38,8 @@ struct Connection {
 }
 
 impl Entry {
-    fn new(configured: bool) -> Self {
-        Self { configured, counters: Arc::default(), connection: None }
+    fn new(peer: Option<Peer>) -> Self {
+        Self { peer, counters: Arc::default(), connection: None }
     }
 
     /// The outbox of the current connection.
@@ -47,8 +49,8 @@ impl Entry {
 }
 
 impl Peers {
-    pub(super) fn new(configured: impl Iterator<Item = Principal>) -> Self {
-        let entries = configured.map(|peer| (peer, Entry::new(true))).collect();
+    pub(super) fn new(configured: &[Peer]) -> Self {
+        let entries = configured.iter().map(|peer| (peer.id, Entry::new(Some(*peer)))).collect();
         Self { state: Mutex::new(PeersState { entries, departed: PeerStats::default() }) }
     }
 
@@ -56,14 +58,40 @@ impl Peers {
         self.state.lock().expect("no holder panics")
     }
 
-    pub(super) fn is_configured(&self, peer: Principal) -> bool {
-        self.lock().get(peer).is_some_and(|entry| entry.configured)
+    /// Whether it is for this peer to dial.
+    pub(super) fn is_awaited(&self, peer: Principal) -> bool {
+        let state = self.lock();
+        state.get(peer).and_then(|entry| entry.peer).is_some_and(|configured| !configured.is_dialled)
     }
 }
 
 impl PeersState {
     pub(super) fn get(&self, peer: Principal) -> Option<&Entry> {
         self.entries.get(&peer)
+    }
+
+    /// Has these for peers from now on. Connections of replicas that are none end.
+    pub(super) fn configure(&mut self, peers: &[Peer]) {
+        self.entries.values_mut().for_each(|entry| entry.peer = None);
+        for peer in peers {
+            self.entries.entry(peer.id).or_insert_with(|| Entry::new(None)).peer = Some(*peer);
+        }
+        let is_dropped = |(id, entry): &(&Principal, &mut Entry)| {
+            matches!(id, Principal::Replica(_)) && entry.peer.is_none()
+        };
+        let mut dropped = Vec::new();
+        for (id, entry) in self.entries.iter_mut().filter(is_dropped) {
+            entry.connection = None;
+            dropped.push(*id);
+        }
+        dropped.into_iter().for_each(|id| self.remove_departed(id));
+    }
+
+    /// Ends the connection of a peer, which may come back.
+    pub(super) fn hang_up(&mut self, peer: Principal) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.connection = None;
+        }
     }
 
     /// Puts a connection in the peer's place. Returns its counters, and what resolves when a newer
@@ -74,7 +102,7 @@ impl PeersState {
         number: u64,
         outbox: Arc<Outbox>,
     ) -> (Arc<Counters>, oneshot::Receiver<()>) {
-        let entry = self.entries.entry(peer).or_insert_with(|| Entry::new(false));
+        let entry = self.entries.entry(peer).or_insert_with(|| Entry::new(None));
         let (in_place, replaced) = oneshot::channel();
         entry.connection = Some(Connection { number, outbox, _in_place: in_place });
         entry.counters.connected();
@@ -90,7 +118,7 @@ impl PeersState {
 
     /// Forgets a peer that is neither configured nor connected, but for its counters.
     pub(super) fn remove_departed(&mut self, peer: Principal) {
-        let is_gone = |entry: &Entry| !entry.configured && entry.connection.is_none();
+        let is_gone = |entry: &Entry| entry.peer.is_none() && entry.connection.is_none();
         if self.entries.get(&peer).is_some_and(is_gone) {
             let counters = self.entries.remove(&peer).map(|entry| entry.counters.read());
             self.departed += counters.unwrap_or_default();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    config::NetworkConfig,
+    config::{NetworkConfig, Peer},
     envelope::Enveloped,
     inbox::Inbox,
     outbox::{Outbox, Sent},
@@ -64,7 +64,7 @@ impl Shared {
         Self {
             local: Local { secret: config.secret.clone(), group: config.group },
             inbox: Arc::new(Inbox::new(config.limits)),
-            peers: Peers::new(config.peers.iter().map(|peer| peer.id)),
+            peers: Peers::new(&config.peers),
             logged: Throttle::new(config.timing.log_interval),
             refused: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
@@ -77,7 +77,7 @@ impl Shared {
     pub(super) fn admit(self: &Arc<Self>, key: PublicKey, role: Role) -> Result<Attached, Refusal> {
         let peer = (self.config.directory)(&key).ok_or(Refusal::UnknownKey)?;
         let may_dial = match peer {
-            Principal::Replica(_) => self.peers.is_configured(peer) && !self.config.dials(peer),
+            Principal::Replica(_) => self.peers.is_awaited(peer),
             Principal::Client(_) => true,
         };
         if Role::from(peer) != role || !may_dial {
@@ -98,6 +98,16 @@ impl Shared {
         let outbox = Arc::new(Outbox::new(self.config.limits.queue(peer)));
         let (counters, replaced) = peers.connect(peer, number, Arc::clone(&outbox));
         Ok(Attached { peer, number, outbox, counters, replaced, shared: Arc::clone(self) })
+    }
+
+    /// Has these for peers from now on.
+    pub(super) fn configure(&self, peers: &[Peer]) {
+        self.peers.lock().configure(peers);
+    }
+
+    /// Ends the connection of a peer, which may come back.
+    pub(super) fn hang_up(&self, peer: Principal) {
+        self.peers.lock().hang_up(peer);
     }
 
     pub(super) fn send(&self, to: Principal, session: u16, bytes: Bytes) -> Sent {

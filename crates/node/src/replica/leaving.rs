@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use althing_replica::Input;
-use althing_types::Principal;
 use tokio::time::Instant;
 
 use super::runtime::{NodeProtocol, Runtime};
@@ -34,9 +33,9 @@ impl<P: NodeProtocol> Runtime<P> {
     /// Prepares to end: hands the view over, if it leads one that others could go on in.
     pub(super) fn leave(&mut self) {
         let now = Instant::now();
-        let (me, quorums) = (self.file.replica(), self.file.group().quorums());
-        let others = quorums.replicas().map(Principal::Replica);
-        let reachable = others.filter(|who| self.network.is_connected(*who)).count();
+        let (me, quorums) = (self.members.me(), self.members.quorums());
+        let reachable =
+            self.members.present().into_iter().filter(|who| self.network.is_connected(*who)).count();
         let is_missed = self.is_leading() && reachable + 1 >= quorums.agreement();
         if is_missed && self.leaving.is_none() {
             tracing::info!(replica = %me, "hands the view over before it ends");
@@ -49,7 +48,7 @@ impl<P: NodeProtocol> Runtime<P> {
 
     fn is_leading(&self) -> bool {
         let status = self.replica.status();
-        status.is_in_view && self.file.group().quorums().primary(status.view) == self.file.replica()
+        status.is_in_view && self.members.quorums().primary(status.view) == self.members.me()
     }
 
     /// Whether it is time to end.

@@ -4,6 +4,7 @@
 mod courier;
 mod key_refresh;
 mod leaving;
+mod members;
 mod outgoing;
 mod runtime;
 mod service;
@@ -24,6 +25,7 @@ use crate::control::{ControlError, ControlServer};
 use crate::log::LogError;
 use crate::net::{Network, StartError};
 use crate::process_component::StartProgramError;
+use crate::roster::Roster;
 use crate::services::Services;
 use crate::wiring;
 use runtime::{NodeProtocol, Runtime};
@@ -119,14 +121,16 @@ async fn run_protocol<P: NodeProtocol>(
             config::RequestAuthKind::Signatures => RequestAuthPolicy::SignatureOnly,
         },
         durability: group.durability(),
-        membership: None,
+        membership: group.membership(),
     };
     let replica = Replica::new(config, protocol, service);
-    let (network, events) = Network::start(wiring::network(group, me, file.identity(), &limits)).await?;
+    let roster = Roster::new(group, me, file.identity().public());
+    let network = wiring::network(group, &roster, me, file.identity(), &limits);
+    let (network, events) = Network::start(network).await?;
     let (control, calls) = ControlServer::open(file.control())?;
     let couriers = courier::start(&file).await?;
     let startup = started.startup;
-    let runtime = Runtime::new(file, replica, network, started.log, couriers);
+    let runtime = Runtime::new(file, replica, (network, roster), started.log, couriers);
     let result = runtime.run(startup, events, calls, shutdown).await;
     drop(control);
     result

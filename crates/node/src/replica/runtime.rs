@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::ReplicaError;
 use super::courier::{Couriers, LocalQuery};
 use super::leaving::Leaving;
+use super::members::Members;
 use super::outgoing::Outgoing;
 use super::service::NodeService;
 use crate::clock::WallClock;
@@ -27,6 +28,7 @@ use crate::control::{
 };
 use crate::log::{LogError, LogEvent, LogThread};
 use crate::net::{NetEvent, NetEvents, NetworkHandle};
+use crate::roster::Roster;
 use crate::timers::Timers;
 
 /// Frames handled before what they led to is sent, at most.
@@ -63,6 +65,8 @@ pub(super) struct Runtime<P: NodeProtocol> {
     clock: WallClock,
     timers: Timers<Timer>,
     pub(super) network: NetworkHandle,
+    /// Who is who there, in the present epoch.
+    pub(super) members: Members,
     outgoing: Outgoing,
     log: Option<LogThread>,
     log_events: Option<mpsc::UnboundedReceiver<LogEvent>>,
@@ -83,7 +87,7 @@ impl<P: NodeProtocol> Runtime<P> {
     pub(super) fn new(
         file: ReplicaFile,
         replica: Replica<P, NodeService>,
-        network: NetworkHandle,
+        (network, roster): (NetworkHandle, Roster),
         log: Option<(LogThread, mpsc::UnboundedReceiver<LogEvent>)>,
         couriers: Couriers,
     ) -> Self {
@@ -91,6 +95,7 @@ impl<P: NodeProtocol> Runtime<P> {
         Self {
             listeners: listeners(&file),
             outgoing: Outgoing::new(Arc::clone(file.group()), network.clone()),
+            members: Members::new(&file, roster),
             file,
             replica,
             clock: WallClock::default(),
@@ -141,7 +146,11 @@ impl<P: NodeProtocol> Runtime<P> {
     async fn begin(&mut self) -> Result<(), ReplicaError> {
         self.refresh_at = self.file.group().key_refresh().map(|_| Instant::now());
         self.refresh_keys()?;
-        self.perform().await
+        self.perform().await?;
+        if self.replica.is_retired() {
+            self.on_retired(self.members.epoch());
+        }
+        Ok(())
     }
 
     async fn run_until(
@@ -153,7 +162,8 @@ impl<P: NodeProtocol> Runtime<P> {
         tokio::pin!(shutdown);
         while !self.has_left() {
             let leaving = self.leaving.map(Leaving::wakes);
-            let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving];
+            let farewell = self.members.farewell_at();
+            let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving, farewell];
             let wake = wake.into_iter().flatten().min();
             tokio::select! {
                 () = &mut shutdown, if self.leaving.is_none() => self.leave(),
@@ -170,6 +180,7 @@ impl<P: NodeProtocol> Runtime<P> {
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
             self.expire();
+            self.say_farewell();
             self.refresh_keys()?;
             self.perform().await?;
         }
@@ -193,19 +204,11 @@ impl<P: NodeProtocol> Runtime<P> {
 
     fn on_net_event(&mut self, event: NetEvent) {
         match event {
-            NetEvent::Frame { from, session, bytes } => {
-                let from = match from {
-                    Principal::Replica(_) => Some(from),
-                    Principal::Client(owner) => {
-                        self.file.group().session(owner, session).map(Principal::Client)
-                    }
-                };
-                match from {
-                    Some(from) => self.handle(Input::Frame { from, bytes: bytes.into() }),
-                    // It has no such session.
-                    None => self.counters.refused_frames += 1,
-                }
-            }
+            NetEvent::Frame { from, session, bytes } => match self.arrival(from, session, bytes.into()) {
+                Some(input) => self.handle(input),
+                // It has no such session.
+                None => self.counters.refused_frames += 1,
+            },
             NetEvent::Connected(who) => self.on_connected(who),
             NetEvent::Disconnected(who) => tracing::debug!(%who, "disconnected"),
         }
@@ -214,7 +217,10 @@ impl<P: NodeProtocol> Runtime<P> {
     /// Each session of a client is one of its own to the group.
     fn on_connected(&mut self, who: Principal) {
         tracing::debug!(%who, "connected");
-        let Principal::Client(owner) = who else { return self.handle(Input::Connected(who)) };
+        let owner = match who {
+            Principal::Client(owner) => owner,
+            Principal::Replica(slot) => return self.on_replica_connected(slot),
+        };
         for session in
             (0..).map_while(|session| self.file.group().session(owner, session)).collect::<Vec<_>>()
         {
@@ -267,11 +273,23 @@ impl<P: NodeProtocol> Runtime<P> {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
-                Output::Send { to, frame } => self.outgoing.send(to, frame),
-                Output::SendLazily { to, frame } => self.outgoing.send_lazily(to, frame),
+                Output::Send { to, frame } => {
+                    if let Some(to) = self.members.route(to) {
+                        self.outgoing.send(to, frame);
+                    }
+                }
+                Output::SendLazily { to, frame } => {
+                    if let Some(to) = self.members.route(to) {
+                        self.outgoing.send_lazily(to, frame);
+                    }
+                }
                 Output::Flush => self.outgoing.flush_lazy(),
-                // The members of a group that the node runs do not change yet.
-                Output::SendStray { .. } | Output::Epoch { .. } => {}
+                Output::SendStray { to, frame } => {
+                    if let Some(to) = self.members.slot_of(&to) {
+                        self.outgoing.send(to, frame);
+                    }
+                }
+                Output::Epoch { membership, me, .. } => self.enter(*membership, me),
                 Output::SetTimer { timer, after } => self.timers.set(timer, after),
                 Output::CancelTimer(timer) => self.timers.cancel(timer),
                 Output::Append { id, record } => self.append(id, record).await?,
@@ -343,9 +361,7 @@ impl<P: NodeProtocol> Runtime<P> {
     fn on_report(&mut self, report: &Report) {
         let counters = &mut self.counters;
         match report {
-            Report::Retired { epoch } => {
-                tracing::warn!(%epoch, "this replica has no place in the group any more: it may be stopped");
-            }
+            Report::Retired { epoch } => self.on_retired(*epoch),
             Report::EnteredView(view) => {
                 counters.views_entered += 1;
                 tracing::info!(%view, "entered a view");
@@ -438,7 +454,7 @@ impl<P: NodeProtocol> Runtime<P> {
 
     fn report(&self) -> ReplicaReport {
         let (status, group) = (self.replica.status(), self.file.group());
-        let quorums = group.quorums();
+        let (me, quorums) = (self.members.me(), self.members.quorums());
         let primary = quorums.primary(status.view);
         let is_voting = self.replica.protocol().is_voting();
         let client = match self.file.service() {
@@ -449,10 +465,13 @@ impl<P: NodeProtocol> Runtime<P> {
             name: self.file.name().to_owned(),
             pid: std::process::id(),
             group: group.name().to_owned(),
-            replica: self.file.replica().0,
+            replica: me.0,
+            epoch: self.members.epoch().0,
             n: quorums.n(),
             f: quorums.f(),
-            role: match (is_voting, primary == self.file.replica()) {
+            role: match (is_voting, primary == me) {
+                _ if self.replica.is_retired() => Role::Retired,
+                _ if !self.replica.takes_part() => Role::Joining,
                 (false, _) => Role::Learner,
                 (true, true) => Role::Primary,
                 (true, false) => Role::Backup,
@@ -475,11 +494,11 @@ impl<P: NodeProtocol> Runtime<P> {
     }
 
     fn connected(&self) -> Vec<String> {
-        let group = self.file.group();
-        let replicas = group.quorums().replicas().map(Principal::Replica);
-        let clients = group.clients().keys().copied().map(Principal::Client);
-        let connected = replicas.chain(clients).filter(|who| self.network.is_connected(*who));
-        connected.map(|who| who.to_string()).collect()
+        let replicas = self.members.quorums().replicas().map(Principal::Replica);
+        let clients = self.file.group().clients().keys().copied().map(Principal::Client);
+        let is_connected =
+            |who: &Principal| self.members.route(*who).is_some_and(|who| self.network.is_connected(who));
+        replicas.chain(clients).filter(is_connected).map(|who| who.to_string()).collect()
     }
 
     fn counters(&self) -> ReplicaCounters {

@@ -21,11 +21,16 @@ impl Client {
     pub(super) fn follow(&mut self, links: &[Link], out: &mut Vec<ClientOutput>) {
         let Some(present) = self.config.membership.clone() else { return };
         let root = self.config.keyring.root();
-        let mut reached = present.clone();
+        let mut reached = present;
         for link in links {
             reached = link.follow(root, &reached).unwrap_or(reached);
         }
-        if reached == present {
+        self.enter(reached, out);
+    }
+
+    /// Goes over to a later membership.
+    pub(super) fn enter(&mut self, reached: Membership, out: &mut Vec<ClientOutput>) {
+        if self.config.membership.is_none() || reached.epoch <= self.epoch() {
             return;
         }
         self.config.keyring = reached.keyring(&self.config.keyring);

@@ -52,6 +52,9 @@ pub enum ClientInput {
     /// What was sent to this replica lately may not have arrived: there is no channel to it any more, or
     /// there was none.
     Unreachable(ReplicaId),
+    /// This is a later membership: somebody whom the client trusts, such as another client in the same
+    /// process, has seen the proof.
+    Epoch(Box<Membership>),
 }
 
 /// Something to be done by the client's runtime.

@@ -160,6 +160,7 @@ impl Client {
             ClientInput::Frame { from, bytes } => self.on_frame(now, from, &bytes, out),
             ClientInput::Timer => self.on_timer(out),
             ClientInput::Unreachable(replica) => self.on_unreachable(replica, out),
+            ClientInput::Epoch(membership) => self.enter(*membership, out),
         }
     }
 

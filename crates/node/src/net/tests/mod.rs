@@ -2,5 +2,6 @@
 
 mod exchange;
 mod hostile;
+mod members;
 mod overload;
 mod support;

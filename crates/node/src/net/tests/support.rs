@@ -63,7 +63,10 @@ impl Keys {
 
     pub(super) fn config(&self, me: Principal, peers: &[(Principal, SocketAddr)]) -> NetworkConfig {
         let is_replica = matches!(me, Principal::Replica(_));
-        let peer = |&(id, address): &(Principal, SocketAddr)| Peer { id, address, key: self.public(id) };
+        let peer = |&(id, address): &(Principal, SocketAddr)| {
+            let is_dialled = !is_replica || me < id;
+            Peer { id, address, key: self.public(id), is_dialled }
+        };
         NetworkConfig {
             me,
             secret: self.secrets[&me].clone(),
