@@ -10,6 +10,7 @@ mod kv;
 mod place;
 mod plan;
 mod process;
+mod reconfigure;
 mod serve;
 mod sim;
 mod status;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Kv(kv::KvCommand),
     Sim(sim::Sim),
     Bench(bench::Bench),
+    Reconfigure(reconfigure::Reconfigure),
     Keygen(keygen::Keygen),
     Replica(process::RunReplica),
     Edge(process::RunEdge),
@@ -71,6 +73,7 @@ impl Command {
             Self::Kv(command) => command.run(),
             Self::Sim(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Reconfigure(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Replica(command) => command.run(services),
             Self::Edge(command) => command.run(),

@@ -13,13 +13,14 @@ use std::process::ExitCode;
 #[command(
     after_help = "Example:\n  althing replica --config .althing/greenhouse/processes/thermostat-0/config.json\n\n\
     Without --genesis, a replica whose directory is empty takes it that its disk is lost: it does not\n\
-    vote until that is safe. Only the very first start of a new group is a genesis."
+    vote until that is safe. Only the very first start of a new group, or of a replica that is new in it,\n\
+    is a genesis."
 )]
 pub(crate) struct RunReplica {
     /// Its configuration, as `up` writes it
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// The group is new: no replica of it has ever run. Does not count once this one has
+    /// The group is new, or this replica in it: it has never run. Does not count once it has
     #[arg(long)]
     genesis: bool,
     /// End when the process that started this one, with this id, ends

@@ -82,6 +82,8 @@ fn print_replica(report: &ReplicaReport) {
         Role::Primary => "primary",
         Role::Backup => "backup",
         Role::Learner => "learner",
+        Role::Joining => "joining",
+        Role::Retired => "retired",
     };
     let view = if report.is_in_view { report.view.to_string() } else { format!("→{}", report.view) };
     println!(

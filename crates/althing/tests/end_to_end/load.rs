@@ -33,7 +33,7 @@ const KEYS: u64 = 4;
 /// A group of real processes, and a supervisor that starts them again only when it is told to.
 pub(crate) struct Group {
     pub(crate) deployment: Deployment,
-    supervisor: Arc<Supervisor>,
+    pub(crate) supervisor: Arc<Supervisor>,
     _home: TempDir,
 }
 
@@ -122,6 +122,8 @@ struct Work {
     history: Mutex<History>,
     done: AtomicU64,
     keys: AtomicU64,
+    /// What the slowest operation took since somebody last looked, in nanoseconds.
+    slowest: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -133,11 +135,13 @@ impl Work {
     async fn ask(&self, client: &GroupClient, who: (ClientId, RequestNumber), operation: KvOperation) {
         let (id, number) = who;
         let bytes = operation.encode();
-        self.history.lock().expect("no panic").called(self.now(), id, number, operation);
+        let called = self.now();
+        self.history.lock().expect("no panic").called(called, id, number, operation);
         let answer = client.invoke_within(bytes, PATIENCE).await;
         let answer = answer.unwrap_or_else(|error| panic!("{id} {number}: {error}"));
         let verdict = self.history.lock().expect("no panic").returned(self.now(), id, number, &answer.result);
         verdict.unwrap_or_else(|violation| panic!("{}", violation.message));
+        self.slowest.fetch_max(self.now() - called, Ordering::SeqCst);
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -182,6 +186,7 @@ impl Load {
             history: Mutex::new(History::default()),
             done: AtomicU64::new(0),
             keys: AtomicU64::new(0),
+            slowest: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
         let mut clients = JoinSet::new();
@@ -214,22 +219,26 @@ impl Load {
         self.work.done.load(Ordering::SeqCst)
     }
 
+    /// What the slowest operation took that ended since this was asked last.
+    pub(crate) fn take_slowest(&self) -> Duration {
+        Duration::from_nanos(self.work.slowest.swap(0, Ordering::SeqCst))
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.work.epoch.elapsed()
     }
 
-    /// Ends the load. All that was ever acknowledged is there in the end, and what clients were told is
-    /// linearizable.
-    pub(crate) async fn judge(self, group: &Group) {
+    /// Ends the load. What clients were told is linearizable, and all that was ever acknowledged is still
+    /// there for `last`, a client that has asked nothing yet.
+    pub(crate) async fn judge(self, last: &GroupClient) {
         self.work.is_over.store(true, Ordering::SeqCst);
         self.clients.join_all().await;
-        let last = group.client(CLIENTS).await;
         let mut number = RequestNumber(0);
         let all_keys = 0..=self.work.keys.load(Ordering::SeqCst);
         for (keys, index) in all_keys.flat_map(|keys| (0..KEYS).map(move |index| (keys, index))) {
             number.0 += 1;
             let read = KvOperation::Get { key: key(keys, index) };
-            self.work.ask(&last, (ClientId(CLIENTS as u64), number), read).await;
+            self.work.ask(last, (ClientId(CLIENTS as u64), number), read).await;
         }
         let verdict = self.work.history.lock().expect("no panic").check();
         verdict.unwrap_or_else(|violation| panic!("{}", violation.message));

@@ -12,6 +12,7 @@ mod greenhouse;
 mod hostile;
 mod kv;
 mod load;
+mod members;
 mod mqtt;
 mod own_service;
 mod process;

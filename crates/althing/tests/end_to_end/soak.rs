@@ -1,7 +1,7 @@
 //! One replica after the other is faulty, each second another one in another way, while clients work.
 //! No correct client sees an error, and the memory of the replicas stays what it was.
 
-use super::load::{Group, Load, block_on};
+use super::load::{CLIENTS, Group, Load, block_on};
 use althing_node::control::{self, Fault, Request, Response};
 use althing_replica::Durability;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn soak(faults: u32) -> Vec<u64> {
         sleep_until(started + PERIOD * (turn + 1)).await;
     }
     let (operations, elapsed) = (load.done(), load.elapsed());
-    load.judge(&group).await;
+    load.judge(&group.client(CLIENTS).await).await;
     println!("{faults} faults, {operations} operations in {elapsed:?}");
     memory
 }

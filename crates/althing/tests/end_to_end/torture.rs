@@ -1,7 +1,7 @@
 //! Replicas are killed (SIGKILL) while clients work: one, some, or all at once, also while they start.
 //! Whatever a client was told before has to be true afterwards.
 
-use super::load::{Group, Load, PATIENCE, block_on};
+use super::load::{CLIENTS, Group, Load, PATIENCE, block_on};
 use althing_node::{GroupClient, InvokeError};
 use althing_replica::Durability;
 use althing_services::{KvOperation, KvResult};
@@ -73,7 +73,7 @@ async fn torture(durability: Durability, cycles: u64, seed: u64) {
         group.until(name, "a voter again", |report| report.is_voting && !report.is_transferring).await;
     }
     let (operations, elapsed) = (load.done(), load.elapsed());
-    load.judge(&group).await;
+    load.judge(&group.client(CLIENTS).await).await;
     println!(
         "{durability:?}: {cycles} cycles, {kills} kills, {all_at_once} times all replicas at once, {operations} operations, {elapsed:?}"
     );

@@ -1,0 +1,254 @@
+use super::place::Place;
+use crate::output;
+use crate::running::block_on;
+use althing_crypto::PublicIdentity;
+use althing_node::config::{ClientFile, write_successor};
+use althing_node::{GroupClient, InvokeError};
+use althing_replica::membership::{
+    Change, Member, Membership, Reconfigure as Command, ReconfigureOutcome, Refusal,
+};
+use althing_types::{Epoch, ReplicaId};
+use clap::Args;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Change the replicas of a running group: add, remove, replace, or give another key
+///
+/// Numbers are those of the group file. At most f replicas may leave and f join at a time, so to go from
+/// four to seven takes three commands. A replica that joins is started once the command is done.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    althing keygen --replica kv-4                    the files of a new replica; prints its public key\n  \
+    althing reconfigure --add 127.0.0.1:7104=KEY\n  \
+    althing replica --genesis --config .althing/kv/processes/kv-4/config.json\n  \
+    althing reconfigure --remove 0\n  \
+    althing reconfigure --remove 0 --f 1             where fewer are left than tolerate as many faults\n  \
+    althing reconfigure --replace 2=127.0.0.1:7105=KEY\n  \
+    althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n\n\
+    Exit codes: 0 done; 1 refused by the group, nothing has changed; 2 it can't be done.")]
+pub(crate) struct Reconfigure {
+    #[command(flatten)]
+    place: Place,
+    /// The client file of an administrator, where that is not the deployment's own
+    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    admin: Option<PathBuf>,
+    /// The group file to write the successor of; needed with --admin alone
+    #[arg(long, value_name = "FILE", requires = "admin", conflicts_with = "dir")]
+    group: Option<PathBuf>,
+    /// Another replica, which will listen at ADDRESS and has the public key KEY
+    #[arg(long, value_name = "ADDRESS=KEY")]
+    add: Vec<Newcomer>,
+    /// A replica leaves; those after it move up by one
+    #[arg(long, value_name = "NUMBER")]
+    remove: Vec<u16>,
+    /// Another replica takes the place of this one
+    #[arg(long, value_name = "NUMBER=ADDRESS=KEY")]
+    replace: Vec<Numbered<Newcomer>>,
+    /// A replica stays where it is and has another key, as a new process there
+    #[arg(long, value_name = "NUMBER=KEY")]
+    rekey: Vec<Numbered<Key>>,
+    /// Replicas that may be faulty afterwards; as many as possible if not given, and never fewer than now
+    #[arg(long, value_name = "F")]
+    f: Option<u16>,
+    /// How long to wait for the answer, in seconds
+    #[arg(long, default_value_t = 30.0, value_name = "SECONDS")]
+    within: f64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Key(PublicIdentity);
+
+#[derive(Debug, Clone)]
+struct Newcomer(Member);
+
+/// Something about the replica with a number.
+#[derive(Debug, Clone)]
+struct Numbered<T>(ReplicaId, T);
+
+impl FromStr for Key {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error| format!("`{text}` is no public key: {error}"))
+    }
+}
+
+impl FromStr for Newcomer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, key) = text.split_once('=').ok_or("it takes ADDRESS=KEY")?;
+        let parsed: Result<SocketAddr, _> = address.parse();
+        let address = parsed.map_err(|_| format!("`{address}` is no IP address and port"))?;
+        Ok(Self(Member { key: key.parse::<Key>()?.0, address: address.to_string() }))
+    }
+}
+
+impl<T: FromStr<Err = String>> FromStr for Numbered<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, rest) = text.split_once('=').ok_or("it takes a replica's number, `=`, and more")?;
+        let number = number.parse().map_err(|_| format!("`{number}` is no number of a replica"))?;
+        Ok(Self(ReplicaId(number), rest.parse()?))
+    }
+}
+
+/// What came of it, as a program reads it.
+#[derive(Serialize)]
+struct Report {
+    outcome: &'static str,
+    refusal: Option<String>,
+    epoch: u64,
+    f: u16,
+    members: Vec<MemberReport>,
+    group_file: PathBuf,
+}
+
+#[derive(Serialize)]
+struct MemberReport {
+    replica: u16,
+    address: String,
+    public_key: String,
+    is_new: bool,
+}
+
+impl Reconfigure {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let within = Duration::try_from_secs_f64(self.within)
+            .into_diagnostic()
+            .wrap_err("--within is no number of seconds that one can wait")?;
+        let (admin, group_file) = self.files()?;
+        let file = ClientFile::load(&admin).into_diagnostic()?;
+        let present = file.group().membership().ok_or_else(|| {
+            miette!(
+                help = "a group gets administrators when it is made: `althing serve kv` makes one with them",
+                "the replicas of the group `{}` are fixed: its file names no administrators",
+                file.group().name()
+            )
+        })?;
+        let command = self.command(&present);
+        let command = command.sign(file.group().id(), file.identity());
+        let (outcome, known) = block_on(async {
+            let client = GroupClient::connect(&file).await.into_diagnostic()?;
+            let outcome = client.reconfigure_within(&command, within).await;
+            let outcome = outcome.map_err(unanswered)?;
+            let known = client.membership().borrow().clone().unwrap_or_else(|| present.clone());
+            Ok::<_, miette::Report>((outcome, known))
+        })?;
+        self.show(&group_file, &present, &known, outcome)
+    }
+
+    /// The administrator's client file, and the group file whose successor is to be written.
+    fn files(&self) -> Result<(PathBuf, PathBuf)> {
+        if let Some(admin) = &self.admin {
+            let group = self.group.clone().ok_or_else(|| {
+                miette!(
+                    help = "add --group FILE",
+                    "--admin needs the group file whose successor is to be written"
+                )
+            })?;
+            return Ok((admin.clone(), group));
+        }
+        let deployment = self.place.deployment()?;
+        let admin = deployment.admin_file();
+        match deployment.groups() {
+            [group] if admin.exists() => Ok((admin, deployment.group_file(group))),
+            _ => Err(miette!(
+                help = "`althing serve kv` makes groups whose replicas can be changed",
+                "the replicas of {} are fixed: it has no administrator",
+                deployment.directory().display()
+            )),
+        }
+    }
+
+    fn command(&self, present: &Membership) -> Command {
+        let adds = self.add.iter().map(|Newcomer(member)| Change::Add(member.clone()));
+        let removes = self.remove.iter().map(|number| Change::Remove(ReplicaId(*number)));
+        let replaces = self.replace.iter().map(|Numbered(id, Newcomer(m))| Change::Replace(*id, m.clone()));
+        let rekeys = self.rekey.iter().map(|Numbered(id, Key(key))| Change::Rekey(*id, *key));
+        let n = (present.members.len() + self.add.len()).saturating_sub(self.remove.len());
+        let most = u16::try_from(n.saturating_sub(1) / 3).unwrap_or(u16::MAX);
+        let changes = adds.chain(removes).chain(replaces).chain(rekeys).collect();
+        Command { epoch: present.epoch, f: self.f.unwrap_or(most.max(present.f)), changes }
+    }
+
+    fn show(
+        &self,
+        group_file: &Path,
+        present: &Membership,
+        known: &Membership,
+        outcome: ReconfigureOutcome,
+    ) -> Result<ExitCode> {
+        let (next, refusal) = match outcome {
+            Ok(next) => (next, None),
+            // The file was out of date: the next try is to start from what the group is now.
+            Err(refusal) => (known.clone(), Some(refusal)),
+        };
+        let file = match next.epoch {
+            Epoch(0) => group_file.to_owned(),
+            _ => write_successor(group_file, &next).into_diagnostic()?,
+        };
+        if self.json {
+            output::print_json(&report(&next, present, refusal.as_ref(), file))?;
+        } else {
+            print(&next, present, refusal.as_ref(), &file);
+        }
+        Ok(if refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) })
+    }
+}
+
+fn unanswered(error: InvokeError) -> miette::Report {
+    let help = "whether the group changes is unknown: give the same command again, and it is either carried \
+                out or refused because it was before";
+    miette!(help = help, "{error}")
+}
+
+fn report(next: &Membership, present: &Membership, refusal: Option<&Refusal>, file: PathBuf) -> Report {
+    let member = |(replica, member): (u16, &Member)| MemberReport {
+        replica,
+        address: member.address.clone(),
+        public_key: member.key.to_string(),
+        is_new: present.place_of(&member.key).is_none(),
+    };
+    Report {
+        outcome: if refusal.is_none() { "changed" } else { "refused" },
+        refusal: refusal.map(ToString::to_string),
+        epoch: next.epoch.0,
+        f: next.f,
+        members: (0..).zip(&next.members).map(member).collect(),
+        group_file: file,
+    }
+}
+
+fn print(next: &Membership, present: &Membership, refusal: Option<&Refusal>, file: &Path) {
+    match refusal {
+        Some(refusal) => eprintln!("refused, and nothing has changed: {refusal}"),
+        None => println!("epoch {} follows, and begins within a checkpoint period:", next.epoch),
+    }
+    if refusal.is_some() && next.epoch == present.epoch {
+        return;
+    }
+    println!("  tolerates {} faulty of {}", next.f, next.members.len());
+    for (place, member) in next.members.iter().enumerate() {
+        let remark = match present.place_of(&member.key) {
+            None => "  new: start it now",
+            Some(before) if usize::from(before.0) != place => "  moved up",
+            Some(_) => "",
+        };
+        println!("  {place}  {}{remark}", member.address);
+    }
+    let has_left = |member: &&Member| next.place_of(&member.key).is_none();
+    for member in present.members.iter().filter(has_left) {
+        println!("  -  {}  leaves: stop it once `althing status` calls it retired", member.address);
+    }
+    println!("  {} says so to all that are started from now on", file.display());
+}

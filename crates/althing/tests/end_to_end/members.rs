@@ -1,0 +1,230 @@
+//! The members of a group change under load: from four to seven and back, one is replaced and one gets
+//! another key, until none is left of those that the clients once heard of.
+
+use super::load::{CLIENTS, Group, Load, block_on};
+use althing_node::GroupClient;
+use althing_node::config::ClientFile;
+use althing_node::control::Role;
+use althing_node::deployment::{Deployment, free_ports};
+use althing_node::supervisor::{Launch, Supervisor};
+use althing_replica::Durability;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+
+/// Operations that have to be done between one change and the next.
+const PROGRESS: u64 = 60;
+
+/// A group whose members change, and its clients.
+struct Changing {
+    group: Group,
+    load: Load,
+    /// Those that keep the machines that joined.
+    joined: Vec<(String, Supervisor)>,
+    epoch: u64,
+    stalls: Vec<(String, Duration)>,
+}
+
+impl Changing {
+    async fn start() -> Self {
+        let group = Group::start(Durability::Sync).await;
+        let load = Load::start(&group).await;
+        Self { group, load, joined: Vec::new(), epoch: 0, stalls: Vec::new() }
+    }
+
+    fn directory(&self) -> String {
+        self.group.deployment.directory().display().to_string()
+    }
+
+    /// What a command prints as JSON, having ended with `code`.
+    async fn ask(&self, arguments: &[&str], code: i32) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_althing"));
+        command.args(arguments).args(["--json", "--dir", &self.directory()]);
+        let output = command.output().await.expect("the binary can be started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out} {error}");
+        serde_json::from_str(&out).unwrap_or_else(|_| panic!("{arguments:?}: {out}"))
+    }
+
+    /// The public key of a new machine.
+    async fn make(&self, name: &str) -> String {
+        let made = self.ask(&["keygen", "--replica", name], 0).await;
+        made["public_key"].as_str().expect("a key").to_owned()
+    }
+
+    /// The group becomes another, while it works.
+    async fn change(&mut self, arguments: &[&str]) {
+        self.progress().await;
+        self.load.take_slowest();
+        let arguments = [&["reconfigure"], arguments].concat();
+        let report = self.ask(&arguments, 0).await;
+        self.epoch += 1;
+        assert_eq!(
+            (&report["outcome"], &report["epoch"]),
+            (&"changed".into(), &self.epoch.into()),
+            "{report}"
+        );
+        self.load.turn_to_other_keys();
+    }
+
+    /// Starts a machine that has joined, and waits until it takes part.
+    async fn start_newcomer(&mut self, name: &str) {
+        let deployment = Deployment::load(self.group.deployment.directory()).expect("a deployment");
+        let launches = Launch::all_of(&deployment).into_iter().filter(|launch| launch.name == name).collect();
+        let (ended, _) = mpsc::unbounded_channel();
+        let binary = Path::new(env!("CARGO_BIN_EXE_althing"));
+        let supervisor = Supervisor::start(binary, launches, ended).await.expect("it can be started");
+        self.joined.push((name.to_owned(), supervisor));
+        self.takes_part(name).await;
+    }
+
+    async fn takes_part(&self, name: &str) {
+        let epoch = self.epoch;
+        let is_so = |report: &althing_node::control::ReplicaReport| {
+            report.epoch == epoch && report.is_voting && matches!(report.role, Role::Backup | Role::Primary)
+        };
+        self.group.until(name, "a member", is_so).await;
+    }
+
+    async fn is_retired(&self, name: &str) {
+        self.group.until(name, "retired", |report| report.role == Role::Retired).await;
+    }
+
+    /// Waits until clients get answers, and takes down the longest that one waited for since the change.
+    async fn settle(&mut self, what: &str) {
+        self.progress().await;
+        self.stalls.push((what.to_owned(), self.load.take_slowest()));
+    }
+
+    async fn progress(&mut self) {
+        self.load.progress(PROGRESS).await;
+    }
+
+    async fn add(&mut self, name: &str) {
+        let (key, address) = (self.make(name).await, address());
+        self.change(&["--add", &format!("{address}={key}")]).await;
+        self.start_newcomer(name).await;
+        self.settle(&format!("add {name}")).await;
+    }
+
+    fn keeper(&self, name: &str) -> &Supervisor {
+        let joined = self.joined.iter().find(|(joined, _)| joined == name);
+        joined.map_or(&*self.group.supervisor, |(_, supervisor)| supervisor)
+    }
+
+    async fn kill(&self, name: &str) {
+        self.keeper(name).kill(name).await.expect("it can be killed");
+    }
+
+    async fn restart(&self, name: &str) {
+        self.keeper(name).restart(name, false).await.expect("it can be started");
+    }
+
+    /// Ends the load and judges what clients saw, with what `last` finds in the end.
+    async fn judge(self, last: &GroupClient) {
+        let (done, elapsed) = (self.load.done(), self.load.elapsed());
+        self.load.judge(last).await;
+        println!("{} epochs, {done} operations, {elapsed:?}", self.epoch);
+        for (what, slowest) in &self.stalls {
+            println!("{what}: the slowest operation took {slowest:?}");
+        }
+    }
+}
+
+fn address() -> String {
+    free_ports(1).expect("a free port")[0].to_string()
+}
+
+/// A copy of a client's files as they were when the group was made.
+fn old_client_file(deployment: &Deployment, home: &Path) -> ClientFile {
+    for part in ["clients", "groups"] {
+        fs::create_dir(home.join(part)).expect("a directory");
+    }
+    let name = format!("clients/client-{CLIENTS}");
+    for file in ["groups/kv.json".to_owned(), format!("{name}.json"), format!("{name}.key")] {
+        fs::copy(deployment.directory().join(&file), home.join(&file)).expect("a copy");
+    }
+    ClientFile::load(&home.join(format!("{name}.json"))).expect("a client's file")
+}
+
+#[test]
+fn a_group_goes_from_four_to_seven_and_back_while_it_works() {
+    block_on(async {
+        let mut group = Changing::start().await;
+        for name in ["kv-4", "kv-5", "kv-6"] {
+            group.add(name).await;
+        }
+        group.change(&["--remove", "0", "--remove", "1", "--f", "1"]).await;
+        group.settle("remove two").await;
+        group.change(&["--remove", "0"]).await;
+        group.settle("remove one").await;
+        let (key, place) = (group.make("kv-7").await, address());
+        group.change(&["--replace", &format!("0={place}={key}")]).await;
+        group.start_newcomer("kv-7").await;
+        group.settle("replace one").await;
+        for name in ["kv-0", "kv-1", "kv-2", "kv-3"] {
+            group.is_retired(name).await;
+        }
+        // The same machine, under another key.
+        let key = group.make("kv-8").await;
+        group.change(&["--rekey", &format!("1={key}")]).await;
+        group.is_retired("kv-4").await;
+        group.kill("kv-4").await;
+        group.start_newcomer("kv-8").await;
+        group.settle("give one another key").await;
+        // Each finds its group again, alone and after all were gone.
+        group.kill("kv-5").await;
+        group.restart("kv-5").await;
+        group.takes_part("kv-5").await;
+        group.progress().await;
+        let members = ["kv-7", "kv-8", "kv-5", "kv-6"];
+        for name in members {
+            group.kill(name).await;
+        }
+        for name in members {
+            group.restart(name).await;
+        }
+        for name in members {
+            group.takes_part(name).await;
+        }
+        group.settle("restart all").await;
+        // A client that knows nobody of the group is shown the way by those that have left.
+        let home = tempfile::TempDir::new().expect("a temporary directory");
+        let file = old_client_file(&group.group.deployment, home.path());
+        let last = GroupClient::connect(&file).await.expect("a client can be started");
+        let epoch = group.epoch;
+        group.judge(&last).await;
+        let known = last.membership().borrow().as_ref().map(|membership| membership.epoch.0);
+        assert_eq!(known, Some(epoch));
+    });
+}
+
+#[test]
+fn what_can_not_be_done_to_a_group_is_said_and_nothing_changes() {
+    block_on(async {
+        let group = Changing::start().await;
+        let (one, two) = (group.make("kv-4").await, group.make("kv-5").await);
+        let add = |key: &str| format!("{}={key}", address());
+        let report =
+            group.ask(&["reconfigure", "--add", &add(&one), "--add", &add(&two), "--f", "1"], 1).await;
+        assert_eq!((&report["outcome"], &report["epoch"]), (&"refused".into(), &0.into()), "{report}");
+        let reason = report["refusal"].as_str().expect("a reason");
+        assert!(reason.contains("2 replicas join at once, and at most 1 may"), "{reason}");
+        let report = group.ask(&["reconfigure", "--remove", "3"], 1).await;
+        assert!(report["refusal"].as_str().is_some_and(|reason| reason.contains("3 replicas")), "{report}");
+        // Who comes without knowing what others have changed is told.
+        let mut group = group;
+        group.change(&["--add", &add(&one)]).await;
+        let groups = group.group.deployment.directory().join("groups");
+        let successor = groups.join("kv.epoch-1.json");
+        fs::remove_file(&successor).expect("the group file has a successor");
+        let report = group.ask(&["reconfigure", "--add", &add(&two)], 1).await;
+        let reason = report["refusal"].as_str().expect("a reason");
+        assert!(reason.contains("the command is for epoch e0"), "{reason}");
+        assert!(successor.exists() && report["members"].as_array().is_some_and(|members| members.len() == 5));
+    });
+}
