@@ -198,6 +198,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
                 start: Some((Seq(128), Digest([1; 32]))),
                 links: vec![],
                 is_retired: false,
+                has_forgotten: false,
             }),
         ),
         shaped(5, &membership()),

@@ -153,6 +153,13 @@ impl PublicIdentity {
         })
     }
 
+    /// Whether who has one of the other's secret keys has one of these: what it signs, or a channel with it,
+    /// then passes for that of both.
+    #[must_use]
+    pub fn shares_a_key_with(&self, other: &Self) -> bool {
+        self.verifying == other.verifying || self.exchange == other.exchange
+    }
+
     /// Whether who has these keys made `proof` over `bytes`, for that group and domain.
     #[must_use]
     pub fn verify_in(&self, group: GroupId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {

@@ -48,6 +48,11 @@ pub trait Protocol {
         None
     }
 
+    /// Whether this replica had lost its disk, and does not vote yet.
+    fn has_forgotten(&self) -> bool {
+        false
+    }
+
     /// The most members that a successor may have; 0 where there are none. Equal at all replicas.
     fn most_members(&self) -> usize {
         0
@@ -121,6 +126,9 @@ pub enum Start {
         records: Vec<Vec<u8>>,
         /// Whether that state is the last of this instance, as [`Event::Close`] would say.
         is_closed: bool,
+        /// Whether this instance was first started by one that had lost its disk, here or before. The
+        /// records may end before its own record of that.
+        has_forgotten: bool,
     },
     /// The disk is lost. What this replica once voted for, it no longer knows.
     Amnesia,

@@ -19,7 +19,7 @@ use crate::io::{Output, Report, Timer, TimerKind};
 use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession};
 use crate::outbound::Outbound;
 use crate::pages::Path;
-use crate::records::{EpochRecord, rewrite};
+use crate::records::{EpochRecord, RecordError, rewrite};
 use crate::replica::{Replica, ReplicaConfig};
 use crate::tally::Tally;
 use crate::transfer::{EngineMessage, Supplier};
@@ -29,7 +29,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_protocol::{Event, Protocol, Start};
-use althing_types::{Digest, Epoch, Instant, ReplicaId, Seq, View};
+use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, Seq, View};
 
 /// Links that are kept: whoever knows only an earlier epoch has to be told of a later one by other means.
 const MAX_LINKS: usize = 32;
@@ -61,10 +61,14 @@ pub(crate) struct Tenure {
     pub(crate) place: Place,
     /// From where the epoch started; `None` in the first one, and while that is not known.
     start: Option<(Seq, Digest)>,
+    /// Whether this replica had lost its disk and did not vote yet when it came to the epoch.
+    has_forgotten: bool,
     /// How the epochs ended that this replica was in, and those that it was shown.
     pub(crate) links: Vec<Link>,
-    /// When each was last shown some.
+    /// When each replica was last shown some, or asked for some.
     pub(crate) shown: BTreeMap<[u8; 64], Instant>,
+    /// When each client was last shown some.
+    pub(crate) shown_to_clients: BTreeMap<ClientId, Instant>,
     /// Whether the protocol knows that the epoch ends.
     is_closing: bool,
     /// The proof that the epoch has ended, until that is carried out.
@@ -87,8 +91,10 @@ impl Tenure {
             membership,
             place: Place::Member,
             start: None,
+            has_forgotten: false,
             links: Vec::new(),
             shown: BTreeMap::new(),
+            shown_to_clients: BTreeMap::new(),
             is_closing: false,
             ended: None,
             is_leaving: false,
@@ -102,6 +108,7 @@ impl Tenure {
             start: self.start,
             links: self.links.clone(),
             is_retired: matches!(self.place, Place::Retired),
+            has_forgotten: self.has_forgotten,
         }
     }
 }
@@ -162,6 +169,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             self.ask_for_start(outputs);
             return None;
         }
+        if let Some(tenure) = &mut self.tenure {
+            tenure.has_forgotten = memory == Memory::Lost;
+        }
         self.write_epoch(outputs);
         Some(match memory {
             Memory::Whole => Start::Genesis,
@@ -170,19 +180,31 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// The disk is of this epoch. Says whether the replica takes part in it.
-    pub(crate) fn resume_epoch(&mut self, record: EpochRecord, outputs: &mut Vec<Output>) -> bool {
-        let EpochRecord { membership, start, links, is_retired } = record;
-        let Some(tenure) = &mut self.tenure else { return true };
-        tenure.links = links;
+    ///
+    /// # Errors
+    /// Where this replica's key has no place in it, or the protocol's settings don't allow it.
+    pub(crate) fn resume_epoch(
+        &mut self,
+        record: EpochRecord,
+        outputs: &mut Vec<Output>,
+    ) -> Result<bool, RecordError> {
+        let EpochRecord { membership, start, links, is_retired, has_forgotten } = record;
+        let Some(tenure) = &mut self.tenure else { return Ok(true) };
+        (tenure.links, tenure.has_forgotten) = (links, has_forgotten);
+        let epoch = membership.epoch;
         let me = membership.place_of(&tenure.config.keyring.identity());
-        let me = me.expect("what was written down is of an epoch in which this replica has a place");
+        let me = me.ok_or(RecordError::NoPlace { epoch })?;
         if tenure.membership != membership || tenure.start != start {
+            let (n, most) = (membership.members.len(), self.protocol.most_members());
+            if n > most {
+                return Err(RecordError::TooManyMembers { epoch, n, most });
+            }
             self.enter(membership, me, start, outputs);
         }
         if let Some(tenure) = self.tenure.as_mut().filter(|_| is_retired) {
             tenure.place = Place::Retired;
         }
-        !is_retired
+        Ok(!is_retired)
     }
 
     /// Becomes replica `me` of another membership, with a new instance of the protocol that is not started.
@@ -212,6 +234,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         tenure.membership = membership.clone();
         (tenure.place, tenure.start, tenure.is_closing) = (Place::Member, start, false);
         tenure.shown.clear();
+        tenure.shown_to_clients.clear();
         outputs.push(Output::Epoch { membership: Box::new(membership), me, start });
     }
 
@@ -292,7 +315,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 self.write_epoch(outputs);
             }
         }
-        self.show_to_clients(first, outputs);
+        self.show_to_clients(now, first, outputs);
     }
 
     /// Whether the disk holds the state from which this replica goes on. If that is the end of an epoch and
@@ -331,9 +354,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         start: Option<(Seq, Digest)>,
         outputs: &mut Vec<Output>,
     ) {
-        let has_forgotten =
-            matches!(&self.tenure, Some(Tenure { place: Place::Joining(_, Memory::Lost), .. }));
+        let is_amnesiac = matches!(&self.tenure, Some(Tenure { place: Place::Joining(_, Memory::Lost), .. }));
+        let has_forgotten = is_amnesiac || self.protocol.has_forgotten();
         self.enter(membership, me, start, outputs);
+        if let Some(tenure) = &mut self.tenure {
+            tenure.has_forgotten = has_forgotten;
+        }
         let has_state = start.is_some_and(|(seq, state)| {
             let own: Option<&Checkpoint> = self.checkpoints.find(seq, state);
             own.is_some() && !self.checkpoints.on_stable(seq, state)
@@ -346,7 +372,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             self.spread_key(now, outputs);
         }
         let executed = self.state.executed();
-        self.events.push_back(Event::Start(if has_forgotten {
+        self.events.push_back(Event::Start(if is_amnesiac {
             Start::Amnesia
         } else {
             Start::Handover { executed, has_state }

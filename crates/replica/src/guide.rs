@@ -14,7 +14,7 @@ use althing_protocol::Protocol;
 use althing_types::{ClientId, Epoch, Instant, Principal, ReplicaId};
 use core::time::Duration;
 
-/// One replica is shown links once in so long a time.
+/// One replica or client is shown links once in so long a time.
 const SHOW_INTERVAL: Duration = Duration::from_millis(20);
 /// As many replicas are remembered to have been shown some.
 const MAX_SHOWN: usize = 1024;
@@ -43,7 +43,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    /// Shows a replica that speaks in an earlier epoch how that ended.
+    /// Shows a replica that speaks in an earlier epoch how that ended. One that speaks in a later epoch is
+    /// asked, by speaking in this one: it may be all that is left of those who know the way.
     pub(crate) fn show_to_replica(
         &mut self,
         now: Instant,
@@ -52,47 +53,51 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs: &mut Vec<Output>,
     ) {
         let Some(tenure) = &mut self.tenure else { return };
-        let links = links_from(&tenure.links, epoch);
-        if links.is_empty() || !tenure.may_show(now, to) {
+        let is_retired = matches!(tenure.place, Place::Retired);
+        let message = if epoch > tenure.membership.epoch && !is_retired {
+            EngineMessage::AskStart
+        } else {
+            EngineMessage::Succession(links_from(&tenure.links, epoch))
+        };
+        let is_empty = matches!(&message, EngineMessage::Succession(links) if links.is_empty());
+        if is_empty || !tenure.may_show(now, to) {
             return;
         }
-        let message = EngineMessage::Succession(links);
-        match tenure.membership.place_of(to).filter(|_| !matches!(tenure.place, Place::Retired)) {
+        match tenure.membership.place_of(to).filter(|_| !is_retired) {
             Some(id) => self.outbound.send_engine(id, message, outputs),
-            None => outputs.extend(
-                self.outbound
-                    .seal_stray(message)
-                    .into_iter()
-                    .map(|frame| Output::SendStray { to: *to, frame }),
-            ),
+            None => {
+                let frames = self.outbound.seal_stray(message);
+                outputs.extend(frames.into_iter().map(|frame| Output::SendStray { to: *to, frame }));
+            }
         }
     }
 
-    /// Somebody unknown speaks in a later epoch: whatever it hears in this one, it shows how that ended. All
-    /// that this replica knows may be gone by now.
-    fn ask_the_way(&mut self, now: Instant, whom: &PublicIdentity, outputs: &mut Vec<Output>) {
-        let Some(tenure) = &mut self.tenure else { return };
-        if !matches!(tenure.place, Place::Retired) && tenure.may_show(now, whom) {
-            let frames = self.outbound.seal_stray(EngineMessage::AskStart);
-            outputs.extend(frames.into_iter().map(|frame| Output::SendStray { to: *whom, frame }));
+    /// As [`Self::show_to_replica`], to a client of the directory. Says whether it was shown any now.
+    pub(crate) fn show_to_client(
+        &mut self,
+        now: Instant,
+        to: ClientId,
+        epoch: Epoch,
+        outputs: &mut Vec<Output>,
+    ) -> bool {
+        let Some(tenure) = &mut self.tenure else { return false };
+        let shown = tenure.shown_to_clients.get(&to);
+        if shown.is_some_and(|at| now.since(*at) < SHOW_INTERVAL) {
+            return false;
         }
-    }
-
-    /// As [`Self::show_to_replica`], to a client. Says whether there was anything to show.
-    pub(crate) fn show_to_client(&mut self, to: ClientId, epoch: Epoch, outputs: &mut Vec<Output>) -> bool {
-        let Some(tenure) = &self.tenure else { return false };
         let links = links_from(&tenure.links, epoch);
         let has_some = !links.is_empty();
         if has_some {
+            tenure.shown_to_clients.insert(to, now);
             self.outbound.send_client(to, ClientMessage::Succession(links), outputs);
         }
         has_some
     }
 
     /// Clients that wait for something are told at once where to go.
-    pub(crate) fn show_to_clients(&mut self, epoch: Epoch, outputs: &mut Vec<Output>) {
+    pub(crate) fn show_to_clients(&mut self, now: Instant, epoch: Epoch, outputs: &mut Vec<Output>) {
         for client in self.admission.clients() {
-            self.show_to_client(client, epoch, outputs);
+            self.show_to_client(now, client, epoch, outputs);
         }
     }
 
@@ -106,7 +111,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     ) {
         match self.opener.peek(bytes) {
             Ok((_, Some(EngineMessage::Succession(links)))) => self.on_links(links),
-            Ok((epoch, _)) if epoch > self.epoch() => self.ask_the_way(now, from, outputs),
             Ok((epoch, _)) => self.show_to_replica(now, from, epoch, outputs),
             Err(reason) => {
                 let from = Principal::Replica(ReplicaId(u16::MAX));

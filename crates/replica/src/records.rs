@@ -7,7 +7,7 @@ use crate::kept::KeptState;
 use crate::membership::{Link, Membership};
 use crate::storage::Segment;
 use alloc::vec::Vec;
-use althing_types::{DecodeError, Digest, Seq, decode, encode};
+use althing_types::{DecodeError, Digest, Epoch, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -45,6 +45,9 @@ pub struct EpochRecord {
     pub links: Vec<Link>,
     /// Whether this replica has no place in the next one.
     pub is_retired: bool,
+    /// Whether it had lost its disk and did not vote yet when it came to this epoch. The protocol's own
+    /// record of that comes after this one, and the power may fail in between.
+    pub has_forgotten: bool,
 }
 
 /// Why what was on disk can't be used.
@@ -63,6 +66,25 @@ pub enum RecordError {
     OutOfPlace {
         /// The record's place, from 0.
         index: usize,
+    },
+    /// The records were written by the holder of another key.
+    #[error(
+        "the records are of epoch {epoch}, in which this replica's key has no place: start it with the key that it \
+         had, or, where that was replaced, without these data"
+    )]
+    NoPlace {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// The protocol's settings are not those that the group has.
+    #[error("the records are of epoch {epoch} with {n} members, and the protocol's settings allow {most}")]
+    TooManyMembers {
+        /// The epoch.
+        epoch: Epoch,
+        /// Its members.
+        n: usize,
+        /// As many may be.
+        most: usize,
     },
     /// The records name another state than was found.
     #[error("the records name the state of {named}, and what was found is that of {found}")]
@@ -181,7 +203,6 @@ fn verified(name: &StateName, mut kept: KeptState) -> Result<(KeptState, Checkpo
 mod tests {
     use super::*;
     use crate::pages::PageTree;
-    use althing_types::Epoch;
 
     /// A state on disk, and the records that name it with these of the protocol's behind.
     fn kept(pages: u32, records: &[u8]) -> (KeptState, Vec<Vec<u8>>) {
@@ -234,7 +255,8 @@ mod tests {
     fn the_epoch_stands_before_the_records_that_are_of_it() {
         let membership = Membership { epoch: Epoch(3), f: 0, members: Vec::new(), admins: Vec::new() };
         let start = Some((Seq(8), Digest([1; 32])));
-        let epoch = EpochRecord { membership, start, links: Vec::new(), is_retired: false };
+        let links = Vec::new();
+        let epoch = EpochRecord { membership, start, links, is_retired: false, has_forgotten: false };
         let (own, named) = kept(40, &[]);
         let records = rewrite(None, Some(epoch.clone()), alloc::vec![alloc::vec![5]]);
         assert!(names_nothing(&records) && named_state(&records).is_none());

@@ -305,8 +305,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs: &mut Vec<Output>,
     ) -> Result<Option<Start>, RecordError> {
         let recovered = recover(records, kept)?;
+        let has_forgotten = recovered.epoch.as_ref().is_some_and(|epoch| epoch.has_forgotten);
         if let Some(epoch) = recovered.epoch {
-            if !self.resume_epoch(epoch, outputs) {
+            if !self.resume_epoch(epoch, outputs)? {
                 return Ok(None);
             }
         } else if self.epoch() > Epoch(0) {
@@ -324,6 +325,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             executed: self.state.table().executed(),
             records: recovered.records,
             is_closed: self.is_epoch_over(),
+            has_forgotten,
         }))
     }
 
@@ -369,16 +371,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let keyring = &mut self.outbound.keyring;
         let is_known = keyring.public(Principal::Client(from)).is_some();
         let opened = self.opener.open_client(keyring, from, bytes);
+        let epoch = opened.as_ref().map_or_else(|(_, epoch)| *epoch, ClientFrame::epoch);
+        let is_shown = is_known && self.show_to_client(now, from, epoch, outputs);
         if is_known {
-            // Who speaks in another epoch has its keys: that is no garbage.
-            let is_good = match &opened {
-                Ok(_) => true,
-                Err((_, epoch)) => *epoch != self.epoch(),
-            };
-            self.penalties.note(now, from, is_good);
+            // Who speaks in an earlier epoch has its keys: that is no garbage, until it has been told.
+            self.penalties.note(now, from, opened.is_ok() || is_shown);
         }
         match opened {
-            Ok(frame) if self.show_to_client(from, frame.epoch(), outputs) && self.is_retired() => {}
             Ok(_) if !self.is_member() => {}
             Ok(ClientFrame::Request(request)) => self.on_request(now, request, outputs),
             Ok(ClientFrame::Query(query)) => self.on_query(query, outputs),
@@ -386,7 +385,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let owner = self.outbound.keyring.owner(request.client);
                 self.events.push_back(Event::Witness { request, owner });
             }
-            Err((_, epoch)) if self.show_to_client(from, epoch, outputs) => {}
+            Err(_) if is_shown => {}
             Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
             }

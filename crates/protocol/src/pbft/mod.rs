@@ -471,6 +471,10 @@ impl Protocol for Pbft {
         self.successor_as(me, quorums, start)
     }
 
+    fn has_forgotten(&self) -> bool {
+        !self.membership.is_voter()
+    }
+
     fn most_members(&self) -> usize {
         self.config.most_replicas()
     }

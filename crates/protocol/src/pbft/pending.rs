@@ -1,7 +1,7 @@
 use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use althing_types::{ClientId, Digest, Instant, RequestNumber};
+use althing_types::{ClientId, Digest, Instant, Quorums, RequestNumber};
 
 /// When a request arrived, relative to others.
 pub(super) type Arrival = u64;
@@ -66,12 +66,16 @@ impl Pending {
         true
     }
 
-    /// What of it is good for every replica, in any membership.
-    pub(super) fn signed_only(&self) -> Self {
+    /// What of it is good for every replica of another membership: signed, and naming no more replicas than
+    /// there are.
+    pub(super) fn fit_for(&self, quorums: Quorums) -> Self {
         let executed = self.executed.clone();
         let mut kept = Self { executed, arrivals: self.arrivals, ..Self::default() };
         for arrival in &self.signed {
-            kept.insert(self.since(*arrival), self.requests[arrival].clone());
+            let request = &self.requests[arrival];
+            if request.answers.named() <= quorums.n() {
+                kept.insert(self.since(*arrival), request.clone());
+            }
         }
         kept
     }
@@ -211,6 +215,7 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Answers;
     use alloc::vec;
     use althing_crypto::{Authenticator, Proof};
 
@@ -282,7 +287,11 @@ mod tests {
     fn what_is_signed_is_good_in_another_membership_too() {
         let mut pending = pending(&[signed(1, 3), with_macs(2, 1), signed(3, 1)]);
         pending.note_executed(ClientId(4), RequestNumber(7));
-        let mut kept = pending.signed_only();
+        let four = Quorums::byzantine(4, 1).unwrap();
+        let asked = (0..5).map(althing_types::ReplicaId).collect();
+        let of_five = Request { answers: Answers::Few { asked, firmly: 5 }, ..signed(5, 1) };
+        assert!(pending.insert(Instant(0), of_five));
+        let mut kept = pending.fit_for(four);
         assert_eq!(waiting(&kept), [(1, 3), (3, 1)]);
         assert_eq!(take(&mut kept, 9, 100, true), [1, 3]);
         assert!(!kept.insert(Instant(0), signed(4, 7)) && kept.insert(Instant(0), signed(4, 8)));

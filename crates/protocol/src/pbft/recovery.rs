@@ -73,7 +73,7 @@ impl Pbft {
                 self.forward_pending(step);
                 self.fetch_start(step);
             }
-            Start::Recovered { stable, executed, records, is_closed } => {
+            Start::Recovered { stable, executed, records, is_closed, has_forgotten } => {
                 let has_start = self.start.is_some_and(|start| stable >= start.seq);
                 self.begin_at_start(stable, has_start);
                 (self.executed, self.acknowledged) = (stable, stable);
@@ -92,6 +92,10 @@ impl Pbft {
                             break;
                         }
                     }
+                }
+                // Cut off before it was on disk that it began anew.
+                if has_forgotten && self.incarnation == 0 && self.quorums().n() > 1 {
+                    self.begin_anew(step);
                 }
                 self.vouched = self.end_of_execution();
                 self.say_if_closed(step);

@@ -32,7 +32,7 @@ impl Pbft {
         let config = PbftConfig::new(me, quorums, self.config.settings.clone()).ok()?;
         let mut successor = Self::new(config);
         successor.start = start.map(|(seq, state)| Checkpoint { seq, state });
-        successor.pending = self.pending.signed_only();
+        successor.pending = self.pending.fit_for(quorums);
         successor.outbox = Outbox::after(&self.outbox);
         successor.has_forgotten = !self.membership.is_voter();
         Some(successor)

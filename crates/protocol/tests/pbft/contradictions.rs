@@ -250,7 +250,7 @@ fn a_rewrite_holds_what_is_on_its_way_to_disk() {
     let mut pbft = Pbft::new(PbftConfig::new(R[3], quorums, settings()).expect("good settings"));
     let (now, records) = (Instant(2_000_000_000), disk.records);
     let (stable, executed) = (Seq(4), vec![]);
-    let start = Start::Recovered { stable, executed, records, is_closed: false };
+    let start = Start::Recovered { stable, executed, records, is_closed: false, has_forgotten: false };
     pbft.handle(now, Event::Start(start), &mut vec![]);
     let (query, mut answers) = (PbftMessage::RecoverQuery { nonce: 1 }, vec![]);
     pbft.handle(now, Event::Message { from: R[0], message: query, proof: None }, &mut answers);

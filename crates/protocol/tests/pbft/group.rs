@@ -419,7 +419,11 @@ impl Group {
         let node = &self.nodes[i];
         let (stable, records) = (node.pbft.stable(), node.records.clone());
         let executed = last_requests(&node.decisions[..stable.0 as usize]);
-        self.start(i, stable, Start::Recovered { stable, executed, records, is_closed: false });
+        self.start(
+            i,
+            stable,
+            Start::Recovered { stable, executed, records, is_closed: false, has_forgotten: false },
+        );
     }
 
     /// Replica `i` loses its memory, its disk and its state.

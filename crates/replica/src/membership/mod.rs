@@ -62,7 +62,7 @@ pub enum MembershipError {
         /// Faults.
         f: u16,
     },
-    /// Two replicas have the same key.
+    /// Two replicas have the same key, to sign with or to agree on keys with.
     #[error("{first} and {second} have the same key; each replica needs its own")]
     SameKey {
         /// One of them.
@@ -107,7 +107,7 @@ impl Membership {
                 return Err(MembershipError::Address(second));
             }
             for (first, other) in quorums.replicas().zip(&self.members[..usize::from(second.0)]) {
-                if other.key == member.key {
+                if other.key.shares_a_key_with(&member.key) {
                     return Err(MembershipError::SameKey { first, second });
                 }
                 if other.address == member.address {

@@ -23,19 +23,24 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// An empty one.
+    /// An empty one, of a replica of a new group.
     pub(crate) fn new(durability: Durability) -> Self {
-        Self::open(Medium::default(), durability).0
+        Self::open(Medium::default(), durability, true).0
+    }
+
+    /// An empty one, of a replica whose own is lost.
+    pub(crate) fn lost(durability: Durability) -> Self {
+        Self::open(Medium::default(), durability, false).0
     }
 
     /// The same, as the next start of the replica finds it.
     pub(crate) fn reopen(&self, durability: Durability) -> (Self, Startup) {
-        Self::open(self.medium.clone(), durability)
+        Self::open(self.medium.clone(), durability, true)
     }
 
-    fn open(medium: Medium, durability: Durability) -> (Self, Startup) {
+    fn open(medium: Medium, durability: Durability, is_genesis: bool) -> (Self, Startup) {
         let boot = Some(BootId("boot".to_owned()));
-        let options = OpenOptions { durability, is_genesis: true, boot, max_record_len: 1 << 24 };
+        let options = OpenOptions { durability, is_genesis, boot, max_record_len: 1 << 24 };
         let Opened { startup, log, .. } = open(medium.clone(), &options).expect("the disk is well");
         (Self { medium, log }, startup)
     }

@@ -4,6 +4,7 @@ mod client;
 mod disk;
 mod engine;
 mod faults;
+mod hostile_epochs;
 mod keys;
 mod ledger;
 mod net;

@@ -93,6 +93,10 @@ pub(crate) struct Net<P: Protocol> {
     pub(crate) disks: BTreeMap<ReplicaId, Disk>,
     /// Replicas whose disks take for ever to write a state.
     pub(crate) slow_disks: BTreeSet<ReplicaId>,
+    /// Replicas whose power fails once they have replaced their log, before they write anything more.
+    pub(crate) cut_after_rewrite: BTreeSet<ReplicaId>,
+    /// Machines that hear nothing, nor are heard.
+    pub(crate) cut_off: BTreeSet<ReplicaId>,
     /// The states that those are writing.
     keeping: BTreeMap<ReplicaId, Seq>,
     timers: BTreeMap<(ReplicaId, Timer), Instant>,
@@ -130,6 +134,8 @@ impl<P: Protocol> Net<P> {
             replicas: BTreeMap::new(),
             disks: BTreeMap::new(),
             slow_disks: BTreeSet::new(),
+            cut_after_rewrite: BTreeSet::new(),
+            cut_off: BTreeSet::new(),
             keeping: BTreeMap::new(),
             timers: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -195,8 +201,10 @@ impl<P: Protocol> Net<P> {
             request_auth: self.settings.request_auth,
             durability: self.settings.durability,
         };
-        if !matches!(startup, Startup::Recovered { .. }) {
-            self.disks.insert(id, Disk::new(self.settings.durability));
+        match startup {
+            Startup::Genesis => drop(self.disks.insert(id, Disk::new(self.settings.durability))),
+            Startup::Amnesia => drop(self.disks.insert(id, Disk::lost(self.settings.durability))),
+            Startup::Recovered { .. } => {}
         }
         self.replicas.insert(id, Replica::new(config, (self.protocol)(place, quorums), Ledger::new()));
         self.input(id, Input::Start(startup));
@@ -207,6 +215,12 @@ impl<P: Protocol> Net<P> {
         self.replicas.remove(&id);
         self.keeping.remove(&id);
         self.timers.retain(|(owner, _), _| *owner != id);
+    }
+
+    /// The disk of one machine is that of another from now on.
+    pub(crate) fn move_disk(&mut self, from: u16, to: u16) {
+        let disk = self.disks.remove(&ReplicaId(from)).expect("it has a disk");
+        self.disks.insert(ReplicaId(to), disk);
     }
 
     /// What the next start of a replica finds on its disk.
@@ -232,6 +246,9 @@ impl<P: Protocol> Net<P> {
         let (mut persisted, mut kept) = (None, None);
         for output in outputs {
             self.disks.get_mut(&id).expect("it has a disk").write(&output);
+            if matches!(output, Output::Rewrite { .. }) && self.cut_after_rewrite.remove(&id) {
+                return self.stop(id);
+            }
             match output {
                 Output::Flush => {}
                 Output::Stop(StopReason::Records(error)) => {
@@ -414,6 +431,10 @@ impl<P: Protocol> Net<P> {
 
     fn step(&mut self, deadline: Instant) -> bool {
         if let Some((from, to, frame)) = self.wire.pop_front() {
+            let is_cut = |who| matches!(who, Principal::Replica(id) if self.cut_off.contains(&id));
+            if is_cut(from) || is_cut(to) {
+                return true;
+            }
             match (from, to) {
                 (_, Principal::Replica(to)) => {
                     let input = self.arrival(to, from, frame.to_vec());

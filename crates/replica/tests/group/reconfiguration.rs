@@ -10,11 +10,11 @@ use std::time::Duration;
 
 const R: fn(u16) -> ReplicaId = ReplicaId;
 
-fn group(n: usize) -> Net<Pbft> {
+pub(crate) fn group(n: usize) -> Net<Pbft> {
     group_with(Settings::new(n))
 }
 
-fn group_with(settings: Settings) -> Net<Pbft> {
+pub(crate) fn group_with(settings: Settings) -> Net<Pbft> {
     let n = u16::try_from(settings.quorums.n()).expect("a small group");
     let f = u16::try_from(settings.quorums.f()).expect("a small group");
     let members = (0..n).map(member).collect();
@@ -25,12 +25,12 @@ fn group_with(settings: Settings) -> Net<Pbft> {
     })
 }
 
-fn command(epoch: u64, f: u16, changes: &[Change]) -> Reconfigure {
+pub(crate) fn command(epoch: u64, f: u16, changes: &[Change]) -> Reconfigure {
     Reconfigure { epoch: Epoch(epoch), f, changes: changes.to_vec() }
 }
 
 /// Changes the group, and starts the machines that have joined.
-fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16]) -> Membership {
+pub(crate) fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16]) -> Membership {
     let next = net.reconfigure(1, command).expect("it is allowed");
     for machine in joining {
         net.provide(*machine, &next);
@@ -39,7 +39,7 @@ fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16]) -> Members
     next
 }
 
-fn all_in(net: &Net<Pbft>, machines: &[u16], epoch: u64) -> bool {
+pub(crate) fn all_in(net: &Net<Pbft>, machines: &[u16], epoch: u64) -> bool {
     let first = net.status(machines[0]).executed;
     machines.iter().all(|id| {
         net.membership(*id).epoch == Epoch(epoch)
@@ -48,13 +48,13 @@ fn all_in(net: &Net<Pbft>, machines: &[u16], epoch: u64) -> bool {
     })
 }
 
-fn work(net: &mut Net<Pbft>, first: u32, count: u32) {
+pub(crate) fn work(net: &mut Net<Pbft>, first: u32, count: u32) {
     for i in first..first + count {
         net.write(i, &[i as u8; 100]);
     }
 }
 
-fn has_all(net: &Net<Pbft>, machine: u16, count: u32) -> bool {
+pub(crate) fn has_all(net: &Net<Pbft>, machine: u16, count: u32) -> bool {
     (0..count).all(|i| net.cells(machine)[i as usize] == [i as u8; 100])
 }
 
@@ -319,23 +319,6 @@ fn what_is_on_disk_at_the_start_of_an_epoch_is_a_state_that_is_whole() {
         net.start(R(id), Startup::Recovered { records, kept: Some(kept) });
     }
     work(&mut net, 3, 3);
-}
-
-#[test]
-fn who_knows_nobody_of_the_group_any_more_asks_those_that_call() {
-    let mut net = group(4);
-    work(&mut net, 0, 3);
-    net.stop(R(3));
-    for (epoch, machine) in (0..3).zip(10u16..) {
-        let place = R(machine - 10);
-        change(&mut net, command(epoch, 1, &[Change::Replace(place, member(machine))]), &[machine]);
-        work(&mut net, 3 + 9 * epoch as u32, 9);
-        net.run_for(Duration::from_secs(1));
-    }
-    (0..3).for_each(|id| net.stop(R(id)));
-    net.restart_from_disk(R(3));
-    work(&mut net, 30, 9);
-    net.run_until("it has caught up", |net| all_in(net, &[10, 11, 12, 3], 3));
 }
 
 /// Whoever signs the end of an epoch can get there from its own disk: when the power comes back it may be

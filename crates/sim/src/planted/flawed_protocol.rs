@@ -154,6 +154,10 @@ impl Protocol for FlawedProtocol {
         Some(Self { bug: self.bug, inner, leaked: Vec::new(), hasty: self.hasty, heard })
     }
 
+    fn has_forgotten(&self) -> bool {
+        self.inner.has_forgotten()
+    }
+
     fn most_members(&self) -> usize {
         self.inner.most_members()
     }
