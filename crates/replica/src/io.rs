@@ -204,7 +204,8 @@ pub enum Report {
         /// The requests that took effect, in order: those not executed before.
         requests: Vec<(ClientId, RequestNumber)>,
     },
-    /// It has no place in this epoch, nor does it take part any more: it may be stopped.
+    /// This replica has no place in the epoch that follows its own. It does nothing any more but show others the
+    /// way; once they are in that epoch it may be stopped.
     Retired {
         /// The epoch.
         epoch: Epoch,

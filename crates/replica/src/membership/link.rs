@@ -10,8 +10,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 pub(crate) const MAX_LINKS_BYTES: usize = 2 * crate::MAX_PAGE_BYTES;
 
 /// The proof of how an epoch ended: an agreement quorum of its replicas has signed the state there, and that
-/// state holds the next membership. Whoever knows the one membership can check it, and so learns the
-/// other, from anybody.
+/// state holds the next membership with the command of an administrator that made it so. Whoever knows the one
+/// membership can check it, and so learns the other, from anybody. Without the command the keys of those that
+/// have left, should they leak one day, would be enough to lead others astray.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Link {
     /// The epoch that ended.
@@ -36,13 +37,13 @@ impl Link {
             return None;
         }
         let page = self.path.page(self.state, SUCCESSION_PAGE)?;
-        let next = Succession::read_page(page)?.0;
+        let next = Succession::follower(page, root, present)?;
         let (group, statement) = (present.group(root), checkpoint_statement(self.seq, self.state));
         let is_signed = self.votes.iter().all(|(signer, proof)| {
             let member = present.member(*signer);
             member.is_some_and(|member| member.key.verify_in(group, proof, Domain::Protocol, &statement))
         });
-        (is_signed && next.epoch == present.epoch.next()).then_some(next)
+        is_signed.then_some(next)
     }
 }
 
@@ -60,4 +61,64 @@ pub(crate) fn links_from(links: &[Link], epoch: Epoch) -> Vec<Link> {
         given.push(link.clone());
     }
     given
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::{Change, Member, Reconfigure, SignedReconfigure};
+    use crate::pages::PageTree;
+    use alloc::format;
+    use althing_crypto::Identity;
+
+    const ROOT: GroupId = GroupId([3; 16]);
+
+    fn identity(i: u16) -> Identity {
+        Identity::from_secret_bytes(&[i as u8 + 1; 64])
+    }
+
+    fn member(i: u16) -> Member {
+        Member { key: identity(i).public(), address: format!("m{i}") }
+    }
+
+    fn present() -> Membership {
+        let members = (0..4).map(member).collect();
+        Membership { epoch: Epoch(5), f: 1, members, admins: alloc::vec![identity(200).public()] }
+    }
+
+    fn command(epoch: u64, newcomer: u16, signer: u16) -> SignedReconfigure {
+        let changes = alloc::vec![Change::Replace(ReplicaId(2), member(newcomer))];
+        Reconfigure { epoch: Epoch(epoch), f: 1, changes }.sign(ROOT, &identity(signer))
+    }
+
+    /// What an agreement quorum of the members can sign, if it wants to.
+    fn link(next: &Membership, command: Option<SignedReconfigure>) -> Link {
+        let mut tree = PageTree::default();
+        tree.set(SUCCESSION_PAGE, encode(&(next, command, None::<(Membership, SignedReconfigure)>)));
+        let (seq, state, epoch) = (Seq(8), tree.refresh(), Epoch(5));
+        let (group, statement) = (present().group(ROOT), checkpoint_statement(seq, state));
+        let sign = |i| (ReplicaId(i), identity(i).sign_in(group, Domain::Protocol, &statement));
+        let path = Path::to_page(&tree, SUCCESSION_PAGE).expect("the page is there");
+        Link { epoch, seq, state, votes: (0..3).map(sign).collect(), path }
+    }
+
+    #[test]
+    fn the_members_alone_can_not_name_those_that_follow() {
+        let signed = command(5, 9, 200);
+        let next = signed.command.apply(&present()).expect("it is allowed");
+        assert_eq!(link(&next, Some(signed.clone())).follow(ROOT, &present()), Some(next.clone()));
+        // Their keys may have leaked since they left; the administrator's has not.
+        let elsewhere = command(5, 10, 200).command.apply(&present()).expect("it is allowed");
+        for (next, command) in [
+            (&next, None),
+            (&next, Some(command(5, 9, 0))),
+            (&next, Some(command(4, 9, 200))),
+            (&elsewhere, Some(signed.clone())),
+        ] {
+            assert_eq!(link(next, command).follow(ROOT, &present()), None);
+        }
+        let mut few = link(&next, Some(signed));
+        few.votes.pop();
+        assert_eq!(few.follow(ROOT, &present()), None, "nor the administrator without them");
+    }
 }
