@@ -248,7 +248,10 @@ fn print(next: &Membership, present: &Membership, refusal: Option<&Refusal>, fil
     }
     let has_left = |member: &&Member| next.place_of(&member.key).is_none();
     for member in present.members.iter().filter(has_left) {
-        println!("  -  {}  leaves: stop it once `althing status` calls it retired", member.address);
+        println!(
+            "  -  {}  leaves: stop it once `althing status` shows the others in epoch {}",
+            member.address, next.epoch.0
+        );
     }
     println!("  {} says so to all that are started from now on", file.display());
 }

@@ -104,6 +104,9 @@ fn print_replica(report: &ReplicaReport) {
 
 fn remarks(report: &ReplicaReport) -> Vec<String> {
     let mut remarks = Vec::new();
+    if report.epoch > 0 {
+        remarks.push(format!("epoch {}", report.epoch));
+    }
     match report.fault {
         Fault::None => {}
         Fault::Delay { ms } => remarks.push(format!("injected: delay {ms} ms")),

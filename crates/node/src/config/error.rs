@@ -209,9 +209,11 @@ pub enum Rule {
     /// An epoch after the first, of a group whose replicas nobody can have changed.
     #[error("epoch {0}, but the group has no administrators who could have changed it; take `epoch` out")]
     EpochWithoutAdmins(u64),
-    /// Administrators of a server that is not replicated.
-    #[error("a server that is not replicated can't have administrators; take `admins` out")]
-    UnreplicatedAdmins,
+    /// Administrators of a single replica: one that has lost its disk could not tell that the group has grown.
+    #[error(
+        "a group of one replica can't have administrators; take `admins` out, or make it of two at least"
+    )]
+    AdminsOfOne,
     /// Administrators of a group whose replicas are known to others by number.
     #[error("the replicas of a component can't be changed; take `admins` out of the group file")]
     ComponentAdmins,

@@ -448,8 +448,8 @@ impl TryFrom<RawGroup> for GroupConfig {
             None if raw.epoch > 0 => return Err(Rule::EpochWithoutAdmins(raw.epoch)),
             None => {}
         }
-        if group.protocol == ProtocolKind::Unreplicated && !group.admins.is_empty() {
-            return Err(Rule::UnreplicatedAdmins);
+        if group.quorums.n() == 1 && !group.admins.is_empty() {
+            return Err(Rule::AdminsOfOne);
         }
         Ok(group)
     }

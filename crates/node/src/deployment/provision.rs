@@ -100,9 +100,8 @@ pub fn provision_service(
         addresses: maker.addresses[..group.n].to_vec(),
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
         sessions: group.sessions,
-        // A server that is not replicated has no members to change.
-        admin: (group.protocol == ProtocolKind::Pbft)
-            .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
+        // One alone could not tell that the group has grown, should it lose its disk.
+        admin: (group.n > 1).then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {

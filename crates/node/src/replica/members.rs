@@ -98,7 +98,11 @@ impl<P: NodeProtocol> Runtime<P> {
         let present = members.roster.present();
         members.leaving.extend(before.into_iter().filter(|id| !present.contains(id)));
         members.leaving.retain(|id| !present.contains(id));
-        members.farewell_at = (!members.leaving.is_empty()).then(|| Instant::now() + FAREWELL);
+        // Where the group file knows of a later epoch, its members can show the way there.
+        let latest = self.file.group().membership().map(|known| known.epoch);
+        let is_behind = latest.is_some_and(|latest| membership.epoch < latest);
+        let farewell = !members.leaving.is_empty() && !is_behind;
+        members.farewell_at = farewell.then(|| Instant::now() + FAREWELL);
         (members.epoch, members.me, members.quorums) = (membership.epoch, me, membership.quorums());
         self.network.set_peers(&members.roster.peers(&members.leaving));
         let (epoch, n) = (membership.epoch, membership.members.len());
@@ -127,6 +131,6 @@ impl<P: NodeProtocol> Runtime<P> {
         // Those that stay have to hear last what there is to hear.
         members.leaving = members.roster.present();
         members.farewell_at = Some(Instant::now() + FAREWELL);
-        tracing::warn!(%epoch, "this replica has no place in the group any more: it may be stopped");
+        tracing::warn!(%epoch, "this replica has no place any more; it may be stopped once the others are in the epoch");
     }
 }
