@@ -106,6 +106,19 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    fn new(pbft: Pbft) -> Self {
+        Self {
+            pbft,
+            decisions: vec![],
+            tentative: None,
+            records: vec![],
+            timers: BTreeMap::new(),
+            fetching: None,
+            evidence: vec![],
+            closed: None,
+        }
+    }
+
     /// Executes what was decided, and says so.
     pub(crate) fn execute(&mut self, decision: Decision) -> Event<PbftMessage> {
         assert_eq!(decision.seq.0 as usize, self.decisions.len() + 1, "executed out of order");
@@ -156,16 +169,7 @@ impl Group {
 
     /// A new group.
     pub(crate) fn with(n: usize, settings: PbftSettings) -> Self {
-        let node = |i| Node {
-            pbft: pbft(i, n, &settings),
-            decisions: vec![],
-            tentative: None,
-            records: vec![],
-            timers: BTreeMap::new(),
-            fetching: None,
-            evidence: vec![],
-            closed: None,
-        };
+        let node = |i| Node::new(pbft(i, n, &settings));
         let mut group = Self {
             nodes: (0..n).map(node).collect(),
             wires: VecDeque::new(),
@@ -449,16 +453,8 @@ impl Group {
         let i = self.nodes.len();
         let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("n = 3f + 1 or more");
         let template = pbft(0, i, &self.settings);
-        self.nodes.push(Node {
-            pbft: template.successor(replica(i), quorums, Some(start)).expect("good settings"),
-            decisions: vec![],
-            tentative: None,
-            records: vec![],
-            timers: BTreeMap::new(),
-            fetching: None,
-            evidence: vec![],
-            closed: None,
-        });
+        let successor = template.successor(replica(i), quorums, Some(start)).expect("good settings");
+        self.nodes.push(Node::new(successor));
         self.event(i, Event::Start(Start::Handover { executed: Seq(0), has_state: false }));
     }
 
