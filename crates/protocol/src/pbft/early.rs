@@ -10,15 +10,17 @@ use super::{Pbft, Step};
 use alloc::collections::BTreeMap;
 use althing_types::{Instant, ReplicaId, Seq, View};
 
-/// Of each replica one message of each kind for each number, up to a log's length beyond the log.
+/// For each number, up to a log's length beyond the log: of each replica one vote of each kind, and one
+/// proposal. A proposal is large, and any replica is the primary of some view, so only that of the present
+/// view is held: as much as the log itself may hold.
 #[derive(Debug, Default)]
-pub(super) struct Early(BTreeMap<(Seq, ReplicaId, Kind), PbftMessage>);
+pub(super) struct Early(BTreeMap<(Seq, Kind), (ReplicaId, PbftMessage)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Proposal,
-    Prepare,
-    Commit,
+    Prepare(ReplicaId),
+    Commit(ReplicaId),
 }
 
 impl Early {
@@ -26,28 +28,28 @@ impl Early {
         self.0.len()
     }
 
-    /// The number that a message is about, where it can be held.
-    fn place(message: &PbftMessage) -> Option<(Kind, View, Seq)> {
+    /// What a message of `from` is about, where it can be held.
+    fn place(from: ReplicaId, message: &PbftMessage) -> Option<(Kind, View, Seq)> {
         match message {
             PbftMessage::PrePrepare(proposal) => Some((Kind::Proposal, proposal.view, proposal.seq)),
-            PbftMessage::Prepare(vote) => Some((Kind::Prepare, vote.view, vote.seq)),
-            PbftMessage::Commit(vote) => Some((Kind::Commit, vote.view, vote.seq)),
+            PbftMessage::Prepare(vote) => Some((Kind::Prepare(from), vote.view, vote.seq)),
+            PbftMessage::Commit(vote) => Some((Kind::Commit(from), vote.view, vote.seq)),
             _ => None,
         }
     }
 
     /// Holds a message, in the place of one of an earlier view.
     fn hold(&mut self, from: ReplicaId, (kind, view, seq): (Kind, View, Seq), message: PbftMessage) {
-        let known = self.0.get(&(seq, from, kind)).and_then(Self::place);
+        let known = self.0.get(&(seq, kind)).and_then(|(from, known)| Self::place(*from, known));
         if known.is_none_or(|(_, known, _)| known < view) {
-            self.0.insert((seq, from, kind), message);
+            self.0.insert((seq, kind), (from, message));
         }
     }
 
     /// Takes out what is about numbers up to `last`.
-    fn take(&mut self, last: Seq) -> BTreeMap<(Seq, ReplicaId, Kind), PbftMessage> {
-        let beyond = self.0.split_off(&(last.next(), ReplicaId(0), Kind::Proposal));
-        core::mem::replace(&mut self.0, beyond)
+    fn take(&mut self, last: Seq) -> impl Iterator<Item = (ReplicaId, PbftMessage)> + use<> {
+        let beyond = self.0.split_off(&(last.next(), Kind::Proposal));
+        core::mem::replace(&mut self.0, beyond).into_values()
     }
 }
 
@@ -62,19 +64,22 @@ impl Pbft {
         let high = self.high_watermark();
         let last = Seq(high.0 + self.config.settings.log_size);
         let is_early = |(_, view, seq): &(Kind, View, Seq)| *view >= self.view && high < *seq && *seq <= last;
-        let Some(place @ (kind, view, seq)) = Early::place(&message).filter(is_early) else {
+        let Some(place @ (kind, view, seq)) = Early::place(from, &message).filter(is_early) else {
             return Some(message);
         };
         let is_primary = from == self.quorums().primary(view);
-        let is_apt = match &message {
-            PbftMessage::PrePrepare(proposal) => is_primary && self.is_acceptable(&proposal.batch),
-            _ => kind == Kind::Commit || !is_primary,
+        let is_apt = match (&message, kind) {
+            (PbftMessage::PrePrepare(proposal), _) => {
+                is_primary && view == self.view && self.is_acceptable(&proposal.batch)
+            }
+            (_, Kind::Commit(_)) => true,
+            _ => !is_primary,
         };
         if !is_apt {
             return Some(message);
         }
         if let PbftMessage::PrePrepare(proposal) = &message
-            && (view, true) == (self.view, self.is_in_view)
+            && self.is_in_view
         {
             self.note_proposal(now, seq, &proposal.batch);
         }
@@ -84,7 +89,7 @@ impl Pbft {
 
     /// The log has moved on: what was held for its new numbers arrives now.
     pub(super) fn release_early(&mut self, step: &mut Step) {
-        for ((_, from, _), message) in self.early.take(self.high_watermark()) {
+        for (from, message) in self.early.take(self.high_watermark()) {
             self.on_message(step, from, message, None);
         }
     }

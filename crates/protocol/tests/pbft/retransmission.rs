@@ -56,9 +56,9 @@ fn of_what_comes_beyond_the_log_only_what_may_count_is_held() {
         group.nodes[3].pbft.footprint() - before
     };
     let vote = |seq| Vote { view: View(0), seq: Seq(seq), digest: Digest([1; 32]) };
-    let proposal = |seq| {
+    let proposal = |view, seq| {
         let batch = Arc::new(Batch { time: Instant(0), requests: vec![signed(1, 1)] });
-        PbftMessage::PrePrepare(PrePrepare { view: View(0), seq: Seq(seq), batch })
+        PbftMessage::PrePrepare(PrePrepare { view: View(view), seq: Seq(seq), batch })
     };
     for (from, message, is_held) in [
         (R[1], PbftMessage::Prepare(vote(9)), 1),
@@ -67,8 +67,12 @@ fn of_what_comes_beyond_the_log_only_what_may_count_is_held() {
         (R[1], PbftMessage::Prepare(vote(17)), 0),
         (R[0], PbftMessage::Prepare(vote(10)), 0),
         (R[0], PbftMessage::Commit(vote(10)), 1),
-        (R[0], proposal(10), 1),
-        (R[1], proposal(10), 0),
+        (R[0], proposal(0, 10), 1),
+        (R[0], proposal(0, 10), 0),
+        (R[1], proposal(0, 10), 0),
+        // Each is the primary of some view: of none but this one are batches held.
+        (R[1], proposal(1, 10), 0),
+        (R[2], proposal(2, 11), 0),
     ] {
         assert_eq!(held(from, message.clone()), is_held, "{from}: {message:?}");
     }
