@@ -162,8 +162,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// The replica starts with nothing to remember.
     pub(crate) fn start_blank(&mut self, memory: Memory, outputs: &mut Vec<Output>) -> Option<Start> {
         let epoch = self.epoch();
+        // Who was the whole group, and has forgotten, can't tell whether it still is: it would speak alone
+        // for a group that has grown since.
+        let may_have_grown = memory == Memory::Lost && self.quorums.n() == 1;
         if let Some(tenure) = &mut self.tenure
-            && epoch > Epoch(0)
+            && (epoch > Epoch(0) || may_have_grown)
         {
             tenure.place = Place::Joining(Tally::new(), memory);
             self.ask_for_start(outputs);

@@ -164,3 +164,23 @@ fn two_members_can_not_share_half_a_key() {
     let membership = Membership { epoch: Epoch(0), f: 1, members, admins: Vec::new() };
     assert!(membership.check().is_err(), "who has the first's signatures has two votes");
 }
+
+/// Alone it is a quorum of the first epoch, and clients that know no other would believe it.
+#[test]
+fn who_was_the_whole_group_once_does_not_speak_for_it_alone_after_it_has_forgotten() {
+    let mut net = group(1);
+    work(&mut net, 0, 3);
+    for (epoch, machine) in (0..3).zip(1u16..) {
+        let f = u16::from(machine == 3);
+        change(&mut net, command(epoch, f, &[Change::Add(member(machine))]), &[machine]);
+        work(&mut net, 3 + 5 * epoch as u32, 5);
+    }
+    net.run_until("four agree", |net| all_in(net, &[0, 1, 2, 3], 3));
+    net.stop(R(0));
+    net.start(R(0), Startup::Amnesia);
+    net.submit(2, &Operation::Read(0), OperationKind::Ordered);
+    net.run_for(Duration::from_secs(10));
+    let told = net.take_events(2);
+    let is_answer = |event: &ClientOutput| matches!(event, ClientOutput::Completed { .. });
+    assert!(!told.iter().any(is_answer), "no answer is better than one from nothing: {told:?}");
+}
