@@ -122,6 +122,7 @@ fn extremes() -> Vec<u8> {
         PbftMessage::Checkpoint(Checkpoint { seq, state: digest }),
         PbftMessage::Decided { seq, digest },
         PbftMessage::FetchBatch { seq, digest },
+        PbftMessage::FetchProposal { view, seq },
         PbftMessage::RecoverQuery { nonce: u64::MAX },
         PbftMessage::FillTo { target: seq },
         PbftMessage::Caught { clients: vec![ClientId(7)] },
@@ -174,7 +175,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(1, &EngineMessage::Start { seq: Seq(128), state: Digest([1; 32]) }),
         shaped(1, &EngineMessage::Succession(vec![])),
         shaped(2, &ClientFrame::Request(request.clone())),
-        shaped(2, &ClientFrame::Witness(request)),
+        shaped(2, &ClientFrame::Witness(request.clone())),
+        shaped(2, &ClientFrame::Body(request)),
         shaped(2, &ClientFrame::Query(query)),
         reply(&ClientMessage::Reply { view: View(1), number, execution: Execution::Earlier, outcome }),
         reply(&ClientMessage::ReplyDigest {

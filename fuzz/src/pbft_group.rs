@@ -15,6 +15,8 @@ use std::time::Duration;
 const N: u16 = 4;
 /// Replicas that have to say the same for a tentative result to be final.
 const AGREEMENT: usize = 3;
+/// Operations so large go from their clients to all.
+const SEPARATE_BYTES: usize = 2;
 /// More than what one input can lead to when nothing feeds on itself.
 const MAX_DELIVERIES: usize = 20_000;
 /// Elements that a replica may hold: a few for each number of the log, replica and client.
@@ -81,7 +83,12 @@ impl Group {
         };
         let quorums = Quorums::byzantine(usize::from(N), 1).expect("3f + 1");
         for me in quorums.replicas().filter(|me| *me != hostile) {
-            let settings = PbftSettings { checkpoint_period: 4, log_size: 8, ..PbftSettings::default() };
+            let settings = PbftSettings {
+                checkpoint_period: 4,
+                log_size: 8,
+                separate_bytes: SEPARATE_BYTES,
+                ..PbftSettings::default()
+            };
             let config = PbftConfig::new(me, quorums, settings).expect("valid settings");
             let host = Host {
                 replica: Pbft::new(config),
@@ -140,7 +147,8 @@ impl Group {
         }
     }
 
-    /// A client asks for something new, of the correct replicas in the upper half of `argument`.
+    /// A client asks for something new, of the correct replicas in the upper half of `argument`. The operations
+    /// of clients 2 and 3 are large, and shown to the others.
     fn request(&mut self, argument: u8, is_signed: bool) {
         let client = ClientId(u64::from(argument & 3));
         let number = self.numbers.entry(client).or_default();
@@ -151,7 +159,8 @@ impl Group {
             let good = |i: u16| Mac([u8::from((argument >> 2) & (1 << i) != 0); 16]);
             RequestAuth::Macs(Authenticator((0..N).map(good).collect()))
         };
-        let (operation, answers) = (vec![argument], Answers::All);
+        let bytes = if client.0 < 2 { 1 } else { SEPARATE_BYTES };
+        let (operation, answers) = (vec![argument; bytes], Answers::All);
         let request = Request {
             client,
             number: *number,
@@ -164,8 +173,10 @@ impl Group {
         };
         self.requests.insert(request.digest());
         for to in self.hosts.keys().copied().collect::<Vec<_>>() {
-            if (argument >> 4) & (1 << to.0) != 0 && self.is_authentic(to, &request) {
-                self.handle(to, Event::Request(request.clone()));
+            if self.is_authentic(to, &request) {
+                let is_asked = (argument >> 4) & (1 << to.0) != 0;
+                let event = if is_asked { Event::Request } else { Event::Body };
+                self.handle(to, event(request.clone()));
             }
         }
     }

@@ -103,6 +103,12 @@ impl Request {
         encode(&(self.client, self.number, self.kind, self.epoch, &self.answers, &self.operation))
     }
 
+    /// Whether it is authenticated by MACs: good at one replica, it may be bad at another.
+    #[must_use]
+    pub fn has_macs(&self) -> bool {
+        matches!(self.auth, RequestAuth::Macs(_))
+    }
+
     /// Names the request, whatever its authentication, its epoch and whoever is to answer: two copies that
     /// differ only in that are the same request.
     #[must_use]

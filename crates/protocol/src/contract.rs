@@ -152,6 +152,9 @@ pub enum Event<M> {
     Timer(TimerId),
     /// A client's request: authentic, and newer than what the client had executed before.
     Request(Request),
+    /// A request that its client has sent to the primary to be ordered, and to all others so that it need
+    /// not be proposed as a whole.
+    Body(Request),
     /// A copy of a request that its client has sent to another replica to be ordered, and shows this one so
     /// that it sees what becomes of it.
     Witness {

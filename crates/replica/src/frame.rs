@@ -91,6 +91,8 @@ pub enum ClientFrame {
     Query(Query),
     /// A copy of a request that was sent to the primary, for this replica to see what becomes of it.
     Witness(Request),
+    /// A request that was sent to the primary, for this replica to have it when it is proposed.
+    Body(Request),
 }
 
 impl ClientFrame {
@@ -98,7 +100,7 @@ impl ClientFrame {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         match self {
-            Self::Request(request) | Self::Witness(request) => request.epoch,
+            Self::Request(request) | Self::Witness(request) | Self::Body(request) => request.epoch,
             Self::Query(query) => query.epoch,
         }
     }

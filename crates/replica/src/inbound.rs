@@ -206,7 +206,7 @@ impl Opener {
         mut frame: ClientFrame,
     ) -> Result<ClientFrame, &'static str> {
         let (client, is_authentic) = match &mut frame {
-            ClientFrame::Request(request) | ClientFrame::Witness(request) => {
+            ClientFrame::Request(request) | ClientFrame::Witness(request) | ClientFrame::Body(request) => {
                 request.is_authentic = self.is_authentic(keyring, request);
                 (request.client, request.is_authentic)
             }

@@ -71,7 +71,7 @@ impl Plan {
         // The family is part of what chance follows from, so that families differ in more than faults.
         let mut dice = Dice::new(config.seed.wrapping_mul(31).wrapping_add(config.family as u64));
         let quorums = Quorums::byzantine(config.replicas, config.faults()).expect("f follows from n");
-        let settings = settings(&mut dice);
+        let settings = PbftSettings { separate_bytes: separate_bytes(config), ..settings(&mut dice) };
         let byzantine = byzantine(config, &mut dice);
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
             || (config.family == Family::Chaos && dice.chance(500));
@@ -182,7 +182,14 @@ fn settings(dice: &mut Dice) -> PbftSettings {
         max_clock_skew: Duration::from_millis(500),
         primary_slack: 4,
         primary_passes: 2,
+        ..PbftSettings::default()
     }
+}
+
+/// In half of the runs some or all requests are proposed by name. Drawn apart, so that it shifts nothing else.
+fn separate_bytes(config: &SimConfig) -> usize {
+    let mut dice = Dice::new(config.seed.wrapping_mul(41).wrapping_add(0x626f_6479));
+    dice.pick(&[0, 0, 1, 22])
 }
 
 /// In half of the runs replicas take new keys. Drawn apart, so that it shifts nothing else.

@@ -111,8 +111,11 @@ impl Rogue {
 
     /// To the primary of one of the first views, to all, or to some.
     fn send(&mut self, request: Request, mischief: &mut Mischief) {
-        let is_shown = self.dice.chance(100);
-        let frame = if is_shown { ClientFrame::Witness(request) } else { ClientFrame::Request(request) };
+        let frame = match self.dice.below(10) {
+            0 => ClientFrame::Witness(request),
+            1 => ClientFrame::Body(request),
+            _ => ClientFrame::Request(request),
+        };
         let frame: Arc<[u8]> = encode(&frame).into();
         let share = self.dice.pick(&[200, 500, 1000]);
         for to in self.quorums.replicas() {

@@ -48,6 +48,7 @@ impl Worker {
             auth: plan.auth,
             reads: plan.reads,
             answers: plan.answers,
+            separate_bytes: plan.settings.separate_bytes,
             retry: plan.retry,
             first_number: RequestNumber(1),
         };

@@ -276,6 +276,7 @@ fn client_config(
         },
         reads: group.reads().into(),
         answers: file.answers().into(),
+        separate_bytes: group.separate_bytes(),
         retry: file.retry(),
         first_number,
     }

@@ -147,6 +147,9 @@ pub struct RawPbft {
     pub max_batch_requests: usize,
     /// The most bytes of operations in a batch.
     pub max_batch_bytes: usize,
+    /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
+    /// 0: none does.
+    pub separate_bytes: usize,
     /// A batch of up to so many requests is executed before it is decided.
     pub tentative_requests: usize,
     /// Whether a commit that nobody waits for leaves with the next message.
@@ -175,6 +178,7 @@ impl Default for RawPbft {
             adaptive_batching: settings.adaptive_batching,
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
+            separate_bytes: settings.separate_bytes,
             tentative_requests: settings.tentative_requests,
             piggyback_commits: settings.piggyback_commits,
             view_timeout_ms: ms(settings.view_timeout),
@@ -195,6 +199,7 @@ impl RawPbft {
             adaptive_batching: self.adaptive_batching,
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
+            separate_bytes: self.separate_bytes,
             tentative_requests: self.tentative_requests,
             piggyback_commits: self.piggyback_commits,
             view_timeout: Duration::from_millis(self.view_timeout_ms),
@@ -339,6 +344,12 @@ impl GroupConfig {
     #[must_use]
     pub fn reads(&self) -> ReadKind {
         self.reads
+    }
+
+    /// From how many bytes on an operation goes from its client to all replicas; 0: none does.
+    #[must_use]
+    pub fn separate_bytes(&self) -> usize {
+        self.pbft.separate_bytes
     }
 
     /// How often each replica takes new keys, if it does.

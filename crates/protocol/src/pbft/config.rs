@@ -17,6 +17,9 @@ pub struct PbftSettings {
     pub max_batch_requests: usize,
     /// The most operation bytes in a batch; a single request may exceed it.
     pub max_batch_bytes: usize,
+    /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
+    /// 0: none does.
+    pub separate_bytes: usize,
     /// A batch of up to so many requests is executed before it is decided; 0: none is.
     pub tentative_requests: usize,
     /// Whether a commit that nobody waits for leaves with the next message.
@@ -44,6 +47,7 @@ impl Default for PbftSettings {
             adaptive_batching: true,
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
+            separate_bytes: 0,
             tentative_requests: 4,
             piggyback_commits: true,
             view_timeout: Duration::from_secs(1),

@@ -2,7 +2,7 @@ use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{ClientId, Digest, ReplicaId, Seq, View, encode};
+use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The primary's proposal of a batch for a sequence number (PBFT §4.2).
@@ -14,6 +14,34 @@ pub struct PrePrepare {
     pub seq: Seq,
     /// The batch.
     pub batch: Arc<Batch>,
+}
+
+/// A [`PrePrepare`] that names the requests which their clients have sent to all replicas (TOCS'02 §5.1.5).
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ShortPrePrepare {
+    /// The view it is proposed in.
+    pub view: View,
+    /// The number it is proposed for.
+    pub seq: Seq,
+    /// The whole batch's digest.
+    pub digest: Digest,
+    /// The batch's time.
+    pub time: Instant,
+    /// The requests that it holds, in their order.
+    pub whole: Vec<Request>,
+    /// The others, in their order.
+    pub named: Vec<NamedRequest>,
+}
+
+/// A request in a batch, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct NamedRequest {
+    /// How many of the batch's requests come before it.
+    pub place: u32,
+    /// Whose it is.
+    pub client: ClientId,
+    /// The client's number for it.
+    pub number: RequestNumber,
 }
 
 /// A vote for a batch at a sequence number: the content of a prepare or a commit (PBFT §4.2).
@@ -129,6 +157,15 @@ pub enum PbftMessage {
     Forward(Request),
     /// Phase one.
     PrePrepare(PrePrepare),
+    /// Phase one, with requests by name.
+    ShortPrePrepare(ShortPrePrepare),
+    /// Asks the primary for its proposal as a whole: the sender lacks a request that it names.
+    FetchProposal {
+        /// The view it was proposed in.
+        view: View,
+        /// The number it was proposed for.
+        seq: Seq,
+    },
     /// Phase two.
     Prepare(Vote),
     /// Phase three.
@@ -260,6 +297,7 @@ impl Message for PbftMessage {
         match self {
             Self::Forward(request) => core::slice::from_mut(request),
             Self::PrePrepare(proposal) => &mut Arc::make_mut(&mut proposal.batch).requests,
+            Self::ShortPrePrepare(proposal) => &mut proposal.whole,
             // A fetched body is known by its digest, for which others have vouched.
             _ => &mut [],
         }
@@ -268,7 +306,8 @@ impl Message for PbftMessage {
     fn kind(&self) -> &'static str {
         match self {
             Self::Forward(_) => "forward",
-            Self::PrePrepare(_) => "pre-prepare",
+            Self::PrePrepare(_) | Self::ShortPrePrepare(_) => "pre-prepare",
+            Self::FetchProposal { .. } => "fetch-proposal",
             Self::Prepare(_) => "prepare",
             Self::Commit(_) => "commit",
             Self::Checkpoint(_) => "checkpoint",
@@ -298,6 +337,9 @@ impl Message for PbftMessage {
                 let time = &mut Arc::make_mut(&mut other.batch).time.0;
                 *time = time.wrapping_add(1);
                 Some(Self::PrePrepare(other))
+            }
+            Self::ShortPrePrepare(own) => {
+                Some(Self::ShortPrePrepare(ShortPrePrepare { digest: flip(own.digest), ..own.clone() }))
             }
             Self::Prepare(vote) => Some(Self::Prepare(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Commit(vote) => Some(Self::Commit(Vote { digest: flip(vote.digest), ..*vote })),

@@ -65,6 +65,7 @@ mod pending;
 mod persistence;
 mod recovery;
 mod rejoin;
+mod separate;
 mod status;
 mod succession;
 mod tentative;
@@ -73,8 +74,8 @@ mod view_change;
 
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
 pub use message::{
-    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, Signed, Status, ViewChange,
-    Vote, checkpoint_statement,
+    Checkpoint, CheckpointCertificate, Claim, NamedRequest, NewView, PbftMessage, PrePrepare,
+    ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
 };
 
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
@@ -90,6 +91,7 @@ use log::Log;
 use pending::{Arrival, Pending};
 use persistence::Outbox;
 use recovery::Membership;
+use separate::Lacked;
 use status::Peers;
 use tentative::Tentative;
 
@@ -203,6 +205,8 @@ pub struct Pbft {
     floors: Floors,
     /// Clients that have to sign.
     distrust: Distrust,
+    /// Clients whose requests are proposed as a whole.
+    lacked: Lacked,
 }
 
 /// What one event leads to.
@@ -282,6 +286,7 @@ impl Pbft {
             given: BTreeMap::new(),
             floors: Floors::default(),
             distrust: Distrust::default(),
+            lacked: Lacked::default(),
         }
     }
 
@@ -331,7 +336,7 @@ impl Pbft {
             + self.own_checkpoints.len()
             + self.keeping.len()
             + self.view_changes.len()
-            + self.pending.iter().count()
+            + self.pending.len()
             + self.outbox.len()
     }
 
@@ -387,6 +392,8 @@ impl Pbft {
         let Some(message) = self.hold_if_early(step.now, from, message) else { return };
         match (message, proof) {
             (PbftMessage::Forward(request), _) => self.on_forward(step, request),
+            (PbftMessage::ShortPrePrepare(short), _) => self.on_short_pre_prepare(step, from, short),
+            (PbftMessage::FetchProposal { view, seq }, _) => self.on_fetch_proposal(step, from, view, seq),
             (PbftMessage::PrePrepare(proposal), _) => self.on_pre_prepare(step, from, proposal),
             (PbftMessage::Prepare(vote), _) => self.on_prepare(step, from, &vote),
             (PbftMessage::Commit(vote), _) => self.on_commit(step, from, &vote),
@@ -450,6 +457,7 @@ impl Protocol for Pbft {
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
             Event::Close(seq) => self.on_close(&mut step, seq),
+            Event::Body(request) => self.on_body(&step, request),
             Event::Witness { request, owner } => self.on_witness(&step, &request, owner),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),

@@ -4,7 +4,7 @@ use super::log::{Assignment, Entry, Tally};
 use super::message::{PbftMessage, PrePrepare, Vote};
 use super::persistence::{Deferred, Record};
 use super::{Pbft, Step};
-use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request, RequestAuth};
+use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, View};
@@ -26,7 +26,7 @@ impl Pbft {
 
     fn admit(&mut self, step: &mut Step, request: Request) -> bool {
         let client = request.client;
-        let has_macs = matches!(request.auth, RequestAuth::Macs(_));
+        let has_macs = request.has_macs();
         if request.is_authentic && has_macs && self.distrust.has(step.now, client) {
             if !self.pending.has_executed(client, request.number) {
                 step.actions.push(Action::MustSign { client, number: request.number });
@@ -109,14 +109,25 @@ impl Pbft {
     }
 
     pub(super) fn on_pre_prepare(&mut self, step: &mut Step, from: ReplicaId, proposal: PrePrepare) {
-        let PrePrepare { view, seq, batch } = proposal;
-        if from != self.quorums().primary(view) {
+        if from != self.quorums().primary(proposal.view) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
         }
+        let digest = proposal.batch.digest();
+        self.take_proposal(step, from, proposal, digest);
+    }
+
+    /// As backup: takes a proposal of the primary of its view.
+    pub(super) fn take_proposal(
+        &mut self,
+        step: &mut Step,
+        from: ReplicaId,
+        proposal: PrePrepare,
+        digest: Digest,
+    ) {
+        let PrePrepare { view, seq, batch } = proposal;
         if from == self.me() || !self.is_in_watermarks(seq) {
             return;
         }
-        let digest = batch.digest();
         if view != self.view || !self.is_in_view {
             return self.keep_decidable(view, seq, digest, batch);
         }
@@ -295,10 +306,13 @@ impl Pbft {
     pub(super) fn release_proposal(&mut self, step: &mut Step, proposal: PrePrepare) {
         if self.is_in_view && proposal.view == self.view {
             let seq = proposal.seq;
-            if let Some(assignment) = self.log.get_mut(seq).and_then(|entry| entry.assignment.as_mut()) {
-                assignment.is_durable = true;
-            }
-            step.broadcast(PbftMessage::PrePrepare(proposal));
+            let Some(assignment) = self.log.get_mut(seq).and_then(|entry| entry.assignment.as_mut()) else {
+                return;
+            };
+            assignment.is_durable = true;
+            let digest = assignment.digest;
+            let announcement = self.announcement(proposal, digest);
+            step.broadcast(announcement);
             // In a group of one the proposal alone prepares.
             self.prepare_if_due(step, seq);
         }

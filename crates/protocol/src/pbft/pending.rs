@@ -18,6 +18,8 @@ pub(super) struct Pending {
     since: BTreeMap<Arrival, Instant>,
     /// Those that their clients have signed.
     signed: BTreeSet<Arrival>,
+    /// What another replica is to order, and this one may be told of by name: the latest of each client.
+    bodies: BTreeMap<ClientId, Request>,
     /// The last request of each client that was executed.
     executed: BTreeMap<ClientId, RequestNumber>,
     arrivals: Arrival,
@@ -37,8 +39,7 @@ impl Pending {
         let mut is_in_batch = false;
         if let Some(arrival) = self.by_client.get(&client).copied() {
             let waiting = &self.requests[&arrival];
-            let is_upgrade =
-                is_signed && matches!(waiting.auth, RequestAuth::Macs(_)) && waiting.number == request.number;
+            let is_upgrade = is_signed && waiting.has_macs() && waiting.number == request.number;
             if waiting.number >= request.number && !is_upgrade {
                 return false;
             }
@@ -111,15 +112,37 @@ impl Pending {
 
     /// Whether this very request came from its client, authenticated.
     pub(super) fn has_authentic(&self, client: ClientId, digest: Digest) -> bool {
-        self.by_client.get(&client).is_some_and(|arrival| self.requests[arrival].digest() == digest)
+        self.known(client).any(|request| request.digest() == digest)
+    }
+
+    /// Holds an authentic request that another replica is to order.
+    pub(super) fn hold_body(&mut self, request: Request) {
+        let is_newer = self.bodies.get(&request.client).is_none_or(|known| known.number < request.number);
+        if is_newer && !self.has_executed(request.client, request.number) {
+            self.bodies.insert(request.client, request);
+        }
+    }
+
+    /// The request of that name, as it came from its client.
+    pub(super) fn named(&self, client: ClientId, number: RequestNumber) -> Option<&Request> {
+        self.known(client).find(|request| request.number == number)
+    }
+
+    fn known(&self, client: ClientId) -> impl Iterator<Item = &Request> {
+        let waiting = self.by_client.get(&client).map(|arrival| &self.requests[arrival]);
+        self.bodies.get(&client).into_iter().chain(waiting)
     }
 
     /// Notes that a request was executed.
     pub(super) fn note_executed(&mut self, client: ClientId, number: RequestNumber) {
         let last = self.executed.entry(client).or_default();
         *last = (*last).max(number);
+        let last = *last;
+        if self.bodies.get(&client).is_some_and(|body| body.number <= last) {
+            self.bodies.remove(&client);
+        }
         if let Some(arrival) = self.by_client.get(&client).copied()
-            && self.requests[&arrival].number <= *last
+            && self.requests[&arrival].number <= last
         {
             self.remove(arrival);
         }
@@ -146,6 +169,9 @@ impl Pending {
 
     /// Forgets what this client has waiting, unless it is signed.
     pub(super) fn drop_unsigned(&mut self, client: ClientId) {
+        if self.bodies.get(&client).is_some_and(Request::has_macs) {
+            self.bodies.remove(&client);
+        }
         let waiting = self.by_client.get(&client).copied();
         if let Some(arrival) = waiting.filter(|arrival| !self.signed.contains(arrival)) {
             self.remove(arrival);
@@ -201,6 +227,11 @@ impl Pending {
                 self.note_in_batch(arrival);
             }
         }
+    }
+
+    /// How many requests are held.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len() + self.bodies.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {

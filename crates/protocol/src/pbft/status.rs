@@ -207,13 +207,20 @@ impl Pbft {
     }
 
     pub(super) fn on_fetch_batch(&mut self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
-        let again = self.config.settings.status_period / 2;
-        let Some(batch) = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest)) else { return };
-        let given = self.given.get(&(seq, digest, from));
-        if given.is_none_or(|at| step.now.since(*at) >= again) {
-            step.send(from, PbftMessage::BatchBody { seq, batch: Arc::clone(batch) });
-            self.given.insert((seq, digest, from), step.now);
+        let batch = self.log.get(seq).and_then(|entry| entry.bodies.get(&digest)).cloned();
+        if let Some(batch) = batch.filter(|_| self.may_give(step.now, (seq, digest, from))) {
+            step.send(from, PbftMessage::BatchBody { seq, batch });
         }
+    }
+
+    /// Whether a batch that was asked for may be given: not again and again.
+    pub(super) fn may_give(&mut self, now: Instant, what: (Seq, Digest, ReplicaId)) -> bool {
+        let again = self.config.settings.status_period / 2;
+        let may = self.given.get(&what).is_none_or(|at| now.since(*at) >= again);
+        if may {
+            self.given.insert(what, now);
+        }
+        may
     }
 
     /// Takes up assignments whose batch was asked for in vain, that came before this replica voted, or

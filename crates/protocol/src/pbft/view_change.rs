@@ -5,7 +5,7 @@ use super::log::Assignment;
 use super::message::{NewView, PbftMessage, Signed, Status, ViewChange};
 use super::persistence::{Deferred, Record};
 use super::{Guard, Pbft, Step, VIEW_TIMER, choice, statement};
-use crate::{Action, Batch, Misbehaviour, Request, RequestAuth};
+use crate::{Action, Batch, Misbehaviour, Request};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq, View};
@@ -132,7 +132,7 @@ impl Pbft {
             let Some(assignment) = entry.assignment else { continue };
             let Some(batch) = entry.bodies.get(&assignment.digest) else { continue };
             let has_prepared = entry.prepared == Some((assignment.view, assignment.digest));
-            let with_macs = batch.requests.iter().filter(|r| matches!(r.auth, RequestAuth::Macs(_)));
+            let with_macs = batch.requests.iter().filter(|request| request.has_macs());
             if is_leading && !has_prepared {
                 unprepared.extend(with_macs.map(|request| request.client));
             } else if !assignment.is_authentic && !assignment.is_accepted {

@@ -11,6 +11,7 @@ mod normal_case;
 mod recovery;
 mod rejoin;
 mod retransmission;
+mod separate;
 mod succession;
 mod tentative;
 mod view_changes;

@@ -59,6 +59,9 @@ pub struct ClientConfig {
     pub reads: ReadPolicy,
     /// Whom it asks to answer.
     pub answers: AnswerPolicy,
+    /// An operation of at least so many bytes goes to all replicas at once, so that the primary need not pass
+    /// it on; 0: none does. As the group's own setting.
+    pub separate_bytes: usize,
     /// How long it waits before it asks all replicas.
     pub retry: Duration,
     /// The number of its first request: above all that it has ever used, as far as it knows.

@@ -186,10 +186,17 @@ impl Client {
     ) {
         let auth = if self.to_sign > 0 { RequestAuthKind::Signed } else { self.config.auth };
         self.to_sign = self.to_sign.saturating_sub(1);
-        let frame = self.request_frame((number, kind, &operation), answers, auth);
+        let to = self.config.quorums.primary(self.view());
+        let request = self.request((number, kind, &operation), answers, auth);
+        if self.config.separate_bytes > 0 && operation.len() >= self.config.separate_bytes {
+            // Before the primary can propose it.
+            let frame = frame_bytes(&ClientFrame::Body(request.clone()));
+            let backups = self.config.quorums.replicas().filter(|id| *id != to);
+            out.extend(backups.map(|to| ClientOutput::Send { to, frame: frame.clone() }));
+        }
+        let frame = frame_bytes(&ClientFrame::Request(request));
         let has_macs = auth == RequestAuthKind::Macs;
         self.begin((number, kind, operation), Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
-        let to = self.config.quorums.primary(self.view());
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.went_to = Some(to);
         }
@@ -208,10 +215,19 @@ impl Client {
 
     fn request_frame(
         &mut self,
-        (number, kind, operation): (RequestNumber, RequestKind, &[u8]),
+        content: (RequestNumber, RequestKind, &[u8]),
         answers: Answers,
         auth: RequestAuthKind,
     ) -> Arc<[u8]> {
+        frame_bytes(&ClientFrame::Request(self.request(content, answers, auth)))
+    }
+
+    fn request(
+        &mut self,
+        (number, kind, operation): (RequestNumber, RequestKind, &[u8]),
+        answers: Answers,
+        auth: RequestAuthKind,
+    ) -> Request {
         let mut request = Request {
             client: self.config.client,
             number,
@@ -229,7 +245,7 @@ impl Client {
             }
             RequestAuthKind::Signed => RequestAuth::Signed(self.config.keyring.sign(Domain::Request, &bytes)),
         };
-        frame_bytes(&ClientFrame::Request(request))
+        request
     }
 
     fn ballot(&self) -> Ballot {
@@ -489,7 +505,7 @@ impl Client {
 fn as_witness(frame: &[u8]) -> Option<Arc<[u8]>> {
     match decode(frame, frame.len()) {
         Ok(ClientFrame::Request(request)) => Some(frame_bytes(&ClientFrame::Witness(request))),
-        Ok(ClientFrame::Query(_) | ClientFrame::Witness(_)) | Err(_) => None,
+        Ok(ClientFrame::Query(_) | ClientFrame::Witness(_) | ClientFrame::Body(_)) | Err(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 const NOW: Instant = Instant(0);
 const RETRY: Duration = Duration::from_millis(10);
+const SEPARATE_BYTES: usize = 100;
 
 fn client(reads: ReadPolicy) -> Client {
     Client::new(ClientConfig {
@@ -22,6 +23,7 @@ fn client(reads: ReadPolicy) -> Client {
         auth: RequestAuthKind::Macs,
         reads,
         answers: AnswerPolicy::default(),
+        separate_bytes: SEPARATE_BYTES,
         retry: RETRY,
         first_number: RequestNumber(7),
     })
@@ -92,6 +94,26 @@ fn with_fast_reads_a_write_waits_for_an_agreement_quorum() {
     assert_eq!(hear(&mut client, 0, &reply(7, b"r")), []);
     assert_eq!(hear(&mut client, 1, &reply(7, b"r")), []);
     assert_eq!(hear(&mut client, 2, &reply(7, b"r")), completed(7, b"r", true));
+}
+
+#[test]
+fn what_is_large_goes_to_all_but_only_the_primary_is_to_order_it() {
+    let mut client = client(ReadPolicy::Ordered);
+    let mut send = |bytes: usize| {
+        let mut out = Vec::new();
+        client.submit(NOW, vec![7; bytes], OperationKind::Ordered, &mut out).unwrap();
+        client.abandon(&mut Vec::new());
+        let frames = out.iter().filter_map(|output| match output {
+            ClientOutput::Send { to, frame } => Some((to.0, decode(frame, 1 << 20).unwrap())),
+            _ => None,
+        });
+        frames.collect::<Vec<(u16, ClientFrame)>>()
+    };
+    assert_eq!(send(SEPARATE_BYTES - 1).len(), 1);
+    let sent = send(SEPARATE_BYTES);
+    assert_eq!(sent.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [1, 2, 3, 0], "the primary last");
+    let ClientFrame::Request(request) = &sent[3].1 else { panic!("{sent:?}") };
+    assert!(sent[..3].iter().all(|(_, frame)| *frame == ClientFrame::Body(request.clone())));
 }
 
 #[test]

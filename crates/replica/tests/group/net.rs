@@ -67,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) request_auth: RequestAuthPolicy,
     pub(crate) durability: Durability,
     pub(crate) reads: ReadPolicy,
+    /// As of the clients; the replicas have theirs from the protocol that they are given.
+    pub(crate) separate_bytes: usize,
 }
 
 impl Settings {
@@ -77,6 +79,7 @@ impl Settings {
             request_auth: RequestAuthPolicy::default(),
             durability: Durability::Sync,
             reads: ReadPolicy::Ordered,
+            separate_bytes: 0,
         }
     }
 }
@@ -164,6 +167,7 @@ impl<P: Protocol> Net<P> {
             },
             reads: self.settings.reads,
             answers: AnswerPolicy::default(),
+            separate_bytes: self.settings.separate_bytes,
             retry: Duration::from_millis(200),
             first_number: RequestNumber(1),
         };

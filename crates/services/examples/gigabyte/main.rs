@@ -140,6 +140,7 @@ impl Group {
                 auth: RequestAuthKind::Macs,
                 reads: ReadPolicy::Ordered,
                 answers: AnswerPolicy::All,
+                separate_bytes: 0,
                 retry: Duration::from_secs(3600),
                 first_number: RequestNumber(1),
             })

@@ -1,7 +1,7 @@
 use super::{Means, Said};
 use crate::dice::Dice;
 use crate::fault::Injection;
-use althing_protocol::pbft::{PbftMessage, PrePrepare, Vote};
+use althing_protocol::pbft::{PbftMessage, PrePrepare, ShortPrePrepare, Vote};
 use althing_protocol::{Auth, Batch, Message};
 use althing_types::{Digest, Principal, Seq, View};
 use std::collections::BTreeMap;
@@ -34,7 +34,16 @@ impl Equivocation {
         auth: Auth,
     ) -> Said {
         match message {
-            PbftMessage::PrePrepare(proposal) => self.propose(means, to, proposal, auth),
+            PbftMessage::PrePrepare(PrePrepare { view, seq, ref batch }) => {
+                let real = (batch.digest(), Batch::clone(batch));
+                self.propose(means, to, (view, seq, real), (message, auth))
+            }
+            PbftMessage::ShortPrePrepare(ref short) => {
+                let &ShortPrePrepare { view, seq, digest, time, .. } = short;
+                // As far as it is here.
+                let real = (digest, Batch { time, requests: short.whole.clone() });
+                self.propose(means, to, (view, seq, real), (message, auth))
+            }
             PbftMessage::Prepare(vote) => vec![(PbftMessage::Prepare(self.vote(means, to, vote)), auth)],
             PbftMessage::Commit(vote) => vec![(PbftMessage::Commit(self.vote(means, to, vote)), auth)],
             PbftMessage::Decided { seq, .. } if means.dice.chance(500) => {
@@ -52,22 +61,26 @@ impl Equivocation {
         *self.victims.entry((view, to)).or_insert_with(|| means.dice.chance(share))
     }
 
-    fn propose(&mut self, means: &mut Means, to: Principal, real: PrePrepare, auth: Auth) -> Said {
-        let PrePrepare { view, seq, batch } = real.clone();
-        let (_, fake) = self
-            .fakes
-            .entry((view, seq))
-            .or_insert_with(|| (batch.digest(), Arc::new(falsified(&mut means.dice, &batch))));
-        let fake = PrePrepare { batch: fake.clone(), ..real.clone() };
+    fn propose(
+        &mut self,
+        means: &mut Means,
+        to: Principal,
+        (view, seq, (digest, batch)): (View, Seq, (Digest, Batch)),
+        (real, auth): (PbftMessage, Auth),
+    ) -> Said {
+        let falsify = || (digest, Arc::new(falsified(&mut means.dice, &batch)));
+        let (_, fake) = self.fakes.entry((view, seq)).or_insert_with(falsify);
+        let fake = (fake.digest(), PbftMessage::PrePrepare(PrePrepare { view, seq, batch: fake.clone() }));
         let is_victim = self.is_victim(means, view, to);
-        let (shown, hidden) = if is_victim { (fake, real) } else { (real, fake) };
+        let ((digest, shown), (_, hidden)) =
+            if is_victim { (fake, (digest, real)) } else { ((digest, real), fake) };
         if is_victim {
             means.injections.note(Injection::Equivocated);
         }
-        let vote = Vote { view, seq, digest: shown.batch.digest() };
-        let mut said = vec![(PbftMessage::PrePrepare(shown), auth)];
+        let vote = Vote { view, seq, digest };
+        let mut said = vec![(shown, auth)];
         if means.dice.chance(30) {
-            said.push((PbftMessage::PrePrepare(hidden), auth));
+            said.push((hidden, auth));
         }
         if means.dice.chance(self.haste) {
             said.push((PbftMessage::Commit(vote), Auth::Mac));

@@ -292,7 +292,7 @@ impl<X: Subject> World<'_, X> {
 
 /// Whether a frame among replicas is a proposal.
 fn is_proposal(frame: &[u8]) -> bool {
-    matches!(protocol_message(frame), Some(PbftMessage::PrePrepare(_)))
+    matches!(protocol_message(frame), Some(PbftMessage::PrePrepare(_) | PbftMessage::ShortPrePrepare(_)))
 }
 
 /// The client whose request a frame brings, by itself or passed on.
