@@ -1,5 +1,5 @@
 use alloc::vec::Vec;
-use althing_crypto::{Authenticator, Hasher, Proof, hash};
+use althing_crypto::{Authenticator, Hasher, Proof};
 use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, RequestNumber, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -113,7 +113,10 @@ impl Request {
     /// differ only in that are the same request.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        hash("althing request", &encode(&(self.client, self.number, self.kind, &self.operation)))
+        let mut hasher = Hasher::new("althing request");
+        hasher.value(&(self.client, self.number, self.kind));
+        hasher.bytes(&self.operation);
+        hasher.finish()
     }
 }
 
