@@ -61,6 +61,11 @@ impl Opener {
         core::mem::take(&mut self.outdated)
     }
 
+    /// Whether what was opened last from `who` had a MAC made with such keys.
+    pub(crate) fn is_outdated(&self, who: Principal) -> bool {
+        self.outdated.contains(&who)
+    }
+
     fn has_mac(
         &mut self,
         keyring: &mut Keyring,

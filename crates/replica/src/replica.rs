@@ -365,17 +365,21 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn on_client_frame(&mut self, now: Instant, from: ClientId, bytes: &[u8], outputs: &mut Vec<Output>) {
-        if self.penalties.ignores(now, from) {
+        let keyring = &mut self.outbound.keyring;
+        let owner = keyring.owner(from);
+        if self.penalties.ignores(now, (from, owner)) {
             return;
         }
-        let keyring = &mut self.outbound.keyring;
         let is_known = keyring.public(Principal::Client(from)).is_some();
         let opened = self.opener.open_client(keyring, from, bytes);
         let epoch = opened.as_ref().map_or_else(|(_, epoch)| *epoch, ClientFrame::epoch);
         let is_shown = is_known && self.show_to_client(now, from, epoch, outputs);
         if is_known {
             // Who speaks in an earlier epoch has its keys: that is no garbage, until it has been told.
-            self.penalties.note(now, from, opened.is_ok() || is_shown);
+            let is_good = opened.is_ok() || is_shown;
+            // Where this replica has a new key, the MACs of all sessions are bad at once.
+            let is_about_keys = self.opener.is_outdated(Principal::Client(from));
+            self.penalties.note(now, (from, owner), is_good, is_about_keys);
         }
         match opened {
             Ok(_) if !self.is_member() => {}

@@ -115,7 +115,7 @@ impl Network {
             let _ = ending.send(true);
         });
         let inner = Arc::new(Inner { shared, local_address, stop, ended, diallers: Mutex::new(diallers) });
-        Ok((NetworkHandle { inner }, NetEvents { inbox }))
+        Ok((NetworkHandle { inner }, NetEvents::new(inbox)))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use althing_types::Principal;
@@ -9,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::config::{Limits, QueueLimit};
 use super::envelope::Enveloped;
+use super::fair::Turns;
 use crate::channel::Role;
 
 /// What a network reports.
@@ -30,13 +32,29 @@ pub enum NetEvent {
     },
 }
 
+impl NetEvent {
+    /// How long its frame is, if it is one.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame { bytes, .. } => bytes.len(),
+            Self::Connected(_) | Self::Disconnected(_) => 0,
+        }
+    }
+}
+
 /// The events of a network, to be read by one task.
 #[derive(Debug)]
 pub struct NetEvents {
-    pub(super) inbox: Arc<Inbox>,
+    inbox: Arc<Inbox>,
+    /// What the last event cost the reader.
+    cost: Duration,
 }
 
 impl NetEvents {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox, cost: Duration::ZERO }
+    }
+
     /// The next event; `None` after the network has been shut down. A cancelled call loses nothing.
     pub async fn recv(&mut self) -> Option<NetEvent> {
         loop {
@@ -54,9 +72,26 @@ impl NetEvents {
 
     /// The next event if there is one.
     pub fn try_recv(&mut self) -> Option<NetEvent> {
-        self.inbox.lock().pop()
+        let cost = std::mem::take(&mut self.cost);
+        self.inbox.lock().pop(cost)
+    }
+
+    /// Tells how long the reader was busy with the last event. Peers that wait get as much of the reader's
+    /// time as each other: the longer it is busy with their events, the more rarely it reads one of theirs.
+    pub fn charge(&mut self, cost: Duration) {
+        self.cost = cost;
     }
 }
+
+/// What the arrival of an event, and of each byte of it, counts for: about what it costs the tasks that
+/// receive and decrypt it, which nobody measures.
+const ARRIVAL_NS: u64 = 1000;
+const ARRIVAL_OF_BYTE_NS: u64 = 1;
+
+/// What an event may cost the reader at most, beside what its bytes do: whoever is being served when the
+/// system gives the processor to somebody else can't help it.
+const MOST_COST_NS: u64 = 1_000_000;
+const MOST_COST_OF_BYTE_NS: u64 = 2;
 
 impl Drop for NetEvents {
     fn drop(&mut self) {
@@ -65,7 +100,8 @@ impl Drop for NetEvents {
     }
 }
 
-/// The events waiting to be read: a bounded lane for each peer, emptied in turns.
+/// The events waiting to be read: a bounded lane for each peer. Replicas together, clients together, and each
+/// among its like have turns that come to as much of the reader's time.
 pub(super) struct Inbox {
     limits: Limits,
     state: Mutex<State>,
@@ -79,13 +115,23 @@ pub(super) struct Stale;
 #[derive(Default)]
 struct State {
     lanes: HashMap<Principal, Lane>,
-    /// The lanes that have events, replicas' and clients' apart.
-    turns: [VecDeque<Principal>; 2],
-    /// Which of `turns` comes first next time.
-    next: usize,
+    /// Replicas' and clients' apart.
+    classes: [Class; 2],
+    /// The classes that have lanes with events.
+    turns: Turns<usize>,
+    /// Whose event was read last, and how many bytes that had.
+    served: Option<(Principal, usize)>,
     generations: u64,
     finished: bool,
     abandoned: bool,
+}
+
+#[derive(Default)]
+struct Class {
+    /// The lanes that have events.
+    turns: Turns<Principal>,
+    used_ns: u64,
+    turn: Turn,
 }
 
 struct Lane {
@@ -95,11 +141,21 @@ struct Lane {
     events: VecDeque<LaneEvent>,
     frames: usize,
     bytes: usize,
+    used_ns: u64,
+    turn: Turn,
     room: Arc<Notify>,
     /// Whether the connection waits for room.
     waiting: bool,
-    /// Whether the lane is among the turns: exactly when it has events.
-    scheduled: bool,
+}
+
+/// Whether a lane or a class waits for its turn, which it does when it has events. While it has it, it is not
+/// known yet what that costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Turn {
+    #[default]
+    None,
+    Waits,
+    Has,
 }
 
 #[derive(PartialEq, Eq)]
@@ -151,7 +207,7 @@ impl Inbox {
         if abandoned || lane.events.is_empty() {
             // There is no reader, or it never learned of the connection.
             state.lanes.remove(&peer);
-            state.turns[class_of(peer)].retain(|other| *other != peer);
+            state.classes[class_of(peer)].turns.remove(&peer);
         } else {
             state.schedule(peer);
         }
@@ -226,42 +282,83 @@ impl Inbox {
 }
 
 impl State {
-    fn pop(&mut self) -> Option<NetEvent> {
-        let first = self.next;
-        let class = [first, 1 - first].into_iter().find(|&class| !self.turns[class].is_empty())?;
-        self.next = 1 - class;
-        let peer = self.turns[class].pop_front()?;
-        let lane = self.lanes.get_mut(&peer).expect("a lane with a turn exists");
-        let event = lane.pop().expect("a lane with a turn has events");
-        lane.scheduled = false;
+    /// The next event, after one that cost the reader so much.
+    fn pop(&mut self, cost: Duration) -> Option<NetEvent> {
+        self.settle(cost);
+        let peer = self.next()?;
+        let lane = self.lanes.get_mut(&peer).expect("a lane that waits exists");
+        let event = lane.pop().expect("a lane that waits has events");
+        lane.turn = Turn::Has;
         if lane.events.is_empty() && lane.connection.is_none() {
             self.lanes.remove(&peer);
-        } else {
-            self.schedule(peer);
         }
-        Some(match event {
+        let event = match event {
             LaneEvent::Connected => NetEvent::Connected(peer),
             LaneEvent::Disconnected => NetEvent::Disconnected(peer),
             LaneEvent::Frame(Enveloped { session, bytes }) => NetEvent::Frame { from: peer, session, bytes },
-        })
+        };
+        self.served = Some((peer, event.bytes()));
+        Some(event)
     }
 
-    /// Gives the lane a turn if it has events.
+    /// Ends the last turn, now that it is known what it cost.
+    fn settle(&mut self, cost: Duration) {
+        let Some((peer, bytes)) = self.served.take() else { return };
+        let cost = turn_ns(cost, bytes);
+        let class = &mut self.classes[class_of(peer)];
+        class.used_ns += cost;
+        class.turn = Turn::None;
+        // It may be another lane by now, which then has not had a turn.
+        if let Some(lane) = self.lanes.get_mut(&peer).filter(|lane| lane.turn == Turn::Has) {
+            lane.used_ns += cost;
+            lane.turn = Turn::None;
+            self.schedule(peer);
+        }
+        self.schedule_class(class_of(peer));
+    }
+
+    /// The peer whose turn it is.
+    fn next(&mut self) -> Option<Principal> {
+        loop {
+            let class = &mut self.classes[self.turns.next()?];
+            if let Some(peer) = class.turns.next() {
+                class.turn = Turn::Has;
+                return Some(peer);
+            }
+            // All of its lanes are gone.
+            class.turn = Turn::None;
+        }
+    }
+
+    /// Has the lane wait for its turn if it has events.
     fn schedule(&mut self, peer: Principal) {
         let lane = self.lanes.get_mut(&peer).expect("the caller has just used it");
-        if !lane.scheduled && !lane.events.is_empty() {
-            lane.scheduled = true;
-            self.turns[class_of(peer)].push_back(peer);
+        if lane.turn == Turn::None && !lane.events.is_empty() {
+            let class = &mut self.classes[class_of(peer)];
+            lane.turn = Turn::Waits;
+            lane.used_ns = class.turns.wait(peer, lane.used_ns);
+            self.schedule_class(class_of(peer));
+        }
+    }
+
+    fn schedule_class(&mut self, number: usize) {
+        let class = &mut self.classes[number];
+        if class.turn == Turn::None && !class.turns.is_empty() {
+            class.turn = Turn::Waits;
+            class.used_ns = self.turns.wait(number, class.used_ns);
         }
     }
 
     /// Throws everything away: nobody will read it.
     fn abandon(&mut self) {
         self.abandoned = true;
-        self.turns.iter_mut().for_each(VecDeque::clear);
+        self.turns.clear();
+        for class in &mut self.classes {
+            class.turns.clear();
+        }
         for lane in self.lanes.values_mut() {
             lane.events.clear();
-            (lane.frames, lane.bytes, lane.scheduled) = (0, 0, false);
+            (lane.frames, lane.bytes) = (0, 0);
             lane.room.notify_one();
         }
         self.lanes.retain(|_, lane| lane.connection.is_some());
@@ -276,9 +373,10 @@ impl Lane {
             events: VecDeque::new(),
             frames: 0,
             bytes: 0,
+            used_ns: 0,
+            turn: Turn::None,
             room: Arc::default(),
             waiting: false,
-            scheduled: false,
         }
     }
 
@@ -306,6 +404,13 @@ impl Lane {
         }
         Some(event)
     }
+}
+
+/// What a turn counts for.
+fn turn_ns(cost: Duration, bytes: usize) -> u64 {
+    let bytes = bytes as u64;
+    let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
+    ARRIVAL_NS + ARRIVAL_OF_BYTE_NS * bytes + cost.min(MOST_COST_NS + MOST_COST_OF_BYTE_NS * bytes)
 }
 
 fn class_of(peer: Principal) -> usize {

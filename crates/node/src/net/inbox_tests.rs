@@ -13,7 +13,7 @@ fn inbox(frames: usize) -> (Arc<Inbox>, NetEvents) {
     let queue = QueueLimit { frames, bytes: 1000 };
     let limits = Limits { replica_queue: queue, client_queue: queue, ..Limits::default() };
     let inbox = Arc::new(Inbox::new(limits));
-    let events = NetEvents { inbox: Arc::clone(&inbox) };
+    let events = NetEvents::new(Arc::clone(&inbox));
     (inbox, events)
 }
 
@@ -38,9 +38,31 @@ fn drain(events: &mut NetEvents) -> Vec<NetEvent> {
 
 fn sender(event: NetEvent) -> Principal {
     match event {
-        NetEvent::Frame { from, .. } => from,
-        NetEvent::Connected(peer) | NetEvent::Disconnected(peer) => peer,
+        NetEvent::Connected(peer) | NetEvent::Disconnected(peer) | NetEvent::Frame { from: peer, .. } => peer,
     }
+}
+
+/// How much of the reader's time each of those who flood gets, of so much in all, where an event of each costs
+/// as long as given.
+fn shares(costs: &[(Principal, u64)], time: Duration) -> Vec<f64> {
+    let (inbox, mut events) = inbox(4);
+    let mut spent = HashMap::<Principal, Duration>::new();
+    let numbers: HashMap<_, _> = costs.iter().map(|(peer, _)| (*peer, inbox.open(*peer))).collect();
+    let costs: HashMap<_, _> =
+        costs.iter().map(|(peer, cost)| (*peer, Duration::from_micros(*cost))).collect();
+    drain(&mut events);
+    while spent.values().sum::<Duration>() < time {
+        for (peer, number) in &numbers {
+            fill(&inbox, *peer, *number, 4);
+        }
+        let from = sender(events.try_recv().expect("all flood"));
+        *spent.entry(from).or_default() += costs[&from];
+        events.charge(costs[&from]);
+    }
+    let share = |peer: &Principal| spent[peer].as_secs_f64() / time.as_secs_f64();
+    let mut peers: Vec<_> = numbers.into_keys().collect();
+    peers.sort();
+    peers.iter().map(share).collect()
 }
 
 #[test]
@@ -157,4 +179,87 @@ async fn without_a_reader_frames_are_thrown_away() {
     let number = inbox.open(R0);
     inbox.close(R0, number);
     assert!(!inbox.contains(R0));
+}
+
+#[test]
+fn whose_frames_cost_more_gets_no_more_of_the_readers_time() {
+    let time = Duration::from_secs(1);
+    let clients = shares(&[(client(1), 50), (client(2), 5), (client(3), 5)], time);
+    assert!(clients.iter().all(|share| (0.28..0.40).contains(share)), "{clients:?}");
+    let replicas = shares(&[(R0, 5), (R1, 1000)], time);
+    assert!((0.45..0.56).contains(&replicas[1]), "{replicas:?}");
+    // Replicas are as much as all clients together.
+    let all = shares(&[(R0, 1000), (client(1), 5), (client(2), 500)], time);
+    assert!((0.45..0.56).contains(&all[0]), "{all:?}");
+    assert!((0.18..0.30).contains(&all[1]), "{all:?}");
+}
+
+/// So many events of 100 microseconds each come before the flooder has its next turn.
+fn events_before(events: &mut NetEvents, flooder: Principal) -> usize {
+    let mut before = 0;
+    while sender(events.try_recv().expect("both wait")) != flooder {
+        events.charge(Duration::from_micros(100));
+        before += 1;
+    }
+    before
+}
+
+#[test]
+fn who_was_alone_waited_for_nobody_and_owes_but_its_last_turn() {
+    let (inbox, mut events) = inbox(200);
+    let (a, b) = (inbox.open(client(1)), inbox.open(client(2)));
+    drain(&mut events);
+    fill(&inbox, client(1), a, 200);
+    for _ in 0..150 {
+        assert_eq!(sender(events.try_recv().expect("nobody else waits")), client(1));
+        events.charge(Duration::from_millis(1));
+    }
+    fill(&inbox, client(2), b, 200);
+    // A millisecond in turns of the other.
+    assert!((9..=11).contains(&events_before(&mut events, client(1))));
+}
+
+#[test]
+fn a_short_frame_is_not_charged_for_what_the_machine_did_meanwhile() {
+    let time = Duration::from_secs(10);
+    let shares = shares(&[(R0, 5), (R1, 100_000)], time);
+    assert!(shares[1] > 0.9, "{shares:?}");
+}
+
+#[test]
+fn a_long_frame_is_charged_for_its_bytes() {
+    let limit = QueueLimit { frames: 10, bytes: 64 << 20 };
+    let limits = Limits { replica_queue: limit, client_queue: limit, ..Limits::default() };
+    let inbox = Arc::new(Inbox::new(limits));
+    let mut events = NetEvents::new(Arc::clone(&inbox));
+    let (a, b) = (inbox.open(client(1)), inbox.open(client(2)));
+    drain(&mut events);
+    let mut long: VecDeque<_> = (0..2).map(|_| frame(vec![0; 1_000_000])).collect();
+    inbox.deliver_some(client(1), a, &mut long).unwrap();
+    assert_eq!(sender(events.try_recv().expect("one waits")), client(1));
+    events.charge(Duration::from_secs(1));
+    fill(&inbox, client(2), b, 10);
+    // Four milliseconds, more than ten turns of a tenth of one.
+    for _ in 0..10 {
+        assert_eq!(sender(events.try_recv().expect("both wait")), client(2));
+        events.charge(Duration::from_micros(100));
+    }
+}
+
+#[test]
+fn a_lane_that_comes_back_while_its_last_event_is_served_has_one_place_in_the_turns() {
+    let (inbox, mut events) = inbox(10);
+    let number = inbox.open(client(1));
+    fill(&inbox, client(1), number, 1);
+    drain(&mut events);
+    fill(&inbox, client(1), number, 1);
+    assert_eq!(sender(events.try_recv().expect("it waits")), client(1));
+    inbox.close(client(1), number);
+    assert_eq!(events.inbox.lock().lanes.len(), 1, "its end is to be read");
+    assert_eq!(events.try_recv(), Some(NetEvent::Disconnected(client(1))));
+    // Being served, it is gone, and comes back.
+    let number = inbox.open(client(1));
+    fill(&inbox, client(1), number, 3);
+    assert_eq!(drain(&mut events).len(), 4, "a connection and three frames");
+    assert_eq!(events.try_recv(), None);
 }

@@ -5,15 +5,16 @@
 //! - A newer connection of the same principal replaces the older.
 //! - Sending never waits: each peer has a bounded queue, and what does not fit is dropped and
 //!   counted. The protocols retransmit; a slow peer costs neither memory nor others' time.
-//! - Receiving is fair: each peer has a bounded queue, emptied in turns, and replicas together get
-//!   at least every second turn however many clients flood. A peer whose queue is full is not read
-//!   from until there is room.
+//! - Receiving is fair: each peer has a bounded queue. Replicas together, clients together, and each among
+//!   its like get as much of the reader's time while others wait, however many frames they send and
+//!   whatever these cost (`fair.rs`). A peer whose queue is full is not read from until there is room.
 
 mod backoff;
 mod config;
 mod connection;
 mod dialler;
 mod envelope;
+mod fair;
 mod half_open;
 mod handle;
 mod inbox;

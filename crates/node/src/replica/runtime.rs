@@ -34,6 +34,9 @@ use crate::timers::Timers;
 /// Frames handled before what they led to is sent, at most.
 const BATCH: usize = 256;
 
+/// And how long that may take: frames that cost a lot are not to hold up what others led to.
+const LONGEST_BATCH: Duration = Duration::from_millis(1);
+
 /// Pieces of evidence kept for the control socket.
 const MAX_EVIDENCE: usize = 100;
 
@@ -193,12 +196,17 @@ impl<P: NodeProtocol> Runtime<P> {
     }
 
     fn on_net_events(&mut self, first: NetEvent, events: &mut NetEvents) {
-        self.on_net_event(first);
-        for _ in 1..BATCH {
-            match events.try_recv() {
-                Some(event) => self.on_net_event(event),
-                None => return,
+        let begun = Instant::now();
+        let (mut next, mut before) = (Some(first), begun);
+        for _ in 0..BATCH {
+            let Some(event) = next.take().or_else(|| events.try_recv()) else { return };
+            self.on_net_event(event);
+            let after = Instant::now();
+            events.charge(after - before);
+            if after - begun >= LONGEST_BATCH {
+                return;
             }
+            before = after;
         }
     }
 

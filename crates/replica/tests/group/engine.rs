@@ -1,14 +1,16 @@
 //! One replica: exactly-once, agreed values, refusals.
 
-use crate::ledger::Operation;
+use crate::ledger::{Ledger, Operation};
 use crate::net::{Net, Settings, keyring};
-use althing_crypto::{Domain, Proof};
+use althing_crypto::{Domain, Identity, Keyring, Proof};
 use althing_protocol::unreplicated::{Silence, Unreplicated};
 use althing_protocol::{
     Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth, RequestKind,
 };
 use althing_replica::*;
-use althing_types::{ClientId, Epoch, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{
+    ClientId, Epoch, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, View, encode,
+};
 use std::sync::Arc;
 
 const R0: ReplicaId = ReplicaId(0);
@@ -134,6 +136,36 @@ fn what_is_not_authentic_is_refused_and_reported() {
     assert_eq!(net.status(0).executed, Seq(0));
     send(&mut net, C0, &ClientFrame::Request(good));
     assert_eq!(net.status(0).executed, Seq(1));
+}
+
+#[test]
+fn garbage_counts_for_whoever_owns_the_sessions_that_it_comes_in() {
+    let identity = |byte: u8| Identity::from_secret_bytes(&[byte; 64]);
+    let keys = |client: u64| identity(if client < 20 { 2 } else { 3 }).public();
+    let clients = (0..=20).map(|id| (ClientId(id), keys(id))).collect();
+    let (me, replicas) = (Principal::Replica(R0), vec![identity(1).public()]);
+    let config = ReplicaConfig {
+        replica: R0,
+        quorums: Quorums::byzantine(1, 0).expect("one is enough"),
+        keyring: Keyring::new(GroupId([9; 16]), me, identity(1), replicas, clients),
+        limits: Limits::default(),
+        request_auth: RequestAuthPolicy::MacsOrSignature,
+        durability: Durability::None,
+        membership: None,
+    };
+    let mut replica = Replica::new(config, Unreplicated::default(), Ledger::new());
+    replica.handle(Instant(1), Input::Start(Startup::Genesis), &mut Vec::new());
+    let mut looked_at = |client| {
+        let (from, mut outputs) = (Principal::Client(ClientId(client)), Vec::new());
+        replica.handle(Instant(1), Input::Frame { from, bytes: b"garbage".to_vec() }, &mut outputs);
+        outputs.len()
+    };
+    assert_eq!(
+        (0..100).map(|frame| looked_at(frame % 20)).sum::<usize>(),
+        32,
+        "twenty sessions of one client"
+    );
+    assert_eq!(looked_at(20), 1, "another client's");
 }
 
 #[test]
