@@ -102,61 +102,117 @@ where
     }
 }
 
-/// Opens a channel as the acceptor. Once the dialler has proven its key, `admit` decides whether
-/// it is let in; what it returns is returned with the channel.
+/// Opens a channel as the acceptor: [`hear`], and then [`Call::accept`].
 ///
 /// There is no timeout in here; the caller sets one.
 ///
 /// # Errors
 /// When the connection fails, the dialler breaks the protocol, or is refused, of which it is told.
 pub async fn accept<S, T>(
-    mut stream: S,
+    stream: S,
     local: &Local,
     admit: impl FnOnce(PublicKey, Role) -> Result<T, Refusal>,
 ) -> Result<(Channel<S>, T), ChannelError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let first = read_frame(&mut stream).await?;
-    let (noise, role) = match begin(local, &first) {
-        Ok(begun) => begun,
-        Err(error) => {
-            if let Some(refusal) = refusal_for(&error) {
-                write_frame(&mut stream, &[refusal.code()]).await?;
-            }
-            return Err(error);
-        }
-    };
-    let mut noise = noise;
-    let mut answer = vec![ACCEPTED];
-    answer.extend_from_slice(&write(&mut noise));
-    write_frame(&mut stream, &answer).await?;
-
-    let third = read_frame(&mut stream).await?;
-    read(&mut noise, 3, &third)?;
-
-    let mut channel = into_channel(stream, noise);
-    let verdict = admit(channel.remote, role);
-    let code = verdict.as_ref().map_or_else(|refusal| refusal.code(), |_| ACCEPTED);
-    let mut sealed = Vec::new();
-    channel.sealer.seal(&[code], &mut sealed);
-    channel.stream.write_all(&sealed).await?;
-    let admitted = verdict.map_err(ChannelError::Refusing)?;
-    Ok((channel, admitted))
+    hear(stream, local).await?.accept(local, admit).await
 }
 
-/// Checks the dialler's first frame.
-fn begin(local: &Local, first: &[u8]) -> Result<(HandshakeState, Role), ChannelError> {
-    let (hello_bytes, message) = first.split_first_chunk::<HELLO_LEN>().ok_or(ChannelError::NotAlthing)?;
-    let hello = Hello::decode(hello_bytes)?;
+/// A dialler that has said what it wants. Nothing has been computed for it yet.
+#[derive(Debug)]
+pub struct Call<S> {
+    stream: S,
+    role: Role,
+    first: Vec<u8>,
+}
+
+/// Waits for what a dialler wants.
+///
+/// There is no timeout in here; the caller sets one.
+///
+/// # Errors
+/// When the connection fails, or the dialler wants something else than a channel to this group, of which it
+/// is told.
+pub async fn hear<S>(mut stream: S, local: &Local) -> Result<Call<S>, ChannelError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let first = read_frame(&mut stream).await?;
+    match check_hello(local, &first) {
+        Ok(role) => Ok(Call { stream, role, first }),
+        Err(error) => Err(refuse(stream, error).await),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Call<S> {
+    /// Computes the rest. Once the dialler has proven its key, `admit` decides whether it is let in; what it
+    /// returns is returned with the channel.
+    ///
+    /// There is no timeout in here; the caller sets one.
+    ///
+    /// # Errors
+    /// When the connection fails, the dialler breaks the protocol, or is refused, of which it is told.
+    pub async fn accept<T>(
+        self,
+        local: &Local,
+        admit: impl FnOnce(PublicKey, Role) -> Result<T, Refusal>,
+    ) -> Result<(Channel<S>, T), ChannelError> {
+        let Self { mut stream, role, first } = self;
+        let mut noise = match begin(local, &first) {
+            Ok(noise) => noise,
+            Err(error) => return Err(refuse(stream, error).await),
+        };
+        let mut answer = vec![ACCEPTED];
+        answer.extend_from_slice(&write(&mut noise));
+        write_frame(&mut stream, &answer).await?;
+
+        let third = read_frame(&mut stream).await?;
+        read(&mut noise, 3, &third)?;
+
+        let mut channel = into_channel(stream, noise);
+        let verdict = admit(channel.remote, role);
+        let code = verdict.as_ref().map_or_else(|refusal| refusal.code(), |_| ACCEPTED);
+        let mut sealed = Vec::new();
+        channel.sealer.seal(&[code], &mut sealed);
+        channel.stream.write_all(&sealed).await?;
+        let admitted = verdict.map_err(ChannelError::Refusing)?;
+        Ok((channel, admitted))
+    }
+}
+
+/// Tells the dialler what is wrong with its first frame, where that helps. Returns the error.
+async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, error: ChannelError) -> ChannelError {
+    match refusal_for(&error) {
+        Some(refusal) => match write_frame(&mut stream, &[refusal.code()]).await {
+            Ok(()) => error,
+            Err(failure) => failure,
+        },
+        None => error,
+    }
+}
+
+/// Checks the hello in the dialler's first frame.
+fn check_hello(local: &Local, first: &[u8]) -> Result<Role, ChannelError> {
+    let (hello, message) = first.split_first_chunk::<HELLO_LEN>().ok_or(ChannelError::NotAlthing)?;
+    let hello = Hello::decode(hello)?;
     if hello.group != local.group {
         return Err(ChannelError::Group { found: hello.group });
     }
-    let mut noise = builder(local, hello_bytes)
+    if message.len() != MESSAGE_LENS[0] {
+        return Err(ChannelError::Handshake { number: 1 });
+    }
+    Ok(hello.role)
+}
+
+/// Takes the Noise message in the dialler's first frame, of which the hello is as it should be.
+fn begin(local: &Local, first: &[u8]) -> Result<HandshakeState, ChannelError> {
+    let (hello, message) = first.split_at(HELLO_LEN);
+    let mut noise = builder(local, hello)
         .and_then(snow::Builder::build_responder)
         .expect("a fixed pattern with all of its keys");
     read(&mut noise, 1, message)?;
-    Ok((noise, hello.role))
+    Ok(noise)
 }
 
 /// What a dialler is told about the failure of its first frame; whatever does not speak the

@@ -20,7 +20,7 @@ mod keys;
 mod transport;
 
 pub use error::{ChannelError, Refusal};
-pub use handshake::{Channel, HANDSHAKE_FRAME_LIMIT, Local, accept, initiate};
+pub use handshake::{Call, Channel, HANDSHAKE_FRAME_LIMIT, Local, accept, hear, initiate};
 pub use hello::{HELLO_LEN, Hello, Role};
 pub use keys::{PublicKey, SecretKey};
 pub use transport::{ChannelReader, ChannelWriter, MESSAGE_LIMIT};

@@ -57,6 +57,20 @@ pub struct Limits {
     /// How many connections may be in the middle of the handshake, at most. When one more comes,
     /// the oldest of the address that has most of them is closed.
     pub max_half_open: usize,
+    /// How long handshakes keep a processor busy at most: those with callers from where members are known
+    /// to call, and as much again those with others.
+    pub handshakes: TimeShare,
+    /// The same for taking connections, before anything is known of who calls.
+    pub connections: TimeShare,
+}
+
+/// A share of a processor's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeShare {
+    /// In the long run.
+    pub percent: u32,
+    /// What may be saved up, for many at once.
+    pub saved: Duration,
 }
 
 /// The bound of one queue. A frame is taken while both are below their limit, so that one frame
@@ -97,6 +111,8 @@ impl Default for Limits {
             client_queue: QueueLimit { frames: 256, bytes: 2 << 20 },
             max_clients: 1024,
             max_half_open: 64,
+            handshakes: TimeShare { percent: 10, saved: Duration::from_millis(200) },
+            connections: TimeShare { percent: 10, saved: Duration::from_millis(100) },
         }
     }
 }
@@ -202,6 +218,11 @@ impl Limits {
             (self.client_queue.bytes, "client_queue.bytes"),
             (self.max_half_open, "max_half_open"),
         ];
+        let shares = [(self.handshakes, "handshakes"), (self.connections, "connections")];
+        if let Some((_, name)) = shares.iter().find(|(share, _)| share.percent == 0 || share.saved.is_zero())
+        {
+            return Err(ConfigError::ZeroLimit(name));
+        }
         match limits.iter().find(|(limit, _)| *limit == 0) {
             Some((_, name)) => Err(ConfigError::ZeroLimit(name)),
             None => Ok(()),

@@ -2,6 +2,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Mutex};
 
 use tokio::task::AbortHandle;
 
+use super::callers::origin;
+
 /// The connections in the middle of their handshake.
 ///
 /// Their number is bounded, and a new one pushes out the oldest of the address that has most of
@@ -33,7 +35,7 @@ impl HalfOpen {
             let oldest = oldest_of_the_most_frequent(&connections);
             connections.remove(oldest).task.abort();
         }
-        connections.push(Entry { number, address, task });
+        connections.push(Entry { number, address: origin(address), task });
         evicted
     }
 

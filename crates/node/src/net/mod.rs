@@ -8,8 +8,13 @@
 //! - Receiving is fair: each peer has a bounded queue. Replicas together, clients together, and each among
 //!   its like get as much of the reader's time while others wait, however many frames they send and
 //!   whatever these cost (`fair.rs`). A peer whose queue is full is not read from until there is room.
+//! - What strangers can cause is bounded: how many connections are in the handshake, and how much time
+//!   goes into taking connections and computing handshakes. Callers from where members are known to call
+//!   don't wait for others (`callers.rs`).
 
+mod allowance;
 mod backoff;
+mod callers;
 mod config;
 mod connection;
 mod dialler;
@@ -25,7 +30,7 @@ mod shared;
 mod stats;
 mod throttle;
 
-pub use config::{ConfigError, Directory, Limits, NetworkConfig, Peer, QueueLimit, Timing};
+pub use config::{ConfigError, Directory, Limits, NetworkConfig, Peer, QueueLimit, TimeShare, Timing};
 pub use handle::{Network, NetworkHandle, StartError};
 pub use inbox::{NetEvent, NetEvents};
 pub use outbox::Sent;

@@ -1,5 +1,5 @@
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,6 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    allowance::Allowance,
+    callers::Callers,
     config::{NetworkConfig, Peer},
     envelope::Enveloped,
     inbox::Inbox,
@@ -26,6 +28,9 @@ pub(super) struct Shared {
     pub(super) config: NetworkConfig,
     pub(super) local: Local,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) callers: Callers,
+    /// For handshakes with callers that are known, and with strangers.
+    handshakes: [Allowance; 2],
     peers: Peers,
     logged: Throttle<&'static str>,
     refused: AtomicU64,
@@ -64,6 +69,8 @@ impl Shared {
         Self {
             local: Local { secret: config.secret.clone(), group: config.group },
             inbox: Arc::new(Inbox::new(config.limits)),
+            callers: Callers::new(&config.peers),
+            handshakes: [config.limits.handshakes; 2].map(Allowance::new),
             peers: Peers::new(&config.peers),
             logged: Throttle::new(config.timing.log_interval),
             refused: AtomicU64::new(0),
@@ -71,6 +78,12 @@ impl Shared {
             unroutable: AtomicU64::new(0),
             config,
         }
+    }
+
+    /// At whose expense a handshake with this caller is computed.
+    pub(super) fn handshakes(&self, caller: IpAddr) -> &Allowance {
+        let [of_known, of_strangers] = &self.handshakes;
+        if self.callers.are_known(caller) { of_known } else { of_strangers }
     }
 
     /// Decides on a dialler that has proven its key, and gives it its place.
@@ -102,6 +115,7 @@ impl Shared {
 
     /// Has these for peers from now on.
     pub(super) fn configure(&self, peers: &[Peer]) {
+        self.callers.configure(peers);
         self.peers.lock().configure(peers);
     }
 

@@ -1,13 +1,13 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use althing_types::GroupId;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use super::{super::*, support::*};
-use crate::channel::{ChannelError, Local, Refusal, Role};
+use crate::channel::{ChannelError, Local, PublicKey, Refusal, Role, initiate};
 
 /// Shows that the node still serves a client in good standing.
 async fn assert_serves(node: &mut Node, keys: &Keys, id: Principal) {
@@ -199,4 +199,61 @@ async fn a_flood_of_silent_connections_locks_nobody_out() {
     assert_serves(&mut node, &keys, client(1)).await;
     // Those that remain do not hold up the end.
     soon(node.handle.shutdown()).await;
+}
+
+/// What a dialler says first to whoever has this key, and could say any number of times.
+async fn first_frame(local: &Local, remote: PublicKey) -> Vec<u8> {
+    let (near, mut far) = tokio::io::duplex(1 << 10);
+    let mut first = vec![0; 4 + 28 + 48];
+    tokio::select! {
+        _ = initiate(near, local, Role::Client, remote) => panic!("nobody has answered"),
+        read = far.read_exact(&mut first) => read.unwrap(),
+    };
+    first
+}
+
+#[tokio::test]
+async fn handshakes_with_strangers_hold_up_none_with_members() {
+    const STRANGERS: u64 = 200;
+    let keys = Keys::of(&[replica(0), client(1)]);
+    let mut config = keys.config(replica(0), &[]);
+    config.limits.handshakes = TimeShare { percent: 1, saved: Duration::from_millis(1) };
+    config.limits.max_half_open = 1000;
+    config.timing.handshake_timeout = Duration::from_secs(600);
+    let mut node = Node::start(config).await;
+    let (member, key) = (keys.local(client(1)), keys.public(replica(0)));
+    dial(node.address(), &member, Role::Client, key).await.unwrap();
+    node.connected(client(1)).await;
+
+    let first = first_frame(&Local { secret: key_pair().0, group: GROUP }, key).await;
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 66], 0).into()).unwrap();
+        let mut stranger = socket.connect(node.address()).await.unwrap();
+        stranger.write_all(&first).await.unwrap();
+        strangers.push(stranger);
+    }
+    dial(node.address(), &member, Role::Client, key).await.unwrap();
+    node.connected(client(1)).await;
+    // Each takes a hundred times as long as computing an answer does.
+    let answered = strangers.iter().filter(|stranger| stranger.try_read(&mut [0; 1]).is_ok()).count();
+    assert!(answered < 100, "{answered} strangers were answered before the member");
+}
+
+#[tokio::test]
+async fn connections_are_taken_at_a_bounded_rate() {
+    let keys = Keys::of(&[replica(0), client(1)]);
+    let mut config = keys.config(replica(0), &[]);
+    // Three milliseconds for each, but the first ten.
+    config.limits.connections = TimeShare { percent: 1, saved: Duration::from_micros(300) };
+    let mut node = Node::start(config).await;
+    let begun = Instant::now();
+    for _ in 0..60 {
+        let mut noise = TcpStream::connect(node.address()).await.unwrap();
+        noise.write_all(&[0xff; 4]).await.unwrap();
+    }
+    until(|| node.handle.stats().refused == 60).await;
+    assert!(begun.elapsed() > Duration::from_millis(130), "{:?}", begun.elapsed());
+    assert_serves(&mut node, &keys, client(1)).await;
 }
