@@ -1,7 +1,7 @@
 use super::bench::kill;
 use super::place::Place;
 use crate::running::{ask, block_on, status};
-use althing_node::control::{Fault, Request, Status};
+use althing_node::control::{Fault, Flood, Request, Status};
 use clap::{Args, Subcommand};
 use miette::{Result, miette};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  althing inject thermostat-2 lie\n  althing inject thermostat-0 crash\n  \
-    althing inject thermostat-1 delay 300\n  althing inject thermostat-2 heal\n\n\
+    althing inject thermostat-1 delay 300\n  althing inject thermostat-3 flood signatures\n  althing inject thermostat-2 heal\n\n\
     `up` starts a crashed replica again by itself. A deployment takes faults only if it was made with\n\
     `up --allow-injection`; a crash needs no permission."
 )]
@@ -39,6 +39,12 @@ enum Kind {
         /// By so many milliseconds
         ms: u64,
     },
+    /// It floods the other replicas
+    Flood {
+        /// With what
+        #[arg(value_parser = flood, default_value = "garbage", value_name = "garbage|signatures|repeats")]
+        with: Flood,
+    },
     /// It is honest again
     Heal,
 }
@@ -64,6 +70,7 @@ impl Inject {
             Kind::Lie => Fault::Lie,
             Kind::Equivocate => Fault::Equivocate,
             Kind::Delay { ms } => Fault::Delay { ms },
+            Kind::Flood { with } => Fault::Flood { with },
             Kind::Heal => Fault::None,
         };
         block_on(ask(&deployment, &self.process, &Request::Inject { fault }))?;
@@ -73,4 +80,10 @@ impl Inject {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What a replica floods others with, as arguments name it.
+fn flood(name: &str) -> Result<Flood, String> {
+    let found = Flood::ALL.into_iter().find(|flood| flood.name() == name);
+    found.ok_or_else(|| format!("`{name}` is no flood; there are {}", Flood::ALL.map(Flood::name).join(", ")))
 }

@@ -110,6 +110,7 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
     match report.fault {
         Fault::None => {}
         Fault::Delay { ms } => remarks.push(format!("injected: delay {ms} ms")),
+        Fault::Flood { with } => remarks.push(format!("injected: flood of {}", with.name())),
         fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
     }
     if report.is_transferring {

@@ -48,6 +48,39 @@ pub enum Fault {
         /// By so many milliseconds.
         ms: u64,
     },
+    /// It floods the other replicas, beside what it has to say.
+    Flood {
+        /// With what.
+        with: Flood,
+    },
+}
+
+/// What a replica floods the others with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flood {
+    /// Bytes that mean nothing.
+    #[default]
+    Garbage,
+    /// Statements with signatures that don't hold.
+    Signatures,
+    /// What it said last, again and again.
+    Repeats,
+}
+
+impl Flood {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Garbage, Self::Signatures, Self::Repeats];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::Signatures => "signatures",
+            Self::Repeats => "repeats",
+        }
+    }
 }
 
 /// What a process answers.

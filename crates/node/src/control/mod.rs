@@ -11,7 +11,7 @@ mod call;
 mod report;
 mod server;
 
-pub use call::{ControlError, Fault, Request, Response, request};
+pub use call::{ControlError, Fault, Flood, Request, Response, request};
 pub use report::{
     EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, ReplicaCounters,
     ReplicaReport, Role, Status,

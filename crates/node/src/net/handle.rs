@@ -159,6 +159,12 @@ impl NetworkHandle {
         self.inner.shared.is_connected(peer)
     }
 
+    /// How many frames wait to be sent to this peer.
+    #[must_use]
+    pub fn backlog(&self, peer: Principal) -> usize {
+        self.inner.shared.backlog(peer)
+    }
+
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> NetworkStats {

@@ -17,7 +17,7 @@ use super::{
     envelope::Enveloped,
     inbox::Inbox,
     outbox::{Outbox, Sent},
-    peers::Peers,
+    peers::{Entry, Peers},
     stats::{Counters, NetworkStats},
     throttle::Throttle,
 };
@@ -143,6 +143,10 @@ impl Shared {
 
     pub(super) fn is_connected(&self, peer: Principal) -> bool {
         self.peers.lock().get(peer).is_some_and(|entry| entry.outbox().is_some())
+    }
+
+    pub(super) fn backlog(&self, peer: Principal) -> usize {
+        self.peers.lock().get(peer).and_then(Entry::outbox).map_or(0, Outbox::unsent)
     }
 
     pub(super) fn stats(&self) -> NetworkStats {

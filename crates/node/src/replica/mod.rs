@@ -2,6 +2,7 @@
 //! clock, a control socket and the couriers to other groups.
 
 mod courier;
+mod flood;
 mod key_refresh;
 mod leaving;
 mod members;

@@ -6,6 +6,7 @@ use althing_types::Principal;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::flood::Flooding;
 use crate::config::GroupConfig;
 use crate::net::NetworkHandle;
 
@@ -28,12 +29,20 @@ pub(super) struct Outgoing {
     /// Frames that nobody waits for, in order, and when the first of them has to leave.
     lazy: Vec<(Principal, Arc<[u8]>)>,
     lazy_until: Option<Instant>,
+    /// What it was told to flood others with.
+    flood: Option<Flooding>,
 }
 
 impl Outgoing {
     pub(super) fn new(group: Arc<GroupConfig>, network: NetworkHandle) -> Self {
         let (held, lazy) = (VecDeque::new(), Vec::new());
-        Self { group, network, delay: Duration::ZERO, held, held_bytes: 0, lazy, lazy_until: None }
+        let delay = Duration::ZERO;
+        Self { group, network, delay, held, held_bytes: 0, lazy, lazy_until: None, flood: None }
+    }
+
+    /// From now on, others are flooded like this, or no more.
+    pub(super) fn set_flood(&mut self, flood: Option<Flooding>) {
+        self.flood = flood;
     }
 
     /// From now on, frames leave so much later.
@@ -88,7 +97,8 @@ impl Outgoing {
     /// When the next frame that waits has to leave.
     pub(super) fn next(&self) -> Option<Instant> {
         let held = self.held.front().map(|(at, ..)| *at);
-        [held, self.lazy_until].into_iter().flatten().min()
+        let flood = self.flood.as_ref().map(Flooding::next);
+        [held, self.lazy_until, flood].into_iter().flatten().min()
     }
 
     /// Sends the frames that are due by `now`, or all.
@@ -101,12 +111,18 @@ impl Outgoing {
             self.held_bytes -= frame.len();
             self.put(to, frame);
         }
+        if let (Some(flood), Some(now)) = (&mut self.flood, now) {
+            flood.pour(now);
+        }
     }
 
     /// Gives a frame to the network, in the session that it is for. The network counts what it has to
     /// drop, and the protocols repeat it.
-    fn put(&self, to: Principal, frame: Arc<[u8]>) {
+    fn put(&mut self, to: Principal, frame: Arc<[u8]>) {
         let frame = Bytes::from_owner(frame);
+        if let Some(flood) = &mut self.flood {
+            flood.has_sent(to, &frame);
+        }
         let _ = match to {
             Principal::Replica(_) => self.network.send(to, frame),
             Principal::Client(id) => {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::ReplicaError;
 use super::courier::{Couriers, LocalQuery};
+use super::flood::Flooding;
 use super::leaving::Leaving;
 use super::members::Members;
 use super::outgoing::Outgoing;
@@ -24,7 +25,8 @@ use super::service::NodeService;
 use crate::clock::WallClock;
 use crate::config::{ReplicaFile, ServiceConfig};
 use crate::control::{
-    ControlCall, EvidenceReport, Fault, ReplicaCounters, ReplicaReport, Request, Response, Role, Status,
+    ControlCall, EvidenceReport, Fault, Flood, ReplicaCounters, ReplicaReport, Request, Response, Role,
+    Status,
 };
 use crate::log::{LogError, LogEvent, LogThread};
 use crate::net::{NetEvent, NetEvents, NetworkHandle};
@@ -446,18 +448,30 @@ impl<P: NodeProtocol> Runtime<P> {
             let reason = "this deployment does not allow faults to be injected".to_owned();
             return Response::Refused { reason };
         }
-        let (tamper, delay) = match fault {
-            Fault::None => (None, 0),
-            Fault::Mute => (Some(Injected::Mute), 0),
-            Fault::Lie => (Some(Injected::Lie), 0),
-            Fault::Equivocate => (Some(Injected::Equivocate), 0),
-            Fault::Delay { ms } => (None, ms),
+        let (tamper, delay, flood) = match fault {
+            Fault::None => (None, 0, None),
+            Fault::Mute => (Some(Injected::Mute), 0, None),
+            Fault::Lie => (Some(Injected::Lie), 0, None),
+            Fault::Equivocate => (Some(Injected::Equivocate), 0, None),
+            Fault::Delay { ms } => (None, ms, None),
+            Fault::Flood { with } => match self.flooding(with) {
+                Ok(flood) => (None, 0, Some(flood)),
+                Err(error) => return Response::Refused { reason: error.to_string() },
+            },
         };
         tracing::warn!(?fault, "told to be faulty");
         self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
         self.outgoing.set_delay(Duration::from_millis(delay));
+        self.outgoing.set_flood(flood);
         self.fault = fault;
         Response::Done
+    }
+
+    fn flooding(&self, kind: Flood) -> Result<Flooding, getrandom::Error> {
+        let me = self.members.me();
+        let own = self.members.route(Principal::Replica(me));
+        let others = self.members.present().into_iter().filter(|slot| Some(*slot) != own).collect();
+        Flooding::new(kind, &self.file, (self.members.epoch(), me), (self.network.clone(), others))
     }
 
     fn report(&self) -> ReplicaReport {

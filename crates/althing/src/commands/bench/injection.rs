@@ -2,7 +2,7 @@ use super::contender::Replicas;
 use super::load::{Gap, Observed};
 use super::usage::Meter;
 use crate::running::ask;
-use althing_node::control::{Fault, Request};
+use althing_node::control::{Fault, Flood, Request};
 use miette::{IntoDiagnostic, Result, miette};
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -39,7 +39,7 @@ pub(super) enum Whom {
 
 /// What an argument has to look like.
 const FORM: &str = "a fault is written KIND:WHOM@SECONDS, as in crash:primary@2: KIND is crash (it is started again), \
-    stop, mute, lie, equivocate, delay=MILLISECONDS or heal; WHOM is primary, backup, all or a replica's number";
+    stop, mute, lie, equivocate, delay=MILLISECONDS, flood=garbage|signatures|repeats or heal; WHOM is primary, backup, all or a replica's number";
 
 impl Injection {
     /// Whether the replicas have to allow it.
@@ -73,7 +73,7 @@ impl Injection {
 }
 
 impl Whom {
-    async fn among(self, replicas: &Replicas<'_>) -> Result<Vec<String>> {
+    pub(super) async fn among(self, replicas: &Replicas<'_>) -> Result<Vec<String>> {
         let wanted = match self {
             Self::All => return Ok(replicas.names.clone()),
             Self::Replica(number) => number,
@@ -141,6 +141,10 @@ impl FromStr for Injection {
             ("lie", _) => Kind::Fault(Fault::Lie),
             ("equivocate", _) => Kind::Fault(Fault::Equivocate),
             ("heal", _) => Kind::Fault(Fault::None),
+            (kind, _) if kind.starts_with("flood=") => {
+                let flood = Flood::ALL.into_iter().find(|flood| kind == format!("flood={}", flood.name()));
+                Kind::Fault(Fault::Flood { with: flood.ok_or(FORM)? })
+            }
             (_, Some(ms)) => Kind::Fault(Fault::Delay { ms: ms.parse().map_err(|_| FORM)? }),
             _ => return Err(FORM),
         };
@@ -165,6 +169,7 @@ impl fmt::Display for Injection {
             Kind::Fault(Fault::Lie) => f.write_str("lie")?,
             Kind::Fault(Fault::Equivocate) => f.write_str("equivocate")?,
             Kind::Fault(Fault::Delay { ms }) => write!(f, "delay={ms}")?,
+            Kind::Fault(Fault::Flood { with }) => write!(f, "flood={}", with.name())?,
         }
         match self.whom {
             Whom::Primary => f.write_str(":primary")?,
@@ -196,6 +201,7 @@ mod tests {
             "equivocate:primary@0",
             "delay=200:all@1.25",
             "heal:all@3",
+            "flood=signatures:backup@1",
         ] {
             let injection: Injection = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(injection.to_string(), text);
@@ -219,6 +225,8 @@ mod tests {
             "delay:1@1",
             "delay=:1@1",
             "delay=-5:1@1",
+            "flood:1@1",
+            "flood=water:1@1",
             "crash:70000@1",
         ] {
             assert_eq!(text.parse::<Injection>(), Err(FORM), "{text}");
