@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Launch(process::Launch),
     #[command(hide = true)]
     Load(bench::RunLoad),
+    #[command(hide = true)]
+    Attack(bench::RunAttack),
 }
 
 impl Command {
@@ -79,6 +81,7 @@ impl Command {
             Self::Edge(command) => command.run(),
             Self::Launch(command) => command.run(),
             Self::Load(command) => command.run(),
+            Self::Attack(command) => command.run(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `bench`: what a service costs replicated, next to what it costs alone.
 
+mod attack;
 mod contender;
 mod injection;
 mod load;
@@ -12,6 +13,7 @@ mod suite;
 mod table;
 mod usage;
 
+pub(crate) use attack::RunAttack;
 pub(crate) use injection::kill;
 pub(crate) use load::RunLoad;
 
@@ -19,6 +21,7 @@ use crate::output;
 use crate::running::block_on;
 use althing_node::config::{RawPbft, ReadKind, RequestAuthKind};
 use althing_replica::Durability;
+use attack::{Attack, Beside};
 use clap::Args;
 use contender::{Contender, Run};
 use injection::Injection;
@@ -27,6 +30,7 @@ use machine::Machine;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use report::{Report, Row};
 use settings::{ContenderSettings, Settings};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tempfile::TempDir;
@@ -44,6 +48,7 @@ const USUAL_OPEN_CLIENTS: usize = 64;
     althing bench --rate 1000,5000,20000              open loop: operations due at fixed times\n  \
     althing bench --service kv --read-share 0.9 --durability none,sync --json > bench.json\n  \
     althing bench --rate 2000 --seconds 10 --inject crash:primary@3\n  \
+    althing bench --clients 64 --attack garbage,handshakes  what floods cost clients that behave\n  \
     althing bench --suite docs/src --quick            the page of benchmarks, in about two minutes\n\n\
     Rounds alternate between the contenders, since machines drift. In a closed loop a group that stalls\n\
     is not asked meanwhile; what users see during a stall shows in an open loop only (--rate)."
@@ -104,6 +109,10 @@ pub(crate) struct Bench {
     /// Each round then begins with a new group
     #[arg(long, value_name = "KIND:WHOM@SECONDS")]
     inject: Vec<Injection>,
+    /// Let an attacker flood the group beside the load, one kind after the other; each run is compared with
+    /// one beside a process that is as busy and attacks nobody. There is no unreplicated contender then
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,KIND")]
+    attack: Vec<Attack>,
     /// Measured seconds of a run
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     seconds: f64,
@@ -183,6 +192,7 @@ impl Bench {
             loads: self.loads()?,
             pbft: pbft_with(&self.pbft)?,
             injections: self.inject.clone(),
+            attacks: self.attack.clone(),
             load_processes: self.load_processes,
             clients_per_connection: self.clients_per_connection,
             seed: self.seed,
@@ -197,7 +207,8 @@ impl Bench {
 
     fn contenders(&self) -> Vec<ContenderSettings> {
         let auth = if self.signatures { RequestAuthKind::Signatures } else { RequestAuthKind::Macs };
-        let mut contenders = vec![ContenderSettings::unreplicated(auth)];
+        let unreplicated = self.attack.is_empty().then(|| ContenderSettings::unreplicated(auth));
+        let mut contenders: Vec<_> = unreplicated.into_iter().collect();
         for (index, durability) in self.durability.iter().enumerate() {
             if self.durability[..index].contains(durability) {
                 continue;
@@ -236,17 +247,19 @@ async fn measure(settings: Settings, home: &TempDir) -> Result<Report> {
     }
     let mut rows = Vec::new();
     for load in &settings.loads {
-        let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
+        let entries = entries(&settings);
+        let mut runs: Vec<Vec<Run>> = entries.iter().map(|_| Vec::new()).collect();
+        let mut busy = BTreeMap::new();
         for round in 1..=settings.rounds {
-            for (contender, runs) in contenders.iter_mut().zip(&mut runs) {
-                let (name, load_name) = (&contender.settings.name, table::load(load));
-                eprintln!("{load_name}, round {round} of {}: {name}", settings.rounds);
-                runs.push(contender.run(*load).await?);
+            for ((contender, entry), runs) in entries.iter().zip(&mut runs) {
+                let load_name = table::load(load);
+                eprintln!("{load_name}, round {round} of {}: {}", settings.rounds, entry.name);
+                runs.push(contenders[*contender].run(*load, entry.beside, &mut busy).await?);
             }
         }
-        let mut of_load = Vec::new();
-        for (contender, runs) in contenders.iter().zip(&runs) {
-            let mut row = Row::of(contender.settings, *load, runs, settings.measured());
+        let mut of_load: Vec<Row> = Vec::new();
+        for ((_, entry), runs) in entries.iter().zip(&runs) {
+            let mut row = Row::of(entry, *load, runs, settings.measured());
             if row.operations == 0 {
                 let reasons = row.failure_reasons.join("; ");
                 return Err(miette!("{} completed no operation: {reasons}", row.contender.name));
@@ -254,12 +267,29 @@ async fn measure(settings: Settings, home: &TempDir) -> Result<Report> {
             if let Some(baseline) = of_load.first() {
                 row.compare(baseline);
             }
+            if let (Some(Beside::Busy(_)), Some(attacked)) = (entry.beside, of_load.last_mut()) {
+                attacked.compare_with_busy(&row);
+            }
             of_load.push(row);
         }
         rows.append(&mut of_load);
     }
     drop(contenders);
     Ok(Report::new(settings, machine, machine::today(), rows))
+}
+
+/// What takes its turn in each round: the contenders, and one under each attack, each with the process that
+/// was as busy right after it. Each with the number of its contender.
+fn entries(settings: &Settings) -> Vec<(usize, ContenderSettings)> {
+    let mut entries: Vec<_> = settings.contenders.iter().cloned().enumerate().collect();
+    if let Some((contender, attacked)) = entries.last().cloned() {
+        for &attack in &settings.attacks {
+            for beside in [Beside::Attacker(attack), Beside::Busy(attack)] {
+                entries.push((contender, attacked.beside(beside)));
+            }
+        }
+    }
+    entries
 }
 
 /// The settings of PBFT, with some of them changed.
@@ -331,6 +361,9 @@ mod tests {
             ("bench --clients 1 --load-processes 2", "--load-processes"),
             ("bench --inject crash:primary@3", "--inject"),
             ("bench --inject burn:primary@1", "--inject"),
+            ("bench --attack nonsense", "--attack"),
+            ("bench --attack garbage --durability none,sync", "--attack"),
+            ("bench --attack garbage --inject crash:primary@1", "--attack"),
             ("bench --quick", "--suite"),
             ("bench --pbft pipeline", "NAME=VALUE"),
             ("bench --pbft pipelines=1", "pipeline"),
@@ -349,6 +382,15 @@ mod tests {
         let others = RawPbft { pipeline: 7, view_timeout_ms: 250, ..RawPbft::default() };
         assert_eq!(changed.pbft, others);
         assert_eq!(settings(&changed.command()).expect("it is a command"), changed);
+    }
+
+    #[test]
+    fn each_attack_is_followed_by_who_is_as_busy() {
+        let settings = settings("bench --attack garbage,handshakes").expect("it makes sense");
+        let names: Vec<_> = entries(&settings).into_iter().map(|(of, entry)| (of, entry.name)).collect();
+        let expected = ["pbft", "garbage", "busy-as-garbage", "handshakes", "busy-as-handshakes"];
+        assert_eq!(names, expected.map(|name| (0, name.to_owned())));
+        assert_eq!(self::settings(&settings.command()).expect("it is a command"), settings);
     }
 
     #[test]

@@ -72,7 +72,21 @@ pub(super) struct Row {
     pub(super) throughput_ratio: Option<Spread>,
     /// Of the median latencies.
     pub(super) latency_ratio: Option<Spread>,
+    /// Cores that the attacker kept busy, or who was as busy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attacker_cores: Option<Spread>,
+    /// Under attack, against the same with a process that was as busy and attacked nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) against_busy: Option<AgainstBusy>,
     pub(super) rounds: Vec<Round>,
+}
+
+/// What a flood costs, round by round: what its attacker's use of the processor does is taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct AgainstBusy {
+    pub(super) throughput_ratio: Spread,
+    pub(super) latency_p50_ratio: Spread,
+    pub(super) latency_p99_ratio: Spread,
 }
 
 /// Processor time of an operation.
@@ -160,6 +174,8 @@ impl Row {
             processes: process_rows(runs, all.operations()),
             throughput_ratio: None,
             latency_ratio: None,
+            attacker_cores: spread_of_some(runs.iter().filter_map(|run| run.attacker_cores)),
+            against_busy: None,
             failure_reasons: all.reasons,
             rounds,
         }
@@ -168,17 +184,33 @@ impl Row {
     /// Sets this row against that of another contender under the same load. Rounds alternate, so each
     /// is compared with its neighbour: what drifts over the whole time does not count.
     pub(super) fn compare(&mut self, baseline: &Self) {
-        let ratio = |figure: &dyn Fn(&Round) -> f64| {
-            let pairs =
-                self.rounds.iter().zip(&baseline.rounds).map(|(own, base)| (figure(own), figure(base)));
-            // Nothing is a multiple of nothing.
-            let pairs: Vec<_> = pairs.filter(|(_, base)| *base > 0.0).collect();
-            (!pairs.is_empty()).then(|| Spread::of(pairs.iter().map(|(own, base)| own / base)))
-        };
-        let throughput = ratio(&|round| round.operations_per_second);
-        let latency = ratio(&|round| number(round.latency_p50_us));
-        (self.throughput_ratio, self.latency_ratio) = (throughput, latency);
+        self.throughput_ratio = self.ratio(baseline, &|round| round.operations_per_second);
+        self.latency_ratio = self.ratio(baseline, &|round| number(round.latency_p50_us));
     }
+
+    /// Sets this row, of a group under attack, against that of the process that was as busy.
+    pub(super) fn compare_with_busy(&mut self, busy: &Self) {
+        let ratio = |figure: &dyn Fn(&Round) -> f64| self.ratio(busy, figure);
+        let throughput = ratio(&|round| round.operations_per_second);
+        let p50 = ratio(&|round| number(round.latency_p50_us));
+        let p99 = ratio(&|round| number(round.latency_p99_us));
+        self.against_busy = throughput.zip(p50).zip(p99).map(|((throughput, p50), p99)| AgainstBusy {
+            throughput_ratio: throughput,
+            latency_p50_ratio: p50,
+            latency_p99_ratio: p99,
+        });
+    }
+
+    fn ratio(&self, baseline: &Self, figure: &dyn Fn(&Round) -> f64) -> Option<Spread> {
+        let pairs = self.rounds.iter().zip(&baseline.rounds).map(|(own, base)| (figure(own), figure(base)));
+        // Nothing is a multiple of nothing.
+        spread_of_some(pairs.filter(|(_, base)| *base > 0.0).map(|(own, base)| own / base))
+    }
+}
+
+fn spread_of_some(values: impl Iterator<Item = f64>) -> Option<Spread> {
+    let values: Vec<_> = values.collect();
+    (!values.is_empty()).then(|| Spread::of(values))
 }
 
 fn both(observed: &Observed) -> bool {

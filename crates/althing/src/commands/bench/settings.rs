@@ -1,3 +1,4 @@
+use super::attack::{Attack, Beside};
 use super::injection::Injection;
 use super::load::{Load, ServiceKind, Workload};
 use althing_node::config::{MAX_SESSIONS, ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
@@ -27,6 +28,8 @@ pub(super) struct Settings {
     pub(super) pbft: RawPbft,
     /// Faults during the measured time, of replicated contenders.
     pub(super) injections: Vec<Injection>,
+    /// Attacks that the replicated contender is put under, one after the other.
+    pub(super) attacks: Vec<Attack>,
     /// For each contender.
     pub(super) load_processes: u32,
     /// So many clients share a connection to each replica.
@@ -50,6 +53,9 @@ pub(super) struct ContenderSettings {
     pub(super) f: usize,
     pub(super) durability: Durability,
     pub(super) request_auth: RequestAuthKind,
+    /// What runs beside the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) beside: Option<Beside>,
 }
 
 impl ContenderSettings {
@@ -61,11 +67,18 @@ impl ContenderSettings {
             f: 0,
             durability: Durability::None,
             request_auth,
+            beside: None,
         }
     }
 
     pub(super) fn pbft(name: &str, f: usize, durability: Durability, request_auth: RequestAuthKind) -> Self {
-        Self { name: name.to_owned(), protocol: ProtocolKind::Pbft, f, durability, request_auth }
+        let (protocol, beside) = (ProtocolKind::Pbft, None);
+        Self { name: name.to_owned(), protocol, f, durability, request_auth, beside }
+    }
+
+    /// The same group, with this beside its load.
+    pub(super) fn beside(&self, beside: Beside) -> Self {
+        Self { name: beside.name(), beside: Some(beside), ..self.clone() }
     }
 
     pub(super) fn replicas(&self) -> usize {
@@ -121,6 +134,9 @@ impl Settings {
             add("pbft", &change);
         }
         self.injections.iter().for_each(|injection| add("inject", injection));
+        if !self.attacks.is_empty() {
+            add("attack", &self.attacks.iter().map(|attack| attack.name()).collect::<Vec<_>>().join(","));
+        }
         add("load-processes", &self.load_processes);
         if self.clients_per_connection > 1 {
             add("clients-per-connection", &self.clients_per_connection);
@@ -174,6 +190,11 @@ impl Settings {
         }
         self.check_workload()?;
         self.check_loads()?;
+        if !self.attacks.is_empty() && !(self.injections.is_empty() && self.contenders.len() == 1) {
+            return Err(miette!(
+                "--attack takes one durability, and no --inject: what a flood costs is measured alone"
+            ));
+        }
         self.check_injections()
     }
 

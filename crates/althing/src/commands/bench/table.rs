@@ -16,7 +16,7 @@ pub(super) fn table(report: &Report) -> String {
     let _ = writeln!(out, "{}\n", heading(report));
     let _ = writeln!(
         out,
-        "{:<18} {:>11} {:>9} {:>19} {:>9} {:>9} {:>10} {:>9} {:>10} {:>8}",
+        "{:<30} {:>11} {:>9} {:>19} {:>9} {:>9} {:>10} {:>9} {:>10} {:>8}",
         "contender",
         "load",
         "op/s",
@@ -32,7 +32,7 @@ pub(super) fn table(report: &Report) -> String {
         let spread = row.operations_per_second;
         let _ = writeln!(
             out,
-            "{:<18} {:>11} {:>9.0} {:>19} {:>9.3} {:>9.3} {:>10.1} {:>9.1} {:>10} {:>8}",
+            "{:<30} {:>11} {:>9.0} {:>19} {:>9.3} {:>9.3} {:>10.1} {:>9.1} {:>10} {:>8}",
             format!("{} (n={})", row.contender.name, row.replicas),
             load(&row.load),
             spread.median,
@@ -116,6 +116,17 @@ pub(super) fn notes(row: &Row) -> Vec<String> {
     }
     for (number, round) in (1..).zip(&row.rounds) {
         notes.extend(round.injected.iter().map(|seen| injected(number, seen)));
+    }
+    if let Some(cores) = row.attacker_cores {
+        notes.push(format!("the attacker, or who was as busy, kept {:.2} core(s) busy", cores.median));
+    }
+    if let Some(against) = row.against_busy {
+        notes.push(format!(
+            "against a process as busy that attacks nobody: throughput × {:.2}, p50 × {:.2}, p99 × {:.2}",
+            against.throughput_ratio.median,
+            against.latency_p50_ratio.median,
+            against.latency_p99_ratio.median
+        ));
     }
     if row.views_left > 0 {
         notes.push(format!("replicas left a view {} time(s)", row.views_left));

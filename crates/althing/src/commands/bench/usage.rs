@@ -109,6 +109,8 @@ pub(super) enum Part {
     Replica,
     /// It asks for them.
     Load,
+    /// It attacks, or is as busy as an attacker.
+    Attacker,
 }
 
 /// What a process used in the measured time.

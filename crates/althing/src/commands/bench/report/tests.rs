@@ -25,7 +25,14 @@ fn run(operations: u32, micros: u64, cpu_ms: [u64; 2]) -> Run {
         },
         peak_memory_bytes: ms,
     });
-    Run { observed, used: used.collect(), foreign_cores: 0.0, injected: Vec::new(), views_left: 0 }
+    Run {
+        observed,
+        used: used.collect(),
+        foreign_cores: 0.0,
+        injected: Vec::new(),
+        views_left: 0,
+        attacker_cores: None,
+    }
 }
 
 /// A report of what `settings` could have found: the baseline does 1000 operations a second, the others

@@ -337,6 +337,7 @@ fn settings(pace: &Pace, loads: Vec<Load>) -> Settings {
         loads,
         pbft: RawPbft::default(),
         injections: Vec::new(),
+        attacks: Vec::new(),
         load_processes: 1,
         clients_per_connection: 1,
         seed: 1,
