@@ -162,6 +162,12 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
         .block_on(future)
 }
 
+/// Runs what a process is there for to its end, as a task: each wake of what the event loop itself waits for is
+/// a system call.
+pub(crate) fn run_to_end(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+    block_on(async { tokio::spawn(work).await.into_diagnostic()? })
+}
+
 /// Resolves when the user, or the system, asks this process to end.
 pub(crate) async fn asked_to_end() {
     use tokio::signal::unix::{SignalKind, signal};

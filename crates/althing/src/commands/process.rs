@@ -1,6 +1,6 @@
 //! The processes of a deployment: what `up` starts, one for each replica and one for the edge.
 
-use crate::running::{asked_to_end, block_on};
+use crate::running::{asked_to_end, run_to_end};
 use althing_node::config::{EdgeConfig, ReplicaFile};
 use althing_node::{RunOptions, Services, die_with_parent, launch, run_edge, run_replica};
 use clap::Args;
@@ -36,7 +36,7 @@ impl RunReplica {
         let file = ReplicaFile::load(&self.config).into_diagnostic()?;
         let launcher = Some(std::env::current_exe().into_diagnostic()?);
         let options = RunOptions { is_genesis: self.genesis, launcher, services };
-        block_on(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
+        run_to_end(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -59,7 +59,7 @@ impl RunEdge {
             die_with_parent(parent).into_diagnostic()?;
         }
         let config = EdgeConfig::load(&self.config).into_diagnostic()?;
-        block_on(async { run_edge(config, asked_to_end()).await.into_diagnostic() })?;
+        run_to_end(async { run_edge(config, asked_to_end()).await.into_diagnostic() })?;
         Ok(ExitCode::SUCCESS)
     }
 }
