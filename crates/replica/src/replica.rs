@@ -389,7 +389,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let owner = self.outbound.keyring.owner(request.client);
                 self.events.push_back(Event::Witness { request, owner });
             }
-            Ok(ClientFrame::Body(request)) => self.on_body(now, request),
+            Ok(ClientFrame::Body(request)) => self.events.push_back(Event::Body(request)),
             Err(_) if is_shown => {}
             Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
@@ -421,15 +421,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Standing::New => {
                 self.outbound.send_client(client, ClientMessage::Busy { number }, outputs);
             }
-        }
-    }
-
-    /// What has no room here is asked of the primary, which has to have room for it.
-    fn on_body(&mut self, now: Instant, request: Request) {
-        let (client, number) = (request.client, request.number);
-        let is_new = matches!(self.state.table().standing(client, number), Standing::New);
-        if is_new && self.admission.admit(now, client, number, false) {
-            self.events.push_back(Event::Body(request));
         }
     }
 

@@ -51,6 +51,7 @@
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
+mod bodies;
 mod checkpoint;
 mod choice;
 mod config;
@@ -205,7 +206,7 @@ pub struct Pbft {
     floors: Floors,
     /// Clients that have to sign.
     distrust: Distrust,
-    /// Clients whose requests are proposed as a whole.
+    /// Whose requests have to be sent whole to whom.
     lacked: Lacked,
 }
 

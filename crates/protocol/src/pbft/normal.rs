@@ -311,8 +311,7 @@ impl Pbft {
             };
             assignment.is_durable = true;
             let digest = assignment.digest;
-            let announcement = self.announcement(proposal, digest);
-            step.broadcast(announcement);
+            self.announce_proposal(step, proposal, digest);
             // In a group of one the proposal alone prepares.
             self.prepare_if_due(step, seq);
         }

@@ -1,3 +1,4 @@
+use super::bodies::Bodies;
 use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,8 +19,8 @@ pub(super) struct Pending {
     since: BTreeMap<Arrival, Instant>,
     /// Those that their clients have signed.
     signed: BTreeSet<Arrival>,
-    /// What another replica is to order, and this one may be told of by name: the latest of each client.
-    bodies: BTreeMap<ClientId, Request>,
+    /// What another replica is to order, and this one may be told of by name.
+    bodies: Bodies,
     /// The last request of each client that was executed.
     executed: BTreeMap<ClientId, RequestNumber>,
     arrivals: Arrival,
@@ -116,10 +117,9 @@ impl Pending {
     }
 
     /// Holds an authentic request that another replica is to order.
-    pub(super) fn hold_body(&mut self, request: Request) {
-        let is_newer = self.bodies.get(&request.client).is_none_or(|known| known.number < request.number);
-        if is_newer && !self.has_executed(request.client, request.number) {
-            self.bodies.insert(request.client, request);
+    pub(super) fn hold_body(&mut self, request: Request, most_bytes: usize) {
+        if !self.has_executed(request.client, request.number) {
+            self.bodies.hold(request, most_bytes);
         }
     }
 
@@ -130,7 +130,7 @@ impl Pending {
 
     fn known(&self, client: ClientId) -> impl Iterator<Item = &Request> {
         let waiting = self.by_client.get(&client).map(|arrival| &self.requests[arrival]);
-        self.bodies.get(&client).into_iter().chain(waiting)
+        self.bodies.get(client).into_iter().chain(waiting)
     }
 
     /// Notes that a request was executed.
@@ -138,9 +138,7 @@ impl Pending {
         let last = self.executed.entry(client).or_default();
         *last = (*last).max(number);
         let last = *last;
-        if self.bodies.get(&client).is_some_and(|body| body.number <= last) {
-            self.bodies.remove(&client);
-        }
+        self.bodies.drop_up_to(client, last);
         if let Some(arrival) = self.by_client.get(&client).copied()
             && self.requests[&arrival].number <= last
         {
@@ -169,9 +167,7 @@ impl Pending {
 
     /// Forgets what this client has waiting, unless it is signed.
     pub(super) fn drop_unsigned(&mut self, client: ClientId) {
-        if self.bodies.get(&client).is_some_and(Request::has_macs) {
-            self.bodies.remove(&client);
-        }
+        self.bodies.drop_unsigned(client);
         let waiting = self.by_client.get(&client).copied();
         if let Some(arrival) = waiting.filter(|arrival| !self.signed.contains(arrival)) {
             self.remove(arrival);

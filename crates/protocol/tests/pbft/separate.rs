@@ -2,7 +2,7 @@
 
 use crate::group::{Group, LIAR, R, Wire, settings_with_batches, signed, with_macs};
 use althing_protocol::pbft::{NamedRequest, PbftMessage, PbftSettings, ShortPrePrepare};
-use althing_protocol::{Event, Misbehaviour, Request};
+use althing_protocol::{Batch, Event, Misbehaviour, Request};
 use althing_types::{ClientId, Digest, Instant, RequestNumber, Seq, View};
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ fn small_and_large_requests_share_a_batch() {
 }
 
 #[test]
-fn who_lacks_a_request_asks_for_the_whole_and_it_is_proposed_whole_for_a_while() {
+fn who_lacks_a_request_asks_for_the_whole_and_is_sent_whole_ones_for_a_while() {
     let mut group = group();
     send(&mut group, &with_macs(1, 1), &[1, 2]);
     group.settle();
@@ -92,8 +92,8 @@ fn who_lacks_a_request_asks_for_the_whole_and_it_is_proposed_whole_for_a_while()
     let (short, whole, asking) = proposals(&group);
     assert_eq!(
         (short, whole, asking),
-        (3 + 3 * 64, 1 + 3 * 64, vec![3]),
-        "the other's by name all the while"
+        (3 + 5 * 64, 1 + 64, vec![3]),
+        "whole ones of that client, to that backup"
     );
     send(&mut group, &with_macs(1, 66), &[1, 2]);
     group.settle();
@@ -148,6 +148,28 @@ fn what_is_only_shown_is_nobodys_fault_and_goes_when_its_client_goes_on() {
     assert_eq!([1, 2, 3].map(|i| held(&group, i)), [decided; 3], "the earlier is not held any more");
     (1..4).for_each(|i| group.event(i, Event::Body(signed(1, 2))));
     assert_eq!([1, 2, 3].map(|i| held(&group, i)), [decided; 3], "it is executed");
+}
+
+#[test]
+fn one_that_is_named_again_and_again_is_not_copied_as_often() {
+    let settings = PbftSettings { separate_bytes: 3, max_batch_bytes: 30, ..settings_with_batches() };
+    let mut group = Group::with(4, settings);
+    group.event(1, Event::Body(Request { operation: vec![1; 20], ..signed(1, 1) }));
+    let named = |place| NamedRequest { place, client: ClientId(1), number: RequestNumber(1) };
+    for times in [1, 2] {
+        let request = Request { operation: vec![1; 20], ..signed(1, 1) };
+        let batch = Batch { time: Instant(0), requests: vec![request; times] };
+        let short = ShortPrePrepare {
+            view: View(0),
+            seq: Seq(times as u64),
+            digest: batch.digest(),
+            time: Instant(0),
+            whole: vec![],
+            named: (0u32..).take(times).map(named).collect(),
+        };
+        group.receive(1, R[0], PbftMessage::ShortPrePrepare(short));
+        assert_eq!(proposals(&group).2.len(), times - 1);
+    }
 }
 
 #[test]
