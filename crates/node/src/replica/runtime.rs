@@ -13,6 +13,7 @@ use althing_replica::{
 use althing_types::{ClientId, Principal, Seq};
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use super::ReplicaError;
@@ -37,7 +38,7 @@ use crate::timers::Timers;
 const BATCH: usize = 256;
 
 /// And how long that may take: frames that cost a lot are not to hold up what others led to.
-const LONGEST_BATCH: Duration = Duration::from_millis(1);
+const LONGEST_BATCH: Duration = Duration::from_micros(500);
 
 /// Pieces of evidence kept for the control socket.
 const MAX_EVIDENCE: usize = 100;
@@ -170,10 +171,11 @@ impl<P: NodeProtocol> Runtime<P> {
             let farewell = self.members.farewell_at();
             let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving, farewell];
             let wake = wake.into_iter().flatten().min();
+            let mut are_more_waiting = false;
             tokio::select! {
                 () = &mut shutdown, if self.leaving.is_none() => self.leave(),
                 event = events.recv() => match event {
-                    Some(event) => self.on_net_events(event, events),
+                    Some(event) => are_more_waiting = self.on_net_events(event, events),
                     None => return Ok(()),
                 },
                 event = next_log_event(self.log_events.as_mut()) => self.on_log_event(event)?,
@@ -188,6 +190,11 @@ impl<P: NodeProtocol> Runtime<P> {
             self.say_farewell();
             self.refresh_keys()?;
             self.perform().await?;
+            if are_more_waiting {
+                // Reading what one peer has flooded would otherwise keep others' frames from being received,
+                // and the own ones from being sent, for as long as its queue is full.
+                yield_now().await;
+            }
         }
         Ok(())
     }
@@ -197,19 +204,21 @@ impl<P: NodeProtocol> Runtime<P> {
         self.replica.handle(now, input, &mut self.outputs);
     }
 
-    fn on_net_events(&mut self, first: NetEvent, events: &mut NetEvents) {
+    /// Takes a batch of events. Whether it ended before there were no more.
+    fn on_net_events(&mut self, first: NetEvent, events: &mut NetEvents) -> bool {
         let begun = Instant::now();
         let (mut next, mut before) = (Some(first), begun);
         for _ in 0..BATCH {
-            let Some(event) = next.take().or_else(|| events.try_recv()) else { return };
+            let Some(event) = next.take().or_else(|| events.try_recv()) else { return false };
             self.on_net_event(event);
             let after = Instant::now();
             events.charge(after - before);
             if after - begun >= LONGEST_BATCH {
-                return;
+                break;
             }
             before = after;
         }
+        true
     }
 
     fn on_net_event(&mut self, event: NetEvent) {
