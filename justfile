@@ -45,6 +45,10 @@ fuzz TARGET="" SECONDS="600":
 bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
+# What floods by a client, a stranger or a replica cost clients that behave
+floods *ARGS:
+    cargo run --release -- bench --clients 64 --attack garbage,bad-macs,bad-signatures,requests,large-requests,handshakes,replica-garbage,replica-signatures,replica-repeats {{ARGS}}
+
 # Measures everything and writes docs/src/benchmarks.md: `just benchmarks --quick` for a short run
 benchmarks *ARGS:
     cargo run --release -- bench --suite docs/src {{ARGS}}

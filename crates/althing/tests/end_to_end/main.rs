@@ -8,6 +8,7 @@ mod bench;
 mod commands;
 mod deployment;
 mod disk;
+mod flood;
 mod greenhouse;
 mod hostile;
 mod kv;

@@ -24,13 +24,13 @@ const KINDS: [Option<Fault>; 5] =
 /// sizes late, but what leaks does not stop at a tenth.
 const GROWTH: f64 = 1.1;
 
-async fn make(group: &Group, name: &str, fault: Fault) {
+pub(crate) async fn make(group: &Group, name: &str, fault: Fault) {
     let answer = control::request(&group.deployment.control_socket(name), &Request::Inject { fault }).await;
     assert!(matches!(answer, Ok(Response::Done)), "{name} shall be {fault:?}: {answer:?}");
 }
 
 /// Memory of a process, in KiB.
-fn resident(pid: u32) -> u64 {
+pub(crate) fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a size");
     line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")

@@ -190,7 +190,8 @@ impl Settings {
         }
         self.check_workload()?;
         self.check_loads()?;
-        if !self.attacks.is_empty() && !(self.injections.is_empty() && self.contenders.len() == 1) {
+        let is_alone = self.injections.is_empty() && self.contenders.len() == 1;
+        if !self.attacks.is_empty() && !is_alone {
             return Err(miette!(
                 "--attack takes one durability, and no --inject: what a flood costs is measured alone"
             ));
