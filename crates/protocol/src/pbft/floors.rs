@@ -26,7 +26,7 @@
 use super::turnaround::Turnaround;
 use super::{Pbft, PbftMessage, Step};
 use crate::{Action, Batch, Request};
-use althing_types::{ClientId, Instant, ReplicaId, Seq};
+use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq};
 use core::time::Duration;
 
 /// What is allowed doubles so often at most.
@@ -59,9 +59,10 @@ pub(super) struct Floors {
     cautious_since: Instant,
     /// Since when most clients that were watched have been served too late.
     slow_since: Option<Instant>,
-    /// Whether a complaint has waited too long, and until when one before did.
-    is_overdue: bool,
-    overdue_until: Option<Instant>,
+    /// The complaint that had waited too long when that was last looked at, and when that was.
+    overdue: Option<((ClientId, RequestNumber), Instant)>,
+    /// Until when the first and the last of late are known to have waited that do no longer.
+    overdue_ends: Option<(Instant, Instant)>,
     is_suspicious: bool,
 }
 
@@ -69,7 +70,7 @@ impl Floors {
     pub(super) fn begin_view(&mut self) {
         self.measured.begin_view();
         (self.slow_since, self.is_suspicious) = (None, false);
-        (self.is_overdue, self.overdue_until) = (false, None);
+        (self.overdue, self.overdue_ends) = (None, None);
     }
 
     pub(super) fn is_suspicious(&self) -> bool {
@@ -188,24 +189,35 @@ impl Pbft {
         Some(agreement.saturating_mul(slack).clamp(timeout / least, timeout) * 2u32.pow(doublings))
     }
 
-    /// How long the oldest signed request has waited for the primary alone.
-    fn oldest_wait(&self, now: Instant) -> Option<Duration> {
-        let (arrival, _) = self.pending.oldest_unproposed_signed()?;
-        let excused = self.floors.measured.excused_until;
-        Some(now.since(self.pending.since(arrival).max(self.in_view_since).max(excused)))
+    /// The oldest signed request, and from when on it has waited for the primary alone.
+    fn oldest_wait(&self) -> Option<((ClientId, RequestNumber), Instant)> {
+        let (arrival, request) = self.pending.oldest_unproposed_signed()?;
+        let since = self.pending.since(arrival).max(self.in_view_since);
+        Some(((request.client, request.number), since.max(self.floors.measured.excused_until)))
     }
 
-    /// Whether a complaint waits too long, not for the first time: a machine may pause, and a pause that does
-    /// not end is for the view timer.
+    /// Whether a complaint waits too long that began to once another one had: a machine may pause, and a
+    /// pause that does not end is for the view timer. Somebody else may wait all the while in between.
     fn is_overdue(&mut self, now: Instant) -> bool {
         let allowed = self.allowance(LEAST_PATIENCE, self.floors.caution);
-        let is_overdue = self.oldest_wait(now).zip(allowed).is_some_and(|(wait, allowed)| wait > allowed);
-        if self.floors.is_overdue && !is_overdue {
-            self.floors.overdue_until = Some(now);
-        }
-        self.floors.is_overdue = is_overdue;
+        let is_late = |since: Instant| allowed.is_some_and(|allowed| now.since(since) > allowed);
+        let overdue = self.oldest_wait().filter(|(_, since)| is_late(*since));
         let lifetime = self.config.settings.view_timeout * FINDING_TIMEOUTS;
-        is_overdue && self.floors.overdue_until.is_some_and(|until| now.since(until) <= lifetime)
+        let floors = &mut self.floors;
+        if let Some((first, last)) = floors.overdue_ends
+            && now.since(first) > lifetime
+        {
+            floors.overdue_ends = (now.since(last) <= lifetime).then_some((last, last));
+        }
+        if let Some((before, end)) = floors.overdue
+            && overdue.is_none_or(|(request, _)| request != before)
+        {
+            let first = floors.overdue_ends.map_or(end, |(first, _)| first);
+            floors.overdue_ends = Some((first, end));
+        }
+        floors.overdue = overdue.map(|(request, _)| (request, now));
+        let first_end = floors.overdue_ends.map(|(first, _)| first);
+        overdue.zip(first_end).is_some_and(|((_, since), end)| since >= end)
     }
 
     fn is_unfair(&self) -> bool {

@@ -1,9 +1,10 @@
 //! What backups hold a primary to before the view timeout of one second.
 
-use crate::group::{Group, LIAR, R, Wire, settings, signed, with_macs};
-use althing_protocol::Event;
-use althing_protocol::pbft::{PbftMessage, PbftSettings, Status};
+use crate::group::{Group, LIAR, R, Wire, settings, settings_with_batches, signed, with_macs};
+use althing_protocol::pbft::{PbftMessage, PbftSettings, PrePrepare, Status};
+use althing_protocol::{Batch, Event, Request};
 use althing_types::{ClientId, Seq, View};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -45,6 +46,37 @@ fn a_primary_that_lets_a_complaint_wait_is_replaced_long_before_the_timeout() {
     assert_eq!(run(settings(), 2), [1; 4]);
     assert_eq!(run(settings(), 1), [0; 4], "its machine may have paused");
     assert_eq!(run(PbftSettings { primary_slack: 0, ..settings() }, 3), [0; 4], "switched off");
+}
+
+/// A primary under the test's hand proposes these at a number.
+fn propose(group: &mut Group, seq: u64, requests: &[Request]) {
+    let time = if requests.is_empty() { Batch::null().time } else { group.now };
+    let batch = Arc::new(Batch { time, requests: requests.to_vec() });
+    for i in 1..4 {
+        let batch = Arc::clone(&batch);
+        group.receive(i, R[0], PbftMessage::PrePrepare(PrePrepare { view: View(0), seq: Seq(seq), batch }));
+    }
+    group.settle();
+}
+
+#[test]
+fn a_primary_that_always_keeps_somebody_waiting_is_replaced() {
+    let mut group = group(settings_with_batches());
+    group.down = vec![R[0]];
+    // Ten clients, one after the other; each waits for so many tenths of a second.
+    let mut run = |steps: u64, wait: u64| {
+        let request = |step: u64| signed(2 + step % 10, 1 + step / 10);
+        for step in 0..steps {
+            group.submit(&request(step));
+            group.run_for(100 * MS);
+            if let Some(step) = step.checked_sub(wait) {
+                propose(&mut group, 2 + step, &[request(step)]);
+            }
+        }
+        (group.nodes[1].pbft.view(), group.executed(1).len())
+    };
+    let (view, executed) = run(60, 7);
+    assert_eq!(view, View(1), "{executed} were executed");
 }
 
 #[test]
