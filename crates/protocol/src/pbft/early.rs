@@ -28,6 +28,12 @@ impl Early {
         self.0.len()
     }
 
+    /// Whether the primary of this view has proposed something.
+    pub(super) fn has_proposal_in(&self, present: View) -> bool {
+        let mut held = self.0.values().filter_map(|(from, message)| Self::place(*from, message));
+        held.any(|(kind, view, _)| kind == Kind::Proposal && view == present)
+    }
+
     /// What a message of `from` is about, where it can be held.
     fn place(from: ReplicaId, message: &PbftMessage) -> Option<(Kind, View, Seq)> {
         match message {

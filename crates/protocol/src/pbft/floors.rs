@@ -15,6 +15,8 @@
 //! that is served late is told so; when f + 1 backups have told it, it asks all of them from the start for
 //! a while, signed, and then it is of the first kind.
 //!
+//! What is proposed beyond a number that is not can't be executed: a gap is a wait like that of a complaint.
+//!
 //! Machines pause, and all that waits then is late at once. So to be late counts once it was seen twice, one
 //! after the other.
 //!
@@ -23,6 +25,7 @@
 //! them was correct, and the floors are too high: all allow twice as much from then on, until a primary has
 //! long been seen to need no more than half of it.
 
+use super::log::Entry;
 use super::turnaround::Turnaround;
 use super::{Pbft, PbftMessage, Step};
 use crate::{Action, Batch, Request};
@@ -47,6 +50,15 @@ const FINDING_TIMEOUTS: u32 = 2;
 /// After so many view timeouts without a reason for it, caution is halved.
 const CALM_TIMEOUTS: u32 = 32;
 
+/// What waits for the primary alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// That this request is proposed.
+    Request(ClientId, RequestNumber),
+    /// That something is proposed for this number, as it is for later ones.
+    Number(Seq),
+}
+
 /// How this replica judges the primary of its view.
 #[derive(Debug, Default)]
 pub(super) struct Floors {
@@ -59,10 +71,12 @@ pub(super) struct Floors {
     cautious_since: Instant,
     /// Since when most clients that were watched have been served too late.
     slow_since: Option<Instant>,
-    /// The complaint that had waited too long when that was last looked at, and when that was.
-    overdue: Option<((ClientId, RequestNumber), Instant)>,
+    /// What had waited too long when that was last looked at, and when that was.
+    overdue: Option<(Awaited, Instant)>,
     /// Until when the first and the last of late are known to have waited that do no longer.
     overdue_ends: Option<(Instant, Instant)>,
+    /// The number that the primary has passed over, and since when that is known.
+    gap: Option<(Seq, Instant)>,
     is_suspicious: bool,
 }
 
@@ -70,7 +84,7 @@ impl Floors {
     pub(super) fn begin_view(&mut self) {
         self.measured.begin_view();
         (self.slow_since, self.is_suspicious) = (None, false);
-        (self.overdue, self.overdue_ends) = (None, None);
+        (self.overdue, self.overdue_ends, self.gap) = (None, None, None);
     }
 
     pub(super) fn is_suspicious(&self) -> bool {
@@ -153,6 +167,7 @@ impl Pbft {
                 let late = self.floors.measured.tell_late(allowed, passes);
                 step.actions.extend(late.into_iter().map(Action::Late));
             }
+            self.note_gap(now);
             self.floors.is_suspicious =
                 self.is_overdue(now) || self.is_unfair() || self.is_slow_for_most(now);
             self.relax(now);
@@ -189,11 +204,35 @@ impl Pbft {
         Some(agreement.saturating_mul(slack).clamp(timeout / least, timeout) * 2u32.pow(doublings))
     }
 
-    /// The oldest signed request, and from when on it has waited for the primary alone.
-    fn oldest_wait(&self) -> Option<((ClientId, RequestNumber), Instant)> {
-        let (arrival, request) = self.pending.oldest_unproposed_signed()?;
-        let since = self.pending.since(arrival).max(self.in_view_since);
-        Some(((request.client, request.number), since.max(self.floors.measured.excused_until)))
+    /// What has waited longest for the primary alone, and from when on: a signed request, or a gap in what is
+    /// proposed.
+    fn oldest_wait(&self) -> Option<(Awaited, Instant)> {
+        let request = self.pending.oldest_unproposed_signed().map(|(arrival, request)| {
+            let since = self.pending.since(arrival).max(self.in_view_since);
+            let since = since.max(self.floors.measured.excused_until);
+            (Awaited::Request(request.client, request.number), since)
+        });
+        let gap = self.floors.gap.map(|(seq, since)| (Awaited::Number(seq), since));
+        request.into_iter().chain(gap).min_by_key(|(_, since)| *since)
+    }
+
+    /// The next number that has no proposal, if a later one has: none of those can be executed before.
+    fn passed_over(&self) -> Option<Seq> {
+        let is_proposed = |entry: &Entry| entry.assignment.is_some();
+        let mut free = self.executed.next();
+        while self.log.get(free).is_some_and(is_proposed) {
+            free = free.next();
+        }
+        let has_later = || self.early.has_proposal_in(self.view) || self.log.above(free).any(is_proposed);
+        (free <= self.high_watermark() && has_later()).then_some(free)
+    }
+
+    fn note_gap(&mut self, now: Instant) {
+        let known = self.floors.gap;
+        self.floors.gap = self.passed_over().map(|seq| {
+            let since = known.filter(|(before, _)| *before == seq).map_or(now, |(_, since)| since);
+            (seq, since)
+        });
     }
 
     /// Whether a complaint waits too long that began to once another one had: a machine may pause, and a
@@ -210,12 +249,12 @@ impl Pbft {
             floors.overdue_ends = (now.since(last) <= lifetime).then_some((last, last));
         }
         if let Some((before, end)) = floors.overdue
-            && overdue.is_none_or(|(request, _)| request != before)
+            && overdue.is_none_or(|(awaited, _)| awaited != before)
         {
             let first = floors.overdue_ends.map_or(end, |(first, _)| first);
             floors.overdue_ends = Some((first, end));
         }
-        floors.overdue = overdue.map(|(request, _)| (request, now));
+        floors.overdue = overdue.map(|(awaited, _)| (awaited, now));
         let first_end = floors.overdue_ends.map(|(first, _)| first);
         overdue.zip(first_end).is_some_and(|((_, since), end)| since >= end)
     }

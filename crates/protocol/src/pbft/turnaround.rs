@@ -91,6 +91,8 @@ impl Turnaround {
         if self.proposed.insert(seq, now).is_some() {
             return;
         }
+        // What had come for later numbers could not be executed: its primary alone has taken that long.
+        self.proposed.range_mut(seq..).for_each(|(_, at)| *at = now);
         for Request { client, number, .. } in &batch.requests {
             if let Some(waiting) = self.witnessed.get(client).copied()
                 && waiting.number <= *number
@@ -253,6 +255,18 @@ mod tests {
         assert_eq!(took(2, 10, 26, true), Some(ms(8)));
         assert_eq!(took(3, 30, 46, true), Some(ms(12)));
         assert_eq!(took(4, 50, 50, true), Some(Duration::from_micros(11_250)));
+    }
+
+    #[test]
+    fn what_waited_for_an_earlier_number_says_nothing_of_the_others() {
+        let mut measured = Turnaround::default();
+        for (seq, at) in [(2, 0), (1, 90)] {
+            measured.note_proposed(Instant(at * MS), Seq(seq), &Batch::null(), ms(0));
+        }
+        for seq in [1, 2] {
+            measured.note_executed(Instant(94 * MS), Seq(seq), true);
+        }
+        assert_eq!(measured.agreement(), Some(ms(3)));
     }
 
     #[test]

@@ -80,6 +80,21 @@ fn a_primary_that_always_keeps_somebody_waiting_is_replaced() {
 }
 
 #[test]
+fn a_primary_that_leaves_a_number_free_has_not_proposed_what_comes_after_it() {
+    let mut group = group(settings());
+    group.down = vec![R[0]];
+    for round in 0..10 {
+        let request = signed(2 + round % 3, 1 + round / 3);
+        group.submit(&request);
+        propose(&mut group, 3 + 2 * round, &[request]);
+        group.run_for(900 * MS);
+        propose(&mut group, 2 + 2 * round, &[]);
+        group.run_for(100 * MS);
+    }
+    assert_eq!(group.nodes[1].pbft.view(), View(1), "{} were executed", group.executed(1).len());
+}
+
+#[test]
 fn nothing_is_held_against_a_primary_while_nobody_waits() {
     let mut group = group(settings());
     group.run_for(100_000 * MS);
