@@ -34,6 +34,31 @@ fn replies_and_emissions_of_a_liar_convince_nobody() {
     assert!(matches!(message, ClientMessage::Emission { payload, .. } if payload != b"payload"));
 }
 
+#[test]
+fn what_is_shown_and_never_ordered_takes_nobodys_place() {
+    let limits = LimitSettings { max_outstanding_requests: 2, ..LimitSettings::default() };
+    let mut net = group(Settings { limits: Limits::new(limits).unwrap(), ..Settings::new(4) });
+    for client in [1, 2] {
+        let me = Principal::Client(ClientId(client));
+        let mut request = Request {
+            client: ClientId(client),
+            number: RequestNumber(1),
+            kind: RequestKind::Service,
+            epoch: Epoch(0),
+            operation: encode(&Operation::Read(0)),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(vec![])),
+            is_authentic: false,
+        };
+        request.auth =
+            RequestAuth::Macs(keyring(4, me).authenticate(Domain::Request, &request.signed_bytes()));
+        (0..4).for_each(|to| net.inject(me, ReplicaId(to), &encode(&ClientFrame::Body(request.clone()))));
+    }
+    net.run_for(Duration::from_millis(10));
+    assert!((0..4).all(|i| net.status(i).outstanding == 0));
+    work(&mut net, 1);
+}
+
 /// What each replica tells client 0 once its request of so many bytes has been executed.
 fn told(net: &mut Net<Pbft>, number: u64, answers: Answers, bytes: u32, to: &[u16]) -> [&'static str; 4] {
     let client = Principal::Client(ClientId(0));
