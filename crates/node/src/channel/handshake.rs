@@ -181,6 +181,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Call<S> {
     }
 }
 
+impl Call<TcpStream> {
+    /// Whether the dialler has hung up meanwhile. It waits for an answer, and says nothing before.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stream.try_read(&mut [0]).is_ok()
+    }
+}
+
 /// Tells the dialler what is wrong with its first frame, where that helps. Returns the error.
 async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, error: ChannelError) -> ChannelError {
     match refusal_for(&error) {

@@ -2,6 +2,7 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep};
 
 use super::config::TimeShare;
@@ -21,10 +22,6 @@ struct Account {
     at: Instant,
 }
 
-/// What a piece of work is charged at most: it can't help it that the system gave the processor to somebody
-/// else meanwhile.
-const MOST_COST: Duration = Duration::from_millis(2);
-
 impl Allowance {
     pub(super) fn new(share: TimeShare) -> Self {
         let account = Account { left_ns: nanos(share.saved), at: Instant::now() };
@@ -40,14 +37,14 @@ impl Allowance {
     }
 
     /// Does the work, at the expense of this allowance: for as long as it keeps the processor busy, not for
-    /// what it waits.
+    /// what it waits, nor for what the processor does meanwhile for others. Where those leave little of it, a
+    /// share of all time would else be used up by a few pieces of work.
     pub(super) async fn spend_on<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
-            let begun = Instant::now();
+            let begun = thread_time();
             let done = work.as_mut().poll(context);
-            let now = Instant::now();
-            self.charge(now, now - begun);
+            self.charge(Instant::now(), thread_time().saturating_sub(begun));
             done
         })
         .await
@@ -55,7 +52,7 @@ impl Allowance {
 
     /// Takes the cost of something that was done from what is left.
     pub(super) fn charge(&self, now: Instant, cost: Duration) {
-        self.account(now).left_ns -= nanos(cost.min(MOST_COST));
+        self.account(now).left_ns -= nanos(cost);
     }
 
     /// How long it takes until there is time left again, if there is none.
@@ -73,6 +70,11 @@ impl Allowance {
         account.at = account.at.max(now);
         account
     }
+}
+
+/// For how long this thread has had the processor.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "no time takes that many bits")]
@@ -117,14 +119,10 @@ mod tests {
         let share = TimeShare { percent: 10, saved: Duration::from_millis(100) };
         let allowance = Allowance::new(share);
         let now = Instant::now();
-        for _ in 0..60 {
+        for _ in 0..50 {
             assert_eq!(allowance.pause(now), None);
-            allowance.charge(now, Duration::from_secs(1));
-            if allowance.pause(now).is_some() {
-                break;
-            }
+            allowance.charge(now, Duration::from_millis(2));
         }
-        // Fifty of two milliseconds, however long each took.
         let pause = allowance.pause(now).expect("all is used");
         assert!(pause < Duration::from_millis(21), "{pause:?}");
         assert_eq!(allowance.pause(now + pause), None);
@@ -143,7 +141,11 @@ mod tests {
         assert!(used < nanos(Duration::from_millis(10)), "{used}");
         allowance.spend_on(async { std::thread::sleep(Duration::from_millis(30)) }).await;
         let used = nanos(share.saved) - allowance.account(Instant::now()).left_ns;
-        // Bounded for a single piece, and more than what a percent gives back meanwhile.
-        assert!(used > nanos(Duration::from_millis(1)), "{used}");
+        assert!(used < nanos(Duration::from_millis(10)), "{used}: the processor was free meanwhile");
+        let begun = thread_time();
+        let work = async { while thread_time() - begun < Duration::from_millis(30) {} };
+        allowance.spend_on(work).await;
+        let used = nanos(share.saved) - allowance.account(Instant::now()).left_ns;
+        assert!(used > nanos(Duration::from_millis(15)), "{used}");
     }
 }

@@ -57,9 +57,10 @@ pub struct Limits {
     /// How many connections may be in the middle of the handshake, at most. When one more comes,
     /// the oldest of the address that has most of them is closed.
     pub max_half_open: usize,
-    /// How long handshakes keep a processor busy at most: those with callers from where members are known
-    /// to call, and as much again those with others.
+    /// How long handshakes keep a processor busy at most, with callers from where members are known to call.
     pub handshakes: TimeShare,
+    /// And with others.
+    pub strange_handshakes: TimeShare,
     /// The same for taking connections, before anything is known of who calls.
     pub connections: TimeShare,
 }
@@ -111,7 +112,8 @@ impl Default for Limits {
             client_queue: QueueLimit { frames: 256, bytes: 2 << 20 },
             max_clients: 1024,
             max_half_open: 64,
-            handshakes: TimeShare { percent: 10, saved: Duration::from_millis(200) },
+            handshakes: TimeShare { percent: 30, saved: Duration::from_millis(500) },
+            strange_handshakes: TimeShare { percent: 10, saved: Duration::from_millis(200) },
             connections: TimeShare { percent: 10, saved: Duration::from_millis(100) },
         }
     }
@@ -218,7 +220,11 @@ impl Limits {
             (self.client_queue.bytes, "client_queue.bytes"),
             (self.max_half_open, "max_half_open"),
         ];
-        let shares = [(self.handshakes, "handshakes"), (self.connections, "connections")];
+        let shares = [
+            (self.handshakes, "handshakes"),
+            (self.strange_handshakes, "strange_handshakes"),
+            (self.connections, "connections"),
+        ];
         if let Some((_, name)) = shares.iter().find(|(share, _)| share.percent == 0 || share.saved.is_zero())
         {
             return Err(ConfigError::ZeroLimit(name));

@@ -107,6 +107,10 @@ async fn accept(
         let call = channel::hear(stream, &shared.local).await?;
         let handshakes = shared.handshakes(caller);
         handshakes.turn().await;
+        if call.is_over() {
+            // It would cost those their time who still wait.
+            return Err(ChannelError::Closed);
+        }
         handshakes.spend_on(call.accept(&shared.local, |key, role| shared.admit(key, role))).await
     };
     let in_time = timeout(shared.config.timing.handshake_timeout, accepting).await;

@@ -70,7 +70,7 @@ impl Shared {
             local: Local { secret: config.secret.clone(), group: config.group },
             inbox: Arc::new(Inbox::new(config.limits)),
             callers: Callers::new(&config.peers),
-            handshakes: [config.limits.handshakes; 2].map(Allowance::new),
+            handshakes: [config.limits.handshakes, config.limits.strange_handshakes].map(Allowance::new),
             peers: Peers::new(&config.peers),
             logged: Throttle::new(config.timing.log_interval),
             refused: AtomicU64::new(0),

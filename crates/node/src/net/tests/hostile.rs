@@ -217,7 +217,7 @@ async fn handshakes_with_strangers_hold_up_none_with_members() {
     const STRANGERS: u64 = 200;
     let keys = Keys::of(&[replica(0), client(1)]);
     let mut config = keys.config(replica(0), &[]);
-    config.limits.handshakes = TimeShare { percent: 1, saved: Duration::from_millis(1) };
+    config.limits.strange_handshakes = TimeShare { percent: 1, saved: Duration::from_millis(1) };
     config.limits.max_half_open = 1000;
     config.timing.handshake_timeout = Duration::from_secs(600);
     let mut node = Node::start(config).await;
