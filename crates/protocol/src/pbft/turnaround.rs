@@ -380,5 +380,26 @@ mod tests {
             measured.find_prompt(Instant(0), ClientId(client), ClientId(client));
         }
         assert_eq!((measured.witnessed.len(), measured.findings.len()), (MAX_WITNESSED, MAX_WITNESSED));
+        for seq in 1..=MAX_SERVED as u64 {
+            measured.note_proposed(Instant(0), Seq(seq), &batch(&[1, 2], seq), ms(0));
+        }
+        measured.note_executed(Instant(0), Seq(MAX_SERVED as u64 - 1), true);
+        assert_eq!((measured.served.len(), measured.proposed.len()), (MAX_SERVED, 1));
+        measured.review(Instant(9 * MS), ms(8), ms(0));
+        assert!(
+            measured.findings.values().all(|finding| finding.at == Instant(9 * MS)),
+            "the rest is too old"
+        );
+    }
+
+    #[test]
+    fn an_earlier_request_of_the_same_client_serves_nobody() {
+        let mut measured = Turnaround::default();
+        measured.witness(Instant(0), ClientId(1), RequestNumber(5), ClientId(1));
+        measured.note_proposed(Instant(MS), Seq(1), &batch(&[1], 4), ms(0));
+        assert_eq!((measured.witnessed.len(), measured.findings.len()), (1, 0));
+        measured.guard(Some((ClientId(1), RequestNumber(5), Instant(0))));
+        measured.note_proposed(Instant(2 * MS), Seq(2), &batch(&[1], 4), ms(0));
+        assert_eq!(measured.passes(), 0, "nor passes itself over");
     }
 }

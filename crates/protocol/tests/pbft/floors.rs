@@ -175,6 +175,78 @@ fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_a
 }
 
 #[test]
+fn who_was_served_before_it_was_shown_speaks_for_the_primary() {
+    let run = |served: u64| {
+        let mut group = group(settings());
+        for client in 20..20 + served {
+            group.submit(&with_macs(client, 1));
+            group.settle();
+            (1..4).for_each(|i| group.event(i, witness(client)));
+        }
+        for client in [2, 3] {
+            (1..4).for_each(|i| group.event(i, witness(client)));
+            group.run_for(150 * MS);
+            group.event(0, Event::Request(with_macs(client, 1)));
+            group.settle();
+        }
+        group.run_for(350 * MS);
+        views(&group)
+    };
+    assert_eq!(run(1), [1; 4], "two of three are late");
+    assert_eq!(run(2), [0; 4], "two of four are not most");
+}
+
+/// Proposals of this primary get lost for so long, while somebody has complained.
+fn pause(group: &mut Group, number: u64, loses: fn(&Wire) -> bool) {
+    group.loses = loses;
+    group.submit(&signed(1, number));
+    group.run_for(350 * MS);
+    group.loses = |_| false;
+    group.run_for(200 * MS);
+}
+
+#[test]
+fn a_pause_is_forgotten_in_time_and_with_its_view() {
+    let mut group = group(settings());
+    pause(&mut group, 2, is_proposal_of_first_primary);
+    group.run_for(3_000 * MS);
+    pause(&mut group, 3, is_proposal_of_first_primary);
+    assert_eq!(views(&group), [0; 4]);
+    pause(&mut group, 4, is_proposal_of_first_primary);
+    assert_eq!(views(&group), [1; 4]);
+    pause(&mut group, 5, |wire| wire.from == R[1] && matches!(wire.message, PbftMessage::PrePrepare(_)));
+    assert_eq!(views(&group), [1; 4], "the next has paused once");
+}
+
+#[test]
+fn a_primary_whose_pipeline_or_log_is_full_keeps_nobody_waiting() {
+    let mut group = group(PbftSettings { pipeline: 1, ..settings_with_batches() });
+    for number in 2..5 {
+        group.event(0, Event::Request(with_macs(2, number)));
+        group.deliver(|wire| matches!(wire.message, PbftMessage::Commit(_)));
+        pause(&mut group, number, |wire| matches!(wire.message, PbftMessage::Commit(_)));
+    }
+    assert_eq!((views(&group), group.executed(1).len()), (vec![0; 4], 7));
+    let mut group = self::group(settings_with_batches());
+    group.unkept = R.to_vec();
+    for number in 2..=8 {
+        group.submit(&signed(1, number));
+        group.settle();
+    }
+    for (number, stable) in [(9, 4), (13, 8)] {
+        group.submit(&signed(1, number));
+        group.run_for(350 * MS);
+        (0..4).for_each(|i| group.event(i, Event::StateKept(Seq(stable))));
+        group.run_for(200 * MS);
+        for number in 10..=12 {
+            group.submit(&signed(1, number));
+            group.settle();
+        }
+    }
+    assert_eq!((views(&group), group.executed(1).len()), (vec![0; 4], 13));
+}
+
+#[test]
 fn what_f_replicas_say_of_a_primary_changes_nothing() {
     let mut group = group(settings());
     let suspicion = |view| {

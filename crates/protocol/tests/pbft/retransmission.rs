@@ -60,6 +60,10 @@ fn of_what_comes_beyond_the_log_only_what_may_count_is_held() {
         let batch = Arc::new(Batch { time: Instant(0), requests: vec![signed(1, 1)] });
         PbftMessage::PrePrepare(PrePrepare { view: View(view), seq: Seq(seq), batch })
     };
+    let too_much = |seq| {
+        let batch = Batch { time: Instant(0), requests: vec![signed(1, 1), signed(2, 1)] };
+        PbftMessage::PrePrepare(PrePrepare { view: View(0), seq: Seq(seq), batch: Arc::new(batch) })
+    };
     for (from, message, is_held) in [
         (R[1], PbftMessage::Prepare(vote(9)), 1),
         (R[1], PbftMessage::Prepare(vote(9)), 0),
@@ -73,6 +77,9 @@ fn of_what_comes_beyond_the_log_only_what_may_count_is_held() {
         // Each is the primary of some view: of none but this one are batches held.
         (R[1], proposal(1, 10), 0),
         (R[2], proposal(2, 11), 0),
+        (R[1], proposal(0, 12), 0),
+        (R[0], too_much(12), 0),
+        (R[0], proposal(0, 12), 1),
     ] {
         assert_eq!(held(from, message.clone()), is_held, "{from}: {message:?}");
     }

@@ -223,6 +223,32 @@ fn beyond_a_log_that_waits_for_its_disk_the_whole_is_held() {
 }
 
 #[test]
+fn a_proposal_is_asked_for_where_it_counts_and_given_once_by_who_made_it() {
+    let mut group = group();
+    send(&mut group, &with_macs(1, 1), &[1, 2, 3]);
+    group.settle();
+    let named = vec![NamedRequest { place: 0, client: ClientId(7), number: RequestNumber(1) }];
+    let short = |view, seq| {
+        let (view, seq, digest) = (View(view), Seq(seq), Digest([7; 32]));
+        let (time, whole, named) = (Instant(0), vec![], named.clone());
+        PbftMessage::ShortPrePrepare(ShortPrePrepare { view, seq, digest, time, whole, named })
+    };
+    group.receive(1, R[0], short(0, 1));
+    group.receive(1, R[0], short(4, 2));
+    group.event(2, Event::Request(signed(2, 1)));
+    group.lose();
+    group.give_up(2);
+    group.receive(2, R[1], short(1, 2));
+    assert_eq!(proposals(&group).2, vec![] as Vec<u16>, "executed, of another view, not in it");
+    group.receive(1, R[0], short(0, 2));
+    assert_eq!(proposals(&group).2, vec![1]);
+    for (at, view) in [(1, 0), (0, 4), (0, 0), (0, 0)] {
+        group.receive(at, R[3], PbftMessage::FetchProposal { view: View(view), seq: Seq(1) });
+    }
+    assert_eq!(proposals(&group).1, 1);
+}
+
+#[test]
 fn nonsense_is_asked_about_or_held_against_its_sender() {
     let named = |place, client| NamedRequest { place, client: ClientId(client), number: RequestNumber(1) };
     let short = |named: &[NamedRequest]| ShortPrePrepare {
