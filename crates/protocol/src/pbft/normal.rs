@@ -171,11 +171,15 @@ impl Pbft {
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a
     /// group's replicas share them.
     pub(super) fn is_acceptable(&self, batch: &Batch) -> bool {
+        self.fit_in_batch(batch.requests.iter()) && (batch.is_null() || !batch.requests.is_empty())
+    }
+
+    /// Whether so many requests, of so many bytes, may be in one batch: one always may.
+    pub(super) fn fit_in_batch<'a>(&self, requests: impl ExactSizeIterator<Item = &'a Request>) -> bool {
         let settings = &self.config.settings;
-        let bytes: usize = batch.requests.iter().map(|request| request.operation.len()).sum();
-        batch.requests.len() <= settings.max_batch_requests
-            && (bytes <= settings.max_batch_bytes || batch.requests.len() == 1)
-            && (batch.is_null() || !batch.requests.is_empty())
+        let count = requests.len();
+        let bytes: usize = requests.map(|request| request.operation.len()).sum();
+        count <= settings.max_batch_requests && (bytes <= settings.max_batch_bytes || count == 1)
     }
 
     /// Votes for an assignment as soon as its batch is here and its requests may be believed: each

@@ -126,8 +126,7 @@ impl Pbft {
 
     /// The batch that is meant, if this replica has all of it.
     fn put_together(&self, short: &ShortPrePrepare) -> Option<Batch> {
-        let settings = &self.config.settings;
-        if short.whole.len().saturating_add(short.named.len()) > settings.max_batch_requests {
+        if short.whole.len().saturating_add(short.named.len()) > self.config.settings.max_batch_requests {
             return None;
         }
         let mut requests = Vec::new();
@@ -139,8 +138,7 @@ impl Pbft {
         }
         requests.extend(whole);
         // One that is named again and again would be copied as often.
-        let bytes: usize = requests.iter().map(|request| request.operation.len()).sum();
-        if bytes > settings.max_batch_bytes && requests.len() > 1 {
+        if !self.fit_in_batch(requests.iter().copied()) {
             return None;
         }
         let batch = Batch { time: short.time, requests: requests.into_iter().cloned().collect() };

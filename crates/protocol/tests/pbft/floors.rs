@@ -151,9 +151,10 @@ fn what_is_proposed_already_does_not_wait_for_the_primary() {
 fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_all() {
     let run = |late: &[&[u64]], in_time: &[u64]| {
         let mut group = group(settings());
-        // Client 1 has been served.
-        for _ in in_time {
-            (1..4).for_each(|i| group.event(i, witness(1)));
+        for client in in_time {
+            group.event(0, Event::Request(with_macs(*client, 1)));
+            group.settle();
+            (1..4).for_each(|i| group.event(i, witness(*client)));
         }
         for clients in late {
             for client in *clients {
@@ -170,6 +171,7 @@ fn copies_of_what_clients_sent_to_the_primary_speak_for_most_clients_or_not_at_a
     };
     assert_eq!(run(&[&[2], &[3]], &[]), [1; 4]);
     assert_eq!(run(&[&[2], &[3]], &[1]), [1; 4], "two of three");
+    assert_eq!(run(&[&[2], &[3]], &[4, 5, 6]), [0; 4], "two of five");
     assert_eq!(run(&[&[2, 3]], &[]), [0; 4], "its machine may have paused");
     assert_eq!(run(&[&[2]], &[]), [0; 4], "one client may not have asked the primary at all");
 }
