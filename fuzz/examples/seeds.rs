@@ -123,7 +123,7 @@ fn extremes() -> Vec<u8> {
         PbftMessage::Decided { seq, digest },
         PbftMessage::FetchBatch { seq, digest },
         PbftMessage::FetchProposal { view, seq },
-        PbftMessage::RecoverQuery { nonce: u64::MAX },
+        PbftMessage::RecoverQuery { nonce: u64::MAX, is_voting: true },
         PbftMessage::FillTo { target: seq },
         PbftMessage::Caught { clients: vec![ClientId(7)] },
     ];

@@ -216,7 +216,7 @@ impl Group {
                 request.is_authentic = self.is_authentic(to, request);
             }
             let proof = is_transferable.then(|| Proof(vec![2]));
-            self.handle(to, Event::Message { from, message, proof });
+            self.handle(to, Event::Message { from, message, proof, key: 0 });
         }
         panic!("the replicas don't stop talking");
     }

@@ -164,7 +164,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// Runs what a process is there for to its end, as a task: each wake of what the event loop itself waits for is
 /// a system call.
-pub(crate) fn run_to_end(work: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+pub(crate) fn run_to_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
     block_on(async { tokio::spawn(work).await.into_diagnostic()? })
 }
 

@@ -88,6 +88,14 @@ impl EdgeVoter {
         Ok(self.yield_agreed())
     }
 
+    /// What a replica has sent and was not yielded yet counts no longer: a key has ended under which it was sent.
+    pub fn forget(&mut self, replica: ReplicaId) {
+        self.voter.forget(replica);
+        if let Some(highest) = self.highest.get_mut(usize::from(replica.0)) {
+            *highest = self.voter.accepted();
+        }
+    }
+
     /// The number from which on events have to be asked for: f + 1 replicas have sent later ones, so
     /// that at least one correct replica has emitted them. `None` while nothing is known to be missing.
     ///
@@ -159,6 +167,18 @@ mod tests {
         assert_eq!(numbers(&edge.fill(answer.to_vec())), [7, 8, 9]);
         assert_eq!(edge.missing_from(), None);
         assert_eq!(edge.accepted(), 9);
+    }
+
+    #[test]
+    fn lies_of_different_times_do_not_add_up() {
+        let mut edge = EdgeVoter::new(WireId(3), 4, 1, 0);
+        edge.offer(ReplicaId(3), &copy(7, "\"open\"")).unwrap();
+        edge.offer(ReplicaId(3), &copy(1, "\"open\"")).unwrap();
+        edge.forget(ReplicaId(3));
+        edge.offer(ReplicaId(2), &copy(7, "\"open\"")).unwrap();
+        assert_eq!(edge.missing_from(), None);
+        assert_eq!(edge.offer(ReplicaId(2), &copy(1, "\"open\"")), Ok(Vec::new()));
+        assert_eq!(numbers(&edge.offer(ReplicaId(3), &copy(1, "\"open\"")).unwrap()), [1]);
     }
 
     #[test]

@@ -174,6 +174,20 @@ impl Voter {
         Offer::Recorded
     }
 
+    /// What a replica has delivered and was not accepted yet counts no longer: whoever had it may have another one
+    /// by now, and would be two. It may deliver that again, or something else.
+    pub fn forget(&mut self, replica: ReplicaId) {
+        let Some(bytes) = self.waiting_bytes.get_mut(usize::from(replica.0)) else { return };
+        *bytes = 0;
+        for ballot in self.waiting.values_mut() {
+            ballot.retain(|_, supporters| {
+                supporters.remove(&replica.0);
+                !supporters.is_empty()
+            });
+        }
+        self.waiting.retain(|_, ballot| !ballot.is_empty());
+    }
+
     /// Accepts the next event if it is agreed on, and returns its number and value.
     pub fn accept(&mut self) -> Option<(u64, Vec<u8>)> {
         let seq = self.accepted.checked_add(1)?;
@@ -295,6 +309,25 @@ mod tests {
         assert_eq!(voter.accept(), None);
         assert_eq!(voter.equivocations(), [0, 0, 1, 0]);
         assert_eq!(voter.offer(ReplicaId(4), 1, b"b"), Offer::UnknownReplica);
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_no_more_and_may_come_again() {
+        let mut voter = Voter::new(4, 1, 0);
+        for seq in [1, 2] {
+            voter.offer(ReplicaId(3), seq, b"open");
+        }
+        voter.offer(ReplicaId(0), 2, b"open");
+        voter.forget(ReplicaId(3));
+        assert!(voter.is_consistent(4, 1));
+        assert_eq!(voter.agreed_ahead(), None);
+        voter.offer(ReplicaId(2), 1, b"open");
+        assert_eq!(voter.accept(), None, "lies of different times");
+        assert_eq!(voter.offer(ReplicaId(3), 1, b"shut"), Offer::Recorded);
+        assert_eq!(voter.offer(ReplicaId(0), 1, b"shut"), Offer::Recorded);
+        assert_eq!(voter.accept(), Some((1, b"shut".to_vec())));
+        assert_eq!(voter.equivocations(), [0; 4]);
+        voter.forget(ReplicaId(4));
     }
 
     #[test]

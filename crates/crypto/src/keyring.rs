@@ -25,15 +25,33 @@ pub enum Domain {
     Key,
 }
 
-/// Whether a MAC holds.
+/// Announcements with numbers further ahead of the own clock than this are not believed: one that was signed for
+/// a far time, while somebody had the replica, would stand in the way of all to come.
+const MOST_AHEAD: Duration = Duration::from_secs(3600);
+
+/// Where nobody says for how long keys are believed, they are for no longer than this.
+const MOST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether a MAC holds, and under which key of its maker's, by its number: 0 for one that was never announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
     /// Under the key that I announced last.
-    Good,
+    Good(u64),
     /// Under the one before: who made it does not know yet of the last.
-    Outdated,
+    Outdated(u64),
     /// Under none that I hold.
     Bad,
+}
+
+impl Checked {
+    /// The number of the maker's key, where the MAC holds.
+    #[must_use]
+    pub fn key(self) -> Option<u64> {
+        match self {
+            Self::Good(key) | Self::Outdated(key) => Some(key),
+            Self::Bad => None,
+        }
+    }
 }
 
 /// One member's view of a group's keys: its own secret ones, everybody's public ones, and the
@@ -57,6 +75,8 @@ pub struct Keyring {
     /// What was announced for `own`.
     announcement: Option<NewKey>,
     lifetime_ms: u64,
+    /// For how long those of others are believed at most.
+    most_lifetime: Duration,
     /// What the others have announced.
     announced: BTreeMap<ReplicaId, NewKey>,
     pairs: BTreeMap<Principal, Pair>,
@@ -92,6 +112,7 @@ impl Keyring {
             own,
             announcement: None,
             lifetime_ms: 0,
+            most_lifetime: MOST_LIFETIME,
             announced: BTreeMap::new(),
             pairs,
         }
@@ -110,7 +131,7 @@ impl Keyring {
             return self.clone();
         }
         let mut ring = Self::new(group, me, self.identity.clone(), replicas, self.clients.clone());
-        (ring.root, ring.lifetime_ms) = (self.root, self.lifetime_ms);
+        (ring.root, ring.lifetime_ms, ring.most_lifetime) = (self.root, self.lifetime_ms, self.most_lifetime);
         for (id, public) in (0u16..).map(|i| Principal::Replica(ReplicaId(i))).zip(&ring.replicas) {
             let before = self.replicas.iter().position(|known| known == public);
             let before = before.and_then(|place| u16::try_from(place).ok()).map(ReplicaId);
@@ -190,20 +211,42 @@ impl Keyring {
     /// Whether `from` made `mac` over `bytes` for me, and under which keys.
     #[must_use]
     pub fn check_mac(&mut self, from: Principal, mac: &Mac, domain: Domain, bytes: &[u8]) -> Checked {
+        match self.keys_of_mac(from, mac, domain, bytes) {
+            Some((own, theirs)) if own == self.own.current.counter => Checked::Good(theirs),
+            Some((_, theirs)) => Checked::Outdated(theirs),
+            None => Checked::Bad,
+        }
+    }
+
+    /// What `who` says under their keys of lower numbers than this is believed no longer.
+    #[must_use]
+    pub fn believes_from(&self, who: Principal) -> u64 {
+        let Some(pair) = self.pairs.get(&who) else { return 0 };
+        if pair.has_ended {
+            return pair.theirs.current.counter + 1;
+        }
+        pair.theirs.all().map(|key| key.counter).min().unwrap_or_default()
+    }
+
+    /// The numbers of my key and of theirs under which `from` made `mac`.
+    fn keys_of_mac(
+        &mut self,
+        from: Principal,
+        mac: &Mac,
+        domain: Domain,
+        bytes: &[u8],
+    ) -> Option<(u64, u64)> {
         let (digest, place) = (self.digest(domain, bytes), (self.group, self.me, from));
-        let Some(pair) = self.pairs.get_mut(&from).filter(|pair| !pair.has_ended) else {
-            return Checked::Bad;
-        };
+        let pair = self.pairs.get_mut(&from).filter(|pair| !pair.has_ended)?;
         let theirs = [Some(pair.theirs.current), pair.theirs.previous.as_ref().map(|(epoch, _)| *epoch)];
         for own in self.own.all() {
             for their in theirs.into_iter().flatten() {
                 if pair.keys(place, own, their).receive.mac(&digest) == *mac {
-                    let is_current = own.counter == self.own.current.counter;
-                    return if is_current { Checked::Good } else { Checked::Outdated };
+                    return Some((own.counter, their.counter));
                 }
             }
         }
-        Checked::Bad
+        None
     }
 
     /// Whether `from` made `mac` over `bytes` for me.
@@ -232,6 +275,7 @@ impl Keyring {
     /// Others believe it for as long as `lifetime`.
     pub fn refresh(&mut self, now: Instant, seed: &KeySeed, lifetime: Duration) {
         self.lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        self.most_lifetime = lifetime;
         let next = Epoch { counter: now.0.max(self.own.current.counter + 1), key: seed.secret() };
         if self.announcement.is_some() {
             self.own.replace(now, next, None);
@@ -240,6 +284,12 @@ impl Keyring {
         }
         self.forget_derived();
         self.announce();
+    }
+
+    /// For how long keys of others are believed at most, whatever lifetime they are announced with. Until this
+    /// is said it is as long as for my own, or a day where I announce none.
+    pub fn bound_lifetimes(&mut self, most: Duration) {
+        self.most_lifetime = most;
     }
 
     fn announce(&mut self) {
@@ -272,9 +322,12 @@ impl Keyring {
         } else {
             self.announced.get(&new_key.replica).map_or(0, |known| known.counter)
         };
-        // The last number would leave none for the next key.
-        if new_key.counter <= known || new_key.counter == u64::MAX {
+        if new_key.counter <= known {
             return Learned::Known;
+        }
+        if new_key.counter > (now + MOST_AHEAD).0.max(known.saturating_add(1)) || new_key.counter == u64::MAX
+        {
+            return Learned::TooFarAhead;
         }
         if !self.verify(who, &new_key.proof, Domain::Key, &new_key.signed_bytes()) {
             return Learned::Forged;
@@ -284,9 +337,14 @@ impl Keyring {
             return Learned::Ahead;
         }
         if let Some(pair) = self.pairs.get_mut(&who) {
-            let ends = now + Duration::from_millis(new_key.lifetime_ms);
+            let ends = now + Duration::from_millis(new_key.lifetime_ms).min(self.most_lifetime);
             let next = Epoch { counter: new_key.counter, key: new_key.key.into() };
+            let has_ended = pair.has_ended || pair.theirs.ends.is_some_and(|ends| ends <= now);
             pair.theirs.replace(now, next, Some(ends));
+            if has_ended {
+                // It is not to be believed again for being the one before.
+                pair.theirs.previous = None;
+            }
             pair.has_ended = false;
             pair.keep(&self.own);
         }

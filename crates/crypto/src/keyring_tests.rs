@@ -66,8 +66,8 @@ fn is_heard(from: &mut Keyring, to: &mut Keyring) -> Checked {
 fn a_new_key_of_either_side_changes_both_directions() {
     let [stale_r0, stale_r1, _] = keyrings(0);
     let (mut r0, mut r1) = refreshed();
-    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
-    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good(T0.0));
+    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good(0));
     // The first key of a process has none before it.
     assert_eq!(is_heard(&mut stale_r1.clone(), &mut r0), Checked::Bad);
     r1.retire(T0, Duration::ZERO);
@@ -92,8 +92,10 @@ fn what_was_stolen_is_worth_nothing_once_either_side_has_retired_it() {
         assert_ne!(forge(&mut thief, &mut ring), Checked::Bad, "it was replaced later than that");
         ring.iter_mut().for_each(|ring| ring.retire(T1, Duration::ZERO));
         assert_eq!(forge(&mut thief, &mut ring), Checked::Bad);
+        let mut keys = [T0.0; 2];
+        keys[refreshing] = T1.0;
         let [a, b] = &mut ring;
-        assert_eq!((is_heard(a, b), is_heard(b, a)), (Checked::Good, Checked::Good));
+        assert_eq!((is_heard(a, b), is_heard(b, a)), (Checked::Good(keys[0]), Checked::Good(keys[1])));
     }
 }
 
@@ -101,14 +103,14 @@ fn what_was_stolen_is_worth_nothing_once_either_side_has_retired_it() {
 fn who_has_not_heard_of_a_new_key_is_heard_and_known_for_it_until_the_old_one_is_retired() {
     let (mut r0, mut r1) = refreshed();
     r0.refresh(T1, &[41; 32].into(), HOUR);
-    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Outdated);
+    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Outdated(0));
     assert_eq!(is_heard(&mut r0, &mut r1), Checked::Bad, "it can't know the key");
     assert!(r0.is_retiring());
     r0.retire(T1, Duration::ZERO);
     assert_eq!(is_heard(&mut r1, &mut r0), Checked::Bad);
     assert_eq!(r1.learn(T1, r0.announcement().unwrap().clone()), Learned::New);
-    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good);
-    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
+    assert_eq!(is_heard(&mut r1, &mut r0), Checked::Good(0));
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good(T1.0));
 }
 
 #[test]
@@ -121,8 +123,8 @@ fn both_sides_at_once_are_heard_under_every_pair_of_keys_that_is_in_flight() {
     r1.refresh(T1, &[51; 32].into(), HOUR);
     let between = r1.clone();
     assert_eq!(r0.learn(T1, r1.announcement().unwrap().clone()), Learned::New);
-    for mut sender in [before, between] {
-        assert_eq!(is_heard(&mut sender, &mut r0), Checked::Outdated);
+    for (mut sender, key) in [(before, T0), (between, T1)] {
+        assert_eq!(is_heard(&mut sender, &mut r0), Checked::Outdated(key.0));
     }
 }
 
@@ -148,7 +150,7 @@ fn only_a_newer_announcement_that_is_signed_counts() {
     }
     let mut last = NewKey { counter: u64::MAX, ..new };
     last.proof = r0.sign(Domain::Key, &last.signed_bytes());
-    assert_eq!(r1.learn(T1, last), Learned::Known, "it would be the last for ever");
+    assert_eq!(r1.learn(T1, last), Learned::TooFarAhead, "it would be the last for ever");
 }
 
 #[test]
@@ -161,7 +163,7 @@ fn a_clock_that_was_ahead_is_caught_up_with() {
     let caught_up = again.announcement().unwrap().clone();
     assert!(caught_up.counter > r0.announcement().unwrap().counter);
     assert_eq!(r1.learn(T1, caught_up), Learned::New);
-    assert_eq!(is_heard(&mut r1, &mut again), Checked::Good);
+    assert_eq!(is_heard(&mut r1, &mut again), Checked::Good(0));
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn a_client_and_a_replica_follow_the_key_of_the_replica() {
     assert_eq!(c9.learn(T0, r0.announcement().unwrap().clone()), Learned::New);
     let macs = c9.authenticate(Domain::Request, b"put");
     assert!(r0.verify_mac(C9, macs.mac_for(ReplicaId(0)).unwrap(), Domain::Request, b"put"));
-    assert_eq!(is_heard(&mut r0, &mut c9), Checked::Good);
+    assert_eq!(is_heard(&mut r0, &mut c9), Checked::Good(T0.0));
 }
 
 #[test]
@@ -182,12 +184,39 @@ fn who_is_kept_from_hearing_of_the_next_key_does_not_believe_the_last_for_ever()
     assert_eq!(r1.learn(T0, r0.announcement().unwrap().clone()), Learned::New);
     let ends = T0 + Duration::from_millis(5);
     r1.retire(Instant(ends.0 - 1), HOUR);
-    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good(T0.0));
+    assert_eq!(r1.believes_from(R0), 0, "what was in flight when it was replaced");
     r1.retire(ends, HOUR);
     assert_eq!(is_heard(&mut r0, &mut r1), Checked::Bad);
+    assert_eq!(r1.believes_from(R0), T0.0 + 1);
+    let mut thief = r0.clone();
     r0.refresh(ends, &[41; 32].into(), HOUR);
     assert_eq!(r1.learn(ends, r0.announcement().unwrap().clone()), Learned::New);
-    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good);
+    assert_eq!(is_heard(&mut r0, &mut r1), Checked::Good(ends.0));
+    assert_eq!(is_heard(&mut thief, &mut r1), Checked::Bad, "it had ended, and is not the one before");
+    assert_eq!(r1.believes_from(R0), ends.0);
+}
+
+/// Somebody who has the replica for a moment can have it sign anything, for any time to come.
+#[test]
+fn no_announcement_is_believed_for_ever_nor_stands_in_the_way_of_all_to_come() {
+    for mut hears in keyrings(0).into_iter().skip(1) {
+        let [mut r0, ..] = keyrings(0);
+        let mut far = r0.clone();
+        far.refresh(T0 + 2 * HOUR, &[66; 32].into(), Duration::MAX);
+        assert_eq!(hears.learn(T0, far.announcement().unwrap().clone()), Learned::TooFarAhead);
+        let mut long = r0.clone();
+        long.refresh(T0, &[67; 32].into(), Duration::MAX);
+        hears.bound_lifetimes(HOUR);
+        assert_eq!(hears.learn(T0, long.announcement().unwrap().clone()), Learned::New);
+        hears.retire(T0 + HOUR, HOUR);
+        assert_eq!(is_heard(&mut long, &mut hears), Checked::Bad, "an hour later");
+        // It is itself told of what it is to have announced, and goes by it no more than others do.
+        r0.refresh(T1, &[40; 32].into(), HOUR);
+        assert_eq!(r0.learn(T1, far.announcement().unwrap().clone()), Learned::TooFarAhead);
+        assert_eq!(hears.learn(T1, r0.announcement().unwrap().clone()), Learned::New);
+        assert_eq!(is_heard(&mut r0, &mut hears), Checked::Good(T1.0));
+    }
 }
 
 #[test]
@@ -210,7 +239,7 @@ fn keys_that_were_announced_go_over_to_the_next_epoch() {
     let mac = r0.mac(R0, Domain::Engine, b"state").unwrap();
     assert_eq!(
         r1.check_mac(R1, &mac, Domain::Engine, b"state"),
-        Checked::Good,
+        Checked::Good(T0.0),
         "nobody has to be told first"
     );
     let [lasting, _, _] = keyrings(0);

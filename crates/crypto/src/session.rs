@@ -65,6 +65,8 @@ pub enum Learned {
     New,
     /// It is no newer than what is known.
     Known,
+    /// Its number is that of a time that is far ahead.
+    TooFarAhead,
     /// Nobody of the group has signed it.
     Forged,
     /// It is this replica's own, from a time when its clock was ahead: others take nothing of it until

@@ -23,5 +23,5 @@ pub use client::{Answer, GroupClient, InvokeError, ReplicaEmission};
 pub use edge::{EdgeError, run_edge};
 pub use parent::die_with_parent;
 pub use process_component::{LAUNCH_COMMAND, StartProgramError, launch};
-pub use replica::{ReplicaError, RunOptions, run_replica, wipe};
+pub use replica::{Ended, ReplicaError, RunOptions, run_replica, wipe};
 pub use services::Services;

@@ -108,7 +108,7 @@ fn each_broken_group_file_is_refused_for_its_reason() {
     let deployment = application(&path);
     let file = deployment.group_file("first");
     let load = || GroupConfig::load(&file).err().map(|e| e.to_string());
-    let cases: [Case; 19] = [
+    let cases: [Case; 22] = [
         ("public key of an administrator", |v| v["admins"] = json!(["me"])),
         ("no administrators", |v| v["epoch"] = json!(1)),
         ("unknown field `administrators`", |v| v["administrators"] = json!([])),
@@ -134,6 +134,14 @@ fn each_broken_group_file_is_refused_for_its_reason() {
         }),
         ("must not be zero", |v| v["pbft"]["pipeline"] = json!(0)),
         ("at least twice", |v| v["pbft"]["log_size"] = json!(3)),
+        ("a group of 2 is too small", |v| {
+            v["replicas"].as_array_mut().unwrap().truncate(2);
+            (v["f"], v["proactive_recovery_ms"]) = (json!(0), json!(60_000));
+        }),
+        ("at least 8000", |v| v["proactive_recovery_ms"] = json!(7_999)),
+        ("key_refresh_ms must not be 0", |v| {
+            (v["key_refresh_ms"], v["proactive_recovery_ms"]) = (json!(0), json!(60_000));
+        }),
         ("unknown field `colour`", |v| v["colour"] = json!(1)),
     ];
     for (reason, change) in cases {

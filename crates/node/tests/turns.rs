@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use althing_node::GroupClient;
 use althing_node::config::{ClientFile, ProtocolKind, RawPbft, RawService};
+use althing_node::control::RecoveryReport;
 use althing_node::deployment::{ProvisionOptions, ServiceGroup, provision_service};
 use althing_replica::Durability;
 use althing_services::{KvOperation, KvResult};
@@ -126,6 +127,28 @@ async fn each_replica_stops_and_starts_again_and_nobody_waits_for_a_timeout() {
         cluster
             .wait_for(name, what, |r| r.is_in_view && r.view == turn as u64 + 1 && r.executed > reached)
             .await;
+    }
+    let (operations, longest) = load.end();
+    println!("{operations} operations, the longest took {longest:?}");
+    assert!(longest < VIEW_TIMEOUT / 2, "somebody waited for {longest:?}");
+}
+
+#[tokio::test]
+async fn each_replica_recovers_in_its_turn_and_no_client_notices() {
+    let (_directory, path) = directory();
+    // What the others do while one starts again has to be in their logs still.
+    let (checkpoint_period, log_size) = (32, 128);
+    let view_timeout_ms = VIEW_TIMEOUT.as_millis() as u64;
+    let pbft = RawPbft { view_timeout_ms, checkpoint_period, log_size, ..quick().pbft };
+    let options = ProvisionOptions { pbft, proactive_recovery_ms: 24_000, ..quick() };
+    let cluster = start(&path, &options);
+    let load = Load::start(&cluster);
+    for name in NAMES {
+        let report = cluster.wait_for(name, "recovered", |r| r.recovery.is_some() && r.is_voting).await;
+        let RecoveryReport { silent_ms, took_ms, .. } = report.recovery.unwrap();
+        println!("{name} was silent for {silent_ms} ms and recovered in {took_ms} ms");
+        // Its disk was right: of what the others have it lacks at most what they did meanwhile.
+        assert_eq!(report.counters.divergences, 0, "{report:#?}");
     }
     let (operations, longest) = load.end();
     println!("{operations} operations, the longest took {longest:?}");

@@ -57,6 +57,22 @@ pub trait Protocol {
     fn most_members(&self) -> usize {
         0
     }
+
+    /// What others have signed among the records of a disk that somebody else may have written to: whoever
+    /// starts from them checks each first. `stable` is the checkpoint whose state is on that disk, with its
+    /// digest; `None` stands for the initial state. `None` where no correct replica has such records, or this
+    /// protocol can't tell.
+    fn statements(&self, stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {
+        let _ = (stable, records);
+        None
+    }
+
+    /// Whether whoever goes by these records knows all that it ever said: [`Protocol::statements`] found nothing
+    /// wrong with them. For `has_forgotten` see [`Start::Recovered`].
+    fn knows_all(&self, records: &[Vec<u8>], has_forgotten: bool) -> bool {
+        let _ = records;
+        !has_forgotten
+    }
 }
 
 /// A protocol's message, as far as the layer below has to know it.
@@ -129,6 +145,9 @@ pub enum Start {
         /// Whether this instance was first started by one that had lost its disk, here or before. The
         /// records may end before its own record of that.
         has_forgotten: bool,
+        /// Whether somebody else may have written them. [`Protocol::statements`] found nothing wrong with
+        /// them then.
+        is_doubtful: bool,
     },
     /// The disk is lost. What this replica once voted for, it no longer knows.
     Amnesia,
@@ -147,6 +166,18 @@ pub enum Event<M> {
         message: M,
         /// The sender's proof, for messages sent with [`Auth::Transferable`].
         proof: Option<Proof>,
+        /// Under which of the sender's keys it was authenticated, by a number that grows from one to the next.
+        /// It means nothing where there is a proof.
+        key: u64,
+    },
+    /// Keys of a replica with numbers below this one have ended: nobody can say anything under them any more,
+    /// and whoever could may have been somebody else. What the replica has said under them counts no longer
+    /// where it does not yet decide anything, and it may say it again.
+    KeysEnded {
+        /// Whose.
+        of: ReplicaId,
+        /// The first of its keys that is still believed, or that would be.
+        before: u64,
     },
     /// A timer expired.
     Timer(TimerId),

@@ -4,6 +4,7 @@ use crate::Durability;
 use crate::execution::Effect;
 use crate::frame::{ClientMessage, Execution, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
+use crate::kept::KeptState;
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
 use crate::replica::Replica;
@@ -52,7 +53,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Broadcast { message, auth } => {
                 let proof = self.outbound.broadcast(&message, auth, outputs);
                 if proof.is_some() {
-                    self.events.push_back(Event::Message { from: self.me, message, proof });
+                    self.events.push_back(Event::Message { from: self.me, message, proof, key: 0 });
                 }
             }
             Action::Piggyback(message) => self.piggyback(&message, outputs),
@@ -99,7 +100,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn send(&mut self, to: ReplicaId, message: P::Message, auth: Auth, outputs: &mut Vec<Output>) {
         if to == self.me {
             let proof = (auth == Auth::Transferable).then(|| self.outbound.prove(&message));
-            self.events.push_back(Event::Message { from: to, message, proof });
+            self.events.push_back(Event::Message { from: to, message, proof, key: 0 });
         } else {
             self.outbound.send(to, message, auth, outputs);
         }
@@ -118,7 +119,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     pub(crate) fn keep_state(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
         match self.checkpoints.find(seq, state) {
             Some(checkpoint) if self.durability != Durability::None => {
-                let kept = self.kept.get_or_insert_default();
+                let kept = self.kept.get_or_insert_with(|| KeptState::after(self.last_segment));
                 let (segments, dropped) = kept.advance(seq, checkpoint);
                 self.dropped_segments.extend(dropped);
                 self.is_keeping = true;
@@ -225,9 +226,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     fn on_stable(&mut self, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
         outputs.push(Output::Report(Report::Stable { seq, state }));
-        if self.checkpoints.on_stable(seq, state) {
-            outputs.push(Output::Report(Report::Diverged { seq }));
-        }
+        self.salvaged = None;
+        self.checkpoints.on_stable(seq, state);
         // What execution has reached need not be fetched any more.
         if let Some(dropped) = self.transfer.take_if(|transfer| transfer.target().0 <= seq) {
             self.next_ticket = dropped.next_ticket();
@@ -250,10 +250,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Some(transfer) if seq > transfer.target().0 => transfer.retarget(seq, state),
             Some(_) => return,
             None => {
+                if self.checkpoints.drop_diverged(seq, state) {
+                    outputs.push(Output::Report(Report::Diverged { seq }));
+                }
                 let base = match self.checkpoints.find(seq, state) {
                     _ if self.checkpoints.has_diverged() => self.state.intact(),
                     Some(own) => own.tree.clone(),
-                    None => self.state.checkpoint().1,
+                    None => self.salvaged.take().unwrap_or_else(|| self.state.checkpoint().1),
                 };
                 // Answers to an earlier incarnation's questions must not pass for answers to ours.
                 let first_ticket = self.next_ticket.max(now.0);

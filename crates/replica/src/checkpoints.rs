@@ -32,25 +32,26 @@ impl Checkpoints {
         self.stable = seq;
     }
 
-    /// Takes down that `state` is the group's state at `seq`. Says whether the checkpoint made here has
-    /// another digest: then this replica has diverged, and its own checkpoints from there on are worth
-    /// nothing.
+    /// Takes down that `state` is the group's state at `seq`, and this replica's own if it has got there.
     ///
     /// What lies before stays until this one [is on disk](Self::on_kept): it may have to be written first,
     /// and it is the one before that others are told of until then, and come for.
-    pub(crate) fn on_stable(&mut self, seq: Seq, state: Digest) -> bool {
-        match self.kept.get(&seq) {
-            Some(own) if own.state == state => {
-                self.stable = seq;
-                false
-            }
-            Some(_) => {
-                self.kept.split_off(&seq);
-                self.has_diverged = true;
-                true
-            }
-            None => false,
+    pub(crate) fn on_stable(&mut self, seq: Seq, state: Digest) {
+        if self.find(seq, state).is_some() {
+            self.stable = seq;
         }
+    }
+
+    /// Takes down that `state` is the group's state at `seq`. Says whether the checkpoint made here has
+    /// another digest: then this replica has diverged, and its own checkpoints from there on are worth
+    /// nothing.
+    pub(crate) fn drop_diverged(&mut self, seq: Seq, state: Digest) -> bool {
+        let is_other = self.kept.get(&seq).is_some_and(|own| own.state != state);
+        if is_other {
+            self.kept.split_off(&seq);
+            self.has_diverged = true;
+        }
+        is_other
     }
 
     /// The checkpoint at `seq` is on disk: forgets what lies before. A replica that has not got there yet
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn a_checkpoint_on_disk_drops_earlier_ones_only() {
         let mut kept = checkpoints(&[4, 8, 12]);
-        assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        kept.on_stable(Seq(8), Digest([8; 32]));
         assert_eq!((kept.len(), kept.stable_seq()), (3, Seq(8)));
         kept.on_kept(Seq(8));
         assert_eq!((kept.len(), kept.stable_seq()), (2, Seq(8)));
@@ -108,7 +109,7 @@ mod tests {
     fn one_that_is_not_held_drops_nothing() {
         let mut kept = checkpoints(&[4]);
         kept.on_stable(Seq(4), Digest([4; 32]));
-        assert!(!kept.on_stable(Seq(8), Digest([8; 32])));
+        kept.on_stable(Seq(8), Digest([8; 32]));
         kept.on_kept(Seq(8));
         assert_eq!((kept.len(), kept.stable_seq()), (1, Seq(4)));
     }
@@ -117,8 +118,11 @@ mod tests {
     fn a_diverged_replica_is_told_and_keeps_what_was_right() {
         let mut kept = checkpoints(&[4, 8, 12]);
         kept.on_stable(Seq(4), Digest([4; 32]));
+        assert!(
+            !kept.drop_diverged(Seq(8), Digest([8; 32])) && !kept.drop_diverged(Seq(16), Digest([9; 32]))
+        );
         assert!(!kept.has_diverged());
-        assert!(kept.on_stable(Seq(8), Digest([9; 32])));
+        assert!(kept.drop_diverged(Seq(8), Digest([9; 32])));
         assert!(kept.has_diverged());
         assert_eq!((kept.len(), kept.stable_seq()), (1, Seq(4)));
     }

@@ -13,13 +13,13 @@
 //! A replica that is new in its epoch (or has lost its disk) does not know the state from which the epoch
 //! started. It *joins*: it asks the others, and believes one correct one.
 
-use crate::checkpoints::Checkpoint;
 use crate::inbound::Opener;
 use crate::io::{Output, Report, Timer, TimerKind};
 use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession};
 use crate::outbound::Outbound;
 use crate::pages::Path;
 use crate::records::{EpochRecord, RecordError, rewrite};
+use crate::remains::Doubted;
 use crate::replica::{Replica, ReplicaConfig};
 use crate::tally::Tally;
 use crate::transfer::{EngineMessage, Supplier};
@@ -69,6 +69,8 @@ pub(crate) struct Tenure {
     pub(crate) shown: BTreeMap<[u8; 64], Instant>,
     /// When each client was last shown some.
     pub(crate) shown_to_clients: BTreeMap<ClientId, Instant>,
+    /// What was found on a disk that is doubted, of an epoch whose start nothing there proves.
+    pub(crate) doubted: Option<Doubted>,
     /// Whether the protocol knows that the epoch ends.
     is_closing: bool,
     /// The proof that the epoch has ended, until that is carried out.
@@ -95,10 +97,16 @@ impl Tenure {
             links: Vec::new(),
             shown: BTreeMap::new(),
             shown_to_clients: BTreeMap::new(),
+            doubted: None,
             is_closing: false,
             ended: None,
             is_leaving: false,
         })
+    }
+
+    /// From where the epoch started; `None` in the first one, and while that is not known.
+    pub(crate) fn start(&self) -> Option<(Seq, Digest)> {
+        self.start
     }
 
     /// What the disk has to say of the epoch.
@@ -151,7 +159,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// Has the disk say which epoch it is of, with what is kept of the state.
-    fn write_epoch(&mut self, outputs: &mut Vec<Output>) {
+    pub(crate) fn write_epoch(&mut self, outputs: &mut Vec<Output>) {
         if self.tenure.is_some() && self.durability != Durability::None {
             let records = rewrite(self.kept.as_ref(), self.epoch_record(), Vec::new());
             let dropped = core::mem::take(&mut self.dropped_segments);
@@ -165,12 +173,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         // Who was the whole group, and has forgotten, can't tell whether it still is: it would speak alone
         // for a group that has grown since.
         let may_have_grown = memory == Memory::Lost && self.quorums.n() == 1;
-        if let Some(tenure) = &mut self.tenure
-            && (epoch > Epoch(0) || may_have_grown)
-        {
-            tenure.place = Place::Joining(Tally::new(), memory);
-            self.ask_for_start(outputs);
-            return None;
+        if self.tenure.is_some() && (epoch > Epoch(0) || may_have_grown) {
+            return self.join(memory, outputs);
         }
         if let Some(tenure) = &mut self.tenure {
             tenure.has_forgotten = memory == Memory::Lost;
@@ -180,6 +184,15 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Memory::Whole => Start::Genesis,
             Memory::Lost => Start::Amnesia,
         })
+    }
+
+    /// The replica has to be told from which state its epoch started.
+    pub(crate) fn join(&mut self, memory: Memory, outputs: &mut Vec<Output>) -> Option<Start> {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.place = Place::Joining(Tally::new(), memory);
+            self.ask_for_start(outputs);
+        }
+        None
     }
 
     /// The disk is of this epoch. Says whether the replica takes part in it.
@@ -211,7 +224,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// Becomes replica `me` of another membership, with a new instance of the protocol that is not started.
-    fn enter(
+    pub(crate) fn enter(
         &mut self,
         membership: Membership,
         me: ReplicaId,
@@ -233,6 +246,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.outbound.set_tamper(tamper);
         self.accusations = crate::accusations::Accusations::default();
         self.supplier = Supplier::new(self.limits.settings().transfer_bytes_per_second);
+        self.believed_from.clear();
         (self.view, self.is_in_view) = (View(0), true);
         tenure.membership = membership.clone();
         (tenure.place, tenure.start, tenure.is_closing) = (Place::Member, start, false);
@@ -357,17 +371,19 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         start: Option<(Seq, Digest)>,
         outputs: &mut Vec<Output>,
     ) {
-        let is_amnesiac = matches!(&self.tenure, Some(Tenure { place: Place::Joining(_, Memory::Lost), .. }));
+        // Who knew all that it had said, and whose disk is of an earlier epoch, has said nothing in this one.
+        let is_later = membership.epoch > self.epoch();
+        let is_doubtful = self.give_up_doubted() == Some(Memory::Whole) && is_later;
+        let is_lost = matches!(&self.tenure, Some(Tenure { place: Place::Joining(_, Memory::Lost), .. }));
+        let is_amnesiac = is_lost && !is_doubtful;
         let has_forgotten = is_amnesiac || self.protocol.has_forgotten();
         self.enter(membership, me, start, outputs);
         if let Some(tenure) = &mut self.tenure {
             tenure.has_forgotten = has_forgotten;
         }
-        let has_state = start.is_some_and(|(seq, state)| {
-            let own: Option<&Checkpoint> = self.checkpoints.find(seq, state);
-            own.is_some() && !self.checkpoints.on_stable(seq, state)
-        });
-        if let Some((seq, _)) = start.filter(|_| has_state) {
+        let has_state = start.is_some_and(|(seq, state)| self.checkpoints.find(seq, state).is_some());
+        if let Some((seq, state)) = start.filter(|_| has_state) {
+            self.checkpoints.on_stable(seq, state);
             self.checkpoints.on_kept(seq);
         }
         self.write_epoch(outputs);
@@ -377,6 +393,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let executed = self.state.executed();
         self.events.push_back(Event::Start(if is_amnesiac {
             Start::Amnesia
+        } else if is_doubtful {
+            self.start_in_doubt()
         } else {
             Start::Handover { executed, has_state }
         }));
@@ -418,6 +436,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if said.vote(from, start) >= enough {
             let membership = membership.clone();
             outputs.push(Output::CancelTimer(Timer(TimerKind::Join)));
+            if self.restore_if_it_starts_from(start, outputs) {
+                return;
+            }
             self.take_office(now, (membership, self.me), Some(start), outputs);
         }
     }

@@ -14,6 +14,9 @@ use thiserror::Error;
 /// Where the page with the agreed values lies in the index space of the page tree.
 const HEADER_PAGE: u32 = MAX_PAGES;
 
+/// How many bits are tried until a service lets one go bad.
+const CORRUPTION_ATTEMPTS: u64 = 64;
+
 /// The agreed values that belong to the state beside the service and the client table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
 struct Header {
@@ -192,6 +195,28 @@ impl<S: Service> State<S> {
         let mut tree = self.pages.under(&self.engine);
         tree.refresh();
         tree
+    }
+
+    /// Has a bit of the service's state go bad, and of nothing that the engine has of it, as a fault of the
+    /// memory would; says whether there was one that the service lets go bad. `choice` says which.
+    pub(crate) fn corrupt(&mut self, choice: u64) -> bool {
+        self.service.save(&mut self.pages);
+        let pages: Vec<u32> =
+            self.pages.iter().filter(|(_, page)| !page.is_empty()).map(|(index, _)| index).collect();
+        for attempt in 0..CORRUPTION_ATTEMPTS.min(CORRUPTION_ATTEMPTS * pages.len() as u64) {
+            let choice = choice.wrapping_mul(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let index = pages[(choice >> 8) as usize % pages.len()];
+            let page = self.pages.page(index).expect("it was just seen");
+            let mut bytes = page.to_vec();
+            let at = (choice >> 24) as usize % bytes.len();
+            bytes[at] ^= 1;
+            let mut bad = self.pages.clone();
+            bad.set(index, bytes);
+            if self.service.install(&bad, &[index]).is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Replaces the whole state by the one at checkpoint `seq`, whose digest has been verified. The

@@ -16,6 +16,8 @@ pub(crate) enum Opened<M> {
     Protocol {
         message: M,
         proof: Option<Proof>,
+        /// Of the sender, by its number: the one that the message was sealed with.
+        key: u64,
     },
     Engine(EngineMessage),
     /// It was said in another epoch.
@@ -66,19 +68,20 @@ impl Opener {
         self.outdated.contains(&who)
     }
 
-    fn has_mac(
+    /// Under which of its keys `from` made the MAC, if it did.
+    fn key_of_mac(
         &mut self,
         keyring: &mut Keyring,
         (from, domain): (Principal, Domain),
         mac: &Mac,
         bytes: &[u8],
-    ) -> bool {
+    ) -> Option<u64> {
         let checked = keyring.check_mac(from, mac, domain, bytes);
         // Whoever makes up the names of clients would fill the memory with them.
-        if checked != Checked::Good && keyring.public(from).is_some() {
+        if !matches!(checked, Checked::Good(_)) && keyring.public(from).is_some() {
             self.outdated.insert(from);
         }
-        checked != Checked::Bad
+        checked.key()
     }
 
     /// Opens a frame from replica `from`.
@@ -99,15 +102,15 @@ impl Opener {
         if envelope.sender != from || from == self.me || !self.quorums.has(from) {
             return Err(Refusal::Unauthentic("a frame's sender is not who the channel belongs to"));
         }
-        if !self.is_sealed_by(keyring, from, &envelope) {
+        let Some(key) = self.key_of_seal(keyring, from, &envelope) else {
             return Err(Refusal::Unauthentic("a frame's authentication does not hold"));
-        }
+        };
         match envelope.room {
             Room::Engine => match decode_engine_message(&envelope.body) {
                 Ok(message) => Ok(Opened::Engine(message)),
                 Err(_) => Err(caught(&envelope, Misbehaviour::InvalidMessage)),
             },
-            Room::Protocol => self.open_protocol(keyring, envelope),
+            Room::Protocol => self.open_protocol(keyring, envelope, key),
         }
     }
 
@@ -118,15 +121,16 @@ impl Opener {
         Ok((envelope.epoch, succession_in(&envelope)))
     }
 
-    fn is_sealed_by(&mut self, keyring: &mut Keyring, from: ReplicaId, envelope: &Envelope) -> bool {
+    /// Under which of its keys `from` sealed it, if it did. What is signed is under none: 0.
+    fn key_of_seal(&mut self, keyring: &mut Keyring, from: ReplicaId, envelope: &Envelope) -> Option<u64> {
         let (sender, domain, body) = (Principal::Replica(from), envelope.room.domain(), &envelope.body);
         match &envelope.seal {
-            Seal::Mac(mac) => self.has_mac(keyring, (sender, domain), mac, body),
+            Seal::Mac(mac) => self.key_of_mac(keyring, (sender, domain), mac, body),
             Seal::Macs(macs) if macs.0.len() == self.quorums.n() => {
-                macs.mac_for(self.me).is_some_and(|mac| self.has_mac(keyring, (sender, domain), mac, body))
+                macs.mac_for(self.me).and_then(|mac| self.key_of_mac(keyring, (sender, domain), mac, body))
             }
-            Seal::Macs(_) => false,
-            Seal::Proof(proof) => keyring.verify(sender, proof, domain, body),
+            Seal::Macs(_) => None,
+            Seal::Proof(proof) => keyring.verify(sender, proof, domain, body).then_some(0),
         }
     }
 
@@ -134,6 +138,7 @@ impl Opener {
         &mut self,
         keyring: &mut Keyring,
         envelope: Envelope,
+        key: u64,
     ) -> Result<Opened<M>, Refusal> {
         let Ok(mut message) = decode::<M>(&envelope.body, self.limits.settings().max_message_bytes) else {
             return Err(caught(&envelope, Misbehaviour::InvalidMessage));
@@ -159,7 +164,7 @@ impl Opener {
             Seal::Proof(proof) => Some(proof),
             Seal::Mac(_) | Seal::Macs(_) => None,
         };
-        Ok(Opened::Protocol { message, proof })
+        Ok(Opened::Protocol { message, proof, key })
     }
 
     fn is_genuine(&mut self, keyring: &Keyring, part: &SignedPart) -> bool {
@@ -182,7 +187,8 @@ impl Opener {
                 macs.0.len() == self.quorums.n()
                     && macs
                         .mac_for(self.me)
-                        .is_some_and(|mac| self.has_mac(keyring, (client, Domain::Request), mac, &bytes))
+                        .and_then(|mac| self.key_of_mac(keyring, (client, Domain::Request), mac, &bytes))
+                        .is_some()
             }
             (RequestAuth::Macs(_), RequestAuthPolicy::SignatureOnly) => false,
         }
@@ -221,7 +227,8 @@ impl Opener {
                     && query
                         .macs
                         .mac_for(self.me)
-                        .is_some_and(|mac| self.has_mac(keyring, (sender, Domain::Query), mac, &signed));
+                        .and_then(|mac| self.key_of_mac(keyring, (sender, Domain::Query), mac, &signed))
+                        .is_some();
                 (query.client, is_authentic)
             }
         };

@@ -3,6 +3,7 @@ use crate::execution::StateError;
 use crate::kept::KeptState;
 use crate::membership::Membership;
 use crate::records::RecordError;
+use crate::remains::Remains;
 use crate::storage::SegmentContent;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -27,6 +28,8 @@ pub enum Startup {
     },
     /// The disk is lost, or there never was one, and the group has been running.
     Amnesia,
+    /// What is on a disk that somebody else may have written to.
+    Recovering(Remains),
 }
 
 /// Names a timer of a replica, for its runtime.
@@ -233,6 +236,11 @@ pub enum Report {
         seq: Seq,
         /// How much of the state had to be fetched.
         bytes: u64,
+    },
+    /// Others have said what its disk says of the start of the epoch: it goes on from the state there.
+    Confirmed {
+        /// Where that state stands; 0 for the initial one.
+        seq: Seq,
     },
     /// It got to a checkpoint by executing before the state of it, or of an earlier one, had been
     /// fetched.

@@ -84,6 +84,16 @@ impl PartialEq for KeptState {
 impl Eq for KeptState {}
 
 impl KeptState {
+    /// The initial state, on a disk where segments up to this number may lie.
+    pub(crate) fn after(last_number: u64) -> Self {
+        Self { last_number, ..Self::default() }
+    }
+
+    /// The highest number of its segments.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
     /// Nothing yet: the segments that a record names, to be read one after the other.
     pub(crate) fn named(seq: Seq, state: Digest) -> Self {
         Self { seq, state, ..Self::default() }
@@ -93,6 +103,11 @@ impl KeptState {
     pub(crate) fn read(&mut self, segment: Segment) {
         self.last_number = self.last_number.max(segment.number);
         self.segments.push_back(Stored::new(segment));
+    }
+
+    /// Begins with the segment of this number, of which nothing else is known.
+    pub(crate) fn begin(&mut self, number: u64) {
+        self.read(Segment { number, part: 0, state: Digest::default(), len: 0 });
     }
 
     /// Takes what the segment begun last says of a page.
@@ -108,7 +123,18 @@ impl KeptState {
 
     /// The checkpoint, with the digest that its pages have, which may be another than they should have.
     pub(crate) fn checkpoint(&mut self) -> Checkpoint {
-        Checkpoint { state: self.tree.refresh(), tree: self.tree.clone() }
+        Checkpoint { state: self.digest(), tree: self.tree.clone() }
+    }
+
+    /// The digest that its pages have, which may be another than they should have.
+    #[must_use]
+    pub fn digest(&mut self) -> Digest {
+        self.tree.refresh()
+    }
+
+    /// Its pages.
+    pub(crate) fn into_pages(self) -> PageTree {
+        self.tree
     }
 
     pub(crate) fn seq(&self) -> Seq {

@@ -5,11 +5,12 @@
 //! hold, or holds under a key that was replaced, shows that its maker does not know this replica's key,
 //! and it is told; what it is told shows it whether *its* last announcement has arrived.
 
+use crate::epochs::{Place, Tenure};
 use crate::replica::Replica;
 use crate::{Output, Report, Service, Timer};
 use alloc::vec::Vec;
 use althing_crypto::{KeySeed, Learned, NewKey};
-use althing_protocol::{Evidence, Misbehaviour, Protocol};
+use althing_protocol::{Event, Evidence, Misbehaviour, Protocol};
 use althing_types::{Instant, Principal, ReplicaId};
 use core::time::Duration;
 
@@ -53,7 +54,25 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     pub(crate) fn retire_keys(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         self.outbound.keyring.retire(now, self.limits.settings().key_grace);
         self.is_retiring = false;
+        self.forget_what_keys_said();
         self.retire_later(outputs);
+    }
+
+    /// What a replica said under a key counts as long as the key does. Else who has one replica after the other
+    /// could have each say the same to one that is cut off, and one day enough would have.
+    fn forget_what_keys_said(&mut self) {
+        let me = self.me;
+        for of in self.quorums.replicas().filter(|id| *id != me) {
+            let before = self.outbound.keyring.believes_from(Principal::Replica(of));
+            let known = self.believed_from.entry(of).or_default();
+            if core::mem::replace(known, before) == before {
+                continue;
+            }
+            if let Some(Tenure { place: Place::Joining(said, _), .. }) = &mut self.tenure {
+                said.forget(of);
+            }
+            self.events.push_back(Event::KeysEnded { of, before });
+        }
     }
 
     /// Tells those of this replica's key who have shown that they don't know it.
@@ -76,7 +95,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         match learned {
             Learned::New => {
                 outputs.push(Output::Report(Report::KeyLearned { of: from, counter }));
+                self.forget_what_keys_said();
                 self.retire_later(outputs);
+            }
+            Learned::TooFarAhead => {
+                let reason = "an announcement of a key is for a time that is far ahead";
+                outputs.push(Output::Report(Report::Refused { from: Principal::Replica(from), reason }));
             }
             Learned::Known | Learned::Ahead => {}
             Learned::Forged => {

@@ -166,8 +166,17 @@ pub(crate) struct Recovered {
     pub(crate) records: Vec<Vec<u8>>,
 }
 
-/// Reads the records, oldest first, and verifies the state that was found for them.
-pub(crate) fn recover(records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Recovered, RecordError> {
+/// What the records of a log say.
+pub(crate) struct Read {
+    /// The state that they name.
+    pub(crate) named: Option<StateName>,
+    pub(crate) epoch: Option<EpochRecord>,
+    /// The protocol's records.
+    pub(crate) since: Vec<Vec<u8>>,
+}
+
+/// Reads the records, oldest first.
+pub(crate) fn read(records: &[Vec<u8>]) -> Result<Read, RecordError> {
     let (mut named, mut epoch, mut since) = (None, None, Vec::new());
     for (index, bytes) in records.iter().enumerate() {
         match decode_record(bytes).map_err(|error| RecordError::Unreadable { index, error })? {
@@ -179,6 +188,12 @@ pub(crate) fn recover(records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Re
             }
         }
     }
+    Ok(Read { named, epoch, since })
+}
+
+/// Reads the records, oldest first, and verifies the state that was found for them.
+pub(crate) fn recover(records: &[Vec<u8>], kept: Option<KeptState>) -> Result<Recovered, RecordError> {
+    let Read { named, epoch, since } = read(records)?;
     let stable = match (named, kept) {
         (None, None) => None,
         (Some(name), Some(kept)) if name.seq == kept.seq() => Some(verified(&name, kept)?),

@@ -10,8 +10,10 @@ use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::kept::KeptState;
 use crate::membership::Membership;
 use crate::outbound::Outbound;
+use crate::pages::PageTree;
 use crate::penalties::Penalties;
 use crate::records::{RecordError, recover};
+use crate::remains::Remains;
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
@@ -104,10 +106,14 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) checkpoints: Checkpoints,
     /// The state that is on disk, or on its way there; `None` for the initial one.
     pub(crate) kept: Option<KeptState>,
+    /// The highest number of a segment that was on disk before there was anything to keep.
+    pub(crate) last_segment: u64,
     /// Whether it is on its way.
     pub(crate) is_keeping: bool,
     /// Segments of no use once the records name that state.
     pub(crate) dropped_segments: Vec<u64>,
+    /// Pages that were found on a disk that is not believed, until they have served the first transfer.
+    pub(crate) salvaged: Option<PageTree>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) next_ticket: u64,
     pub(crate) supplier: Supplier,
@@ -116,6 +122,8 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) opener: Opener,
     /// Whether it is timed when keys are to be retired.
     pub(crate) is_retiring: bool,
+    /// From which of their keys on the others are believed, as the protocol knows it.
+    pub(crate) believed_from: BTreeMap<ReplicaId, u64>,
     pub(crate) outbound: Outbound<P::Message>,
     pub(crate) accusations: Accusations,
     /// What the protocol still has to be told.
@@ -159,8 +167,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             kept: None,
+            last_segment: 0,
             is_keeping: false,
             dropped_segments: Vec::new(),
+            salvaged: None,
             transfer: None,
             next_ticket: 0,
             supplier: Supplier::new(settings.transfer_bytes_per_second),
@@ -168,6 +178,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             penalties: Penalties::default(),
             opener: Opener::new(&config),
             is_retiring: false,
+            believed_from: BTreeMap::new(),
             outbound: Outbound::new(&config),
             accusations: Accusations::default(),
             events: VecDeque::new(),
@@ -227,6 +238,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.outbound.set_tamper(tamper);
     }
 
+    /// Has a bit of the service's state go bad in memory, which one by `choice`: for fault injection. Says
+    /// whether one did.
+    pub fn corrupt(&mut self, choice: u64) -> bool {
+        self.state.corrupt(choice)
+    }
+
     /// The frames that carry an emission to a listening client: one, unless there is a tamper.
     pub fn seal_emission(&mut self, emission: &Emission, to: ClientId) -> Vec<Arc<[u8]>> {
         let Emission { channel, payload } = emission.clone();
@@ -283,10 +300,22 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 self.start_blank(Memory::Lost, outputs)
             }
             (Startup::Recovered { records, kept }, Durability::Sync | Durability::Async) => {
-                match self.restore(&records, kept, outputs) {
+                match self.restore(&records, kept, false, outputs) {
                     Ok(start) => start,
                     Err(error) => return self.stop(StopReason::Records(error), outputs),
                 }
+            }
+            (Startup::Recovering(Remains { records: Some(records), kept }), durability)
+                if durability != Durability::None =>
+            {
+                match self.restore_in_doubt(records, kept, outputs) {
+                    Ok(start) => start,
+                    Err(error) => return self.stop(StopReason::Records(error), outputs),
+                }
+            }
+            (Startup::Recovering(Remains { kept, .. }), _) => {
+                self.salvaged = kept.map(KeptState::into_pages);
+                self.start_blank(Memory::Lost, outputs)
             }
         };
         self.events.extend(start.map(Event::Start));
@@ -298,21 +327,31 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// What the protocol starts from; `None` where it does not start yet, or not any more.
-    fn restore(
+    pub(crate) fn restore(
         &mut self,
         records: &[Vec<u8>],
         kept: Option<KeptState>,
+        is_doubtful: bool,
         outputs: &mut Vec<Output>,
     ) -> Result<Option<Start>, RecordError> {
-        let recovered = recover(records, kept)?;
+        let mut recovered = recover(records, kept)?;
         let has_forgotten = recovered.epoch.as_ref().is_some_and(|epoch| epoch.has_forgotten);
-        if let Some(epoch) = recovered.epoch {
+        if let Some(mut epoch) = recovered.epoch {
+            if is_doubtful {
+                let known = self.epoch();
+                epoch.links.retain(|link| link.epoch >= known);
+            }
             if !self.resume_epoch(epoch, outputs)? {
                 return Ok(None);
             }
         } else if self.epoch() > Epoch(0) {
             // It never got so far as to say anything.
             return Ok(self.start_blank(Memory::Whole, outputs));
+        }
+        let start = self.tenure.as_ref().and_then(Tenure::start).filter(|_| is_doubtful);
+        let is_older = |(kept, _): &mut (KeptState, _)| start.is_some_and(|(start, _)| kept.seq() < start);
+        if let Some((kept, _)) = recovered.stable.take_if(is_older) {
+            self.salvage(kept);
         }
         if let Some((kept, checkpoint)) = recovered.stable {
             let seq = kept.seq();
@@ -326,6 +365,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             records: recovered.records,
             is_closed: self.is_epoch_over(),
             has_forgotten,
+            is_doubtful,
         }))
     }
 
@@ -342,8 +382,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Ok(Opened::Elsewhere(epoch)) => self.show_to(now, from, epoch, outputs),
             Ok(_) if !self.is_member() => self.show_to(now, from, self.epoch(), outputs),
             Ok(Opened::Engine(EngineMessage::AskStart)) => self.on_ask_start(from, outputs),
-            Ok(Opened::Protocol { message, proof }) => {
-                self.events.push_back(Event::Message { from, message, proof });
+            Ok(Opened::Protocol { message, proof, key }) => {
+                self.events.push_back(Event::Message { from, message, proof, key });
             }
             Ok(Opened::Engine(EngineMessage::Fetch { seq, state, ticket, want })) => {
                 let parts = self.supplier.answer(now, from, (seq, state), &want, &self.checkpoints);

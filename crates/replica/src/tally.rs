@@ -28,6 +28,14 @@ impl<T: PartialEq> Tally<T> {
         1
     }
 
+    /// What `replica` has said counts no more.
+    pub(crate) fn forget(&mut self, replica: ReplicaId) {
+        for (_, voters) in &mut self.values {
+            voters.remove(&replica);
+        }
+        self.values.retain(|(_, voters)| !voters.is_empty());
+    }
+
     /// How many have said anything.
     pub(crate) fn voters(&self) -> usize {
         self.values.iter().map(|(_, voters)| voters.len()).sum()
@@ -56,5 +64,7 @@ mod tests {
             tally.vote(r(0), word);
         }
         assert_eq!(tally.values.len(), 2);
+        tally.forget(r(0));
+        assert_eq!((tally.voters(), tally.values.len()), (1, 1));
     }
 }

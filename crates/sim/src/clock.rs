@@ -6,7 +6,7 @@ use std::time::Duration;
 const EPOCH: u64 = 1_767_225_600_000_000_000;
 
 /// A host's clock: apart from virtual time by an offset, and running a little faster or slower.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     offset: u64,
     /// How much faster than virtual time it runs, in parts per million; may be negative.
@@ -14,6 +14,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A true one: what clients go by.
+    pub(crate) const TRUE: Self = Self { offset: 0, drift_ppm: 0 };
+
     /// A clock at most `skew` ahead of a true one, with a drift of at most a thousandth.
     pub(crate) fn random(dice: &mut Dice, skew: Duration) -> Self {
         let offset = dice.below(nanos(skew) + 1);

@@ -66,11 +66,18 @@ pub enum Family {
     PlannedStops,
     /// The members change all the time, while others crash, are cut off, lose their disks or lie.
     Reconfigure,
+    /// Replicas recover in turn, each in doubt of what is on its disk.
+    ProactiveRecovery,
+    /// Somebody takes over replica after replica: never more than are tolerated at a time, and in the end
+    /// all of them. Each is recovered in its turn.
+    MobileAdversary,
+    /// The members change as in [`Self::Reconfigure`], while replicas recover in turn.
+    RecoveringMembers,
 }
 
 impl Family {
     /// All families, in the order in which they are listed to people.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::Calm,
         Self::Delay,
         Self::Loss,
@@ -99,6 +106,9 @@ impl Family {
         Self::Reconfigure,
         Self::KeyTheft,
         Self::PlannedStops,
+        Self::ProactiveRecovery,
+        Self::MobileAdversary,
+        Self::RecoveringMembers,
         Self::Chaos,
     ];
 
@@ -135,7 +145,16 @@ impl Family {
             Self::SlowPrimary => "slow-primary",
             Self::UnfairPrimary => "unfair-primary",
             Self::InconsistentMacs => "inconsistent-macs",
+            Self::ProactiveRecovery => "proactive-recovery",
+            Self::MobileAdversary => "mobile-adversary",
+            Self::RecoveringMembers => "recovering-members",
         }
+    }
+
+    /// Whether the members of the group change.
+    #[must_use]
+    pub fn changes_members(self) -> bool {
+        matches!(self, Self::Reconfigure | Self::RecoveringMembers)
     }
 
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each

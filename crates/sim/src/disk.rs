@@ -1,9 +1,10 @@
 use crate::dice::Dice;
 use crate::medium::{DiskFault, Medium};
 use althing_replica::storage::{
-    BootId, Log, LogWrite, OpenOptions, Opened, SegmentContent, Storage, StorageError, open, write_segments,
+    BootId, Log, LogWrite, OpenOptions, Opened, SegmentContent, Storage, StorageError, begin_recovery,
+    end_recovery, is_recovering, open, open_to_recover, write_segments,
 };
-use althing_replica::{Durability, Startup};
+use althing_replica::{Durability, KeptState, Startup};
 use althing_types::Seq;
 use std::collections::VecDeque;
 
@@ -15,6 +16,9 @@ pub(crate) type DiskError = StorageError<DiskFault>;
 
 /// The longest record of a simulated replica in bytes.
 const MAX_RECORD_BYTES: usize = 1 << 24;
+
+/// More than any disk here holds.
+const MOST_BYTES: u64 = 1 << 32;
 
 /// Steps of the disk that are still done at most when a process is killed or the power goes: more than
 /// any group takes.
@@ -71,15 +75,57 @@ impl Disk {
         [storage, segments]: [AnyStorage; 2],
         is_genesis: bool,
     ) -> Result<Startup, DiskError> {
-        let options = OpenOptions {
+        let Opened { startup, log, .. } = open(storage, &self.options(is_genesis))?;
+        (self.log, self.segments) = (Some(log), Some(segments));
+        Ok(startup)
+    }
+
+    /// Opens it as a replica that recovers does.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn open_to_recover(
+        &mut self,
+        [storage, segments]: [AnyStorage; 2],
+        is_sound: impl FnOnce(&[Vec<u8>], Option<&mut KeptState>) -> bool,
+    ) -> Result<Startup, DiskError> {
+        let Opened { startup, log, .. } =
+            open_to_recover(storage, &self.options(false), MOST_BYTES, is_sound)?;
+        (self.log, self.segments) = (Some(log), Some(segments));
+        Ok(startup)
+    }
+
+    /// Puts down that its replica recovers.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn begin_recovery(&mut self, mut storage: AnyStorage) -> Result<(), DiskError> {
+        begin_recovery(&mut storage).map_err(StorageError::Disk)
+    }
+
+    /// Whether its replica recovers.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn is_recovering(&mut self, mut storage: AnyStorage) -> Result<bool, DiskError> {
+        is_recovering(&mut storage).map_err(StorageError::Disk)
+    }
+
+    /// Puts down that its replica has recovered.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn end_recovery(&mut self) -> Result<(), DiskError> {
+        end_recovery(&mut self.medium).map_err(StorageError::Disk)
+    }
+
+    pub(crate) fn options(&self, is_genesis: bool) -> OpenOptions {
+        OpenOptions {
             durability: self.durability,
             is_genesis,
             boot: Some(BootId(format!("boot {}", self.boots))),
             max_record_len: MAX_RECORD_BYTES,
-        };
-        let Opened { startup, log, .. } = open(storage, &options)?;
-        (self.log, self.segments) = (Some(log), Some(segments));
-        Ok(startup)
+        }
     }
 
     pub(crate) fn append(&mut self, id: u64, record: Vec<u8>) {

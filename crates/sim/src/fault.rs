@@ -30,6 +30,12 @@ pub(crate) enum Fault {
     PlannedStop { down: Duration },
     /// A host that was told to stop does.
     StopNow { host: usize, down: Duration },
+    /// It is the turn of the next replica to recover.
+    Recover,
+    /// A host that is to recover goes down, and comes back without its disk.
+    RecoverNow { host: usize, down: Duration },
+    /// A replica is taken over.
+    Seize,
     /// The keys of a replica are copied.
     Theft,
     /// Whoever copied keys speaks in the names of all that it has robbed.
@@ -93,10 +99,14 @@ pub(crate) enum Injection {
     Impersonated,
     SteppedDown,
     HeldBack,
+    Recovered,
+    Seized,
+    DiskForged,
+    MemoryCorrupted,
 }
 
 impl Injection {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 43] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -136,6 +146,10 @@ impl Injection {
         Self::Impersonated,
         Self::SteppedDown,
         Self::HeldBack,
+        Self::Recovered,
+        Self::Seized,
+        Self::DiskForged,
+        Self::MemoryCorrupted,
     ];
 
     fn name(self) -> &'static str {
@@ -179,6 +193,10 @@ impl Injection {
             Self::Impersonated => "impersonated",
             Self::SteppedDown => "stepped-down",
             Self::HeldBack => "held-back",
+            Self::Recovered => "recovered",
+            Self::Seized => "seized",
+            Self::DiskForged => "disk-forged",
+            Self::MemoryCorrupted => "memory-corrupted",
         }
     }
 }

@@ -1,7 +1,7 @@
 use crate::adversary::{Adversary, Behaviour, Forger, Means};
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
-use crate::disk::{Disk, DiskError, End};
+use crate::disk::{AnyStorage, Disk, DiskError, End};
 use crate::fault::Injections;
 use crate::keys::{GroupKeys, elastic, machine, member};
 use crate::medium::Medium;
@@ -32,6 +32,14 @@ pub(crate) struct Host<X: Subject> {
     is_replaced: bool,
     /// It has forgotten what it said, and is not yet seen to vote again, with that on its disk.
     is_impaired: bool,
+    /// Keys that were copied from it may be of use up to then.
+    pub(crate) robbed_until: u64,
+    /// It starts next to recover.
+    pub(crate) is_to_recover: bool,
+    /// Its disk says that it recovers.
+    is_recovering: bool,
+    /// It was taken over, and what it runs now was not; it counts as faulty until that has recovered.
+    pub(crate) is_freed: bool,
     pub(crate) forger: Option<Forger>,
     /// What it sends is held back for so long.
     pub(crate) lag: u64,
@@ -70,6 +78,10 @@ impl<X: Subject> Host<X> {
             generation: 0,
             is_replaced: false,
             is_impaired: false,
+            robbed_until: 0,
+            is_to_recover: false,
+            is_recovering: false,
+            is_freed: false,
             forger,
             lag: if has(Behaviour::Slow) { nanos(plan.lag) } else { 0 },
             proposal_lag: if has(Behaviour::SlowPrimary) { nanos(plan.lag) } else { 0 },
@@ -142,12 +154,79 @@ impl<X: Subject> Host<X> {
         plan: &Plan,
         injections: &Injections,
     ) -> Result<Startup, DiskError> {
-        let startup =
-            self.disk.open([(); 2].map(|()| subject.storage(self.disk.medium.clone())), !self.is_replaced)?;
+        let replica = instance(subject, plan, self.id, self.file.as_deref());
+        let storage = || subject.storage(self.disk.medium.clone());
+        let (storages, marks) = ([(); 2].map(|()| storage()), [(); 2].map(|()| storage()));
+        let startup = if self.doubts(subject, marks)? {
+            self.disk.open_to_recover(storages, |records, kept| replica.is_sound(records, kept))?
+        } else {
+            self.disk.open(storages, !self.is_replaced)?
+        };
         self.membership.clone_from(&self.file);
-        self.replica = Some(instance(subject, plan, self.id, self.file.as_deref()));
+        self.replica = Some(replica);
         self.corrupt(plan, injections);
         Ok(startup)
+    }
+
+    /// Whether what is on its disk is doubted. Whoever has it recover does so until that is on the disk.
+    fn doubts(&mut self, subject: &X, [first, second]: [AnyStorage; 2]) -> Result<bool, DiskError> {
+        let is_told = self.is_to_recover;
+        if is_told {
+            self.disk.begin_recovery(first)?;
+            self.is_to_recover = false;
+        }
+        self.is_recovering = self.disk.is_recovering(second)?;
+        Ok(self.is_recovering && subject.doubts() && (is_told || subject.remembers_recoveries()))
+    }
+
+    /// What its replica has recovered is on its disk.
+    ///
+    /// # Errors
+    /// When the disk fails; the replica has to [`stop`](Self::stop).
+    pub(crate) fn end_recovery(&mut self) -> Result<(), DiskError> {
+        if self.is_recovering && self.has_recovered() {
+            self.disk.end_recovery()?;
+            self.is_recovering = false;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing that its replica may have said before can matter any more, and that is on its disk.
+    fn has_recovered(&self) -> bool {
+        let is_settled = |replica: &Tested<X>| {
+            let takes_part = replica.takes_part() || replica.is_retired();
+            takes_part && X::probe(replica.protocol()).is_settled
+        };
+        self.replica.as_ref().is_some_and(is_settled) && self.promised.is_kept()
+    }
+
+    /// It is taken over: from now on its replica does these things.
+    pub(crate) fn seize(&mut self, behaviours: BTreeSet<Behaviour>, plan: &Plan, injections: &Injections) {
+        (self.is_correct, self.is_freed, self.behaviours) = (false, false, behaviours);
+        self.corrupt(plan, injections);
+    }
+
+    /// What it starts next is not what was taken over.
+    pub(crate) fn free(&mut self) {
+        self.is_freed = true;
+        self.behaviours.clear();
+    }
+
+    /// It goes on as it is, without what was put around it.
+    pub(crate) fn pretend_to_recover(&mut self) {
+        self.free();
+        if let Some(replica) = &mut self.replica {
+            replica.set_tamper(None);
+        }
+    }
+
+    /// Whether what it runs, after it was taken over, has recovered just now.
+    pub(crate) fn recovers(&mut self) -> bool {
+        let recovers = self.is_freed && self.has_recovered();
+        if recovers {
+            (self.is_correct, self.is_freed) = (true, false);
+        }
+        recovers
     }
 
     /// What was being written is; gives back the last record among it.

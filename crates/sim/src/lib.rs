@@ -20,6 +20,7 @@ mod dice;
 mod disk;
 mod fault;
 mod host;
+mod intruder;
 mod keys;
 mod medium;
 mod network;

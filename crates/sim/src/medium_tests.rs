@@ -74,7 +74,7 @@ fn kind(startup: &Startup) -> String {
     match startup {
         Startup::Genesis => "new".to_owned(),
         Startup::Recovered { records, .. } => format!("{} records", records.len()),
-        Startup::Amnesia => "nothing".to_owned(),
+        Startup::Amnesia | Startup::Recovering(_) => "nothing".to_owned(),
     }
 }
 

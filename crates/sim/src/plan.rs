@@ -82,8 +82,8 @@ impl Plan {
         };
         let heal_at = match config.family {
             Family::Calm => Duration::from_millis(dice.between(300, 600)),
-            Family::Reconfigure => Duration::from_millis(dice.between(1500, 4000)),
-            Family::KeyTheft => Duration::from_millis(dice.between(2500, 4000)),
+            family if family.changes_members() => Duration::from_millis(dice.between(1500, 4000)),
+            Family::KeyTheft | Family::MobileAdversary => Duration::from_millis(dice.between(2500, 4000)),
             _ => Duration::from_millis(dice.between(800, 2000)),
         };
         let twins = match config.family {
@@ -123,7 +123,8 @@ impl Plan {
             durability: if config.family == Family::AsyncLog { Durability::Async } else { Durability::Sync },
             cut_off_starts: match config.family {
                 Family::CrashDisk | Family::DiskFaults | Family::AsyncLog => 120,
-                Family::Reconfigure => 40,
+                family if family.changes_members() => 40,
+                Family::ProactiveRecovery | Family::MobileAdversary => 200,
                 _ => 0,
             },
             byzantine,
@@ -133,7 +134,7 @@ impl Plan {
                 .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
-            membership: (config.family == Family::Reconfigure).then(|| Arc::new(first_membership(quorums))),
+            membership: config.family.changes_members().then(|| Arc::new(first_membership(quorums))),
             heal_at: nanos(heal_at),
             is_undisturbed: false,
             settings,
@@ -196,7 +197,7 @@ fn separate_bytes(config: &SimConfig) -> usize {
 fn key_period(config: &SimConfig, plan: &Plan) -> Option<Duration> {
     let mut dice = Dice::new(config.seed.wrapping_mul(37).wrapping_add(0x6b65_7973));
     let is_on = match config.family {
-        Family::KeyTheft => true,
+        Family::KeyTheft | Family::MobileAdversary => true,
         // Two that share an identity can't both announce a key.
         _ => plan.twins.is_empty() && dice.chance(500),
     };
@@ -219,12 +220,14 @@ fn byzantine(config: &SimConfig, dice: &mut Dice) -> BTreeMap<ReplicaId, BTreeSe
         Family::LyingState => &[Behaviour::LyingState],
         Family::Twins => &[Behaviour::Twin],
         Family::PlannedStops if dice.chance(500) => &[Behaviour::Selective],
-        Family::Chaos | Family::Reconfigure => &Behaviour::ALL,
+        // One that recovers is none of the faulty, of whom there may be as many as ever.
+        Family::ProactiveRecovery if dice.chance(500) => &[Behaviour::Mute, Behaviour::Selective],
+        Family::Chaos | Family::Reconfigure | Family::RecoveringMembers => &Behaviour::ALL,
         _ => return BTreeMap::new(),
     };
     let most = config.faults();
     // Chaos leaves some of the faults that are tolerated to crashes.
-    let leaves_room = matches!(config.family, Family::Chaos | Family::Reconfigure);
+    let leaves_room = config.family == Family::Chaos || config.family.changes_members();
     let count = if leaves_room { dice.index(most + 1) } else { most };
     let mut ids: Vec<_> = (0..config.replicas).map(|i| ReplicaId(u16::try_from(i).expect("small"))).collect();
     dice.shuffle(&mut ids);

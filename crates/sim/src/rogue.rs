@@ -1,3 +1,4 @@
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::keys::GroupKeys;
 use crate::plan::Plan;
@@ -6,7 +7,7 @@ use althing_crypto::{Domain, Keyring, Mac, NewKey};
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_replica::{ClientFrame, Query};
 use althing_services::KvOperation;
-use althing_types::{ClientId, Epoch, Instant, Quorums, ReplicaId, RequestNumber, encode};
+use althing_types::{ClientId, Epoch, Quorums, ReplicaId, RequestNumber, encode};
 use std::sync::Arc;
 
 /// A faulty client with keys of its own. It works on keys of the store that nobody else uses, so that
@@ -43,7 +44,7 @@ impl Rogue {
     /// Learns the keys that replicas have announced, as anybody may.
     pub(crate) fn learn(&mut self, now: u64, announced: Vec<NewKey>) {
         for new_key in announced {
-            let _ = self.keyring.learn(Instant(now), new_key);
+            let _ = self.keyring.learn(Clock::TRUE.read(now), new_key);
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn weather(family: Family, dice: &mut Dice) -> Weather {
         Family::Forge => Weather { corruption: dice.between(0, 60), ..fair },
         Family::Chaos => stormy(dice),
         // How long what was stolen is good for follows from how long announcements take.
-        Family::KeyTheft => fair,
+        Family::KeyTheft | Family::MobileAdversary => fair,
         family if family.least_share().is_some() => fair,
         // Half of the runs of the other families have a network that is not perfect either.
         family if family != Family::Calm && dice.chance(500) => {
@@ -115,6 +115,10 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
         }
         Family::Twins => add((40, 300), dice, &mut |dice| Fault::Layout(twin_layout(dice))),
         Family::Reconfigure => changing(&mut add, dice),
+        Family::RecoveringMembers => {
+            add((40, 250), dice, &mut |_| Fault::Recover);
+            changing(&mut add, dice);
+        }
         Family::Chaos => chaos(&mut add, plan, dice),
         Family::LyingState => {
             // Somebody has to fall behind and catch up.
@@ -127,6 +131,16 @@ pub(crate) fn script(family: Family, plan: &Plan, dice: &mut Dice) -> Vec<(u64, 
         Family::PlannedStops => {
             add((60, 400), dice, &mut |_| Fault::StepDown);
             add((100, 500), dice, &mut |dice| Fault::PlannedStop { down: ms(dice.between(5, 300)) });
+        }
+        Family::ProactiveRecovery => {
+            add((80, 300), dice, &mut |_| Fault::Recover);
+            if dice.chance(500) {
+                add((100, 400), dice, &mut nudge);
+            }
+        }
+        Family::MobileAdversary => {
+            add((30, 120), dice, &mut |_| Fault::Seize);
+            add((5, 40), dice, &mut |_| Fault::Impersonation);
         }
         Family::KeyTheft => {
             add((20, 60), dice, &mut |_| Fault::Theft);

@@ -29,6 +29,26 @@ pub(crate) trait Subject {
         Client::new(config)
     }
 
+    /// Whether replicas that are to recover do.
+    fn recovers(&self) -> bool {
+        true
+    }
+
+    /// Whether a replica that recovers doubts what is on its disk.
+    fn doubts(&self) -> bool {
+        true
+    }
+
+    /// Whether one that recovers and is cut off recovers still.
+    fn remembers_recoveries(&self) -> bool {
+        true
+    }
+
+    /// Whether one that recovers does so in a new process.
+    fn starts_afresh(&self) -> bool {
+        true
+    }
+
     /// Whether replicas take new keys where the plan says so.
     fn renews_keys(&self) -> bool {
         true
@@ -70,6 +90,8 @@ pub(crate) struct Probe {
     pub(crate) footprint: usize,
     /// Whether it takes part in votes.
     pub(crate) is_voting: bool,
+    /// Whether nothing that it may have said and does not know of can matter any more.
+    pub(crate) is_settled: bool,
 }
 
 /// The production code as it is.
@@ -88,7 +110,11 @@ impl Subject for Genuine {
     }
 
     fn probe(protocol: &Pbft) -> Probe {
-        Probe { footprint: protocol.footprint(), is_voting: protocol.is_voting() }
+        Probe {
+            footprint: protocol.footprint(),
+            is_voting: protocol.is_voting(),
+            is_settled: protocol.is_settled(),
+        }
     }
 }
 

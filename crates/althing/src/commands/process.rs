@@ -2,11 +2,13 @@
 
 use crate::running::{asked_to_end, run_to_end};
 use althing_node::config::{EdgeConfig, ReplicaFile};
-use althing_node::{RunOptions, Services, die_with_parent, launch, run_edge, run_replica};
+use althing_node::{Ended, RunOptions, Services, die_with_parent, launch, run_edge, run_replica};
 use clap::Args;
 use miette::{IntoDiagnostic, Result};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Run one replica of a group, as its configuration says
 #[derive(Debug, Args)]
@@ -26,6 +28,12 @@ pub(crate) struct RunReplica {
     /// End when the process that started this one, with this id, ends
     #[arg(long, value_name = "PID")]
     die_with_parent: Option<u32>,
+    /// Take what is on its disk for what somebody else may have left there, as after each turn to recover
+    #[arg(long)]
+    recover: bool,
+    /// When the process before this one ended to recover
+    #[arg(long, value_name = "NANOSECONDS", hide = true)]
+    recovering_since: Option<u64>,
 }
 
 impl RunReplica {
@@ -35,9 +43,31 @@ impl RunReplica {
         }
         let file = ReplicaFile::load(&self.config).into_diagnostic()?;
         let launcher = Some(std::env::current_exe().into_diagnostic()?);
-        let options = RunOptions { is_genesis: self.genesis, launcher, services };
-        run_to_end(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
-        Ok(ExitCode::SUCCESS)
+        let since = self.recover.then(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let since = since.map(|since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        let recovering_since_ns = self.recovering_since.or(since);
+        let options = RunOptions { is_genesis: self.genesis, launcher, services, recovering_since_ns };
+        let ended = run_to_end(async { run_replica(file, options, asked_to_end()).await.into_diagnostic() })?;
+        match ended {
+            Ended::AsTold => Ok(ExitCode::SUCCESS),
+            Ended::ToRecover { at_ns } => Err(self.start_afresh(at_ns)).into_diagnostic(),
+        }
+    }
+
+    /// Becomes a fresh image of this program, under the same process id: whoever keeps the process, be it
+    /// `up`, systemd or a container, has nothing to do. Gives back why it could not.
+    fn start_afresh(&self, at_ns: u64) -> std::io::Error {
+        let program = match std::env::current_exe() {
+            Ok(program) => program,
+            Err(error) => return error,
+        };
+        let mut command = std::process::Command::new(program);
+        command.arg("replica").arg("--config").arg(&self.config);
+        command.arg("--recovering-since").arg(at_ns.to_string());
+        if let Some(parent) = self.die_with_parent {
+            command.arg("--die-with-parent").arg(parent.to_string());
+        }
+        command.exec()
     }
 }
 

@@ -116,6 +116,12 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
     if report.is_transferring {
         remarks.push("fetching the state".to_owned());
     }
+    if let Some(recovery) = report.recovery {
+        remarks.push(format!("recovered in {} ms", recovery.took_ms));
+    }
+    if let Some(vulnerable_ms) = report.vulnerable_ms {
+        remarks.push(format!("window of vulnerability {} s", vulnerable_ms.div_ceil(1000)));
+    }
     if report.counters.divergences > 0 {
         remarks.push(format!("diverged {} time(s)", report.counters.divergences));
     }

@@ -39,6 +39,11 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) async fn start(durability: Durability) -> Self {
+        Self::start_recovering(durability, 0).await
+    }
+
+    /// One in which each replica recovers once in so many milliseconds, or never.
+    pub(crate) async fn start_recovering(durability: Durability, proactive_recovery_ms: u64) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let group = ServiceGroup {
             name: "kv".to_owned(),
@@ -58,7 +63,12 @@ impl Group {
             status_period_ms: 50,
             ..RawPbft::default()
         };
-        let options = ProvisionOptions { pbft, allow_injection: true, ..ProvisionOptions::default() };
+        let options = ProvisionOptions {
+            pbft,
+            allow_injection: true,
+            proactive_recovery_ms,
+            ..ProvisionOptions::default()
+        };
         let deployment = provision_service(&home.path().join("run"), &group, &options).expect("a deployment");
         let (ended, _) = mpsc::unbounded_channel();
         let binary = Path::new(env!("CARGO_BIN_EXE_althing"));

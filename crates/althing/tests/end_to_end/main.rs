@@ -17,5 +17,6 @@ mod members;
 mod mqtt;
 mod own_service;
 mod process;
+mod recovery;
 mod soak;
 mod torture;

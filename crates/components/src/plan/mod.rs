@@ -60,6 +60,9 @@ pub struct Group {
     pub n: u16,
     /// Replicas that may be faulty in any way.
     pub f: u16,
+    /// The time in which each replica recovers once, in seconds, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_s: Option<u64>,
     /// What an event that was taken survives.
     pub durability: Durability,
     /// What the component is made of.
@@ -189,6 +192,7 @@ impl Plan {
                     id: group_id(application.name(), component.name()),
                     n: replication.map_or(1, |r| r.n()),
                     f: replication.map_or(0, |r| r.f()),
+                    recovery_s: replication.and_then(|r| r.recovery_s()),
                     durability: component.durability(),
                     implementation: component.implementation().clone(),
                     inputs: component.inputs().clone(),

@@ -109,6 +109,10 @@ fn faults(group: &Group) -> String {
         (n, 1) => format!("{n} replicas, right while 1 of them lies"),
         (n, f) => format!("{n} replicas, right while {f} of them lie"),
     };
+    let faults = match group.recovery_s {
+        Some(every) => format!("{faults}; each recovers every {every} s"),
+        None => faults,
+    };
     match group.durability {
         Durability::Sync => faults,
         other => format!("{faults}; durability {other}"),

@@ -1,6 +1,6 @@
 use super::problem::Severity;
 use super::rule::{Direction, Named, Rule};
-use super::{MAX_FAULTS, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
+use super::{LEAST_TURN_S, MAX_FAULTS, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
 use crate::builtins::{Builtin, BuiltinError};
 use crate::value::PortType;
 use althing_replica::Durability;
@@ -43,6 +43,7 @@ impl Rule {
             Self::UnknownType { .. } => "spec::unknown_type",
             Self::UnknownFaultModel { .. } => "spec::unknown_fault_model",
             Self::FaultsOutOfRange { .. } => "spec::faults_out_of_range",
+            Self::RecoveryOutOfRange { .. } => "spec::recovery_out_of_range",
             Self::UnknownDurability { .. } => "spec::unknown_durability",
             Self::ForgetsWhenItStops { .. } => "spec::forgets_when_it_stops",
             Self::BadBroker { .. } => "spec::bad_broker",
@@ -133,6 +134,9 @@ impl Rule {
             }
             Self::FaultsOutOfRange { .. } => {
                 format!("f faults take 3f + 1 replicas, and a group has at most {}", 3 * MAX_FAULTS + 1)
+            }
+            Self::RecoveryOutOfRange { .. } => {
+                format!("each replica recovers once in that time, and needs {LEAST_TURN_S} s for its turn")
             }
             Self::UnknownDurability { .. } => {
                 format!("possible: {}", quoted(&Durability::ALL.map(Durability::name)))

@@ -165,6 +165,7 @@ impl fmt::Display for Implementation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Replication {
     pub(super) f: u16,
+    pub(super) recovery_s: Option<u64>,
 }
 
 impl Replication {
@@ -172,6 +173,12 @@ impl Replication {
     #[must_use]
     pub fn f(self) -> u16 {
         self.f
+    }
+
+    /// The time in which each replica recovers once, in seconds, if they do.
+    #[must_use]
+    pub fn recovery_s(self) -> Option<u64> {
+        self.recovery_s
     }
 
     /// Replicas it takes (PBFT §3).

@@ -44,6 +44,12 @@ pub const MAX_TOPIC_BYTES: usize = 1024;
 /// The most Byzantine faults that a group can tolerate: n = 3f + 1 is at most 100.
 pub const MAX_FAULTS: u16 = 33;
 
+/// The shortest time for one replica to recover before the next has its turn, in seconds.
+pub const LEAST_TURN_S: i64 = 2;
+
+/// The longest time in which each replica recovers once, in seconds: a year.
+pub const MOST_RECOVERY_S: i64 = 365 * 24 * 3600;
+
 /// The prefix of a wire's end that is MQTT.
 const MQTT_PREFIX: &str = "mqtt:";
 

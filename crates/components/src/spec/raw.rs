@@ -85,6 +85,21 @@ pub(super) struct RawReplicate {
     /// How many replicas may be faulty at once; it takes 3f + 1 replicas.
     #[schemars(with = "u16", range(min = 1, max = 33))]
     pub(super) f: Spanned<i64>,
+    /// Has the replicas recover in turn, so that f may be taken over not in all, but in the time that this
+    /// takes.
+    #[serde(default)]
+    #[schemars(with = "RawProactiveRecovery")]
+    pub(super) proactive_recovery: Option<RawProactiveRecovery>,
+}
+
+/// How replicas recover in turn.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ProactiveRecovery")]
+pub(super) struct RawProactiveRecovery {
+    /// The time in which each replica recovers once, in seconds.
+    #[schemars(with = "u64", range(min = 8))]
+    pub(super) every_s: Spanned<i64>,
 }
 
 /// A wire. An end is `component.port` or `mqtt:topic/path`.

@@ -1,4 +1,4 @@
-use super::{MAX_COMPONENTS, MAX_FAULTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES};
+use super::{MAX_COMPONENTS, MAX_FAULTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES, MOST_RECOVERY_S};
 use crate::builtins::BuiltinError;
 use crate::value::PortType;
 use std::fmt;
@@ -152,6 +152,14 @@ pub enum Rule {
     FaultsOutOfRange {
         /// The faults asked for.
         f: i64,
+    },
+    /// Recoveries that follow each other too fast, or never.
+    #[error("`every_s` is {every_s}, but it must be from {least} to {MOST_RECOVERY_S}")]
+    RecoveryOutOfRange {
+        /// The time asked for, in seconds.
+        every_s: i64,
+        /// The shortest for a group of this size.
+        least: i64,
     },
     /// A durability that does not exist.
     #[error("there is no durability `{name}`")]

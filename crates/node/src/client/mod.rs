@@ -72,13 +72,21 @@ pub struct Answer {
 
 /// What one replica says that the service emitted. Only f + 1 of them together are right.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaEmission {
-    /// Who says so.
-    pub from: ReplicaId,
-    /// The channel.
-    pub channel: u32,
-    /// The event.
-    pub payload: Vec<u8>,
+pub enum ReplicaEmission {
+    /// It was this.
+    Event {
+        /// Who says so.
+        from: ReplicaId,
+        /// The channel.
+        channel: u32,
+        /// The event.
+        payload: Vec<u8>,
+    },
+    /// What this replica has said so far counts no longer, where it was not agreed on.
+    Ended {
+        /// Who said so.
+        from: ReplicaId,
+    },
 }
 
 /// A client of a group. Clones are the same client. It carries out as many operations at a time as it has

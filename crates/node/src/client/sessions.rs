@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, ClientInput, ClientOutput, Limits, RequestAuthKind};
-use althing_types::{ClientId, Principal, RequestNumber};
+use althing_types::{ClientId, Principal, ReplicaId, RequestNumber};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -31,6 +32,8 @@ pub(super) struct Sessions {
     roster: Roster,
     membership: watch::Sender<Option<Membership>>,
     emissions: mpsc::Sender<ReplicaEmission>,
+    /// Those of whom whoever reads emissions has yet to be told that what they said so far counts no longer.
+    ended: BTreeSet<ReplicaId>,
     connected: watch::Sender<usize>,
 }
 
@@ -68,6 +71,7 @@ impl Sessions {
             roster,
             membership,
             emissions,
+            ended: BTreeSet::new(),
             connected,
         };
         Ok((sessions, events))
@@ -207,10 +211,19 @@ impl Sessions {
                 ClientOutput::ResultTooLong { bytes, .. } => {
                     self.complete(session, Err(InvokeError::ResultTooLong { bytes }));
                 }
-                ClientOutput::Emission { from, channel, payload } => {
-                    // One that is dropped can be asked for.
-                    let _ = self.emissions.try_send(ReplicaEmission { from, channel, payload });
+                // They go to the first session; only that one sees to it that what was said ends with its key.
+                ClientOutput::Emission { from, channel, payload } if session == 0 => {
+                    self.ended.retain(|from| {
+                        self.emissions.try_send(ReplicaEmission::Ended { from: *from }).is_err()
+                    });
+                    if self.ended.is_empty() {
+                        // One that is dropped can be asked for.
+                        let event = ReplicaEmission::Event { from, channel, payload };
+                        let _ = self.emissions.try_send(event);
+                    }
                 }
+                ClientOutput::Emission { .. } => {}
+                ClientOutput::EmissionsEnded { from } => drop(self.ended.insert(from)),
                 ClientOutput::Renumbered { from, to } => {
                     tracing::warn!(%from, %to, "numbers go on above those used before: was the clock set back?");
                 }

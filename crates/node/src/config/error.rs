@@ -133,6 +133,30 @@ pub enum Rule {
     /// Settings of PBFT that make no sense.
     #[error("pbft: {0}")]
     Pbft(#[from] PbftConfigError),
+    /// Recoveries that would never end.
+    #[error(
+        "proactive_recovery_ms needs {others} others for each replica to recover from: a group of {n} is too \
+         small, leave it at 0"
+    )]
+    NobodyToRecoverFrom {
+        /// The group's size.
+        n: usize,
+        /// How many others there have to be.
+        others: usize,
+    },
+    /// Recoveries that would overlap.
+    #[error(
+        "proactive_recovery_ms is {ms}, but must be at least {least} in a group of this size; or 0 for never"
+    )]
+    ProactiveRecovery {
+        /// The time given.
+        ms: u64,
+        /// The shortest.
+        least: u64,
+    },
+    /// Recoveries after which whoever had a replica could still speak for it.
+    #[error("proactive_recovery_ms needs new keys: key_refresh_ms must not be 0")]
+    RecoveryWithoutKeys,
     /// Keys that are to be replaced too often.
     #[error("key_refresh_ms is {ms}, but must be at least {least}, or 0 for never")]
     KeyRefresh {

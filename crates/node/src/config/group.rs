@@ -19,6 +19,13 @@ pub(crate) const DEFAULT_KEY_REFRESH_MS: u64 = 60_000;
 /// Keys that are replaced faster than this would be in flight together with the ones after the next.
 const LEAST_KEY_REFRESH_MS: u64 = 1_000;
 
+/// Others believe a key for so many periods: where they are kept from hearing of the next, and longer
+/// than it takes for a few announcements to get lost.
+const KEY_LIFETIME_PERIODS: u32 = 5;
+
+/// The shortest time for one replica to recover, before the next has its turn.
+pub(crate) const LEAST_SLOT_MS: u64 = 2_000;
+
 /// A group file as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +64,9 @@ pub struct RawGroup {
     /// How often each replica takes new keys; 0: never.
     #[serde(default = "default_key_refresh_ms")]
     pub key_refresh_ms: u64,
+    /// The time in which each replica recovers once, in turn; 0: they don't.
+    #[serde(default)]
+    pub proactive_recovery_ms: u64,
 }
 
 fn default_key_refresh_ms() -> u64 {
@@ -254,6 +264,7 @@ pub struct GroupConfig {
     request_auth: RequestAuthKind,
     reads: ReadKind,
     key_refresh: Option<Duration>,
+    proactive_recovery: Option<Duration>,
 }
 
 impl GroupConfig {
@@ -358,6 +369,18 @@ impl GroupConfig {
         self.key_refresh
     }
 
+    /// For how long others believe such a key at most.
+    #[must_use]
+    pub fn key_lifetime(&self) -> Option<Duration> {
+        self.key_refresh.map(|period| period * KEY_LIFETIME_PERIODS)
+    }
+
+    /// The time in which each replica recovers once, if they do.
+    #[must_use]
+    pub fn proactive_recovery(&self) -> Option<Duration> {
+        self.proactive_recovery
+    }
+
     /// The public key of a member.
     #[must_use]
     pub fn key_of(&self, who: Principal) -> Option<&PublicIdentity> {
@@ -398,7 +421,9 @@ impl GroupConfig {
             // Clients talk to replicas only.
             Principal::Client(_) => BTreeMap::new(),
         };
-        Keyring::new(self.id, me, identity, replicas, clients)
+        let mut keyring = Keyring::new(self.id, me, identity, replicas, clients);
+        self.key_lifetime().into_iter().for_each(|most| keyring.bound_lifetimes(most));
+        keyring
     }
 
     /// Reads the secret key of `who` in the file `secret`, named by the file `config`.
@@ -436,6 +461,19 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.key_refresh_ms != 0 && raw.key_refresh_ms < LEAST_KEY_REFRESH_MS {
             return Err(Rule::KeyRefresh { ms: raw.key_refresh_ms, least: LEAST_KEY_REFRESH_MS });
         }
+        let least = LEAST_SLOT_MS * raw.replicas.len() as u64;
+        // Who recovers has to learn from so many others what it may have said.
+        let can_ask = raw.replicas.len() > quorums.agreement();
+        if raw.proactive_recovery_ms != 0 && raw.key_refresh_ms == 0 {
+            return Err(Rule::RecoveryWithoutKeys);
+        }
+        if raw.proactive_recovery_ms != 0 && !can_ask {
+            let (n, others) = (raw.replicas.len(), quorums.agreement());
+            return Err(Rule::NobodyToRecoverFrom { n, others });
+        }
+        if raw.proactive_recovery_ms != 0 && raw.proactive_recovery_ms < least {
+            return Err(Rule::ProactiveRecovery { ms: raw.proactive_recovery_ms, least });
+        }
         let pbft = raw.pbft.settings();
         PbftConfig::new(ReplicaId(0), quorums, pbft.clone())?;
         let group = Self {
@@ -451,6 +489,8 @@ impl TryFrom<RawGroup> for GroupConfig {
             durability: raw.durability,
             request_auth: raw.request_auth,
             reads: raw.reads,
+            proactive_recovery: (raw.proactive_recovery_ms > 0)
+                .then(|| Duration::from_millis(raw.proactive_recovery_ms)),
             key_refresh: (raw.key_refresh_ms > 0).then(|| Duration::from_millis(raw.key_refresh_ms)),
         };
         group.check_distinct()?;

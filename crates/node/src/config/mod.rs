@@ -36,4 +36,4 @@ pub use service::{
 pub use succession::write_successor;
 
 pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};
-pub(crate) use group::DEFAULT_KEY_REFRESH_MS;
+pub(crate) use group::{DEFAULT_KEY_REFRESH_MS, LEAST_SLOT_MS};

@@ -26,6 +26,8 @@ pub enum Request {
         /// How.
         fault: Fault,
     },
+    /// To have a bit of its state go bad in memory, where its file allows that.
+    Corrupt,
     /// To end in an orderly way.
     Shutdown,
 }

@@ -13,7 +13,7 @@ mod server;
 
 pub use call::{ControlError, Fault, Flood, Request, Response, request};
 pub use report::{
-    EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, ReplicaCounters,
-    ReplicaReport, Role, Status,
+    EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, RecoveryReport,
+    ReplicaCounters, ReplicaReport, Role, Status,
 };
 pub(crate) use server::{ControlCall, ControlServer};

@@ -71,12 +71,31 @@ pub struct ReplicaReport {
     pub connected: Vec<String>,
     /// The fault that it was told to have.
     pub fault: Fault,
+    /// Its last recovery, if this process is the one that came of it.
+    #[serde(default)]
+    pub recovery: Option<RecoveryReport>,
+    /// The longest time in which no more replicas may be taken over than are tolerated, if they recover in
+    /// turn: from one recovery to the end of the next, and until nobody believes keys that were copied
+    /// before, in milliseconds.
+    #[serde(default)]
+    pub vulnerable_ms: Option<u64>,
     /// What others were caught at, the latest last; bounded.
     pub evidence: Vec<EvidenceReport>,
     /// Counters since the process started.
     pub counters: Box<ReplicaCounters>,
     /// What the service says about itself.
     pub service: Value,
+}
+
+/// A recovery in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryReport {
+    /// When the process before this one ended for it, in nanoseconds since the Unix epoch.
+    pub began_ns: u64,
+    /// How long it took until the replica voted again.
+    pub silent_ms: u64,
+    /// How long it took until nothing that it may have said before could matter any more.
+    pub took_ms: u64,
 }
 
 /// That a replica broke the protocol.

@@ -91,6 +91,7 @@ impl<'a> Made<'a> {
                 f: usize::from(group.f),
                 protocol: ProtocolKind::Pbft,
                 durability: group.durability,
+                proactive_recovery_ms: group.recovery_s.unwrap_or(0) * 1000,
                 replicas: names.iter().map(String::as_str).collect(),
                 addresses: addresses.by_ref().take(names.len()).collect(),
                 clients: group.clients.iter().map(|c| (c.id, role(c.role))).collect(),

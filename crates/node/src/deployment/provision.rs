@@ -27,6 +27,9 @@ pub struct ProvisionOptions {
     pub reads: ReadKind,
     /// How often each replica takes new keys, in milliseconds; the usual period where absent, 0 for never.
     pub key_refresh_ms: Option<u64>,
+    /// The time in which each replica of a plain service recovers once, in milliseconds; 0 for never. For an
+    /// application the spec file says it.
+    pub proactive_recovery_ms: u64,
     /// Whether control sockets may make replicas faulty.
     pub allow_injection: bool,
     /// Addresses for the replicas, in the order of the processes, and one for the embedded broker
@@ -96,6 +99,7 @@ pub fn provision_service(
         f: group.f,
         protocol: group.protocol,
         durability: group.durability,
+        proactive_recovery_ms: options.proactive_recovery_ms,
         replicas: names.iter().map(String::as_str).collect(),
         addresses: maker.addresses[..group.n].to_vec(),
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
@@ -145,6 +149,7 @@ pub(super) struct Members<'a> {
     pub(super) f: usize,
     pub(super) protocol: ProtocolKind,
     pub(super) durability: Durability,
+    pub(super) proactive_recovery_ms: u64,
     /// The names of the replicas' processes.
     pub(super) replicas: Vec<&'a str>,
     pub(super) addresses: Vec<SocketAddr>,
@@ -227,6 +232,7 @@ impl<'a> Maker<'a> {
             durability: members.durability,
             request_auth: self.options.request_auth,
             reads: self.options.reads,
+            proactive_recovery_ms: members.proactive_recovery_ms,
             key_refresh_ms: self.options.key_refresh_ms.unwrap_or(DEFAULT_KEY_REFRESH_MS),
         };
         let path = group_file(&self.directory, members.name);

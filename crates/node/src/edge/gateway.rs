@@ -253,9 +253,16 @@ impl Gateway {
     }
 
     fn on_emission(&mut self, emission: &ReplicaEmission) {
-        if let Some(outlet) = self.outlets.get_mut(&WireId(emission.channel)) {
-            let publications = outlet.on_emission(emission.from, &emission.payload);
-            self.publish(publications);
+        match emission {
+            ReplicaEmission::Event { from, channel, payload } => {
+                if let Some(outlet) = self.outlets.get_mut(&WireId(*channel)) {
+                    let publications = outlet.on_emission(*from, payload);
+                    self.publish(publications);
+                }
+            }
+            ReplicaEmission::Ended { from } => {
+                self.outlets.values_mut().for_each(|outlet| outlet.forget(*from));
+            }
         }
     }
 

@@ -67,6 +67,11 @@ impl Outlet {
         self.to_publish(agreed)
     }
 
+    /// What a replica has said that the group emitted, and others have not, counts no longer.
+    pub(super) fn forget(&mut self, replica: ReplicaId) {
+        self.voter.iter_mut().for_each(|voter| voter.forget(replica));
+    }
+
     /// Whether the group has to be asked for events, now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         now >= self.due()

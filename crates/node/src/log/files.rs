@@ -1,5 +1,6 @@
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use althing_replica::storage::{File, Storage};
@@ -8,6 +9,16 @@ use super::error::{LogError, Operation};
 
 /// What the names of segments begin with.
 const SEGMENT_PREFIX: &str = "pages-";
+
+/// What the names of drafts end with.
+const DRAFT_SUFFIX: &str = ".new";
+
+/// What the owner of a file, and of a directory, has to be allowed.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// No file that is read as a whole, the log apart, is as long as that.
+const MOST_NOTE_BYTES: u64 = 64 << 10;
 
 /// The files of a replica: all but one in a directory of their own.
 #[derive(Debug)]
@@ -32,7 +43,7 @@ impl Files {
     /// When another process has them, or the disk fails.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LogError> {
         let directory = directory.into();
-        let lock_path = with_suffix(&path_in(&directory, File::Log), ".lock");
+        let lock_path = lock_path(&directory);
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -46,6 +57,48 @@ impl Files {
         }
     }
 
+    /// Whether there is something in `directory` that says that its replica recovers.
+    #[must_use]
+    pub(crate) fn is_recovering_in(directory: &Path) -> bool {
+        path_in(directory, File::Recovering).symlink_metadata().is_ok()
+    }
+
+    /// Makes room for `directory` and the file that is locked, where somebody has put something else there.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn clear_way(directory: &Path) -> Result<(), LogError> {
+        // It may be a link to a directory: that is for whoever has set up this machine.
+        if !directory.is_dir() {
+            remove_unless(directory, |_| false)?;
+        }
+        // What its owner may not use the owner may take back.
+        for closed in directory.parent().into_iter().chain([directory]) {
+            open_up(closed);
+        }
+        remove_unless(&lock_path(directory), is_usable)
+    }
+
+    /// Removes all that no replica puts where its files are: directories, links, pipes and devices, drafts that
+    /// were left, notes that are far too long, and files that it may not read. Whoever has put them there would else have the replica down
+    /// for good, although nothing on this disk is relied on.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn clear_foreign(&mut self) -> Result<(), LogError> {
+        let is_note = |found: &fs::Metadata| is_usable(found) && found.len() <= MOST_NOTE_BYTES;
+        for note in [File::Life, File::Begun, File::Cached, File::Recovering] {
+            remove_unless(&self.path(note), is_note)?;
+            remove_unless(&self.draft_path(note), |_| false)?;
+        }
+        remove_unless(&self.path(File::Log), is_usable)?;
+        remove_unless(&self.draft_path(File::Log), |_| false)?;
+        for number in self.segments()? {
+            remove_unless(&self.path(File::Segment(number)), is_usable)?;
+        }
+        Ok(())
+    }
+
     /// Another handle of the log and one of its directory, to sync them from another thread.
     ///
     /// # Errors
@@ -57,11 +110,11 @@ impl Files {
         Ok([log, directory])
     }
 
-    /// The same files, to write segments from another thread. The lock is held until both are dropped.
+    /// The same files, for another thread or purpose. The lock is held until all are dropped.
     ///
     /// # Errors
     /// When the system gives no other handle.
-    pub(super) fn for_segments(&self) -> Result<Self, LogError> {
+    pub(crate) fn shared(&self) -> Result<Self, LogError> {
         let directory = self.directory.clone();
         let lock = self.lock.try_clone().map_err(io_error(&directory, Operation::Open))?;
         Ok(Self { directory, log: None, draft: None, segment: None, lock })
@@ -94,7 +147,9 @@ impl Files {
                 Some((open, segment)) if *open == number => Ok(segment),
                 _ => panic!("a segment is written right after it was created"),
             },
-            File::Life | File::Begun | File::Cached => panic!("{file:?} is written as a draft"),
+            File::Life | File::Begun | File::Cached | File::Recovering => {
+                panic!("{file:?} is written as a draft")
+            }
         }
     }
 
@@ -111,7 +166,7 @@ impl Files {
     }
 
     fn draft_path(&self, file: File) -> PathBuf {
-        with_suffix(&self.path(file), ".new")
+        with_suffix(&self.path(file), DRAFT_SUFFIX)
     }
 }
 
@@ -128,9 +183,22 @@ impl Storage for Files {
     }
 
     fn read_at(&mut self, file: File, offset: u64, len: usize) -> Result<Vec<u8>, LogError> {
-        let File::Segment(number) = file else { panic!("{file:?} is read whole") };
         let path = self.path(file);
-        let Some(segment) = self.open_segment(number)? else { return Ok(Vec::new()) };
+        let mut whole;
+        let segment = match file {
+            File::Segment(number) => match self.open_segment(number)? {
+                Some(segment) => segment,
+                None => return Ok(Vec::new()),
+            },
+            _ => match fs::File::open(&path) {
+                Ok(opened) => {
+                    whole = opened;
+                    &mut whole
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(error) => return Err(io_error(&path, Operation::Open)(error)),
+            },
+        };
         let mut bytes = Vec::with_capacity(len);
         segment
             .seek(SeekFrom::Start(offset))
@@ -230,9 +298,40 @@ fn path_in(directory: &Path, file: File) -> PathBuf {
         File::Log => directory.join("votes.log"),
         File::Life => directory.join("life"),
         File::Cached => directory.join("cached"),
+        File::Recovering => directory.join("recovering"),
         File::Segment(number) => directory.join(format!("{SEGMENT_PREFIX}{number}")),
         File::Begun => directory.with_file_name("begun"),
     }
+}
+
+fn lock_path(directory: &Path) -> PathBuf {
+    with_suffix(&path_in(directory, File::Log), ".lock")
+}
+
+/// Whether it is a file that its owner can read and write.
+fn is_usable(found: &fs::Metadata) -> bool {
+    found.is_file() && found.permissions().mode() & FILE_MODE == FILE_MODE
+}
+
+/// Lets the owner of a directory use it. Who can't do that finds out when it is opened.
+fn open_up(directory: &Path) {
+    let Ok(found) = directory.metadata() else { return };
+    let mode = found.permissions().mode();
+    if mode & DIRECTORY_MODE != DIRECTORY_MODE {
+        let _ = fs::set_permissions(directory, fs::Permissions::from_mode(mode | DIRECTORY_MODE));
+    }
+}
+
+/// Removes what is there, whatever it is, unless it `may_stay`.
+fn remove_unless(path: &Path, may_stay: impl Fn(&fs::Metadata) -> bool) -> Result<(), LogError> {
+    let removed = match path.symlink_metadata() {
+        Ok(found) if may_stay(&found) => Ok(()),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(io_error(path, Operation::Remove))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -16,7 +16,7 @@ fn open(directory: &Path) -> (Log<Files>, Vec<Vec<u8>>) {
     let records = match startup {
         Startup::Genesis => Vec::new(),
         Startup::Recovered { records, .. } => records,
-        Startup::Amnesia => panic!("the memory is lost"),
+        Startup::Amnesia | Startup::Recovering(_) => panic!("the memory is lost"),
     };
     (log, records)
 }

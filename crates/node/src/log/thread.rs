@@ -62,7 +62,7 @@ impl LogThread {
             true => None,
             false => Some(BackgroundSync::spawn(log.storage().path(File::Log), events.clone())?),
         };
-        let files = log.storage().for_segments().map_err(io::Error::other)?;
+        let files = log.storage().shared().map_err(io::Error::other)?;
         // The engine asks for one at a time.
         let (keeps, kept) = mpsc::unbounded_channel();
         // Whoever waits for the end of the log does not wait for this thread.

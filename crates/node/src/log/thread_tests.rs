@@ -15,7 +15,7 @@ fn open_all(data: &Path, durability: Durability) -> Result<All, StorageError<Log
     Ok(match opened.startup {
         Startup::Recovered { records, kept } => (opened.log, records, kept),
         Startup::Genesis => (opened.log, Vec::new(), None),
-        Startup::Amnesia => panic!("the memory is lost"),
+        Startup::Amnesia | Startup::Recovering(_) => panic!("the memory is lost"),
     })
 }
 

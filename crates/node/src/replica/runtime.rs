@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,9 +7,9 @@ use althing_components::{Reply, Sink};
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_protocol::{Evidence, Protocol};
-use althing_replica::storage::SegmentContent;
+use althing_replica::storage::{SegmentContent, begin_recovery};
 use althing_replica::{
-    Emission, Injected, Input, Output, Replica, Report, Service, Startup, StopReason, Timer,
+    Emission, Input, Output, Remains, Replica, Report, Service, Startup, StopReason, Timer,
 };
 use althing_types::{ClientId, Principal, Seq};
 use bytes::Bytes;
@@ -16,19 +17,16 @@ use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
-use super::ReplicaError;
 use super::courier::{Couriers, LocalQuery};
-use super::flood::Flooding;
 use super::leaving::Leaving;
 use super::members::Members;
 use super::outgoing::Outgoing;
+use super::recovery::Recovery;
 use super::service::NodeService;
+use super::{Ended, ReplicaError};
 use crate::clock::WallClock;
 use crate::config::{ReplicaFile, ServiceConfig};
-use crate::control::{
-    ControlCall, EvidenceReport, Fault, Flood, ReplicaCounters, ReplicaReport, Request, Response, Role,
-    Status,
-};
+use crate::control::{ControlCall, EvidenceReport, Fault, ReplicaCounters};
 use crate::log::{LogError, LogEvent, LogThread};
 use crate::net::{NetEvent, NetEvents, NetworkHandle};
 use crate::roster::Roster;
@@ -50,16 +48,38 @@ const REWRITE_ID: u64 = 0;
 pub(super) trait NodeProtocol: Protocol<Message: Send> + Send {
     /// Whether the replica votes.
     fn is_voting(&self) -> bool;
+
+    /// Whether nothing that it may have said and does not know of can matter.
+    fn is_settled(&self) -> bool;
+
+    /// Whether all others are where it is, and know what they have said, as far as it has heard lately.
+    fn knows_no_straggler(&self, now: althing_types::Instant) -> bool;
 }
 
 impl NodeProtocol for Pbft {
     fn is_voting(&self) -> bool {
         Pbft::is_voting(self)
     }
+
+    fn is_settled(&self) -> bool {
+        Pbft::is_settled(self)
+    }
+
+    fn knows_no_straggler(&self, now: althing_types::Instant) -> bool {
+        Pbft::knows_no_straggler(self, now)
+    }
 }
 
 impl NodeProtocol for Unreplicated {
     fn is_voting(&self) -> bool {
+        true
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn knows_no_straggler(&self, _now: althing_types::Instant) -> bool {
         true
     }
 }
@@ -68,23 +88,24 @@ impl NodeProtocol for Unreplicated {
 pub(super) struct Runtime<P: NodeProtocol> {
     pub(super) file: ReplicaFile,
     pub(super) replica: Replica<P, NodeService>,
-    clock: WallClock,
+    pub(super) clock: WallClock,
     timers: Timers<Timer>,
     pub(super) network: NetworkHandle,
     /// Who is who there, in the present epoch.
     pub(super) members: Members,
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
     log: Option<LogThread>,
     log_events: Option<mpsc::UnboundedReceiver<LogEvent>>,
     /// Clients outside of any group that listen to a channel.
     listeners: BTreeMap<u32, ClientId>,
     couriers: Couriers,
-    outputs: Vec<Output>,
-    fault: Fault,
-    counters: ReplicaCounters,
-    evidence: VecDeque<EvidenceReport>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) fault: Fault,
+    pub(super) counters: ReplicaCounters,
+    pub(super) evidence: VecDeque<EvidenceReport>,
     /// When to take the next key, if ever.
     pub(super) refresh_at: Option<Instant>,
+    pub(super) recovery: Recovery,
     /// Set once the replica is to end.
     pub(super) leaving: Option<Leaving>,
 }
@@ -115,6 +136,7 @@ impl<P: NodeProtocol> Runtime<P> {
             counters: ReplicaCounters::default(),
             evidence: VecDeque::new(),
             refresh_at: None,
+            recovery: Recovery::default(),
             leaving: None,
         }
     }
@@ -126,17 +148,20 @@ impl<P: NodeProtocol> Runtime<P> {
         mut events: NetEvents,
         mut calls: mpsc::Receiver<ControlCall>,
         shutdown: impl Future<Output = ()> + Send,
-    ) -> Result<(), ReplicaError> {
+    ) -> Result<Ended, ReplicaError> {
         let kind = match &startup {
             Startup::Genesis => "a new group",
             Startup::Recovered { .. } => "its disk",
             Startup::Amnesia => "nothing: it asks the others",
+            Startup::Recovering(Remains { records: Some(_), .. }) => "its disk, in doubt",
+            Startup::Recovering(_) => "what can be read of its pages: it asks the others",
         };
         let (group, replica) = (self.file.group().name().to_owned(), self.file.replica());
         tracing::info!(group, %replica, from = kind, "the replica starts");
         self.handle(Input::Start(startup));
+        tokio::pin!(shutdown);
         let result = match self.begin().await {
-            Ok(()) => self.run_until(&mut events, &mut calls, shutdown).await,
+            Ok(()) => self.run_until(&mut events, &mut calls, shutdown.as_mut()).await,
             failed => failed,
         };
         if let Err(error) = &result {
@@ -146,7 +171,19 @@ impl<P: NodeProtocol> Runtime<P> {
             log.close().await;
         }
         self.network.shutdown().await;
-        result
+        result?;
+        if !self.recovery.is_due {
+            return Ok(Ended::AsTold);
+        }
+        if let Some(disk) = &mut self.recovery.disk {
+            begin_recovery(disk)?;
+        }
+        // Nobody listens any more after this.
+        tokio::select! {
+            biased;
+            () = shutdown => Ok(Ended::AsTold),
+            () = std::future::ready(()) => Ok(Ended::ToRecover { at_ns: self.clock.now().0 }),
+        }
     }
 
     async fn begin(&mut self) -> Result<(), ReplicaError> {
@@ -163,9 +200,9 @@ impl<P: NodeProtocol> Runtime<P> {
         &mut self,
         events: &mut NetEvents,
         calls: &mut mpsc::Receiver<ControlCall>,
-        shutdown: impl Future<Output = ()> + Send,
+        mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
     ) -> Result<(), ReplicaError> {
-        tokio::pin!(shutdown);
+        let mut is_told = false;
         while !self.has_left() {
             let leaving = self.leaving.map(Leaving::wakes);
             let farewell = self.members.farewell_at();
@@ -173,7 +210,10 @@ impl<P: NodeProtocol> Runtime<P> {
             let wake = wake.into_iter().flatten().min();
             let mut are_more_waiting = false;
             tokio::select! {
-                () = &mut shutdown, if self.leaving.is_none() => self.leave(),
+                () = &mut shutdown, if !is_told => {
+                    is_told = true;
+                    self.end_as_told();
+                }
                 event = events.recv() => match event {
                     Some(event) => are_more_waiting = self.on_net_events(event, events),
                     None => return Ok(()),
@@ -189,6 +229,7 @@ impl<P: NodeProtocol> Runtime<P> {
             self.expire();
             self.say_farewell();
             self.refresh_keys()?;
+            self.recover_if_due()?;
             self.perform().await?;
             if are_more_waiting {
                 // Reading what one peer has flooded would otherwise keep others' frames from being received,
@@ -197,6 +238,14 @@ impl<P: NodeProtocol> Runtime<P> {
             }
         }
         Ok(())
+    }
+
+    /// Whoever wants it to end does not want it back, also where it was about to recover.
+    pub(super) fn end_as_told(&mut self) {
+        self.recovery.is_due = false;
+        if self.leaving.is_none() {
+            self.leave();
+        }
     }
 
     pub(super) fn handle(&mut self, input: Input) {
@@ -252,6 +301,7 @@ impl<P: NodeProtocol> Runtime<P> {
             Some(LogEvent::Durable(ids)) => {
                 self.counters.records += ids.iter().filter(|id| **id != REWRITE_ID).count() as u64;
                 if let Some(last) = ids.into_iter().filter(|id| *id != REWRITE_ID).max() {
+                    self.recovery.durable = last;
                     self.handle(Input::Persisted(last));
                 }
                 Ok(())
@@ -330,6 +380,7 @@ impl<P: NodeProtocol> Runtime<P> {
 
     async fn append(&mut self, id: u64, record: Vec<u8>) -> Result<(), ReplicaError> {
         let Some(log) = &self.log else { return Ok(()) };
+        self.recovery.appended = id;
         if log.append(id, record.into()).await.is_err() {
             return Err(self.log_failure());
         }
@@ -405,6 +456,7 @@ impl<P: NodeProtocol> Runtime<P> {
                 tracing::info!(%seq, bytes, "has the state");
                 self.couriers.wake_all();
             }
+            Report::Confirmed { seq } => tracing::info!(%seq, "others confirm the start of its epoch"),
             Report::TransferDropped { seq } => tracing::info!(%seq, "needs the state no longer"),
             Report::StateRefused { seq, error } => tracing::error!(%seq, %error, "a state was refused"),
             Report::Refused { from, reason } => {
@@ -437,114 +489,6 @@ impl<P: NodeProtocol> Runtime<P> {
         };
         // The courier may have ended.
         let _ = query.answer.send(answer);
-    }
-
-    fn on_call(&mut self, call: ControlCall) {
-        let response = match call.request {
-            Request::Status => Response::Status(Box::new(Status::Replica(self.report()))),
-            Request::Inject { fault } => self.inject(fault),
-            Request::Shutdown => {
-                self.leave();
-                Response::Done
-            }
-        };
-        // Whoever asked may have gone.
-        let _ = call.answer.send(response);
-    }
-
-    fn inject(&mut self, fault: Fault) -> Response {
-        if !self.file.allows_injection() {
-            let reason = "this deployment does not allow faults to be injected".to_owned();
-            return Response::Refused { reason };
-        }
-        let (tamper, delay, flood) = match fault {
-            Fault::None => (None, 0, None),
-            Fault::Mute => (Some(Injected::Mute), 0, None),
-            Fault::Lie => (Some(Injected::Lie), 0, None),
-            Fault::Equivocate => (Some(Injected::Equivocate), 0, None),
-            Fault::Delay { ms } => (None, ms, None),
-            Fault::Flood { with } => match self.flooding(with) {
-                Ok(flood) => (None, 0, Some(flood)),
-                Err(error) => return Response::Refused { reason: error.to_string() },
-            },
-        };
-        tracing::warn!(?fault, "told to be faulty");
-        self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
-        self.outgoing.set_delay(Duration::from_millis(delay));
-        self.outgoing.set_flood(flood);
-        self.fault = fault;
-        Response::Done
-    }
-
-    fn flooding(&self, kind: Flood) -> Result<Flooding, getrandom::Error> {
-        let me = self.members.me();
-        let own = self.members.route(Principal::Replica(me));
-        let others = self.members.present().into_iter().filter(|slot| Some(*slot) != own).collect();
-        Flooding::new(kind, &self.file, (self.members.epoch(), me), (self.network.clone(), others))
-    }
-
-    fn report(&self) -> ReplicaReport {
-        let (status, group) = (self.replica.status(), self.file.group());
-        let (me, quorums) = (self.members.me(), self.members.quorums());
-        let primary = quorums.primary(status.view);
-        let is_voting = self.replica.protocol().is_voting();
-        let client = match self.file.service() {
-            ServiceConfig::Component(component) => component.table.clients.first().copied(),
-            _ => None,
-        };
-        ReplicaReport {
-            name: self.file.name().to_owned(),
-            pid: std::process::id(),
-            group: group.name().to_owned(),
-            replica: me.0,
-            epoch: self.members.epoch().0,
-            n: quorums.n(),
-            f: quorums.f(),
-            role: match (is_voting, primary == me) {
-                _ if self.replica.is_retired() => Role::Retired,
-                _ if !self.replica.takes_part() => Role::Joining,
-                (false, _) => Role::Learner,
-                (true, true) => Role::Primary,
-                (true, false) => Role::Backup,
-            },
-            view: status.view.0,
-            is_in_view: status.is_in_view,
-            primary: primary.0,
-            executed: status.executed.0,
-            stable: status.stable.0,
-            is_voting,
-            is_transferring: status.is_transferring,
-            clients: status.clients,
-            outstanding: status.outstanding,
-            connected: self.connected(),
-            fault: self.fault,
-            evidence: self.evidence.iter().cloned().collect(),
-            counters: Box::new(self.counters()),
-            service: self.replica.service().inspect(client),
-        }
-    }
-
-    fn connected(&self) -> Vec<String> {
-        let replicas = self.members.quorums().replicas().map(Principal::Replica);
-        let clients = self.file.group().clients().keys().copied().map(Principal::Client);
-        let is_connected =
-            |who: &Principal| self.members.route(*who).is_some_and(|who| self.network.is_connected(who));
-        replicas.chain(clients).filter(is_connected).map(|who| who.to_string()).collect()
-    }
-
-    fn counters(&self) -> ReplicaCounters {
-        let stats = self.network.stats();
-        let mut total = stats.departed;
-        stats.peers.iter().for_each(|(_, peer)| total += *peer);
-        ReplicaCounters {
-            sent_frames: total.sent_frames,
-            sent_bytes: total.sent_bytes,
-            received_frames: total.received_frames,
-            received_bytes: total.received_bytes,
-            dropped_frames: total.dropped_frames + stats.unroutable_frames,
-            refused_connections: stats.refused,
-            ..self.counters.clone()
-        }
     }
 }
 

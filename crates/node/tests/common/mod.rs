@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use althing_node::config::{ClientFile, EdgeConfig, RawPbft, ReplicaFile};
 use althing_node::control::{self, EdgeReport, ReplicaReport, Request, Response, Status};
 use althing_node::deployment::{Deployment, ProvisionOptions};
-use althing_node::{EdgeError, GroupClient, ReplicaError, RunOptions, run_edge, run_replica, wipe};
-use tokio::sync::oneshot;
+use althing_node::{EdgeError, Ended, GroupClient, ReplicaError, RunOptions, run_edge, run_replica, wipe};
+use tokio::sync::{oneshot, watch};
 
 /// Long enough for a busy machine; nobody waits for it unless something is wrong.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,26 +29,33 @@ pub(crate) fn quick() -> ProvisionOptions {
 
 /// A replica on a thread of its own.
 pub(crate) struct RunningReplica {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<Result<(), ReplicaError>>>,
+    stop: Option<watch::Sender<()>>,
+    thread: Option<JoinHandle<Result<Ended, ReplicaError>>>,
 }
 
 impl RunningReplica {
     pub(crate) fn start(config: &Path, is_genesis: bool) -> Self {
         let file = ReplicaFile::load(config).unwrap();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let options = RunOptions { is_genesis, ..RunOptions::default() };
-            runtime.block_on(run_replica(file, options, async {
-                let _ = stopped.await;
-            }))
+            let mut options = RunOptions { is_genesis, ..RunOptions::default() };
+            loop {
+                let mut stopped = stopped.clone();
+                let ended = runtime.block_on(run_replica(file.clone(), options.clone(), async move {
+                    // It ends with its sender.
+                    while stopped.changed().await.is_ok() {}
+                }));
+                // As the binary does, but for the process.
+                let Ok(Ended::ToRecover { at_ns }) = ended else { return ended };
+                options = RunOptions { recovering_since_ns: Some(at_ns), ..RunOptions::default() };
+            }
         });
         Self { stop: Some(stop), thread: Some(thread) }
     }
 
     /// Ends the replica and returns how it ended.
-    pub(crate) fn stop(mut self) -> Result<(), ReplicaError> {
+    pub(crate) fn stop(mut self) -> Result<Ended, ReplicaError> {
         self.stop.take();
         self.thread.take().unwrap().join().unwrap()
     }

@@ -46,15 +46,16 @@ impl Pbft {
                 let other = Checkpoint { seq, state: *known };
                 let statements = [(own, &proof), (other, known_proof)]
                     .map(|(checkpoint, proof)| statement(&PbftMessage::Checkpoint(checkpoint), proof));
-                return self.accuse(
-                    step,
-                    from,
-                    Misbehaviour::ConflictingCheckpoint(seq),
-                    statements.to_vec(),
-                );
+                self.accuse(step, from, Misbehaviour::ConflictingCheckpoint(seq), statements.to_vec());
+                // Somebody who had it may have signed the other one, for all checkpoints to come.
+                if self.own_checkpoints.get(&seq) != Some(&state) {
+                    return;
+                }
             }
-            None => votes.insert(from, (state, proof)),
-        };
+            None => {}
+        }
+        let votes = self.checkpoints.entry(seq).or_default();
+        votes.insert(from, (state, proof));
         let agreeing: Vec<_> = votes
             .iter()
             .filter(|(_, (theirs, _))| *theirs == state)
@@ -158,13 +159,14 @@ impl Pbft {
         self.release_early(step);
     }
 
-    /// Whether execution alone can't bring this replica to the checkpoint it is behind of: it
-    /// executed past it into another state, or it has not moved since `executed_before`.
-    pub(super) fn fetch_state_if_stuck(&mut self, step: &mut Step, executed_before: Seq) {
+    /// Fetches the state where execution alone can't bring this replica to the checkpoint that it is behind of:
+    /// it executed past it into another state, or it was behind before and has not moved since. Others say what
+    /// it lacks once they hear where it stands.
+    pub(super) fn fetch_state_if_stuck(&mut self, step: &mut Step, is_stuck: bool) {
         let Some(behind) = &self.behind else { return };
         let seq = behind.checkpoint.seq;
         let has_diverged = self.executed >= seq;
-        if has_diverged || self.executed == executed_before {
+        if has_diverged || is_stuck {
             self.fetch_state(step);
         }
     }
@@ -188,6 +190,7 @@ impl Pbft {
         self.forget_tentative();
         // It may have come by another way than the state that it has now.
         self.log.forget_executed();
+        self.pending.forget_executed();
         for (client, number) in executed {
             self.pending.note_executed(*client, *number);
         }

@@ -50,8 +50,11 @@ pub(super) fn choose<'a>(
 ) -> Option<Choice<'a>> {
     let stable = view_changes.iter().filter_map(|vc| vc.stable.as_ref()).max_by_key(|c| c.checkpoint.seq);
     let start = stable.map_or(Seq(0), |certificate| certificate.checkpoint.seq);
-    let valid: Vec<_> =
-        view_changes.iter().copied().filter(|vc| vc.stable_seq().0 + log_size > start.0).collect();
+    let valid: Vec<_> = view_changes
+        .iter()
+        .copied()
+        .filter(|vc| vc.stable_seq().0.saturating_add(log_size) > start.0)
+        .collect();
     if valid.len() < quorums.agreement() {
         return None;
     }

@@ -14,7 +14,15 @@ use althing_types::{Instant, ReplicaId, Seq, View};
 /// proposal. A proposal is large, and any replica is the primary of some view, so only that of the present
 /// view is held: as much as the log itself may hold.
 #[derive(Debug, Default)]
-pub(super) struct Early(BTreeMap<(Seq, Kind), (ReplicaId, PbftMessage)>);
+pub(super) struct Early(BTreeMap<(Seq, Kind), Held>);
+
+/// A message that came early, and under which key of its sender's.
+#[derive(Debug)]
+pub(super) struct Held {
+    from: ReplicaId,
+    key: u64,
+    message: PbftMessage,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -30,7 +38,7 @@ impl Early {
 
     /// Whether the primary of this view has proposed something.
     pub(super) fn has_proposal_in(&self, present: View) -> bool {
-        let mut held = self.0.values().filter_map(|(from, message)| Self::place(*from, message));
+        let mut held = self.0.values().filter_map(|held| Self::place(held.from, &held.message));
         held.any(|(kind, view, _)| kind == Kind::Proposal && view == present)
     }
 
@@ -45,15 +53,20 @@ impl Early {
     }
 
     /// Holds a message, in the place of one of an earlier view.
-    fn hold(&mut self, from: ReplicaId, (kind, view, seq): (Kind, View, Seq), message: PbftMessage) {
-        let known = self.0.get(&(seq, kind)).and_then(|(from, known)| Self::place(*from, known));
+    fn hold(&mut self, (kind, view, seq): (Kind, View, Seq), held: Held) {
+        let known = self.0.get(&(seq, kind)).and_then(|known| Self::place(known.from, &known.message));
         if known.is_none_or(|(_, known, _)| known < view) {
-            self.0.insert((seq, kind), (from, message));
+            self.0.insert((seq, kind), held);
         }
     }
 
+    /// Drops what a replica said under keys before this one.
+    pub(super) fn forget(&mut self, of: ReplicaId, before: u64) {
+        self.0.retain(|_, held| held.from != of || held.key >= before);
+    }
+
     /// Takes out what is about numbers up to `last`.
-    fn take(&mut self, last: Seq) -> impl Iterator<Item = (ReplicaId, PbftMessage)> + use<> {
+    fn take(&mut self, last: Seq) -> impl Iterator<Item = Held> + use<> {
         let beyond = self.0.split_off(&(last.next(), Kind::Proposal));
         core::mem::replace(&mut self.0, beyond).into_values()
     }
@@ -64,7 +77,7 @@ impl Pbft {
     pub(super) fn hold_if_early(
         &mut self,
         now: Instant,
-        from: ReplicaId,
+        (from, key): (ReplicaId, u64),
         message: PbftMessage,
     ) -> Option<PbftMessage> {
         let high = self.high_watermark();
@@ -89,14 +102,14 @@ impl Pbft {
         {
             self.note_proposal(now, seq, &proposal.batch);
         }
-        self.early.hold(from, place, message);
+        self.early.hold(place, Held { from, key, message });
         None
     }
 
     /// The log has moved on: what was held for its new numbers arrives now.
     pub(super) fn release_early(&mut self, step: &mut Step) {
-        for (from, message) in self.early.take(self.high_watermark()) {
-            self.on_message(step, from, message, None);
+        for Held { from, key, message } in self.early.take(self.high_watermark()) {
+            self.on_message(step, (from, key), message, None);
         }
     }
 }

@@ -22,13 +22,26 @@ pub(super) struct Assignment {
     pub(super) is_durable: bool,
     /// Whether the requests could be believed as soon as the batch was here.
     pub(super) was_authentic: bool,
+    /// Whether the primary stands for it: not any more once the key has ended under which it said so.
+    pub(super) has_primary: bool,
+    /// Whether the primary has signed that, in its new view.
+    pub(super) is_signed: bool,
 }
 
 impl Assignment {
     /// One that this replica has yet to stand for.
     pub(super) fn new(view: View, digest: Digest, is_authentic: bool) -> Self {
         let was_authentic = is_authentic;
-        Self { view, digest, is_authentic, is_accepted: false, is_durable: false, was_authentic }
+        Self {
+            view,
+            digest,
+            is_authentic,
+            is_accepted: false,
+            is_durable: false,
+            was_authentic,
+            has_primary: true,
+            is_signed: false,
+        }
     }
 }
 
@@ -51,6 +64,8 @@ pub(super) struct Entry {
     pub(super) prepared: Option<(View, Digest)>,
     /// The batches pre-prepared here, each with the last view: this number's elements of Q.
     pub(super) pre_prepared: BTreeMap<Digest, View>,
+    /// The oldest key of each replica under which it has said something here, by its number.
+    pub(super) said_under: BTreeMap<ReplicaId, u64>,
 }
 
 /// How a vote changed a tally.
@@ -87,11 +102,33 @@ impl Entry {
         self.prepares.values().filter(|vote| **vote == (view, digest)).count()
     }
 
+    /// How many stand for an assignment of this number: the backups that prepared it, and the primary.
+    pub(super) fn standing_for(&self, assignment: &Assignment) -> usize {
+        usize::from(assignment.has_primary) + self.prepares_for(assignment.view, assignment.digest)
+    }
+
     /// Whether the assignment has prepared: the primary and enough backups stand for it (PBFT §4.2).
     pub(super) fn has_prepared(&self, quorums: Quorums) -> Option<Assignment> {
         let assignment = self.assignment.filter(|a| a.is_accepted)?;
-        let votes = 1 + self.prepares_for(assignment.view, assignment.digest);
-        (votes >= quorums.agreement()).then_some(assignment)
+        (self.standing_for(&assignment) >= quorums.agreement()).then_some(assignment)
+    }
+
+    /// What a replica said here counts no longer, but where it is part of what is complete.
+    pub(super) fn forget(&mut self, quorums: Quorums, replica: ReplicaId) {
+        if self.committed(quorums).is_none() {
+            self.commits.remove(&replica);
+        }
+        if self.executed_by_others(quorums).is_none() {
+            self.decided.remove(&replica);
+        }
+        self.prepares.remove(&replica);
+        if let Some(assignment) = &mut self.assignment
+            && !assignment.is_signed
+            && quorums.primary(assignment.view) == replica
+        {
+            assignment.has_primary = false;
+        }
+        self.said_under.remove(&replica);
     }
 
     /// The batch that an agreement quorum has committed in one view, whatever this replica itself
@@ -101,6 +138,12 @@ impl Entry {
             .values()
             .copied()
             .find(|vote| self.commits.values().filter(|other| *other == vote).count() >= quorums.agreement())
+    }
+
+    /// The same, without what `me` says.
+    pub(super) fn committed_without(&self, quorums: Quorums, me: ReplicaId) -> Option<(View, Digest)> {
+        let others = || self.commits.iter().filter(|(from, _)| **from != me).map(|(_, vote)| *vote);
+        others().find(|vote| others().filter(|other| other == vote).count() >= quorums.agreement())
     }
 
     /// The batch that f + 1 replicas have executed: one of them is correct.
@@ -153,6 +196,10 @@ impl Log {
 
     pub(super) fn get_mut(&mut self, seq: Seq) -> Option<&mut Entry> {
         self.0.get_mut(&seq)
+    }
+
+    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.0.values_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, &Entry)> {

@@ -203,10 +203,12 @@ pub enum PbftMessage {
         /// The batch.
         batch: Arc<Batch>,
     },
-    /// A replica that lost its disk asks where the others stand.
+    /// A replica that lost its disk, or doubts what is on it, asks where the others stand.
     RecoverQuery {
         /// Binds the answers to this question.
         nonce: u64,
+        /// Whether it votes meanwhile.
+        is_voting: bool,
     },
     /// A replica waits for the group to get to a number, to vote again or to come back to a view: the
     /// primary fills up with null requests.

@@ -17,7 +17,7 @@
 //! | `Status` | all → all | MAC | regularly, as long as the sender waits for something |
 //! | `Decided` | any → any | MAC | a `Status` shows that a batch is missed that the sender has executed |
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that others agreed on is missing |
-//! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk |
+//! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk, or doubts it |
 //! | `FillTo` | any → all | MAC | it waits for the group to get so far, to vote again or to come back |
 //! | `Caught` | any → all | MAC | it left a view in which MACs of these clients had held up the order |
 //!
@@ -37,8 +37,12 @@
 //! - A replica that lost its disk votes again only where nothing that it may have signed before can
 //!   matter (a bound like H_M of TOCS'02 §5.3.2; the argument stands in `recovery`). The primary fills
 //!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.
+//! - A replica that recovers proactively votes by the records on its disk if they could be true, also above
+//!   H_M, and is silent if they can't (`suspicion`).
 //! - A view change whose log ends below the start of the new view is void.
 //! - A replica that gave up on a view alone comes back to it, once its view change is void (`rejoin`).
+//! - A new view that starts more than a log below what a replica knows to be committed is followed only where
+//!   an agreement quorum was seen to vote in it (`stale`).
 //! - A primary that is to stop steps down first, and backups follow it without a timeout (`handover`).
 //! - A tentative reply follows the replica's own commit, and only small batches are executed tentatively
 //!   (`tentative`).
@@ -66,12 +70,16 @@ mod pending;
 mod persistence;
 mod recovery;
 mod rejoin;
+mod restart;
 mod separate;
+mod stale;
 mod status;
 mod succession;
+mod suspicion;
 mod tentative;
 mod turnaround;
 mod view_change;
+mod words;
 
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
 pub use message::{
@@ -79,7 +87,7 @@ pub use message::{
     ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
 };
 
-use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Statement, TimerId};
+use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
@@ -131,6 +139,8 @@ pub struct Pbft {
     acknowledged: Seq,
     /// Whether this replica had lost its disk and did not vote yet where its predecessor ended.
     has_forgotten: bool,
+    /// Whether its predecessor ended with somebody else's records, or none, as far as it could know.
+    is_doubtful: bool,
     /// h: the low watermark.
     stable: Seq,
     stable_certificate: Option<CheckpointCertificate>,
@@ -194,8 +204,14 @@ pub struct Pbft {
     /// While this replica waits for a view: the latest earlier one in which the others were seen to go on
     /// without it.
     committing: Option<View>,
+    /// What this replica committed last.
+    last_commit: Option<Vote>,
+    /// The view in which an agreement quorum was last seen to vote.
+    proven: Option<View>,
     /// As primary: propose null requests up to here, for a replica that recovers.
     fill_to: Seq,
+    /// When each replica that has lost its past was last heard to ask for it.
+    learners: BTreeMap<ReplicaId, Instant>,
     /// When each replica that recovers was last helped so.
     fills: BTreeMap<ReplicaId, Instant>,
     /// Batches that are agreed on and missing here, and when they were last asked for.
@@ -246,6 +262,7 @@ impl Pbft {
             end: None,
             acknowledged: Seq(0),
             has_forgotten: false,
+            is_doubtful: false,
             stable: Seq(0),
             stable_certificate: None,
             stable_durable: Seq(0),
@@ -281,7 +298,10 @@ impl Pbft {
             left_at: Instant::default(),
             held_up_until: Instant::default(),
             committing: None,
+            last_commit: None,
+            proven: None,
             fill_to: Seq(0),
+            learners: BTreeMap::new(),
             fills: BTreeMap::new(),
             wanted: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -319,6 +339,13 @@ impl Pbft {
     #[must_use]
     pub fn is_voting(&self) -> bool {
         self.membership.is_voter()
+    }
+
+    /// Whether nothing that it may have signed and does not know of can matter: not as long as it has lost
+    /// its past, or doubts it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.membership.is_settled()
     }
 
     /// How much is held in memory, in elements: for the simulator's memory oracle.
@@ -389,11 +416,37 @@ impl Pbft {
         }
     }
 
-    fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PbftMessage, proof: Option<Proof>) {
-        let Some(message) = self.hold_if_early(step.now, from, message) else { return };
+    /// A message of `from`, under its key of this number.
+    fn on_message(
+        &mut self,
+        step: &mut Step,
+        (from, key): (ReplicaId, u64),
+        message: PbftMessage,
+        proof: Option<Proof>,
+    ) {
+        let voted_on = message.voted_on();
+        if voted_on.is_some() && proof.is_some() {
+            return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
+        }
+        let Some(message) = self.hold_if_early(step.now, (from, key), message) else { return };
+        self.dispatch(step, (from, key), message, proof);
+        if let Some(seq) = voted_on {
+            self.note_key(seq, from, key);
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        step: &mut Step,
+        (from, key): (ReplicaId, u64),
+        message: PbftMessage,
+        proof: Option<Proof>,
+    ) {
         match (message, proof) {
             (PbftMessage::Forward(request), _) => self.on_forward(step, request),
-            (PbftMessage::ShortPrePrepare(short), _) => self.on_short_pre_prepare(step, from, short),
+            (PbftMessage::ShortPrePrepare(short), _) => {
+                self.on_short_pre_prepare(step, (from, key), short);
+            }
             (PbftMessage::FetchProposal { view, seq }, _) => self.on_fetch_proposal(step, from, view, seq),
             (PbftMessage::PrePrepare(proposal), _) => self.on_pre_prepare(step, from, proposal),
             (PbftMessage::Prepare(vote), _) => self.on_prepare(step, from, &vote),
@@ -415,7 +468,9 @@ impl Pbft {
             (PbftMessage::Decided { seq, digest }, _) => self.on_decided(from, seq, digest),
             (PbftMessage::FetchBatch { seq, digest }, _) => self.on_fetch_batch(step, from, seq, digest),
             (PbftMessage::BatchBody { seq, batch }, _) => self.on_batch_body(step, seq, batch),
-            (PbftMessage::RecoverQuery { nonce }, _) => self.on_recover_query(step, from, nonce),
+            (PbftMessage::RecoverQuery { nonce, is_voting }, _) => {
+                self.on_recover_query(step, from, nonce, is_voting);
+            }
             (PbftMessage::FillTo { target }, _) => self.on_fill_to(step, from, target),
             (PbftMessage::Caught { clients }, _) => self.on_caught(step, from, &clients),
             (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
@@ -452,7 +507,10 @@ impl Protocol for Pbft {
         let mut step = Step { now, actions };
         match event {
             Event::Start(start) => self.on_start(&mut step, start),
-            Event::Message { from, message, proof } => self.on_message(&mut step, from, message, proof),
+            Event::Message { from, message, proof, key } => {
+                self.on_message(&mut step, (from, key), message, proof);
+            }
+            Event::KeysEnded { of, before } => self.on_keys_ended(of, before),
             Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Timer(_) => {}
@@ -486,6 +544,14 @@ impl Protocol for Pbft {
 
     fn most_members(&self) -> usize {
         self.config.most_replicas()
+    }
+
+    fn statements(&self, stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {
+        suspicion::statements(self.terms(), self.me(), stable, records)
+    }
+
+    fn knows_all(&self, records: &[Vec<u8>], has_forgotten: bool) -> bool {
+        suspicion::knows_all(records, has_forgotten)
     }
 }
 

@@ -60,7 +60,8 @@ impl Pbft {
         while self.is_leading() && self.membership.is_voter() {
             let seq = self.next_seq;
             let last = self.high_watermark().min(self.end());
-            if seq > last || seq.0 > self.executed.0.saturating_add(pipeline) {
+            let is_far = seq.0 > self.executed.0.saturating_add(pipeline);
+            if seq > last || is_far || !self.may_stand_at(seq) {
                 return;
             }
             // After a view without progress only signed requests: they are good for everybody.
@@ -139,7 +140,10 @@ impl Pbft {
             Some(assignment) if assignment.digest != digest => {
                 return self.accuse(step, from, Misbehaviour::ConflictingPrePrepare(view, seq), Vec::new());
             }
-            Some(assignment) => assignment.is_authentic |= is_authentic,
+            Some(assignment) => {
+                assignment.is_authentic |= is_authentic;
+                assignment.has_primary = true;
+            }
             None if is_settled => return,
             // It may be its clock that is wrong, or this replica's.
             None if batch.time > step.now + self.config.settings.max_clock_skew => return,
@@ -154,6 +158,7 @@ impl Pbft {
         }
         self.log.entry(seq).bodies.insert(digest, batch);
         self.accept_assignment(step, seq);
+        self.prepare_if_due(step, seq);
     }
 
     /// While this replica is alone in asking for a later view, the others may decide a batch, and be done
@@ -185,17 +190,17 @@ impl Pbft {
     /// Votes for an assignment as soon as its batch is here and its requests may be believed: each
     /// authentic here, or f + 1 replicas stand for them, one of which is correct (TOCS'02 §3.2).
     pub(super) fn accept_assignment(&mut self, step: &mut Step, seq: Seq) {
-        if !self.is_in_view || !self.membership.is_voter() {
+        if !self.is_in_view || !self.membership.is_voter() || !self.may_stand_at(seq) {
             return;
         }
         let one_correct = self.quorums().one_correct();
         let Some(entry) = self.log.get_mut(seq) else { return };
         let Some(assignment) = entry.assignment.filter(|assignment| !assignment.is_accepted) else { return };
-        let Assignment { view, digest, .. } = assignment;
+        let (view, digest) = (assignment.view, assignment.digest);
         let Some(batch) = entry.bodies.get(&digest).cloned() else {
             return self.fetch_batch(step, seq, digest);
         };
-        if !assignment.is_authentic && 1 + entry.prepares_for(view, digest) < one_correct {
+        if !assignment.is_authentic && entry.standing_for(&assignment) < one_correct {
             return;
         }
         entry.assignment = Some(Assignment { is_accepted: true, ..assignment });
@@ -282,6 +287,7 @@ impl Pbft {
         }
         entry.prepared = Some(certificate);
         let vote = Vote { view: assignment.view, seq, digest: assignment.digest };
+        self.note_own_commit(vote);
         self.outbox.persist(step, &Record::Prepared(vote), Deferred::Commit(vote));
     }
 

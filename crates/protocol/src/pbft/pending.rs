@@ -146,6 +146,11 @@ impl Pending {
         }
     }
 
+    /// The state comes from elsewhere: what this replica has executed on its way to another one does not count.
+    pub(super) fn forget_executed(&mut self) {
+        self.executed.clear();
+    }
+
     /// The signed request that has waited longest. One with MACs may be bad for the primary and is
     /// no reason to doubt it; its client signs when it asks again.
     pub(super) fn oldest_signed(&self) -> Option<Arrival> {

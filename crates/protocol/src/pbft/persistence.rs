@@ -130,6 +130,8 @@ impl Pbft {
         }
         records.extend(self.stable_certificate.clone().map(Record::Stable));
         records.extend((self.made > self.stable).then_some(Record::MadeCheckpoint(self.made)));
+        let last_commit = self.last_commit.filter(|vote| vote.seq <= self.stable);
+        records.extend(last_commit.map(Record::Prepared));
         // What this replica stands for in the present view comes after that view: the rest of Q is not to
         // be taken up again, even where it says the same view.
         let mut present = Vec::new();

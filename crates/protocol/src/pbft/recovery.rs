@@ -1,12 +1,12 @@
-//! Starting again: from the records on disk, or without them.
+//! When a replica votes again that starts without its records, or doubts them.
 //!
 //! A replica without its records may have voted for anything within the log that it had. It is a
 //! *learner*: it follows and does not vote, until nothing that its former self signed can matter.
 //!
-//! Let L be the size of the log and `bar` = 2L above the highest checkpoint that an agreement quorum
+//! Let L be the size of the log and `bar` = 4L above the highest checkpoint that an agreement quorum
 //! of the others has ever made; each has that on disk before it says so, so that a restart does not make
 //! it forget. The former self's stable checkpoint `h` was made by f + 1 of the others that are correct (of
-//! the f that are not, it was one), and one of those reported; so `h` ≤ `bar` − 2L. The learner votes again
+//! the f that are not, it was one), and one of those reported; so `h` ≤ `bar` − 4L. The learner votes again
 //! once
 //! 1. a checkpoint at or above `bar` is stable here: prepares and commits of the former self were for
 //!    numbers up to `h` + L < `bar`, which are decided;
@@ -14,20 +14,56 @@
 //!    in some view `u`, and is itself in `u` or a later view.
 //!
 //! By 2 its former view changes are harmless. One for view `w` ≤ `u` promises nothing that it does not
-//! keep. One for `w` > `u` could only help to start `w` together with that of a correct replica out of
-//! the quorum of commits, made after its commit above `bar`; its stable checkpoint then lies at or above
-//! `bar` − L ≥ `h` + L, and the former self's view change is void (`choice`).
+//! keep. One for `w` > `u` is *stale*, as is one that a replica has taken back ([`super::rejoin`]): its
+//! signer votes below it. Of the stale ones that a new view for `w` counts, take that whose signer voted
+//! again first. The new view counts one of a correct replica out of the quorum of commits as well. That was
+//! made after its commit above `bar`, or else its signer would have voted again even before; its stable
+//! checkpoint then lies at or above `bar` − L ≥ `h` + 3L, and the stale one is void (`choice`).
+//!
+//! For that a bar of 2L would do. A former self that was faulty otherwise may have signed after such a commit
+//! what a correct replica signs only before: see [`super::stale`].
+//!
+//! A replica that recovers proactively (TOCS'02 §4.3) does have its records, and can't know whether
+//! somebody else has written them. It goes by them from the start, and votes: if nobody had taken it over
+//! they are true, and it is as correct as after any restart. If somebody had, it was faulty, and counts as
+//! faulty for a while yet: what it says by forged records is no worse than what its former self could say.
+//! That ends under the two conditions above, with the quorum of 2 being one of others, in the view that this
+//! replica is in:
+//! - It was begun only with a proven checkpoint `s` and records within L of it ([`super::suspicion`]).
+//!   One of those who report has made `s`; so `s` + L ≤ `bar` − 3L, and no such record outlives `bar`.
+//! - What it said above that since it started, it said by this program and knows. Its records may claim that
+//!   an agreement quorum votes in a view that forgets ([`super::stale`]). It goes by what it sees: else it
+//!   would stand there for something above `bar`, and say so in view changes that it signs meanwhile.
+//! - Its view changes from before, and what those since say by forged records, claim something for numbers up
+//!   to `bar` − 3L only, where no view above `u` decides anything any more.
+//!
+//! From then on it speaks in a new incarnation, so that no view change of its former self stands in the
+//! way of its own.
+//!
+//! Whoever had it could sign for the epoch after this one too, once that was known. So one that gets there
+//! in doubt stays in doubt, and the same is shown anew with what the others have in that epoch.
 
-use super::message::{CheckpointCertificate, PbftMessage, Vote};
+use super::message::{CheckpointCertificate, PbftMessage};
 use super::persistence::{Deferred, Record};
-use super::{Pbft, STATUS_TIMER, Step, choice};
-use crate::{Action, Start};
+use super::{Pbft, Step, choice};
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, Seq, View};
+use core::time::Duration;
+
+/// Incarnations further ahead of the clock than this are not believed.
+const AHEAD: Duration = Duration::from_secs(60);
 
 /// One replica's recoveries are helped with null requests once in so many view timeouts.
 const FILL_INTERVAL_TIMEOUTS: u32 = 10;
+
+/// Who was so many logs behind when it was heard last is fetching the state, and not just heard long ago.
+const STRAGGLING_LOGS: u64 = 8;
+
+/// A replica doubts that the others are in its view if they have not committed there for so many view timeouts.
+const ASTRAY_AFTER_TIMEOUTS: u32 = 2;
+
+/// A learner asks once in each status period; one that was not heard for so many votes again, or is down.
+const HEARD_PERIODS: u32 = 10;
 
 /// Whether a replica may vote.
 #[derive(Debug)]
@@ -35,198 +71,125 @@ pub(super) enum Membership {
     /// It knows all that it ever voted for.
     Voter,
     /// It lost its disk.
-    Learner {
-        /// Binds answers to this start.
-        nonce: u64,
-        /// Where the others stand: the last checkpoint that each has made.
-        reports: BTreeMap<ReplicaId, Seq>,
-        /// Above everything that this replica could have voted for, once known.
-        bar: Option<Seq>,
-        /// The first view seen to commit above the bar.
-        witnessed: Option<View>,
-    },
+    Learner(Estimation),
+    /// It votes by records that somebody else may have written.
+    Recovering(Estimation),
 }
 
 impl Membership {
     pub(super) fn is_voter(&self) -> bool {
+        !matches!(self, Self::Learner(_))
+    }
+
+    /// Whether nothing that it does not know of can matter any more.
+    pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::Voter)
     }
 
-    fn learner(nonce: u64) -> Self {
-        Self::Learner { nonce, reports: BTreeMap::new(), bar: None, witnessed: None }
+    pub(super) fn learner(nonce: u64) -> Self {
+        Self::Learner(Estimation::new(nonce))
+    }
+
+    /// What a replica has reported counts no longer. It is asked again, until the bar is known.
+    pub(super) fn forget_report(&mut self, of: ReplicaId) {
+        if let Some(Estimation { reports, bar: None, .. }) = self.estimation_mut() {
+            reports.remove(&of);
+        }
+    }
+
+    fn estimation(&self) -> Option<&Estimation> {
+        match self {
+            Self::Voter => None,
+            Self::Learner(estimation) | Self::Recovering(estimation) => Some(estimation),
+        }
+    }
+
+    fn estimation_mut(&mut self) -> Option<&mut Estimation> {
+        match self {
+            Self::Voter => None,
+            Self::Learner(estimation) | Self::Recovering(estimation) => Some(estimation),
+        }
+    }
+}
+
+/// What a replica finds out about what its former self may have signed.
+#[derive(Debug)]
+pub(super) struct Estimation {
+    /// Binds answers to this start.
+    nonce: u64,
+    /// Where the others stand: the last checkpoint that each has made.
+    reports: BTreeMap<ReplicaId, Seq>,
+    /// Above everything that this replica could have voted for, once known.
+    bar: Option<Seq>,
+    /// The last view seen to commit above the bar.
+    witnessed: Option<View>,
+}
+
+impl Estimation {
+    fn new(nonce: u64) -> Self {
+        Self { nonce, reports: BTreeMap::new(), bar: None, witnessed: None }
     }
 }
 
 impl Pbft {
-    pub(super) fn on_start(&mut self, step: &mut Step, start: Start) {
-        step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
-        match start {
-            Start::Genesis => step.actions.push(Action::EnteredView(self.view)),
-            Start::Handover { executed, has_state } => {
-                self.in_view_since = step.now;
-                self.begin_at_start(executed, has_state);
-                step.actions.push(Action::EnteredView(self.view));
-                if self.has_forgotten {
-                    self.begin_anew(step);
-                    self.ask_where_others_stand(step);
-                }
-                self.forward_pending(step);
-                self.fetch_start(step);
-            }
-            Start::Recovered { stable, executed, records, is_closed, has_forgotten } => {
-                let has_start = self.start.is_some_and(|start| stable >= start.seq);
-                self.begin_at_start(stable, has_start);
-                (self.executed, self.acknowledged) = (stable, stable);
-                self.stable_durable = stable;
-                self.end = is_closed.then_some(stable);
-                for (client, number) in executed {
-                    self.pending.note_executed(client, number);
-                }
-                for record in records {
-                    // What this replica wrote itself it can read, unless the disk lies: then it knows
-                    // no longer what it voted for.
-                    match althing_types::decode(&record, usize::MAX) {
-                        Ok(record) => self.replay(record),
-                        Err(_) => {
-                            self.begin_anew(step);
-                            break;
-                        }
-                    }
-                }
-                // Cut off before it was on disk that it began anew.
-                if has_forgotten && self.incarnation == 0 && self.quorums().n() > 1 {
-                    self.begin_anew(step);
-                }
-                self.vouched = self.end_of_execution();
-                self.say_if_closed(step);
-                self.fetch_start(step);
-                if let Some(content) = self.own_view_change.clone() {
-                    step.actions.push(Action::LeftView(self.view));
-                    step.broadcast_signed(PbftMessage::ViewChange(content));
-                } else {
-                    step.actions.push(Action::EnteredView(self.view));
-                }
-            }
-            // In a group of one nobody else knows anything either.
-            Start::Amnesia if self.quorums().n() == 1 => step.actions.push(Action::EnteredView(self.view)),
-            Start::Amnesia => {
-                self.begin_at_start(Seq(0), false);
-                step.actions.push(Action::EnteredView(self.view));
-                self.begin_anew(step);
-                self.ask_where_others_stand(step);
-                self.fetch_start(step);
-            }
-        }
+    /// It may have been told of a view where a quorum votes, to stand for something in one that forgets.
+    pub(super) fn begin_to_doubt(&mut self, now: Instant) {
+        (self.proven, self.last_commit) = (None, None);
+        self.membership = Membership::Recovering(Estimation::new(now.0.max(1)));
     }
 
-    fn begin_anew(&mut self, step: &mut Step) {
-        self.incarnation = step.now.0.max(1);
+    /// The latest incarnation that anybody believes.
+    pub(super) fn last_incarnation(now: Instant) -> u64 {
+        (now + AHEAD).0
+    }
+
+    /// That of who begins anew now. One that nobody would believe may have been written by somebody else.
+    pub(super) fn next_incarnation(&self, now: Instant) -> u64 {
+        let is_own = self.membership.is_settled();
+        let known = Some(self.incarnation).filter(|known| is_own || *known < Self::last_incarnation(now));
+        now.0.max(known.unwrap_or_default().saturating_add(1))
+    }
+
+    pub(super) fn begin_anew(&mut self, step: &mut Step) {
+        self.incarnation = self.next_incarnation(step.now);
         self.membership = Membership::learner(self.incarnation);
         let record = Record::Life { incarnation: self.incarnation, is_voter: false };
         self.outbox.persist(step, &record, Deferred::Nothing);
     }
 
-    /// Redoes what a record says, without doing again what it led to.
-    fn replay(&mut self, record: Record) {
-        let me = self.me();
-        match record {
-            Record::PrePrepared { view, seq, batch } => {
-                let digest = batch.digest();
-                if seq <= self.stable {
-                    return;
-                }
-                let is_backup = self.quorums().primary(view) != me;
-                let entry = self.log.entry(seq);
-                entry.bodies.insert(digest, batch);
-                entry.note_pre_prepared(view, digest);
-                if is_backup {
-                    super::log::Entry::file(&mut entry.prepares, me, &Vote { view, seq, digest });
-                }
-                self.resume_assignment(view, seq, digest);
-            }
-            Record::Prepared(vote) if vote.seq > self.stable => {
-                let entry = self.log.entry(vote.seq);
-                entry.prepared = Some((vote.view, vote.digest));
-                super::log::Entry::file(&mut entry.commits, me, &vote);
-            }
-            Record::Prepared(_) => {}
-            Record::Executed { seq, digest, batch } if seq > self.stable => {
-                let entry = self.log.entry(seq);
-                entry.executed = Some(digest);
-                entry.bodies.extend(batch.map(|batch| (digest, batch)));
-            }
-            Record::Executed { .. } => {}
-            Record::LeftView(content) => {
-                self.view = content.view;
-                self.is_in_view = false;
-                self.new_view = None;
-                self.own_new_view = None;
-                self.own_view_change = Some(content);
-                (self.is_view_change_durable, self.is_new_view_durable) = (true, false);
-            }
-            Record::MadeNewView(content) => {
-                self.own_new_view = Some(content);
-                self.is_new_view_durable = true;
-            }
-            Record::EnteredView(signed) => {
-                self.resume_view(signed);
-                self.resume_assignments();
-            }
-            Record::Stable(certificate) => {
-                self.stable = certificate.checkpoint.seq;
-                self.own_checkpoints.insert(self.stable, certificate.checkpoint.state);
-                self.stable_certificate = Some(certificate);
-                self.log.truncate(self.stable);
-                self.next_seq = self.next_seq.max(self.stable.next());
-            }
-            Record::MadeCheckpoint(seq) => {
-                self.made = self.made.max(seq);
-                self.made_durable = self.made;
-            }
-            Record::EnteredFirstView => self.begin_view(View(0)),
-            Record::Life { incarnation, is_voter } => {
-                self.incarnation = incarnation;
-                self.membership = if is_voter { Membership::Voter } else { Membership::learner(incarnation) };
-            }
+    /// As one that has lost its past, or doubts it: asks the others for their checkpoints, until that does
+    /// not matter any more.
+    pub(super) fn ask_where_others_stand(&mut self, step: &mut Step) {
+        let Some(&Estimation { nonce, bar, .. }) = self.membership.estimation() else { return };
+        let is_voting = self.membership.is_voter();
+        step.broadcast(PbftMessage::RecoverQuery { nonce, is_voting });
+        if let Some(bar) = bar {
+            let target = self.beyond(bar);
+            step.broadcast(PbftMessage::FillTo { target });
+            // One that votes may lead, and is then the one to fill up.
+            self.grant_fill(step.now, self.me(), target);
         }
     }
 
-    /// Takes up again what this replica stands for of what the new view assigned. What it proposed or
-    /// accepted later comes later.
-    fn resume_assignments(&mut self) {
-        let view = self.view;
-        let resumed: Vec<_> = self
-            .log
-            .iter()
-            .flat_map(|(seq, entry)| {
-                entry.pre_prepared.iter().map(move |(digest, view)| (*view, seq, *digest))
-            })
-            .filter(|(pre_prepared, seq, digest)| {
-                let assigned = self.log.get(*seq).and_then(|entry| entry.assignment);
-                *pre_prepared == view && assigned.is_some_and(|assigned| assigned.digest == *digest)
-            })
-            .collect();
-        for (view, seq, digest) in resumed {
-            self.resume_assignment(view, seq, digest);
-        }
-    }
-
-    fn resume_assignment(&mut self, view: althing_types::View, seq: Seq, digest: althing_types::Digest) {
-        if view == self.view && self.is_in_view {
-            let resumed = super::log::Assignment::new(view, digest, true);
-            let assignment = super::log::Assignment { is_accepted: true, is_durable: true, ..resumed };
-            self.log.entry(seq).assignment = Some(assignment);
-            self.next_seq = self.next_seq.max(seq.next());
-        }
-    }
-
-    /// As a learner: asks the others for their checkpoints, until it may vote again.
-    pub(super) fn ask_where_others_stand(&self, step: &mut Step) {
-        if let Membership::Learner { nonce, bar, .. } = &self.membership {
-            step.broadcast(PbftMessage::RecoverQuery { nonce: *nonce });
-            if let Some(bar) = bar {
-                step.broadcast(PbftMessage::FillTo { target: self.beyond(*bar) });
-            }
+    /// In doubt it may be in a view that its records alone speak of, and the others in one below. It gives up on that,
+    /// and can come back then as any replica that did so alone (`rejoin`). Or it leads a view that is old, and may
+    /// propose nothing there.
+    pub(super) fn leave_if_astray(&mut self, step: &mut Step) {
+        let Membership::Recovering(estimation) = &self.membership else { return };
+        let settings = &self.config.settings;
+        let heard = settings.status_period * HEARD_PERIODS * 2;
+        let patience = heard.max(settings.view_timeout * ASTRAY_AFTER_TIMEOUTS);
+        let is_below = |view: View| view < self.view;
+        let is_past_bar = estimation.bar.is_some_and(|bar| self.stable >= bar);
+        if self.is_leading() && !self.may_stand_at(self.next_seq) {
+            self.on_hand_over(step);
+        } else if self.is_in_view
+            && is_past_bar
+            && estimation.witnessed.is_some_and(is_below)
+            && step.now.since(self.in_view_since) >= patience
+            && self.peers.in_view_below(self.view) > self.quorums().f()
+        {
+            self.ask_for_view(step, self.view.next());
         }
     }
 
@@ -236,7 +199,19 @@ impl Pbft {
         Seq(bar.max(self.executed).0.next_multiple_of(self.config.settings.checkpoint_period)).next()
     }
 
-    pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64) {
+    /// Whether no replica was heard lately that has lost its past or doubts it, and none has said last that
+    /// it is far behind.
+    #[must_use]
+    pub fn knows_no_straggler(&self, now: Instant) -> bool {
+        let settings = &self.config.settings;
+        let lately = settings.status_period * HEARD_PERIODS;
+        let behind = Seq(self.stable.0.saturating_sub(settings.log_size * STRAGGLING_LOGS));
+        self.learners.values().all(|heard| now.since(*heard) > lately)
+            && self.peers.executed_below(behind) == 0
+    }
+
+    pub(super) fn on_recover_query(&mut self, step: &mut Step, from: ReplicaId, nonce: u64, is_voting: bool) {
+        self.learners.insert(from, step.now);
         // Who lost its own disk does not know what checkpoints it made.
         if self.membership.is_voter() {
             let (last, stable) = (self.made.max(self.stable), self.stable_certificate.clone());
@@ -245,7 +220,7 @@ impl Pbft {
         // A primary that does not vote can't lead. One that has asked for this view in its new life votes.
         let known = self.view_changes.get(&from).map(|signed| &signed.content);
         let votes_again = known.is_some_and(|vc| vc.incarnation >= nonce && vc.view >= self.view);
-        if self.is_in_view && from == self.primary() && !votes_again {
+        if self.is_in_view && from == self.primary() && !is_voting && !votes_again {
             self.leave_view(step, self.view.next());
         }
     }
@@ -264,8 +239,8 @@ impl Pbft {
     /// that only claims to recover keeps the group busy no more than a bounded share of the time.
     fn grant_fill(&mut self, now: Instant, to: ReplicaId, target: Seq) {
         let settings = &self.config.settings;
-        // A correct replica's bar lies at most 3L above any stable checkpoint that it was told of.
-        let is_plausible = target > self.executed && target.0 <= self.stable.0 + 3 * settings.log_size + 1;
+        // A correct replica's bar lies at most 5L above any stable checkpoint that it was told of.
+        let is_plausible = target > self.executed && target.0 <= self.stable.0 + 5 * settings.log_size + 1;
         let interval = settings.view_timeout * FILL_INTERVAL_TIMEOUTS;
         let is_due = self.fills.get(&to).is_none_or(|at| now.since(*at) >= interval);
         if is_plausible && is_due {
@@ -284,7 +259,7 @@ impl Pbft {
     ) {
         let (terms, quorums, settings) = (self.terms(), self.config.quorums, &self.config.settings);
         let (log_size, period) = (settings.log_size, settings.checkpoint_period);
-        let Membership::Learner { nonce, reports, bar, .. } = &mut self.membership else { return };
+        let Some(Estimation { nonce, reports, bar, .. }) = self.membership.estimation_mut() else { return };
         let certified = stable.as_ref().map_or(0, |certificate| certificate.checkpoint.seq.0);
         let is_proven = stable.as_ref().is_none_or(|certificate| choice::is_certificate(&terms, certificate));
         // Who claims more than its own log could hold lies; the proof bounds every other claim.
@@ -295,32 +270,51 @@ impl Pbft {
         reports.insert(from, last);
         if bar.is_none() && reports.len() >= quorums.agreement() {
             let highest = reports.values().copied().max().unwrap_or_default();
-            *bar = Some(Seq(highest.0 + 2 * log_size));
+            *bar = Some(Seq(highest.0 + 4 * log_size));
         }
         if let Some(certificate) = stable {
             self.on_certificate(step, certificate);
         }
     }
 
-    /// Notes that an agreement quorum committed a number: as a learner, or while waiting for a view.
+    /// Notes that an agreement quorum committed a number: for one that has lost its past or doubts it, or
+    /// waits for a view.
     pub(super) fn witness(&mut self, seq: Seq, view: View) {
-        if let Membership::Learner { bar: Some(bar), witnessed, .. } = &mut self.membership
+        let (me, quorums) = (self.me(), self.quorums());
+        let is_by_others = || {
+            let entry = self.log.get(seq);
+            entry.is_some_and(|entry| entry.committed_without(quorums, me).is_some())
+        };
+        let is_witness = self.membership.estimation().is_some() && is_by_others();
+        if let Some(Estimation { bar: Some(bar), witnessed, .. }) = self.membership.estimation_mut()
             && seq > *bar
+            && is_witness
         {
-            witnessed.get_or_insert(view);
+            *witnessed = (*witnessed).max(Some(view));
         }
+        self.note_proven(view);
         self.note_left_behind(seq, view);
     }
 
-    /// Ends the learner's silence once nothing that its former self signed can matter.
+    /// Ends the learner's silence, or the doubts, once nothing that the former self signed can matter.
     pub(super) fn vote_again_if_safe(&mut self, step: &mut Step) {
-        if let Membership::Learner { bar: Some(bar), witnessed: Some(view), .. } = &self.membership
-            && self.stable >= *bar
-            && self.view >= *view
-        {
-            self.membership = Membership::Voter;
-            let record = Record::Life { incarnation: self.incarnation, is_voter: true };
-            self.outbox.persist(step, &record, Deferred::Nothing);
+        let Some(&Estimation { bar: Some(bar), witnessed: Some(view), .. }) = self.membership.estimation()
+        else {
+            return;
+        };
+        if self.stable < bar || self.view < view {
+            return;
         }
+        if matches!(self.membership, Membership::Recovering(_)) {
+            // What it asks for while it waits for a view it asks for as its former self.
+            if !self.is_in_view || self.view != view {
+                return;
+            }
+            self.incarnation = self.next_incarnation(step.now);
+            self.view_changes.remove(&self.config.me);
+        }
+        self.membership = Membership::Voter;
+        let record = Record::Life { incarnation: self.incarnation, is_voter: true };
+        self.outbox.persist(step, &record, Deferred::Nothing);
     }
 }

@@ -6,17 +6,17 @@
 //!
 //! Here the replica may take its view change back, under the condition that also lets a replica without
 //! its disk vote again ([`super::recovery`]), with the stable checkpoint `h` of that view change in the
-//! place of what the others report: a checkpoint at or above `bar` = `h` + 2L is stable here, and an
+//! place of what the others report: a checkpoint at or above `bar` = `h` + 4L is stable here, and an
 //! agreement quorum without this replica was seen to commit a number above the bar in `u`. Any new view
-//! above `u` then starts at or above `h` + L, where the view changes of this replica, all made with
+//! above `u` then starts at or above `h` + 3L, where the view changes of this replica, all made with
 //! stable checkpoints up to `h`, are void. That holds also where others of the quorum have come back
-//! themselves: the view changes that they took back are void there as well, by the same argument, in
-//! the order in which they came back.
+//! themselves, or have lost their disks and vote again: the view changes that they took back or have
+//! forgotten are void there as well, by the same argument, in the order in which they came back.
 //!
 //! A replica that led a view, left it and came back below it makes another new view when it leads that
 //! view again. The two contradict each other in nothing that counts: what it stood for under the first lies
 //! in its log of then, at most L above `h`; and among the view changes of the second is one by a correct
-//! replica that had committed above `h` + 2L, so the second starts at or above `h` + L.
+//! replica that had committed above `h` + 4L, so the second starts at or above `h` + 3L.
 
 use super::message::PbftMessage;
 use super::persistence::{Deferred, Record};
@@ -28,10 +28,10 @@ use althing_types::{Seq, View};
 const ALONE_AFTER_TIMEOUTS: u32 = 2;
 
 impl Pbft {
-    /// 2L above the checkpoint that this replica's view change builds on, while it waits for a view.
+    /// 4L above the checkpoint that this replica's view change builds on, while it waits for a view.
     fn rejoin_bar(&self) -> Option<Seq> {
         let content = self.own_view_change.as_ref().filter(|_| self.membership.is_voter())?;
-        Some(Seq(content.stable_seq().0 + 2 * self.config.settings.log_size))
+        Some(Seq(content.stable_seq().0 + 4 * self.config.settings.log_size))
     }
 
     /// Notes that an agreement quorum committed a number in a view that this replica has left.
@@ -64,7 +64,7 @@ impl Pbft {
 
     /// Takes the view change back, for good: what this replica asks for from now on replaces it.
     pub(super) fn take_back_view_change(&mut self, step: &mut Step) {
-        self.incarnation = step.now.0.max(self.incarnation + 1);
+        self.incarnation = self.next_incarnation(step.now);
         self.view_changes.remove(&self.config.me);
         let record = Record::Life { incarnation: self.incarnation, is_voter: true };
         self.outbox.persist(step, &record, Deferred::Nothing);

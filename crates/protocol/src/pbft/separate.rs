@@ -104,7 +104,12 @@ impl Pbft {
         (!short.named.is_empty()).then_some(short)
     }
 
-    pub(super) fn on_short_pre_prepare(&mut self, step: &mut Step, from: ReplicaId, short: ShortPrePrepare) {
+    pub(super) fn on_short_pre_prepare(
+        &mut self,
+        step: &mut Step,
+        (from, key): (ReplicaId, u64),
+        short: ShortPrePrepare,
+    ) {
         let (view, seq, digest) = (short.view, short.seq, short.digest);
         if from != self.quorums().primary(view) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
@@ -113,7 +118,7 @@ impl Pbft {
             Some(batch) => {
                 let proposal = PrePrepare { view, seq, batch: Arc::new(batch) };
                 let message = PbftMessage::PrePrepare(proposal.clone());
-                if self.hold_if_early(step.now, from, message).is_some() {
+                if self.hold_if_early(step.now, (from, key), message).is_some() {
                     self.take_proposal(step, from, proposal, digest);
                 }
             }

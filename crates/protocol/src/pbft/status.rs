@@ -24,7 +24,8 @@ const SOON_PERIODS: u32 = 3;
 pub(super) struct Peers {
     statuses: BTreeMap<ReplicaId, Peer>,
     ticks: u64,
-    executed_at_tick: Seq,
+    /// What this replica had executed at the last tick, and whether it was behind of a stable checkpoint then.
+    at_tick: (Seq, bool),
 }
 
 impl Peers {
@@ -49,6 +50,11 @@ impl Peers {
         };
         self.statuses.iter().filter(move |(_, peer)| suspects(peer)).map(|(from, _)| *from)
     }
+
+    /// How many have said last that they have executed less than this.
+    pub(super) fn executed_below(&self, seq: Seq) -> usize {
+        self.statuses.values().filter(|peer| peer.status.executed < seq).count()
+    }
 }
 
 #[derive(Debug)]
@@ -62,9 +68,10 @@ impl Pbft {
     pub(super) fn on_status_timer(&mut self, step: &mut Step) {
         step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
         self.peers.ticks += 1;
-        let executed_before = core::mem::replace(&mut self.peers.executed_at_tick, self.executed);
-        self.fetch_state_if_stuck(step, executed_before);
+        let at_tick = core::mem::replace(&mut self.peers.at_tick, (self.executed, self.behind.is_some()));
+        self.fetch_state_if_stuck(step, at_tick == (self.executed, true));
         self.ask_where_others_stand(step);
+        self.leave_if_astray(step);
         self.ask_for_return(step);
         self.retry_assignments(step);
         self.review_primary(step);

@@ -35,6 +35,7 @@ impl Pbft {
         successor.pending = self.pending.fit_for(quorums);
         successor.outbox = Outbox::after(&self.outbox);
         successor.has_forgotten = !self.membership.is_voter();
+        successor.is_doubtful = !self.membership.is_settled();
         Some(successor)
     }
 

@@ -14,6 +14,9 @@ use core::time::Duration;
 /// The view-change timeout doubles this often at most.
 const MAX_DOUBLINGS: u32 = 8;
 
+/// No replica is so many views behind that it does not hear of a new view first.
+const FAR_VIEWS: u64 = 1 << 32;
+
 impl Pbft {
     /// Sets the view timer for what it has to guard now, and leaves it running if that is what it
     /// guards already.
@@ -164,6 +167,11 @@ impl Pbft {
                 alloc::vec![said(&signed)],
             );
         }
+        // Signed while somebody had the replica, and kept: it would count for ever more than what that says.
+        let is_from_future = signed.content.incarnation > Self::last_incarnation(step.now);
+        if is_from_future || view.0 > self.view.0.saturating_add(FAR_VIEWS) {
+            return;
+        }
         // A replica that lost its disk begins anew: it can't be held to what it has forgotten.
         let known = self.view_changes.get(&signer);
         if let Some(known) = known.filter(|known| known.content.incarnation >= signed.content.incarnation) {
@@ -257,6 +265,9 @@ impl Pbft {
         if choice::is_valid_new_view(&self.terms(), signed.signer, &signed.content) {
             if is_return {
                 self.take_back_view_change(step);
+                self.proven = Some(view);
+            } else if self.is_forgetful(&signed.content) {
+                return self.wait_for_proof(step);
             }
             return self.enter_view(step, signed);
         }
@@ -319,7 +330,7 @@ impl Pbft {
             if digest == Digest::NULL {
                 entry.bodies.insert(digest, Arc::new(Batch::null()));
             }
-            entry.assignment = Some(Assignment::new(view, digest, true));
+            entry.assignment = Some(Assignment { is_signed: true, ..Assignment::new(view, digest, true) });
             if let Some(batch) = entry.bodies.get(&digest) {
                 self.pending.note_proposed(batch);
             }

@@ -233,11 +233,12 @@ fn a_rewrite_holds_what_is_on_its_way_to_disk() {
     // Replica 3 executes 8 and makes its checkpoint while 4 becomes stable; its disk is slow.
     let mut disk = SlowDisk { records: group.nodes[3].records.clone(), pending: vec![] };
     for wire in commits {
-        disk.run(&mut group, Event::Message { from: wire.from, message: wire.message, proof: None });
+        let Wire { from, message, .. } = wire;
+        disk.run(&mut group, Event::Message { from, message, proof: None, key: 0 });
     }
     for wire in checkpoints {
-        let proof = Some(proof_of(wire.from));
-        disk.run(&mut group, Event::Message { from: wire.from, message: wire.message, proof });
+        let Wire { from, message, proof, .. } = wire;
+        disk.run(&mut group, Event::Message { from, message, proof, key: 0 });
     }
     assert_eq!(group.nodes[3].pbft.stable(), Seq(4));
     let mut said = vec![];
@@ -250,10 +251,11 @@ fn a_rewrite_holds_what_is_on_its_way_to_disk() {
     let mut pbft = Pbft::new(PbftConfig::new(R[3], quorums, settings()).expect("good settings"));
     let (now, records) = (Instant(2_000_000_000), disk.records);
     let (stable, executed) = (Seq(4), vec![]);
-    let start = Start::Recovered { stable, executed, records, is_closed: false, has_forgotten: false };
+    let (is_closed, has_forgotten, is_doubtful) = (false, false, false);
+    let start = Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful };
     pbft.handle(now, Event::Start(start), &mut vec![]);
-    let (query, mut answers) = (PbftMessage::RecoverQuery { nonce: 1 }, vec![]);
-    pbft.handle(now, Event::Message { from: R[0], message: query, proof: None }, &mut answers);
+    let (query, mut answers) = (PbftMessage::RecoverQuery { nonce: 1, is_voting: false }, vec![]);
+    pbft.handle(now, Event::Message { from: R[0], message: query, proof: None, key: 0 }, &mut answers);
     let report = answers.iter().find_map(|action| match action {
         Action::Send { message: PbftMessage::RecoverReport { last, .. }, .. } => Some(*last),
         _ => None,
@@ -274,8 +276,8 @@ fn nothing_is_executed_far_ahead_of_the_disk() {
         });
     }
     let mut disk = SlowDisk { records: group.nodes[3].records.clone(), pending: vec![] };
-    for Wire { from, message, .. } in heard {
-        disk.run(&mut group, Event::Message { from, message, proof: Some(proof_of(from)) });
+    for Wire { from, message, proof, .. } in heard {
+        disk.run(&mut group, Event::Message { from, message, proof, key: 0 });
     }
     assert_eq!((group.nodes[3].pbft.stable(), group.nodes[3].decisions.len()), (Seq(8), 8));
     while let Some(id) = disk.pending.pop() {

@@ -136,7 +136,7 @@ pub(crate) struct Wire {
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
     pub(crate) message: PbftMessage,
-    proof: Option<Proof>,
+    pub(crate) proof: Option<Proof>,
 }
 
 pub(crate) fn is_checkpoint(wire: &Wire) -> bool {
@@ -257,7 +257,7 @@ impl Group {
             PbftMessage::Checkpoint(_) | PbftMessage::ViewChange(_) | PbftMessage::NewView(_)
         );
         let proof = is_signed.then(|| proof_of(from));
-        self.event(i, Event::Message { from, message, proof });
+        self.event(i, Event::Message { from, message, proof, key: 0 });
     }
 
     /// Delivers messages until none is left, except those that `drops` says. What a replica sends to
@@ -310,7 +310,7 @@ impl Group {
             }
         }
         let Wire { from, to, message, proof } = wire;
-        self.event(to.0.into(), Event::Message { from, message, proof });
+        self.event(to.0.into(), Event::Message { from, message, proof, key: 0 });
     }
 
     /// Delivers all messages.
@@ -420,13 +420,23 @@ impl Group {
 
     /// Replica `i` loses its memory and starts from its disk, with its state at the stable checkpoint.
     pub(crate) fn restart(&mut self, i: usize) {
+        self.restart_as(i, false);
+    }
+
+    /// The same, as a replica that recovers: its disk may be somebody else's work.
+    pub(crate) fn restart_in_doubt(&mut self, i: usize) {
+        self.restart_as(i, true);
+    }
+
+    fn restart_as(&mut self, i: usize, is_doubtful: bool) {
         let node = &self.nodes[i];
         let (stable, records) = (node.pbft.stable(), node.records.clone());
         let executed = last_requests(&node.decisions[..stable.0 as usize]);
+        let (is_closed, has_forgotten) = (false, false);
         self.start(
             i,
             stable,
-            Start::Recovered { stable, executed, records, is_closed: false, has_forgotten: false },
+            Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful },
         );
     }
 
@@ -486,8 +496,13 @@ impl Group {
     pub(crate) fn recover(&mut self, i: usize, from: usize) {
         self.restart_without_disk(i);
         assert!(!self.nodes[i].pbft.is_voting());
-        while !self.nodes[i].pbft.is_voting() {
-            self.run_until(|group| group.nodes[i].pbft.is_voting() || group.nodes[i].fetching.is_some());
+        self.run_with_transfers(i, from, |group| group.nodes[i].pbft.is_voting());
+    }
+
+    /// Runs on until `done`, with replica `from` supplying replica `i` with state where it asks for that.
+    pub(crate) fn run_with_transfers(&mut self, i: usize, from: usize, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            self.run_until(|group| done(group) || group.nodes[i].fetching.is_some());
             if self.nodes[i].fetching.is_some() {
                 self.transfer(i, from);
             }

@@ -42,7 +42,7 @@ fn a_replica_without_its_disk_votes_again_only_above_what_it_may_have_voted_for(
         group.settle();
     }
     group.recover(3, 1);
-    assert!(group.nodes[3].pbft.stable() >= Seq(20), "4 had been stable, and twice the log is 16");
+    assert!(group.nodes[3].pbft.stable() >= Seq(36), "4 had been stable, and four times the log is 32");
     group.down = vec![R[1]];
     group.submit(&signed(1, 7));
     group.run_until(|group| group.executed(3).contains(&(1, 7)));

@@ -6,8 +6,8 @@ use althing_protocol::pbft::{PbftMessage, ViewChange};
 use althing_types::{Seq, View};
 use std::time::Duration;
 
-/// The highest number that the others may commit without the replica being let back in: twice the log.
-const BAR: u64 = 16;
+/// The highest number that the others may commit without the replica being let back in: four times the log.
+const BAR: u64 = 32;
 
 /// Only replica `i` waits for a request, in vain.
 fn give_up_alone(group: &mut Group, i: usize) {

@@ -122,7 +122,7 @@ fn who_follows_others_out_of_the_view_takes_it_back_at_once() {
     group.receive(3, first.from, first.message.clone());
     assert!(group.nodes[3].pbft.is_in_view());
     let (from, message) = (second.from, second.message.clone());
-    let event = Event::Message { from, message, proof: Some(proof_of(from)) };
+    let event = Event::Message { from, message, proof: Some(proof_of(from)), key: 0 };
     let mut actions = vec![];
     group.nodes[3].pbft.handle(group.now, event, &mut actions);
     assert!(actions.iter().any(|action| matches!(action, Action::LeftView(View(1)))));
@@ -189,8 +189,8 @@ fn a_word_in_the_wrong_view_makes_a_client_believe_what_does_not_happen() {
     // 1 hears of it, and of the client, before its view change is on disk.
     let mut actions = vec![];
     for wire in asked {
-        let event =
-            Event::Message { from: wire.from, message: wire.message, proof: Some(proof_of(wire.from)) };
+        let Wire { from, message, proof, .. } = wire;
+        let event = Event::Message { from, message, proof, key: 0 };
         group.nodes[1].pbft.handle(group.now, event, &mut actions);
     }
     let mut told_view = View(0);

@@ -67,6 +67,12 @@ impl Ballot {
         whole.map_or(Verdict::Withheld, |(_, outcome)| Verdict::Decided(outcome.clone()))
     }
 
+    /// What a replica has said counts no more. The whole of an outcome is worth what those say who vouch for
+    /// its digest.
+    pub(super) fn forget(&mut self, replica: ReplicaId) {
+        self.words.remove(&replica);
+    }
+
     /// Whether what this word says can't change any more, and every later read sees it.
     ///
     /// What one correct replica has executed for good can't change; for reads without ordering, so many

@@ -39,6 +39,8 @@ impl Client {
         self.respondents = Respondents::new(self.config.answers, self.config.client, quorums, enough);
         self.lateness = Lateness::default();
         self.views.clear();
+        let emitted = core::mem::take(&mut self.emitted_under);
+        out.extend(emitted.into_keys().map(|from| ClientOutput::EmissionsEnded { from }));
         self.numbering.forget_claims();
         self.config.membership = Some(reached.clone());
         out.push(ClientOutput::Epoch(Box::new(reached)));

@@ -121,6 +121,12 @@ pub enum ClientOutput {
         /// The event.
         payload: Vec<u8>,
     },
+    /// What this replica has said that the service emitted counts no longer, where it was not agreed on: a key
+    /// has ended under which it was said, and by now somebody else may have been its author.
+    EmissionsEnded {
+        /// Who said so.
+        from: ReplicaId,
+    },
     /// Something that came was not let in.
     Refused {
         /// Over whose channel it came.

@@ -53,6 +53,8 @@ struct Outstanding {
     /// The primary, while it went there alone.
     went_to: Option<ReplicaId>,
     busy: BTreeSet<ReplicaId>,
+    /// The oldest key of each replica under which it has said something since this began, by its number.
+    said_under: BTreeMap<ReplicaId, u64>,
 }
 
 /// A client of a group: submits one operation at a time, and believes a result once enough replicas
@@ -72,6 +74,8 @@ pub struct Client {
     views: BTreeMap<ReplicaId, View>,
     /// When to retire the keys that replicas have replaced.
     retire_at: Option<Instant>,
+    /// The oldest key of each replica under which it has passed on what its service emitted, by its number.
+    emitted_under: BTreeMap<ReplicaId, u64>,
 }
 
 impl Client {
@@ -97,6 +101,7 @@ impl Client {
             to_sign: 0,
             views: BTreeMap::new(),
             retire_at: None,
+            emitted_under: BTreeMap::new(),
         }
     }
 
@@ -155,7 +160,7 @@ impl Client {
 
     /// Takes one input, appending what is to be done to `out`.
     pub fn handle(&mut self, now: Instant, input: ClientInput, out: &mut Vec<ClientOutput>) {
-        self.retire_keys(now);
+        self.retire_keys(now, out);
         match input {
             ClientInput::Frame { from, bytes } => self.on_frame(now, from, &bytes, out),
             ClientInput::Timer => self.on_timer(out),
@@ -269,6 +274,7 @@ impl Client {
             has_macs,
             went_to: None,
             busy,
+            said_under: BTreeMap::new(),
         });
     }
 
@@ -353,12 +359,13 @@ impl Client {
             return self.on_new_key(now, from, new_key, out);
         }
         let sender = Principal::Replica(from);
-        let is_authentic = frame.replica == from
-            && self.config.keyring.verify_mac(sender, &frame.mac, Domain::Reply, &frame.body);
-        if !is_authentic {
+        let keyring = &mut self.config.keyring;
+        let under = keyring.check_mac(sender, &frame.mac, Domain::Reply, &frame.body).key();
+        let Some(under) = under.filter(|_| frame.replica == from) else {
             let reason = "a frame's authentication does not hold";
             return out.push(ClientOutput::Refused { from, reason });
-        }
+        };
+        self.note_key(from, under);
         match message {
             ClientMessage::Reply { view, number, execution, outcome } => {
                 self.views.insert(from, view);
@@ -375,6 +382,8 @@ impl Client {
             ClientMessage::MustSign { number } => self.on_must_sign(from, number, out),
             ClientMessage::Late => self.lateness.hear(now, from, self.config.quorums),
             ClientMessage::Emission { channel, payload } => {
+                let oldest = self.emitted_under.entry(from).or_insert(under);
+                *oldest = under.min(*oldest);
                 out.push(ClientOutput::Emission { from, channel, payload });
             }
             // Taken care of before: it needs no MAC.

@@ -33,6 +33,11 @@ impl Numbering {
         self.claims.clear();
     }
 
+    /// What this replica has said of it counts no more.
+    pub(super) fn forget_claim(&mut self, replica: ReplicaId) {
+        self.claims.remove(&replica);
+    }
+
     /// A request has been executed under its number.
     pub(super) fn establish(&mut self) {
         self.is_established = true;

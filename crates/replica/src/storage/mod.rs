@@ -4,7 +4,9 @@
 //! - [`Log`] is the log: appended to in groups, replaced in one step;
 //! - [`write_segments`] writes the pages of the state, which the log then names;
 //! - [`open`] decides from all that is found whether a replica is new, knows what it said, or has lost
-//!   that, and refuses what it can't be sure of.
+//!   that, and refuses what it can't be sure of;
+//! - [`open_to_recover`] takes what is there for what somebody else may have left, and [`is_recovering`] says
+//!   whether it still has to be taken so.
 //!
 //! The disk itself is a [`Storage`]: files in the node, and in the simulator a disk that loses, tears,
 //! reorders and corrupts what is not durable yet.
@@ -13,12 +15,14 @@ mod life;
 mod log;
 mod open;
 pub mod record;
+mod salvage;
 mod segment;
 #[cfg(test)]
 mod shelf;
 
 pub use log::{Log, LogWrite};
 pub use open::{BootId, OpenOptions, Opened, open};
+pub use salvage::{begin_recovery, end_recovery, is_recovering, open_to_recover};
 pub use segment::{Entry, Segment, SegmentContent, decode_entries, write_segments};
 
 use alloc::boxed::Box;
@@ -37,6 +41,8 @@ pub enum File {
     Begun,
     /// That the log is in the memory of a machine that is up, and since when it is up.
     Cached,
+    /// That the replica recovers, and doubts what is here: a start that is cut off goes on so.
+    Recovering,
     /// Pages of the state: the segment with this number.
     Segment(u64),
 }

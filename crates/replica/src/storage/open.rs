@@ -28,7 +28,7 @@ use super::record::{FILE_HEADER_LEN, scan};
 use super::segment::read_segment;
 use super::{File, Log, Storage, StorageError};
 use crate::records::{named_state, names_nothing};
-use crate::{Durability, KeptState, Startup};
+use crate::{Durability, KeptState, Remains, Startup};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -78,20 +78,25 @@ pub fn open<S: Storage>(mut storage: S, options: &OpenOptions) -> Result<Opened<
 }
 
 /// What is on the disk.
-struct Found {
+pub(super) struct Found {
     /// The log's records, unless there is none or what it says is worth nothing.
     records: Option<Vec<Vec<u8>>>,
     /// The state that they name.
     kept: Option<KeptState>,
     /// Whether there is a log that says something, worth it or not.
     has_log: bool,
-    torn_len: usize,
-    life: Option<Life>,
-    begun: Option<Life>,
+    pub(super) torn_len: usize,
+    pub(super) life: Option<Life>,
+    pub(super) begun: Option<Life>,
     has_cached: bool,
 }
 
 impl Found {
+    /// Nothing but who lives here, and whether there is a mark of a log in memory.
+    pub(super) fn of(life: Option<Life>, begun: Option<Life>, has_cached: bool) -> Self {
+        Self { records: None, kept: None, has_log: false, torn_len: 0, life, begun, has_cached }
+    }
+
     fn read<S: Storage>(storage: &mut S, options: &OpenOptions) -> Result<Self, StorageError<S::Error>> {
         let cached = storage.read(File::Cached).map_err(StorageError::Disk)?;
         let boot = options.boot.as_ref().map(|boot| boot.0.as_bytes());
@@ -106,8 +111,7 @@ impl Found {
             (None, Some(None)) => (None, Some(Life::unborn(storage.random().map_err(StorageError::Disk)?))),
             (None, begun) => (None, begun.flatten()),
         };
-        let (records, kept, has_cached) = (None, None, cached.is_some());
-        let mut found = Self { records, kept, has_log: false, torn_len: 0, life, begun, has_cached };
+        let mut found = Self::of(life, begun, cached.is_some());
         let is_believed = options.durability != Durability::None && !has_lost_memory;
         // Who has lost it wants to know of a log only that it is somebody's.
         if is_believed || life.is_none() {
@@ -174,13 +178,16 @@ impl Found {
 }
 
 /// The life that a file tells of, `Some(None)` if the file is damaged.
-fn life_in<S: Storage>(storage: &mut S, file: File) -> Result<Option<Option<Life>>, StorageError<S::Error>> {
+pub(super) fn life_in<S: Storage>(
+    storage: &mut S,
+    file: File,
+) -> Result<Option<Option<Life>>, StorageError<S::Error>> {
     let bytes = storage.read(file).map_err(StorageError::Disk)?;
     Ok(bytes.map(|bytes| Life::from_bytes(&bytes)))
 }
 
 /// Writes down that the replica starts like this. Cut off anywhere, the next start comes to the same.
-fn settle<S: Storage>(
+pub(super) fn settle<S: Storage>(
     mut storage: S,
     found: &Found,
     startup: &Startup,
@@ -197,20 +204,22 @@ fn settle<S: Storage>(
             unborn
         }
     };
-    let knows_all = match startup {
-        Startup::Genesis => true,
-        Startup::Recovered { .. } => last.knows_all,
-        Startup::Amnesia => false,
+    let (knows_all, has_forgotten) = match startup {
+        Startup::Genesis => (true, false),
+        Startup::Recovered { .. } | Startup::Recovering(Remains { records: Some(_), .. }) => {
+            (last.knows_all, false)
+        }
+        Startup::Amnesia | Startup::Recovering(_) => (false, true),
     };
     let life = Life { starts: last.starts + 1, knows_all, ..last };
     // Who has forgotten says so before the log is empty; who is new, only once it is.
-    if *startup == Startup::Amnesia {
+    if has_forgotten {
         replace(&mut storage, File::Life, &life.to_bytes(), true).map_err(disk)?;
     }
     let mut log = settle_log(storage, startup, options)?;
     let storage = log.storage();
     remove_unnamed(storage, startup).map_err(disk)?;
-    if *startup != Startup::Amnesia {
+    if !has_forgotten {
         replace(storage, File::Life, &life.to_bytes(), true).map_err(disk)?;
     }
     match &options.boot {
@@ -231,7 +240,8 @@ fn settle<S: Storage>(
 /// what it had no time to remove.
 fn remove_unnamed<S: Storage>(storage: &mut S, startup: &Startup) -> Result<(), S::Error> {
     let named: Vec<u64> = match startup {
-        Startup::Recovered { kept: Some(kept), .. } => {
+        Startup::Recovered { kept: Some(kept), .. }
+        | Startup::Recovering(Remains { records: Some(_), kept: Some(kept) }) => {
             kept.segments().map(|segment| segment.number).collect()
         }
         // A log that says nothing to this program may name segments to another.
@@ -262,8 +272,10 @@ fn settle_log<S: Storage>(
     // Written anew, and not just synced: after a sync that failed, the system holds pages for written
     // that never reached the disk.
     match startup {
-        Startup::Recovered { records, .. } => log.replace(records, true)?,
-        Startup::Genesis | Startup::Amnesia => log.replace::<&[u8]>(&[], true)?,
+        Startup::Recovered { records, .. } | Startup::Recovering(Remains { records: Some(records), .. }) => {
+            log.replace(records, true)?;
+        }
+        Startup::Genesis | Startup::Amnesia | Startup::Recovering(_) => log.replace::<&[u8]>(&[], true)?,
     }
     Ok(log)
 }

@@ -28,6 +28,12 @@ const REMOVED: u32 = u32::MAX;
 const CHUNK_BYTES: usize = 256 << 10;
 /// The longest chunk: it had room for one more page.
 const MAX_CHUNK_BYTES: usize = CHUNK_BYTES + ENTRY_HEADER_LEN + MAX_PAGE_BYTES;
+
+/// Segments are never as long as that.
+pub(super) const MOST_SEGMENT_BYTES: u64 = 64 << 20;
+
+/// What an entry takes in memory beside its bytes, about.
+const ENTRY_COST: u64 = 128;
 /// So many bytes are written before the disk is made to take them. Whoever else syncs a file of this disk
 /// waits for little more than that.
 const SYNC_BYTES: usize = 4 << 20;
@@ -199,25 +205,86 @@ pub(super) fn read_segment<S: Storage>(
 ) -> Result<(), StorageError<S::Error>> {
     let file = File::Segment(segment.number);
     let damaged = |offset| StorageError::DamagedSegment { number: segment.number, offset };
-    let mut read = |offset, len| storage.read_at(file, offset, len).map_err(StorageError::Disk);
-    if read(0, HEADER_LEN)? != segment.header() {
+    if storage.read_at(file, 0, HEADER_LEN).map_err(StorageError::Disk)? != segment.header() {
         return Err(damaged(0));
     }
     let mut offset = HEADER_LEN as u64;
     while offset < segment.len {
-        let header = read(offset, CHUNK_HEADER_LEN)?;
-        let Some((len, crc)) = header.split_first_chunk::<4>() else { return Err(damaged(offset)) };
-        let len = u32::from_le_bytes(*len) as usize;
-        if len > MAX_CHUNK_BYTES {
-            return Err(damaged(offset));
-        }
-        let body = read(offset + CHUNK_HEADER_LEN as u64, len)?;
-        let is_whole = body.len() == len && crc == crc32fast::hash(&body).to_le_bytes();
-        let entries = decode_entries(&body).filter(|_| is_whole).ok_or_else(|| damaged(offset))?;
-        entries.into_iter().for_each(&mut visit);
+        let chunk = read_chunk(storage, file, offset).map_err(StorageError::Disk)?;
+        let Chunk { len, entries } = chunk.ok_or_else(|| damaged(offset))?;
+        entries.ok_or_else(|| damaged(offset))?.into_iter().for_each(&mut visit);
         offset += (CHUNK_HEADER_LEN + len) as u64;
     }
-    if offset == segment.len && read(offset, 1)?.is_empty() { Ok(()) } else { Err(damaged(offset)) }
+    let rest = storage.read_at(file, offset, 1).map_err(StorageError::Disk)?;
+    if offset == segment.len && rest.is_empty() { Ok(()) } else { Err(damaged(offset)) }
+}
+
+/// Reads what can be read of the segment with this number, whatever was named, as far as `room` reaches: for
+/// pages that are compared with those of others before they count.
+///
+/// # Errors
+/// When the disk fails.
+pub(super) fn salvage_segment<S: Storage>(
+    storage: &mut S,
+    number: u64,
+    room: &mut Room,
+    mut visit: impl FnMut(Entry),
+) -> Result<(), S::Error> {
+    let mut offset = HEADER_LEN as u64;
+    while offset < MOST_SEGMENT_BYTES
+        && let Some(Chunk { len, entries }) = read_chunk(storage, File::Segment(number), offset)?
+        && room.take((CHUNK_HEADER_LEN + len) as u64, entries.as_ref().map_or(1, Vec::len))
+    {
+        entries.into_iter().flatten().for_each(&mut visit);
+        offset += (CHUNK_HEADER_LEN + len) as u64;
+    }
+    Ok(())
+}
+
+/// How much may still be read of a disk that anybody may have filled.
+#[derive(Debug)]
+pub(super) struct Room {
+    left: u64,
+}
+
+impl Room {
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { left: bytes }
+    }
+
+    /// Whether so many bytes still fit.
+    pub(super) fn has(&self, bytes: u64) -> bool {
+        bytes <= self.left
+    }
+
+    /// Whether so many bytes with so many entries still fit; then they are counted.
+    pub(super) fn take(&mut self, bytes: u64, entries: usize) -> bool {
+        let left = self.left.checked_sub(bytes.saturating_add(entries as u64 * ENTRY_COST));
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+}
+
+/// A chunk as it was found.
+struct Chunk {
+    /// Its length without the header.
+    len: usize,
+    /// What it says; `None` if it is damaged.
+    entries: Option<Vec<Entry>>,
+}
+
+/// Reads the chunk at `offset`; `None` where there is none that could ever have been written.
+fn read_chunk<S: Storage>(storage: &mut S, file: File, offset: u64) -> Result<Option<Chunk>, S::Error> {
+    let header = storage.read_at(file, offset, CHUNK_HEADER_LEN)?;
+    let Some((len, crc)) = header.split_first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*len) as usize;
+    // One without entries is never written; a file that takes no room on the disk is full of them.
+    if len == 0 || len > MAX_CHUNK_BYTES {
+        return Ok(None);
+    }
+    let body = storage.read_at(file, offset + CHUNK_HEADER_LEN as u64, len)?;
+    let is_whole = body.len() == len && crc == crc32fast::hash(&body).to_le_bytes();
+    Ok(Some(Chunk { len, entries: decode_entries(&body).filter(|_| is_whole) }))
 }
 
 #[cfg(test)]

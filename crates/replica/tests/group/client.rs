@@ -1,7 +1,7 @@
 //! The client alone, with replies made up by replicas with real keys.
 
 use crate::net::keyring;
-use althing_crypto::Domain;
+use althing_crypto::{Domain, KeySeed, Keyring};
 use althing_protocol::{Answers, RequestAuth};
 use althing_replica::*;
 use althing_types::{
@@ -72,6 +72,77 @@ fn sent(out: &[ClientOutput]) -> ClientFrame {
     let frame =
         out.iter().find_map(|o| if let ClientOutput::Send { frame, .. } = o { Some(frame) } else { None });
     decode(frame.expect("something is sent"), 1 << 20).unwrap()
+}
+
+/// A replica's keys, of which it has announced some, each at its time.
+fn announced(from: u16, at: &[u64]) -> Keyring {
+    let mut ring = keyring(4, Principal::Replica(ReplicaId(from)));
+    for at in at {
+        let seed = KeySeed::from([*at as u8; 32]);
+        ring.refresh(Instant(*at), &seed, Duration::from_secs(60));
+    }
+    ring
+}
+
+fn hear_at(
+    client: &mut Client,
+    now: Instant,
+    ring: &mut Keyring,
+    message: &ClientMessage,
+) -> Vec<ClientOutput> {
+    let Principal::Replica(replica) = ring.me() else { panic!("a replica's keys") };
+    let body = encode(message);
+    let mac = ring.mac(Principal::Client(ClientId(0)), Domain::Reply, &body).expect("it is of the group");
+    let mut out = Vec::new();
+    let bytes = encode(&ReplyFrame { replica, mac, body });
+    client.handle(now, ClientInput::Frame { from: replica, bytes }, &mut out);
+    out
+}
+
+/// The client hears of the last key that was announced.
+fn tell_key(client: &mut Client, now: Instant, ring: &Keyring) {
+    let Principal::Replica(replica) = ring.me() else { panic!("a replica's keys") };
+    let body = encode(&ClientMessage::NewKey(ring.announcement().expect("there is one").clone()));
+    let bytes = encode(&ReplyFrame { replica, mac: Default::default(), body });
+    client.handle(now, ClientInput::Frame { from: replica, bytes }, &mut Vec::new());
+}
+
+#[test]
+fn what_a_replica_said_counts_as_long_as_the_key_under_which_it_did() {
+    let grace = Limits::default().settings().key_grace.as_nanos() as u64;
+    let lie = reply(7, b"lie");
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    let mut first = announced(1, &[5]);
+    tell_key(&mut client, Instant(5), &first);
+    assert_eq!(hear_at(&mut client, Instant(6), &mut first, &lie), []);
+    // It recovers, and so announces another key. What it said is good for what is in flight, no longer.
+    tell_key(&mut client, Instant(10), &announced(1, &[5, 10]));
+    let mut second = announced(2, &[7]);
+    tell_key(&mut client, Instant(10), &second);
+    let late = Instant(10 + grace);
+    assert_eq!(hear_at(&mut client, late, &mut second, &lie), [], "one lie, and one that is over");
+    // The second one's still counts.
+    let mut third = announced(3, &[9]);
+    tell_key(&mut client, late, &third);
+    assert_eq!(hear_at(&mut client, late, &mut third, &lie), completed(7, b"lie", true));
+}
+
+#[test]
+fn what_was_said_under_a_key_that_is_still_good_counts() {
+    let grace = Limits::default().settings().key_grace.as_nanos() as u64;
+    let mut client = client(ReadPolicy::Ordered);
+    submit(&mut client, OperationKind::Ordered);
+    let (mut first, mut second) = (announced(1, &[5]), announced(2, &[5]));
+    tell_key(&mut client, Instant(5), &first);
+    tell_key(&mut client, Instant(5), &second);
+    assert_eq!(hear_at(&mut client, Instant(6), &mut first, &reply(7, b"result")), []);
+    tell_key(&mut client, Instant(10), &announced(1, &[5, 10]));
+    let in_time = Instant(9 + grace);
+    assert_eq!(
+        hear_at(&mut client, in_time, &mut second, &reply(7, b"result")),
+        completed(7, b"result", true)
+    );
 }
 
 #[test]
@@ -346,6 +417,32 @@ fn emissions_are_passed_on_with_who_said_so() {
     let message = ClientMessage::Emission { channel: 3, payload: b"p".to_vec() };
     let expected = ClientOutput::Emission { from: ReplicaId(2), channel: 3, payload: b"p".to_vec() };
     assert_eq!(hear(&mut client, 2, &message), [expected]);
+}
+
+/// Whoever waits for f + 1 of them may wait for long, and have heard one from somebody who has another replica by
+/// now.
+#[test]
+fn what_a_replica_emitted_ends_with_the_key() {
+    let grace = Limits::default().settings().key_grace.as_nanos() as u64;
+    let emission = |payload: &[u8]| ClientMessage::Emission { channel: 3, payload: payload.to_vec() };
+    let passed_on = |from: u16, payload: &[u8]| {
+        let (from, payload) = (ReplicaId(from), payload.to_vec());
+        ClientOutput::Emission { from, channel: 3, payload }
+    };
+    let mut client = client(ReadPolicy::Ordered);
+    let (mut first, mut second) = (announced(1, &[5]), announced(2, &[5]));
+    tell_key(&mut client, Instant(5), &first);
+    tell_key(&mut client, Instant(5), &second);
+    assert_eq!(hear_at(&mut client, Instant(6), &mut first, &emission(b"open")), [passed_on(1, b"open")]);
+    // It recovers. Nothing is under way to the client meanwhile, which so has no timer.
+    tell_key(&mut client, Instant(10), &announced(1, &[5, 10]));
+    let in_time = Instant(9 + grace);
+    assert_eq!(hear_at(&mut client, in_time, &mut second, &emission(b"a")), [passed_on(2, b"a")]);
+    // What is replaced between two turns waits for the next.
+    let late = Instant(9 + 2 * grace);
+    let ended = ClientOutput::EmissionsEnded { from: ReplicaId(1) };
+    assert_eq!(hear_at(&mut client, late, &mut second, &emission(b"open")), [ended, passed_on(2, b"open")]);
+    assert_eq!(hear_at(&mut client, late, &mut second, &emission(b"b")), [passed_on(2, b"b")], "said once");
 }
 
 fn tentative_in(view: u64, number: u64, result: &[u8]) -> ClientMessage {

@@ -10,6 +10,8 @@ pub(crate) enum Operation {
     /// Sets a cell; the result is what it held before.
     Write(u32, Vec<u8>),
     Read(u32),
+    /// Has a cell saved as it is.
+    Touch(u32),
     /// Emits bytes on a channel.
     Emit(u32, Vec<u8>),
     /// The result has so many bytes.
@@ -42,6 +44,10 @@ impl Service for Ledger {
                 std::mem::replace(&mut self.cells[cell as usize], bytes).into()
             }
             Ok(Operation::Read(cell)) => self.cells[cell as usize].clone().into(),
+            Ok(Operation::Touch(cell)) => {
+                self.dirty.insert(cell);
+                Vec::new().into()
+            }
             Ok(Operation::Emit(channel, payload)) => {
                 Outcome { result: Vec::new(), emissions: vec![Emission { channel, payload }] }
             }

@@ -2,12 +2,15 @@
 
 mod client;
 mod disk;
+mod doubtful_epochs;
 mod engine;
 mod faults;
+mod former_lives;
 mod hostile_epochs;
 mod keys;
 mod ledger;
 mod net;
+mod proactive;
 mod reconfiguration;
 mod recovery;
 mod slow_disks;

@@ -180,7 +180,7 @@ impl<P: Protocol> Net<P> {
         self.files.insert(ReplicaId(machine), membership.clone());
     }
 
-    pub(crate) fn start(&mut self, id: ReplicaId, startup: Startup) {
+    fn replica_config(&self, id: ReplicaId) -> ReplicaConfig {
         let membership = self.files.get(&id).cloned();
         let (place, quorums, keys) = match &membership {
             None => (id, self.settings.quorums, keyring(self.settings.quorums.n(), Principal::Replica(id))),
@@ -195,8 +195,7 @@ impl<P: Protocol> Net<P> {
                 (place, file.quorums(), Keyring::new(ROOT, me, secret, keys, clients.collect()))
             }
         };
-        self.memberships.extend(membership.clone().map(|membership| (id, membership)));
-        let config = ReplicaConfig {
+        ReplicaConfig {
             replica: place,
             quorums,
             keyring: keys,
@@ -204,13 +203,26 @@ impl<P: Protocol> Net<P> {
             limits: self.settings.limits.clone(),
             request_auth: self.settings.request_auth,
             durability: self.settings.durability,
-        };
+        }
+    }
+
+    /// A replica that has not started.
+    pub(crate) fn unstarted(&self, id: ReplicaId) -> Replica<P, Ledger> {
+        let config = self.replica_config(id);
+        let protocol = (self.protocol)(config.replica, config.quorums);
+        Replica::new(config, protocol, Ledger::new())
+    }
+
+    pub(crate) fn start(&mut self, id: ReplicaId, startup: Startup) {
+        self.memberships.extend(self.files.get(&id).map(|file| (id, file.clone())));
         match startup {
             Startup::Genesis => drop(self.disks.insert(id, Disk::new(self.settings.durability))),
-            Startup::Amnesia => drop(self.disks.insert(id, Disk::lost(self.settings.durability))),
-            Startup::Recovered { .. } => {}
+            Startup::Amnesia | Startup::Recovering(Remains { records: None, .. }) => {
+                drop(self.disks.insert(id, Disk::lost(self.settings.durability)));
+            }
+            Startup::Recovered { .. } | Startup::Recovering(_) => {}
         }
-        self.replicas.insert(id, Replica::new(config, (self.protocol)(place, quorums), Ledger::new()));
+        self.replicas.insert(id, self.unstarted(id));
         self.input(id, Input::Start(startup));
     }
 
@@ -497,6 +509,10 @@ impl<P: Protocol> Net<P> {
     /// The membership that the replica on a machine is in.
     pub(crate) fn membership(&self, machine: u16) -> &Membership {
         self.replicas[&ReplicaId(machine)].membership().expect("the members of its group change")
+    }
+
+    pub(crate) fn takes_part(&self, machine: u16) -> bool {
+        self.replicas[&ReplicaId(machine)].takes_part()
     }
 
     pub(crate) fn is_retired(&self, machine: u16) -> bool {

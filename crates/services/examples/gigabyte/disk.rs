@@ -51,6 +51,7 @@ impl Files {
             File::Life => "life".to_owned(),
             File::Cached => "cached".to_owned(),
             File::Begun => "begun".to_owned(),
+            File::Recovering => "recovering".to_owned(),
             File::Segment(number) => format!("pages-{number}"),
         })
     }

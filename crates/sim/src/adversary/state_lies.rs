@@ -109,7 +109,7 @@ impl StateLies {
         if dice.chance(100) {
             // It plays a replica that lost its disk, to make the others work.
             let target = Seq(dice.pick(&[0, status.stable.0 / 2, u64::MAX]));
-            said.push((PbftMessage::RecoverQuery { nonce: 1 }, Auth::Mac));
+            said.push((PbftMessage::RecoverQuery { nonce: 1, is_voting: false }, Auth::Mac));
             said.push((PbftMessage::FillTo { target }, Auth::Mac));
         }
         if dice.chance(200) {

@@ -1,5 +1,5 @@
 use super::{Verdict, Violation};
-use althing_replica::Startup;
+use althing_replica::{Remains, Startup};
 use std::collections::VecDeque;
 
 /// Something that a replica handed to its disk.
@@ -65,14 +65,19 @@ impl Promised {
             Startup::Genesis if self.has_started => {
                 return violation("starts as a new one for a second time");
             }
-            Startup::Amnesia if self.has_started && !self.may_forget && !self.knows_nothing() => {
+            Startup::Amnesia | Startup::Recovering(Remains { records: None, .. })
+                if self.has_started && !self.may_forget && !self.knows_nothing() =>
+            {
                 return violation("has forgotten what its disk still has to hold");
             }
             Startup::Recovered { records, .. } if records.is_empty() && self.knows_nothing() => {
                 return violation("takes it that it never said anything, and has lost what it said");
             }
-            Startup::Genesis | Startup::Amnesia => self.records.clear(),
-            Startup::Recovered { records, .. } => {
+            Startup::Genesis | Startup::Amnesia | Startup::Recovering(Remains { records: None, .. }) => {
+                self.records.clear();
+            }
+            Startup::Recovered { records, .. }
+            | Startup::Recovering(Remains { records: Some(records), .. }) => {
                 let mut state = std::mem::take(&mut self.records);
                 while state != *records {
                     let Some(write) = self.pending.pop_front() else {
@@ -86,10 +91,26 @@ impl Promised {
                 self.records = state;
             }
         }
-        self.is_blank = *startup == Startup::Amnesia || self.knows_nothing();
+        self.begin(startup);
+        Ok(())
+    }
+
+    /// A replica starts with this from a disk that somebody else had: only what it says from now on counts.
+    pub(crate) fn adopted(&mut self, startup: &Startup) {
+        self.records = match startup {
+            Startup::Recovered { records, .. }
+            | Startup::Recovering(Remains { records: Some(records), .. }) => records.clone(),
+            _ => Vec::new(),
+        };
+        self.begin(startup);
+    }
+
+    fn begin(&mut self, startup: &Startup) {
+        let is_lost =
+            matches!(startup, Startup::Amnesia | Startup::Recovering(Remains { records: None, .. }));
+        self.is_blank = is_lost || self.knows_nothing();
         (self.has_started, self.may_forget) = (true, false);
         self.pending.clear();
-        Ok(())
     }
 
     /// Whether it has lost what it said, and has not put down anything since.

@@ -2,7 +2,7 @@ use super::{Planted, fearless};
 use crate::subject::{Genuine, Probe, Subject};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, Status, ViewChange};
 use althing_protocol::{
-    Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, Start,
+    Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, SignedPart, Start,
 };
 use althing_types::{Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq};
 use std::collections::VecDeque;
@@ -29,7 +29,8 @@ impl FlawedProtocol {
 
     pub(super) fn probe(&self) -> Probe {
         let probe = Genuine::probe(&self.inner);
-        Probe { footprint: probe.footprint + self.leaked.len(), ..probe }
+        let is_settled = probe.is_settled || self.bug == Planted::UnboundedVotes;
+        Probe { footprint: probe.footprint + self.leaked.len(), is_settled, ..probe }
     }
 
     /// Changes what happens before the protocol hears of it.
@@ -128,7 +129,7 @@ impl Protocol for FlawedProtocol {
             Some(Event::Close(_)) if self.bug == Planted::NoEnd => return,
             _ if is_handover => {
                 let heard = self.heard.drain(..);
-                let said = |(from, message)| Event::Message { from, message, proof: None };
+                let said = |(from, message)| Event::Message { from, message, proof: None, key: 0 };
                 events.extend(heard.map(said));
             }
             _ => {}
@@ -160,6 +161,10 @@ impl Protocol for FlawedProtocol {
 
     fn most_members(&self) -> usize {
         self.inner.most_members()
+    }
+
+    fn statements(&self, stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {
+        self.inner.statements(stable, records)
     }
 }
 

@@ -93,11 +93,21 @@ pub enum Planted {
     NoThroughputFloor,
     /// Primaries may serve whom they like, as long as the view timeout lets them.
     NoFairnessFloor,
+    /// Replicas that were taken over are never recovered.
+    NoRecovery,
+    /// A replica that recovers believes what is on its disk: pages and votes.
+    BelievedDisk,
+    /// A replica that recovers counts as recovered at once, whatever it may have said before.
+    UnboundedVotes,
+    /// A replica that recovers goes on with its memory as it is.
+    KeptMemory,
+    /// A replica that is cut off while it recovers starts as if nothing had been.
+    ForgottenRecovery,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 40] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -133,6 +143,11 @@ impl Planted {
         Self::Impatient,
         Self::NoThroughputFloor,
         Self::NoFairnessFloor,
+        Self::NoRecovery,
+        Self::BelievedDisk,
+        Self::UnboundedVotes,
+        Self::KeptMemory,
+        Self::ForgottenRecovery,
     ];
 
     /// Its name on the command line.
@@ -174,6 +189,11 @@ impl Planted {
             Self::Impatient => "impatient",
             Self::NoThroughputFloor => "no-throughput-floor",
             Self::NoFairnessFloor => "no-fairness-floor",
+            Self::NoRecovery => "no-recovery",
+            Self::BelievedDisk => "believed-disk",
+            Self::UnboundedVotes => "unbounded-votes",
+            Self::KeptMemory => "kept-memory",
+            Self::ForgottenRecovery => "forgotten-recovery",
         }
     }
 
@@ -196,7 +216,11 @@ impl Planted {
             Self::Panic => &["panic"],
             // Who has copied the keys of more replicas than are tolerated can tell clients, and replicas,
             // whatever it wants.
+            Self::NoRecovery => &["agreement", "linearizability", "checkpoint", "liveness"],
             Self::LastingKeys | Self::KeptKeys => &["linearizability", "agreement"],
+            Self::BelievedDisk | Self::UnboundedVotes | Self::KeptMemory | Self::ForgottenRecovery => {
+                &["agreement", "checkpoint"]
+            }
             Self::Nondeterminism | Self::WrongInstall | Self::WrongBase => &["checkpoint"],
             Self::LostRead | Self::GullibleClient => &["linearizability"],
             Self::UnsyncedLog
@@ -238,6 +262,11 @@ impl Planted {
             Self::Impatient => (Family::SlowPrimary, 4),
             Self::NoThroughputFloor => (Family::SlowPrimary, 4),
             Self::NoFairnessFloor => (Family::UnfairPrimary, 4),
+            Self::NoRecovery
+            | Self::BelievedDisk
+            | Self::UnboundedVotes
+            | Self::KeptMemory
+            | Self::ForgottenRecovery => (Family::MobileAdversary, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
@@ -297,6 +326,22 @@ impl Subject for Flawed {
 
     fn storage(&self, medium: Medium) -> AnyStorage {
         Box::new(FlawedStorage::new(self.0, medium))
+    }
+
+    fn recovers(&self) -> bool {
+        self.0 != Planted::NoRecovery
+    }
+
+    fn doubts(&self) -> bool {
+        self.0 != Planted::BelievedDisk
+    }
+
+    fn remembers_recoveries(&self) -> bool {
+        self.0 != Planted::ForgottenRecovery
+    }
+
+    fn starts_afresh(&self) -> bool {
+        self.0 != Planted::KeptMemory
     }
 
     fn renews_keys(&self) -> bool {

@@ -25,12 +25,12 @@ impl<X: Subject> World<'_, X> {
             match membership {
                 None => {
                     let keyring = GroupKeys::of_group(self.plan.quorums.n()).replica(self.hosts[host].id);
-                    judge(host, evidence, keyring, |id| self.plan.is_correct(id))?;
+                    judge(host, evidence, keyring, |id| self.was_always_correct(id))?;
                 }
                 Some(membership) => {
                     let keyring = membership.keyring(&elastic_client(0));
                     let machine = |place| machine_with(&membership.member(place)?.key);
-                    let is_correct = |id| machine(id).is_some_and(|id| self.plan.is_correct(id));
+                    let is_correct = |id| machine(id).is_some_and(|id| self.was_always_correct(id));
                     judge(host, evidence, &keyring, is_correct)?;
                 }
             }
@@ -55,6 +55,10 @@ impl<X: Subject> World<'_, X> {
                 Report::Stable { seq, state } => self.ledger.stable(host, *seq, *state)?,
                 Report::TransferFinished { seq, .. } => {
                     self.state_transfers += 1;
+                    self.ledger.standing(host, *seq);
+                    state_at = Some(*seq);
+                }
+                Report::Confirmed { seq } => {
                     self.ledger.standing(host, *seq);
                     state_at = Some(*seq);
                 }
@@ -153,6 +157,9 @@ impl<X: Subject> World<'_, X> {
                 stragglers.push(format!("host {host}: {status:?}, {probe:?}"));
             }
         }
+        for (host, _) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_freed) {
+            stragglers.push(format!("host {host} has not recovered"));
+        }
         stragglers
     }
 
@@ -197,7 +204,7 @@ impl<X: Subject> World<'_, X> {
             self.healed_at,
             if is_straggling { ", and some don't" } else { "" }
         ));
-        for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct) {
+        for (host, at) in self.hosts.iter().enumerate().filter(|(_, at)| at.is_correct || at.is_freed) {
             lines.extend(at.replica.as_ref().map(|replica| {
                 format!("host {host}: {:?}, {:?}", replica.status(), X::probe(replica.protocol()))
             }));

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::line::Line;
+use crate::clock::Clock;
 use crate::dice::nanos;
 use crate::fault::Injection;
 use crate::keys::machine_with;
@@ -51,7 +52,13 @@ impl<X: Subject> World<'_, X> {
             self.carry_out(host, output, &mut told);
         }
         self.write(host);
-        if self.hosts[host].is_correct
+        if let Err(error) = self.hosts[host].end_recovery() {
+            return self.stop_for_disk(host, &error.to_string());
+        }
+        if self.hosts[host].recovers() {
+            // What it has just told it told as one that counts as faulty.
+            self.on_recovered(host);
+        } else if self.hosts[host].is_correct
             && let Err(violation) = self.check_host(host, told)
         {
             self.violation.get_or_insert(violation);
@@ -63,8 +70,10 @@ impl<X: Subject> World<'_, X> {
         match output {
             Output::Flush => {}
             Output::Stop(reason) => {
-                let message = format!("host {host} stops: {reason}");
-                self.violation.get_or_insert(crate::oracle::Violation::new("checkpoint", message));
+                if at.is_correct {
+                    let message = format!("host {host} stops: {reason}");
+                    self.violation.get_or_insert(crate::oracle::Violation::new("checkpoint", message));
+                }
             }
             Output::Send { to, frame } | Output::SendLazily { to, frame } => {
                 self.send_from_host(host, to, &frame)
@@ -203,7 +212,7 @@ impl<X: Subject> World<'_, X> {
         let (operation, kind, bytes) = worker.next();
         let id = worker.id;
         let mut outputs = Vec::new();
-        let now = althing_types::Instant(self.now);
+        let now = Clock::TRUE.read(self.now);
         let submitted = worker.client.submit(now, bytes.clone(), kind, &mut outputs);
         let number = submitted.expect("nothing is outstanding and the operation is short");
         self.trace.digest(self.now, 5, client, &bytes);
@@ -216,7 +225,7 @@ impl<X: Subject> World<'_, X> {
     pub(super) fn client_input(&mut self, client: usize, input: ClientInput) {
         let Some(worker) = self.workers.get_mut(client) else { return };
         let mut outputs = Vec::new();
-        worker.client.handle(althing_types::Instant(self.now), input, &mut outputs);
+        worker.client.handle(Clock::TRUE.read(self.now), input, &mut outputs);
         self.carry_out_client(client, outputs);
     }
 
@@ -267,7 +276,10 @@ impl<X: Subject> World<'_, X> {
                     let message = format!("{id} was told that its numbers were used before");
                     self.violation.get_or_insert(crate::oracle::Violation::new("liveness", message));
                 }
-                ClientOutput::Busy { .. } | ClientOutput::Emission { .. } | ClientOutput::Refused { .. } => {}
+                ClientOutput::Busy { .. }
+                | ClientOutput::Emission { .. }
+                | ClientOutput::EmissionsEnded { .. }
+                | ClientOutput::Refused { .. } => {}
             }
         }
     }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A replica that is told to stop does within this time, whether or not it has handed over by then.
-const STOPPING: Duration = Duration::from_millis(60);
+pub(super) const STOPPING: Duration = Duration::from_millis(60);
 
 /// How long a supervisor waits before it starts a replica again.
 const RESTART: Duration = Duration::from_millis(50);
@@ -50,6 +50,9 @@ impl<X: Subject> World<'_, X> {
                     self.crash(host, End::Orderly, down);
                 }
             }
+            Fault::Recover => self.recover_next(),
+            Fault::RecoverNow { host, down } => self.recover_now(host, down),
+            Fault::Seize => self.seize(),
             Fault::Theft => self.steal_keys(),
             Fault::Impersonation => self.impersonate(),
             Fault::RogueTurn { client, has_one_trick } => self.rogue_turn(client, has_one_trick),
@@ -94,13 +97,15 @@ impl<X: Subject> World<'_, X> {
     /// Whether this replica may forget what it said. One whose disk survives is merely slow; one that
     /// forgets counts as faulty until it votes again, and there are never more of those than are
     /// tolerated.
-    fn may_forget(&self, victim: usize) -> bool {
+    pub(super) fn may_forget(&self, victim: usize) -> bool {
         if self.plan.membership.is_some() {
             return self.has_room_for_faults(victim);
         }
         let impaired =
             (0..self.hosts.len()).filter(|host| self.hosts[*host].is_impaired() && *host != victim);
-        let faulty = self.plan.byzantine.len() + impaired.filter(|host| self.hosts[*host].is_correct).count();
+        let seized = self.hosts.iter().filter(|at| self.is_seized(at)).count();
+        let faulty =
+            self.plan.byzantine.len() + seized + impaired.filter(|host| self.hosts[*host].is_correct).count();
         faulty < self.plan.quorums.f()
     }
 
@@ -143,7 +148,7 @@ impl<X: Subject> World<'_, X> {
         }
     }
 
-    fn step_down(&mut self, host: usize) {
+    pub(super) fn step_down(&mut self, host: usize) {
         self.injections.note(Injection::SteppedDown);
         self.input(host, Input::HandOver);
     }
@@ -160,7 +165,7 @@ impl<X: Subject> World<'_, X> {
         self.queue.schedule(self.now + after, Happening::Fault(Fault::StopNow { host, down }));
     }
 
-    fn crash(&mut self, host: usize, how: End, down: Duration) {
+    pub(super) fn crash(&mut self, host: usize, how: End, down: Duration) {
         self.injections.note(match how {
             End::Killed => Injection::Killed,
             End::PowerCut => Injection::Crashed,
@@ -253,6 +258,7 @@ impl<X: Subject> World<'_, X> {
                 self.boot(host);
             }
         }
+        self.evict();
         self.healed_at = self.last_executed().next();
         for client in 0..self.workers.len() {
             self.workers[client].wind_up();

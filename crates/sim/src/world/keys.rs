@@ -16,6 +16,10 @@ use std::time::Duration;
 /// How long an announcement may take to arrive everywhere, with all that it takes to have lost it before.
 const SPREADING: Duration = Duration::from_millis(60);
 
+/// Keys that were copied from a replica are of use for so long after it has taken another.
+pub(super) const ROBBED: Duration =
+    Duration::from_millis((KEY_GRACE.as_millis() * 2 + SPREADING.as_millis()) as u64);
+
 /// A key is believed for so many periods.
 const LIFETIME_PERIODS: u32 = 4;
 
@@ -40,6 +44,13 @@ impl<X: Subject> World<'_, X> {
         self.input(host, Input::Refresh { seed: seed.into(), lifetime: period * LIFETIME_PERIODS });
         let again = nanos(self.key_dice.around(period));
         self.queue.schedule(self.now + again, Happening::Refresh { host, incarnation });
+    }
+
+    /// A replica that has started again has new channels to the clients.
+    pub(super) fn reconnect(&mut self, host: usize) {
+        for client in 0..self.workers.len() {
+            self.input(host, Input::Connected(Principal::Client(self.workers[client].id)));
+        }
     }
 
     /// What replicas have announced last.
@@ -73,6 +84,14 @@ impl<X: Subject> World<'_, X> {
         // In the last loot from this host the keys are older, and may be of more use to somebody else.
         self.thief.loot.retain(|(robbed, _, until)| *robbed != victim || *until > self.now);
         self.thief.loot.push((victim, replica.keyring().clone(), self.now + nanos(good_for)));
+    }
+
+    /// Whoever takes a replica over copies its keys.
+    pub(super) fn copy_keys(&mut self, host: usize) {
+        let Some(replica) = &self.hosts[host].replica else { return };
+        self.injections.note(Injection::KeysStolen);
+        self.thief.loot.retain(|(robbed, ..)| *robbed != host);
+        self.thief.loot.push((host, replica.keyring().clone(), 0));
     }
 
     /// Speaks in the names of all that were ever robbed: tells a client a result that was never there,

@@ -26,6 +26,8 @@ pub(crate) enum Line {
     Fault(Fault),
     Entered { host: usize, membership: Box<Membership>, start: Option<(Seq, Digest)> },
     Robbed { host: usize },
+    Seized { host: usize },
+    Recovered { host: usize },
     Reported { host: usize, report: Report },
     Accused { host: usize, evidence: Evidence },
     Submitted { client: ClientId, number: RequestNumber, what: String },
@@ -50,6 +52,8 @@ impl Line {
             Self::Crashed { host, how } => format!("host {host}: goes down: {how:?}"),
             Self::DiskFailed { host, error } => format!("host {host}: stops for its disk: {error}"),
             Self::Robbed { host } => format!("host {host}: its keys are copied"),
+            Self::Seized { host } => format!("host {host}: is taken over"),
+            Self::Recovered { host } => format!("host {host}: has recovered"),
             Self::Fault(fault) => format!("fault: {}", short(fault)),
             Self::Entered { host, membership, start } => {
                 let machines = membership.members.iter().map(|member| member.address.as_str());

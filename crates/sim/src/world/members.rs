@@ -3,6 +3,7 @@
 use super::World;
 use super::line::Line;
 use crate::adversary::Behaviour;
+use crate::clock::Clock;
 use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
@@ -90,7 +91,7 @@ impl<X: Subject> World<'_, X> {
             return self.turn_later(client, next_turn);
         };
         let operation = encode(&command.clone().sign(ROOT, &admin()));
-        let now = althing_types::Instant(self.now);
+        let now = Clock::TRUE.read(self.now);
         let (worker, mut outputs) = (&mut self.workers[client], Vec::new());
         let submitted =
             worker.client.submit(now, operation.clone(), OperationKind::Reconfigure, &mut outputs);

@@ -6,6 +6,7 @@ mod faults;
 mod keys;
 mod line;
 mod members;
+mod turns;
 
 pub(crate) use members::LARGEST;
 
@@ -23,7 +24,7 @@ use crate::subject::Subject;
 use crate::trace::Trace;
 use crate::workload::Worker;
 use althing_replica::membership::Membership;
-use althing_replica::{ClientInput, Input, Startup};
+use althing_replica::{ClientInput, Input, Remains, Startup};
 use althing_types::{Principal, ReplicaId, Seq, View};
 use keys::Thief;
 use line::Line;
@@ -50,6 +51,10 @@ pub(crate) struct World<'a, X: Subject> {
     workers: Vec<Worker>,
     rogues: Vec<Rogue>,
     thief: Thief,
+    /// Whose turn it is to recover.
+    turn: usize,
+    /// Who was ever taken over.
+    seized: BTreeSet<ReplicaId>,
     dice: Dice,
     /// For what is drawn for keys, so that it shifts nothing else.
     key_dice: Dice,
@@ -138,6 +143,8 @@ impl<'a, X: Subject> World<'a, X> {
             workers,
             rogues,
             thief: Thief::default(),
+            turn: 0,
+            seized: BTreeSet::new(),
             key_dice: Dice::new(config.seed.wrapping_add(0x7365_6564)),
             dice,
             injections,
@@ -308,20 +315,25 @@ impl<'a, X: Subject> World<'a, X> {
             Ok(startup) => startup,
             Err(error) => return self.on_refused_disk(host, &error),
         };
-        if at.is_correct
-            && let Err(violation) = at.promised.started(host, &startup)
-        {
+        if !at.is_correct {
+            at.promised.adopted(&startup);
+        } else if let Err(violation) = at.promised.started(host, &startup) {
             self.violation.get_or_insert(violation);
         }
         let what = match &startup {
             Startup::Genesis => "genesis",
             Startup::Recovered { .. } => "from its disk",
             Startup::Amnesia => "with an empty disk",
+            Startup::Recovering(Remains { records: Some(_), .. }) => "from its disk, in doubt",
+            Startup::Recovering(_) => "with what can be read of its pages",
         };
         self.trace.line(self.now, Line::Booted { host, what });
         self.ledger.restarted(host);
         self.input(host, Input::Start(startup));
         self.refresh(host, self.hosts[host].incarnation);
+        if self.hosts[host].incarnation > 0 {
+            self.reconnect(host);
+        }
         if let Err(violation) = self.check_start(host) {
             self.violation.get_or_insert(violation);
         }

@@ -5,7 +5,7 @@ use crate::spec::nearest::nearest;
 use crate::spec::problem::Span;
 use crate::spec::raw::{Entries, RawComponent, RawReplicate};
 use crate::spec::rule::{Direction, Named, Rule};
-use crate::spec::{MAX_FAULTS, MAX_PORTS};
+use crate::spec::{LEAST_TURN_S, MAX_FAULTS, MAX_PORTS, MOST_RECOVERY_S};
 use crate::value::PortType;
 use althing_replica::Durability;
 use serde_json::{Map, Value};
@@ -232,13 +232,27 @@ impl Checker<'_> {
         durability
     }
 
+    /// Each of the `n` replicas needs time for its turn.
+    fn recovery_s(&mut self, n: u16, every_s: &Spanned<i64>) -> Option<u64> {
+        let least = LEAST_TURN_S * i64::from(n);
+        if (least..=MOST_RECOVERY_S).contains(&every_s.value) {
+            return u64::try_from(every_s.value).ok();
+        }
+        self.report(Rule::RecoveryOutOfRange { every_s: every_s.value, least }, every_s);
+        None
+    }
+
     fn replication(&mut self, raw: &RawReplicate) -> Option<Replication> {
         if raw.faults.value != "byzantine" {
             let name = shortened(&raw.faults.value);
             self.report(Rule::UnknownFaultModel { name }, &raw.faults);
         }
         match u16::try_from(raw.f.value) {
-            Ok(f) if (1..=MAX_FAULTS).contains(&f) => Some(Replication { f }),
+            Ok(f) if (1..=MAX_FAULTS).contains(&f) => {
+                let recovery = raw.proactive_recovery.as_ref();
+                let recovery_s = recovery.and_then(|recovery| self.recovery_s(3 * f + 1, &recovery.every_s));
+                Some(Replication { f, recovery_s })
+            }
             _ => {
                 self.report(Rule::FaultsOutOfRange { f: raw.f.value }, &raw.f);
                 None
