@@ -303,10 +303,17 @@ fn checkpoint(mib: u64) {
     // A lone replica decides each request at once, in a batch of its own.
     let mut group = Group::new(1, OPERATIONS);
     change(&mut group, mib);
+    println!("state: {entries} entries of {VALUE_BYTES} bytes, {mib} MiB");
+    print_checkpoints(&group, changed);
+    // What the log's end costs, and whatever else does not follow from the pages.
+    write_to(&mut group, mib, 1);
+    print_checkpoints(&group, 1);
+}
+
+fn print_checkpoints(group: &Group, changed: u64) {
     let made = group.checkpoints.len() as f64;
     let (spent, inputs) =
         (group.spent.as_secs_f64(), group.checkpoints.iter().sum::<Duration>().as_secs_f64());
-    println!("state: {entries} entries of {VALUE_BYTES} bytes, {mib} MiB");
     println!(
         "a checkpoint after {OPERATIONS} operations on {changed} entries: {:.1} ms; {:.1} us an operation, {:.1} % of all",
         1e3 * inputs / made,
@@ -322,6 +329,17 @@ fn change(group: &mut Group, mib: u64) {
     group.put(0..entries);
     group.put((0..OPERATIONS - entries % OPERATIONS).map(|_| 0));
     let filled = resident_mib() - empty;
+    write_to(group, mib, changed);
+    println!(
+        "memory: {filled:.0} MiB filled, {:.0} MiB after {CHECKPOINTS} more checkpoints, {:.0} MiB at most",
+        resident_mib() - empty,
+        peak_mib() - empty
+    );
+}
+
+/// Has some checkpoints made, each after operations on so many of the entries.
+fn write_to(group: &mut Group, mib: u64, changed: u64) {
+    let (entries, _) = sizes(mib);
     group.checkpoints.clear();
     group.kept.clear();
     group.spent = Duration::ZERO;
@@ -329,11 +347,6 @@ fn change(group: &mut Group, mib: u64) {
         let keys: Vec<u64> = spread(entries, changed, round).collect();
         group.put(keys.iter().cycle().take(OPERATIONS as usize).copied());
     }
-    println!(
-        "memory: {filled:.0} MiB filled, {:.0} MiB after {CHECKPOINTS} more checkpoints, {:.0} MiB at most",
-        resident_mib() - empty,
-        peak_mib() - empty
-    );
 }
 
 /// The service without replication: what a checkpoint's pages and digests cost, and nothing else.
@@ -348,31 +361,35 @@ fn pages(mib: u64) {
     (0..entries).for_each(|key| put(&mut store, key, 0));
     store.save(&mut pages);
     pages.differing(&mut kept);
-    let [mut saved, mut digested, mut compared] = [Duration::ZERO; 3];
+    let [mut saved, mut digested, mut compared, mut dropped] = [Duration::ZERO; 4];
     for round in 1..=CHECKPOINTS {
-        kept = pages.clone();
-        spread(entries, changed, round).for_each(|key| put(&mut store, key, round));
-        let start = cpu_time();
-        store.save(&mut pages);
-        saved += cpu_time() - start;
-        let start = cpu_time();
-        pages.differing(&mut kept);
-        let first = cpu_time() - start;
+        let before = std::mem::replace(&mut kept, pages.clone());
+        let keys: Vec<u64> = spread(entries, changed, round).collect();
+        keys.iter().cycle().take(OPERATIONS as usize).for_each(|key| put(&mut store, *key, round));
+        saved += time(|| store.save(&mut pages));
+        let first = time(|| drop(pages.differing(&mut kept)));
         // The digests are there now.
-        let start = cpu_time();
-        pages.differing(&mut kept);
-        let second = cpu_time() - start;
+        let second = time(|| drop(pages.differing(&mut kept)));
         compared += second;
         digested += first.saturating_sub(second);
+        dropped += time(|| drop(before));
     }
     let ms = |time: Duration| 1e3 * time.as_secs_f64() / CHECKPOINTS as f64;
     println!(
-        "{} pages, about {changed} changed: {:.1} ms to save them, {:.1} ms for digests, {:.1} ms to find them again",
+        "{} pages, about {changed} changed: {:.1} ms to save them, {:.1} ms for digests, {:.1} ms to find them again, {:.1} ms to drop a checkpoint",
         pages.iter().count(),
         ms(saved),
         ms(digested),
-        ms(compared)
+        ms(compared),
+        ms(dropped)
     );
+}
+
+/// The processor's time that `work` takes.
+fn time(work: impl FnOnce()) -> Duration {
+    let start = cpu_time();
+    work();
+    cpu_time() - start
 }
 
 fn on_disk(mib: u64, directory: &Path) {
