@@ -1,3 +1,4 @@
+use alloc::vec::Vec;
 use althing_types::Digest;
 use borsh::BorshSerialize;
 
@@ -8,6 +9,20 @@ pub fn hash(context: &'static str, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(context);
     hasher.bytes(bytes);
     hasher.finish()
+}
+
+/// The digest that a [`Hasher`] for `context` gives of `parts`, each added by [`Hasher::bytes`].
+///
+/// They are gathered in `buffer` first, of which nothing stays that matters: kilobytes that begin where
+/// BLAKE3 begins are hashed several at a time, and those behind a short beginning are not.
+#[must_use]
+pub fn hash_parts(context: &'static str, parts: &[&[u8]], buffer: &mut Vec<u8>) -> Digest {
+    buffer.clear();
+    for part in core::iter::once(&context.as_bytes()).chain(parts) {
+        buffer.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        buffer.extend_from_slice(part);
+    }
+    Digest(*blake3::hash(buffer).as_bytes())
 }
 
 /// Hashes several values into one digest.
@@ -38,5 +53,27 @@ impl Hasher {
     #[must_use]
     pub fn finish(&self) -> Digest {
         Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_that_are_gathered_have_the_digest_of_those_that_are_added(
+            lengths in proptest::collection::vec(0usize..6000, 0..4),
+            byte in any::<u8>(),
+        ) {
+            let parts: Vec<Vec<u8>> = lengths.iter().map(|length| vec![byte; *length]).collect();
+            let mut hasher = Hasher::new("a test");
+            parts.iter().for_each(|part| hasher.bytes(part));
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            let mut buffer = vec![1, 2, 3];
+            prop_assert_eq!(hash_parts("a test", &parts, &mut buffer), hasher.finish());
+        }
     }
 }

@@ -15,7 +15,7 @@ mod keyring;
 mod mac;
 mod session;
 
-pub use hash::{Hasher, hash};
+pub use hash::{Hasher, hash, hash_parts};
 pub use identity::{Identity, KeyError, Proof, PublicIdentity};
 pub use keyring::{Checked, Domain, Keyring};
 pub use mac::{Authenticator, Mac};

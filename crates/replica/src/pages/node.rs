@@ -1,5 +1,5 @@
 use alloc::vec::Vec;
-use althing_crypto::Hasher;
+use althing_crypto::hash_parts;
 use althing_types::Digest;
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -59,46 +59,42 @@ impl NodeId {
 
 /// The digest of a page: no other page, and nothing but a page, has it.
 pub(crate) fn page_digest(index: u32, bytes: &[u8]) -> Digest {
-    let mut hasher = Hasher::new("althing state page");
-    hasher.bytes(&index.to_le_bytes());
-    hasher.bytes(bytes);
-    hasher.finish()
+    Scratch::default().page_digest(index, bytes)
 }
 
 /// The digest of an interior node.
 pub(crate) fn node_digest(id: NodeId, children: &Children) -> Digest {
-    let mut digest = NodeDigest::default();
-    for (slot, below) in children {
-        digest.child(*slot, below);
-    }
-    digest.finish(id)
+    Scratch::default().node_digest(id, children.iter().copied())
 }
 
-/// Computes the digests of one node after the other, without a place in memory for each.
+/// Computes one digest after the other, without a place in memory for each.
 #[derive(Debug, Default)]
-pub(super) struct NodeDigest {
-    /// The canonical encoding of the children, but for their number.
-    encoded: Vec<u8>,
-    count: u32,
+pub(super) struct Scratch {
+    /// The canonical encoding of a node's children, but for their number.
+    children: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
-impl NodeDigest {
-    /// Adds the next child.
-    pub(super) fn child(&mut self, slot: u8, digest: &Digest) {
-        self.encoded.push(slot);
-        self.encoded.extend_from_slice(&digest.0);
-        self.count += 1;
+impl Scratch {
+    /// As [`page_digest`].
+    pub(super) fn page_digest(&mut self, index: u32, bytes: &[u8]) -> Digest {
+        hash_parts("althing state page", &[&index.to_le_bytes(), bytes], &mut self.buffer)
     }
 
-    /// The digest of the node `id` with the children that were added. The next one added is another's.
-    pub(super) fn finish(&mut self, id: NodeId) -> Digest {
-        let mut hasher = Hasher::new("althing state node");
+    /// As [`node_digest`].
+    pub(super) fn node_digest(
+        &mut self,
+        id: NodeId,
+        children: impl ExactSizeIterator<Item = (u8, Digest)>,
+    ) -> Digest {
+        let count = children.len() as u32;
+        self.children.clear();
+        for (slot, digest) in children {
+            self.children.push(slot);
+            self.children.extend_from_slice(&digest.0);
+        }
         let [a, b, c, d] = id.index.to_le_bytes();
-        hasher.bytes(&[id.level, a, b, c, d]);
-        hasher.bytes(&self.count.to_le_bytes());
-        hasher.bytes(&self.encoded);
-        self.encoded.clear();
-        self.count = 0;
-        hasher.finish()
+        let parts: [&[u8]; 3] = [&[id.level, a, b, c, d], &count.to_le_bytes(), &self.children];
+        hash_parts("althing state node", &parts, &mut self.buffer)
     }
 }

@@ -31,14 +31,22 @@ fn index() -> impl Strategy<Value = u32> {
 enum Step {
     Set(u32, Vec<u8>),
     Remove(u32),
+    Update(Vec<(u32, Option<Vec<u8>>)>),
     Refresh,
     Keep,
+}
+
+/// Changes in any order, sometimes several of a page, and sometimes more than are fetched together.
+fn changes() -> impl Strategy<Value = Vec<(u32, Option<Vec<u8>>)>> {
+    let page = proptest::option::weighted(0.7, proptest::collection::vec(any::<u8>(), 0..4));
+    proptest::collection::vec((index(), page), 0..40)
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (index(), proptest::collection::vec(any::<u8>(), 0..4)).prop_map(|(i, b)| Step::Set(i, b)),
         2 => index().prop_map(Step::Remove),
+        2 => changes().prop_map(Step::Update),
         1 => Just(Step::Refresh),
         1 => Just(Step::Keep),
     ]
@@ -59,6 +67,15 @@ proptest! {
                 Step::Remove(i) => {
                     tree.remove(i);
                     model.remove(&i);
+                }
+                Step::Update(changes) => {
+                    tree.update(changes.iter().map(|(i, page)| (*i, page.clone().map(Page::from))));
+                    for (i, page) in changes {
+                        match page {
+                            Some(bytes) => model.insert(i, bytes),
+                            None => model.remove(&i),
+                        };
+                    }
                 }
                 Step::Refresh => prop_assert_eq!(tree.refresh(), model_root(&model)),
                 Step::Keep => kept.push((tree.clone(), model.clone())),
@@ -200,6 +217,12 @@ fn a_page_that_is_put_where_an_equal_one_lies_dirties_nothing() {
     assert_eq!(tree.digest(NodeId::ROOT), before);
     tree.set(4, vec![2]);
     assert_eq!(tree.digest(NodeId::ROOT), None, "a change does");
+}
+
+#[test]
+#[should_panic(expected = "pages are numbered below 2147483648, not 2147483648")]
+fn an_update_reaches_no_page_of_the_engine() {
+    Pages::default().update([(1, None), (MAX_PAGES, Some(Page::from(vec![1])))]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::bucket::{self, Entry, Load};
 use super::place::{Place, key_hash};
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_replica::{InstallError, Page, Pages};
 
@@ -19,20 +19,22 @@ struct Leaf {
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// All buckets, and the numbers of the pages that have changed since the last [`Buckets::save`].
+/// All buckets, and the pages that have changed since the last [`Buckets::save`].
 #[derive(Debug, Clone)]
 pub(super) struct Buckets {
     most: usize,
     /// By the start of their places, which do not overlap.
     leaves: BTreeMap<u32, Leaf>,
-    dirty: BTreeSet<u32>,
+    /// By number; `None` where there is none any more. They lie close together here, and those of `leaves`
+    /// anywhere in the memory that the store takes.
+    dirty: BTreeMap<u32, Option<Page>>,
     entries: usize,
 }
 
 impl Buckets {
     /// No buckets yet, and at most `most` ever.
     pub(super) fn new(most: u32) -> Self {
-        Self { most: most as usize, leaves: BTreeMap::new(), dirty: BTreeSet::new(), entries: 0 }
+        Self { most: most as usize, leaves: BTreeMap::new(), dirty: BTreeMap::new(), entries: 0 }
     }
 
     /// Entries in all buckets.
@@ -88,8 +90,7 @@ impl Buckets {
         let Ok(at) = entries.binary_search_by_key(&key, |(k, _)| k) else { return false };
         entries.remove(at);
         if entries.is_empty() {
-            self.leaves.remove(&place.start);
-            self.dirty.insert(place.page());
+            self.remove(place);
         } else {
             let page = bucket::page(&entries);
             self.insert(place, page);
@@ -100,8 +101,13 @@ impl Buckets {
     }
 
     fn insert(&mut self, place: Place, page: Page) {
+        self.dirty.insert(place.page(), Some(page.clone()));
         self.leaves.insert(place.start, Leaf { depth: place.depth, page });
-        self.dirty.insert(place.page());
+    }
+
+    fn remove(&mut self, place: Place) {
+        self.dirty.insert(place.page(), None);
+        self.leaves.remove(&place.start);
     }
 
     /// Puts `leaves` in place of the `before` leaves at `place`, if there is room for them.
@@ -116,8 +122,7 @@ impl Buckets {
             return Err(Full);
         }
         if before > 0 {
-            self.leaves.remove(&place.start);
-            self.dirty.insert(place.page());
+            self.remove(place);
         }
         for (place, page) in leaves {
             self.insert(place, page);
@@ -146,8 +151,7 @@ impl Buckets {
             pages.iter().flat_map(|(_, leaf)| bucket::entries(&leaf.page)).collect();
         entries.sort_unstable();
         for (start, leaf) in &pages {
-            self.leaves.remove(start);
-            self.dirty.insert(Place { start: *start, depth: leaf.depth }.page());
+            self.remove(Place { start: *start, depth: leaf.depth });
         }
         if !entries.is_empty() {
             self.insert(whole, bucket::page(&entries));
@@ -165,13 +169,7 @@ impl Buckets {
 
     /// Brings `pages` up to date.
     pub(super) fn save(&mut self, pages: &mut Pages) {
-        for index in core::mem::take(&mut self.dirty) {
-            let place = Place::of_page(index).expect("only places become dirty");
-            match self.leaves.get(&place.start).filter(|leaf| leaf.depth == place.depth) {
-                Some(leaf) => pages.set(index, leaf.page.clone()),
-                None => pages.remove(index),
-            }
-        }
+        pages.update(core::mem::take(&mut self.dirty));
     }
 
     /// These buckets with the pages that have `changed` as they are in `pages`, if that is something
@@ -202,7 +200,7 @@ impl Buckets {
             .map(|(start, leaf)| (Place { start: *start, depth: leaf.depth }, Load::of(&leaf.page)))
             .collect();
         let Load { entries, .. } = audit(&all, Place::ALL)?;
-        Ok(Self { most: self.most, leaves, dirty: BTreeSet::new(), entries })
+        Ok(Self { most: self.most, leaves, dirty: BTreeMap::new(), entries })
     }
 }
 
