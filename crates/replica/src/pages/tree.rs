@@ -87,12 +87,6 @@ impl Clone for Node {
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.fetch_counts();
-    }
-}
-
 /// The pages of a state, with their digests. Cloning is cheap and shares everything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PageTree {
