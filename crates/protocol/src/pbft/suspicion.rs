@@ -28,6 +28,9 @@ pub(super) fn statements(
 ) -> Option<Vec<SignedPart>> {
     // What the instance starts from has its proof; without a state the replica has yet to fetch that.
     let start = terms.start.map(|start| (start.seq, start.state));
+    if [start, stable].into_iter().flatten().any(|(seq, _)| seq.0 >= MOST) {
+        return None;
+    }
     let is_proven = stable.is_none() || stable == start;
     let mut suspicion = Suspicion { terms, me, stable, is_proven, parts: Vec::new() };
     for record in records {
@@ -204,6 +207,9 @@ mod tests {
         assert_eq!(found(Some(later), &[Record::Stable(certificate(later.0, later.1, 0))]), None);
         assert_eq!(found(Some((STABLE, Digest([8; 32]))), &[unsigned()]), None);
         assert_eq!(found(Some((Seq(0), STATE)), &[unsigned()]), None, "a state from before");
+        let last = Checkpoint { seq: Seq(u64::MAX), state: STATE };
+        assert_eq!(found_in(Some(last), None, &[]), None, "there is nothing after it");
+        assert_eq!(found_in(Some(last), Some((last.seq, STATE)), &[]), None);
     }
 
     #[test]
