@@ -1,8 +1,7 @@
 //! A client floods the group, a stranger does, and then a replica, while others work: no correct client sees
 //! an error, and the memory of the replicas stays within bounds.
 
-use super::load::{CLIENTS, Group, Load, PATIENCE, block_on};
-use super::soak::{make, resident};
+use super::load::{CLIENTS, Group, Load, PATIENCE, block_on, make, resident};
 use althing_node::control::{Fault, Flood, ReplicaReport};
 use althing_replica::Durability;
 use std::process::{Child, Command, Stdio};

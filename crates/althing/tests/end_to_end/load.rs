@@ -3,7 +3,7 @@
 
 use althing_node::GroupClient;
 use althing_node::config::{ClientFile, ProtocolKind, RawPbft, RawService};
-use althing_node::control::{self, ReplicaReport, Request, Response, Status};
+use althing_node::control::{self, Fault, ReplicaReport, Request, Response, Status};
 use althing_node::deployment::{Deployment, ProvisionOptions, ServiceGroup, provision_service};
 use althing_node::supervisor::{Launch, Supervisor};
 use althing_replica::Durability;
@@ -258,4 +258,17 @@ impl Load {
 pub(crate) fn block_on(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(test);
+}
+
+/// Makes a replica faulty, or honest again.
+pub(crate) async fn make(group: &Group, name: &str, fault: Fault) {
+    let answer = control::request(&group.deployment.control_socket(name), &Request::Inject { fault }).await;
+    assert!(matches!(answer, Ok(Response::Done)), "{name} shall be {fault:?}: {answer:?}");
+}
+
+/// Memory of a process, in KiB.
+pub(crate) fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
 }

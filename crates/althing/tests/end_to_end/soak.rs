@@ -1,8 +1,8 @@
 //! One replica after the other is faulty, each second another one in another way, while clients work.
 //! No correct client sees an error, and the memory of the replicas stays what it was.
 
-use super::load::{CLIENTS, Group, Load, block_on};
-use althing_node::control::{self, Fault, Request, Response};
+use super::load::{CLIENTS, Group, Load, block_on, make, resident};
+use althing_node::control::Fault;
 use althing_replica::Durability;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -23,18 +23,6 @@ const KINDS: [Option<Fault>; 5] =
 /// Memory may grow by this much from the second quarter of a soak to the last one: buffers reach their
 /// sizes late, but what leaks does not stop at a tenth.
 const GROWTH: f64 = 1.1;
-
-pub(crate) async fn make(group: &Group, name: &str, fault: Fault) {
-    let answer = control::request(&group.deployment.control_socket(name), &Request::Inject { fault }).await;
-    assert!(matches!(answer, Ok(Response::Done)), "{name} shall be {fault:?}: {answer:?}");
-}
-
-/// Memory of a process, in KiB.
-pub(crate) fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has a size");
-    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
-}
 
 /// Has so many faults come and go; returns the memory of all replicas together after each, in KiB.
 async fn soak(faults: u32) -> Vec<u64> {

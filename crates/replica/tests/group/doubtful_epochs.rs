@@ -48,6 +48,16 @@ fn settle(net: &mut Net<Pbft>, machine: u16, first: u32) {
     panic!("it has not recovered");
 }
 
+/// A replica of the changed group votes in doubt, where without it there would be no quorum; and it recovers.
+fn is_needed_and_recovers(net: &mut Net<Pbft>, machine: u16) {
+    assert!(net.votes(machine) && !is_settled(net, machine));
+    net.stop(R(1));
+    work(net, 20, 4);
+    net.restart_from_disk(R(1));
+    settle(net, machine, 30);
+    net.run_until("all agree", |net| all_in(net, &[0, 1, 2, 4], 1));
+}
+
 /// The first record that names an epoch, changed.
 fn with_epoch(records: &[Vec<u8>], change: Forgery<'_>) -> Vec<Vec<u8>> {
     let mut records = records.to_vec();
@@ -103,12 +113,7 @@ fn who_recovers_in_a_later_epoch_votes_there_at_once() {
     let mut net = changed_group();
     let found = stopped(&mut net, 2);
     assert!(recover(&mut net, 2, found));
-    assert!(net.votes(2) && !is_settled(&mut net, 2));
-    net.stop(R(1));
-    work(&mut net, 20, 4);
-    net.restart_from_disk(R(1));
-    settle(&mut net, 2, 30);
-    net.run_until("all agree", |net| all_in(net, &[0, 1, 2, 4], 1));
+    is_needed_and_recovers(&mut net, 2);
 }
 
 /// Only others can say from where the epoch started that its group file is of.
@@ -119,12 +124,7 @@ fn who_recovers_in_the_epoch_that_it_joined_asks_where_that_started() {
     assert!(recover(&mut net, 4, found));
     assert!(!net.takes_part(4));
     net.run_until("it is told", |net| net.takes_part(4));
-    assert!(net.votes(4) && !is_settled(&mut net, 4));
-    net.stop(R(1));
-    work(&mut net, 20, 4);
-    net.restart_from_disk(R(1));
-    settle(&mut net, 4, 30);
-    net.run_until("all agree", |net| all_in(net, &[0, 1, 2, 4], 1));
+    is_needed_and_recovers(&mut net, 4);
 }
 
 #[test]
