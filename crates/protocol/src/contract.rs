@@ -75,6 +75,16 @@ pub trait Protocol {
     }
 }
 
+/// A protocol whose instances can themselves be replicated: the state of a logical machine.
+///
+/// An instance encodes all that it knows, its settings included, and one that was decoded goes on exactly as the
+/// original: two that handled the same events have equal encodings. What no encoding holds is
+/// [`Request::is_authentic`], so nothing else than authentic requests may be handed to such an instance.
+pub trait Replicable: Protocol + BorshSerialize + BorshDeserialize {
+    /// Has all requests that a decoded instance holds count as authentic, as they were in the original.
+    fn vouch(&mut self);
+}
+
 /// A protocol's message, as far as the layer below has to know it.
 pub trait Message: BorshSerialize + BorshDeserialize + Clone + Debug {
     /// The messages inside this one that others signed. The layer below checks each.

@@ -16,6 +16,7 @@ pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};
 pub use contract::{
-    Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, SignedPart, Start, TimerId,
+    Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, Replicable, SignedPart, Start,
+    TimerId,
 };
 pub use evidence::{Evidence, Misbehaviour, Statement};

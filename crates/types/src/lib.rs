@@ -14,4 +14,4 @@ pub use codec::{DecodeError, decode, encode};
 pub use digest::Digest;
 pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
 pub use quorums::{Quorums, QuorumsError};
-pub use time::Instant;
+pub use time::{Instant, nanos};

@@ -1,4 +1,5 @@
 use crate::{ReplicaId, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
 /// A group size that can't tolerate the faults asked for.
@@ -22,7 +23,7 @@ pub enum QuorumsError {
 
 /// The quorums of a group, each named by what it is for. Built once from the fault model; no other
 /// place computes a quorum's size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Quorums {
     n: usize,
     f: usize,

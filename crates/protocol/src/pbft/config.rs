@@ -1,9 +1,10 @@
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{Quorums, ReplicaId, nanos};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 use thiserror::Error;
 
 /// Settings of a PBFT replica, not yet checked. [`Default`] gives values for a local network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PbftSettings {
     /// K: a checkpoint is made every so many sequence numbers.
     pub checkpoint_period: u64,
@@ -26,10 +27,13 @@ pub struct PbftSettings {
     pub piggyback_commits: bool,
     /// How long a request may wait before its replica gives up on the primary. Doubles with each
     /// view change that brings no progress.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub view_timeout: Duration,
     /// How often a replica that waits for something tells the others where it stands.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub status_period: Duration,
     /// How far ahead of a backup's clock a batch's time may lie.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub max_clock_skew: Duration,
     /// How many times as long as the others take to agree on a proposal the primary may take to make it; 0:
     /// only the view timeout holds it to anything.
@@ -107,7 +111,7 @@ pub enum PbftConfigError {
 }
 
 /// Checked settings of one replica of one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PbftConfig {
     pub(super) me: ReplicaId,
     pub(super) quorums: Quorums,

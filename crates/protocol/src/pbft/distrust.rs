@@ -13,6 +13,7 @@ use super::{Pbft, Step};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, ReplicaId};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
 /// The most clients whose MACs are no longer believed, and the most that one replica may name at once.
@@ -23,14 +24,14 @@ const MAX_NAMED: usize = 64;
 const FIRST_TIMEOUTS: u32 = 64;
 const MAX_DOUBLINGS: u32 = 8;
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
 struct Sentence {
     until: Instant,
     times: u32,
 }
 
 /// Whose MACs this replica does not believe, and whose others don't.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Distrust {
     sentences: BTreeMap<ClientId, Sentence>,
     named: BTreeMap<ReplicaId, BTreeSet<ClientId>>,

@@ -9,22 +9,23 @@ use super::message::PbftMessage;
 use super::{Pbft, Step};
 use alloc::collections::BTreeMap;
 use althing_types::{Instant, ReplicaId, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// For each number, up to a log's length beyond the log: of each replica one vote of each kind, and one
 /// proposal. A proposal is large, and any replica is the primary of some view, so only that of the present
 /// view is held: as much as the log itself may hold.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Early(BTreeMap<(Seq, Kind), Held>);
 
 /// A message that came early, and under which key of its sender's.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct Held {
     from: ReplicaId,
     key: u64,
     message: PbftMessage,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 enum Kind {
     Proposal,
     Prepare(ReplicaId),
@@ -58,6 +59,11 @@ impl Early {
         if known.is_none_or(|(_, known, _)| known < view) {
             self.0.insert((seq, kind), held);
         }
+    }
+
+    /// The messages that are held.
+    pub(super) fn messages_mut(&mut self) -> impl Iterator<Item = &mut PbftMessage> {
+        self.0.values_mut().map(|held| &mut held.message)
     }
 
     /// Drops what a replica said under keys before this one.

@@ -30,6 +30,7 @@ use super::turnaround::Turnaround;
 use super::{Pbft, PbftMessage, Step};
 use crate::{Action, Batch, Request};
 use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
 /// What is allowed doubles so often at most.
@@ -51,7 +52,7 @@ const FINDING_TIMEOUTS: u32 = 2;
 const CALM_TIMEOUTS: u32 = 32;
 
 /// What waits for the primary alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 enum Awaited {
     /// That this request is proposed.
     Request(ClientId, RequestNumber),
@@ -60,7 +61,7 @@ enum Awaited {
 }
 
 /// How this replica judges the primary of its view.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Floors {
     pub(super) measured: Turnaround,
     /// What is allowed has doubled so often.

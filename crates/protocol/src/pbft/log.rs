@@ -4,13 +4,14 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Quorums, ReplicaId, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The most digests that Q keeps for one sequence number. Only liveness depends on it, and only
 /// after that many view changes that each chose another batch for the same number.
 const MAX_PRE_PREPARED: usize = 8;
 
 /// A batch that the primary of `view` assigned to a sequence number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) struct Assignment {
     pub(super) view: View,
     pub(super) digest: Digest,
@@ -46,7 +47,7 @@ impl Assignment {
 }
 
 /// What is known about one sequence number.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Entry {
     /// What the primary of the present view assigned.
     pub(super) assignment: Option<Assignment>,
@@ -182,7 +183,7 @@ impl Entry {
 }
 
 /// The sequence numbers above the stable checkpoint.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Log(BTreeMap<Seq, Entry>);
 
 impl Log {

@@ -300,7 +300,7 @@ impl Message for PbftMessage {
             Self::Forward(request) => core::slice::from_mut(request),
             Self::PrePrepare(proposal) => &mut Arc::make_mut(&mut proposal.batch).requests,
             Self::ShortPrePrepare(proposal) => &mut proposal.whole,
-            // A fetched body is known by its digest, for which others have vouched.
+            Self::BatchBody { batch, .. } => &mut Arc::make_mut(batch).requests,
             _ => &mut [],
         }
     }

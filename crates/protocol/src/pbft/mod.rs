@@ -70,6 +70,7 @@ mod pending;
 mod persistence;
 mod recovery;
 mod rejoin;
+mod replicable;
 mod restart;
 mod separate;
 mod stale;
@@ -92,6 +93,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
 use choice::Terms;
 use distrust::Distrust;
 use early::Early;
@@ -110,7 +112,7 @@ const VIEW_TIMER: TimerId = TimerId(0);
 const STATUS_TIMER: TimerId = TimerId(1);
 
 /// What the view timer runs for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 enum Guard {
     /// The primary has to get this request executed.
     Request(Arrival),
@@ -125,7 +127,7 @@ enum Guard {
 }
 
 /// One PBFT replica.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub struct Pbft {
     config: PbftConfig,
     view: View,

@@ -3,12 +3,13 @@ use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, Instant, Quorums, RequestNumber};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// When a request arrived, relative to others.
 pub(super) type Arrival = u64;
 
 /// Requests that wait to be executed, the latest of each client, in order of arrival.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Pending {
     requests: BTreeMap<Arrival, Request>,
     by_client: BTreeMap<ClientId, Arrival>,
@@ -237,6 +238,11 @@ impl Pending {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
         self.requests.values()
+    }
+
+    /// All that are held, the bodies included.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.requests.values_mut().chain(self.bodies.iter_mut())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -56,7 +56,7 @@ pub(super) enum Record {
 }
 
 /// What waits for a record to be on disk.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) enum Deferred {
     Nothing,
     Propose(PrePrepare),
@@ -69,13 +69,21 @@ pub(super) enum Deferred {
 }
 
 /// Records handed to storage, and what may leave once they are durable.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Outbox {
     last_id: PersistId,
     waiting: VecDeque<(PersistId, Deferred)>,
 }
 
 impl Outbox {
+    /// The proposals that wait.
+    pub(super) fn proposals_mut(&mut self) -> impl Iterator<Item = &mut PrePrepare> {
+        self.waiting.iter_mut().filter_map(|(_, deferred)| match deferred {
+            Deferred::Propose(proposal) => Some(proposal),
+            _ => None,
+        })
+    }
+
     /// One whose ids go on after those of `other`: what that waits for says nothing about these.
     pub(super) fn after(other: &Self) -> Self {
         Self { last_id: other.last_id, waiting: VecDeque::new() }

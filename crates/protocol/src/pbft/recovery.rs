@@ -48,6 +48,7 @@ use super::persistence::{Deferred, Record};
 use super::{Pbft, Step, choice};
 use alloc::collections::BTreeMap;
 use althing_types::{Instant, ReplicaId, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
 /// Incarnations further ahead of the clock than this are not believed.
@@ -66,7 +67,7 @@ const ASTRAY_AFTER_TIMEOUTS: u32 = 2;
 const HEARD_PERIODS: u32 = 10;
 
 /// Whether a replica may vote.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) enum Membership {
     /// It knows all that it ever voted for.
     Voter,
@@ -113,7 +114,7 @@ impl Membership {
 }
 
 /// What a replica finds out about what its former self may have signed.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub(super) struct Estimation {
     /// Binds answers to this start.
     nonce: u64,

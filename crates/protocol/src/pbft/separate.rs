@@ -14,6 +14,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, ReplicaId, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// A backup that lacked a client's request is sent so many of that client as a whole from then on.
 const SENT_WHOLE: u32 = 64;
@@ -23,7 +24,7 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// As primary: whose requests which backup lacked, and how many it is still to be sent as a whole. A backup
 /// that lies changes only what it is sent itself.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Lacked(BTreeMap<(ReplicaId, ClientId), u32>);
 
 impl Lacked {

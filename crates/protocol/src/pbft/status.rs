@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
 /// How many sequence numbers one status brings again at most.
@@ -20,7 +21,7 @@ const IDLE_PERIODS: u64 = 10;
 const SOON_PERIODS: u32 = 3;
 
 /// What the others last said of themselves.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Peers {
     statuses: BTreeMap<ReplicaId, Peer>,
     ticks: u64,
@@ -57,7 +58,7 @@ impl Peers {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 struct Peer {
     status: Status,
     at: Instant,

@@ -17,9 +17,10 @@ use super::{Guard, Pbft, Step, Vote};
 use crate::{Action, Batch, Decision};
 use alloc::sync::Arc;
 use althing_types::{Seq, View};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The batch that was handed out for execution before it was decided.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
 pub(super) struct Tentative {
     view: View,
     seq: Seq,

@@ -4,7 +4,8 @@
 use crate::{Batch, Request};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use althing_types::{ClientId, Instant, RequestNumber, Seq};
+use althing_types::{ClientId, Instant, RequestNumber, Seq, nanos};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
 /// The most owners of clients whose copies wait to be seen proposed.
@@ -17,7 +18,7 @@ const MAX_SERVED: usize = 1024;
 const LEAST_LATE_CLIENTS: usize = 2;
 
 /// A request of which a copy is here, and that is not proposed yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
 struct Waiting {
     number: RequestNumber,
     owner: ClientId,
@@ -25,14 +26,16 @@ struct Waiting {
 }
 
 /// What a copy of a client's request showed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
 struct Finding {
     client: ClientId,
     /// From when on it waited for the primary alone.
     since: Instant,
     at: Instant,
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     turnaround: Duration,
     /// How long it waited in all, also while the primary had no room for it.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     waited: Duration,
     /// How often one other client was served meanwhile, at most.
     passes: u32,
@@ -41,7 +44,7 @@ struct Finding {
 }
 
 /// A request that has been passed over, and how often each other client was served instead.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 struct PassedOver {
     client: ClientId,
     number: RequestNumber,
@@ -51,9 +54,10 @@ struct PassedOver {
 }
 
 /// The measurements of one backup. All but the group's own speed begin anew with each view.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Turnaround {
     /// How long a batch takes from its proposal to its execution here. Rises at once, falls slowly.
+    #[borsh(serialize_with = "nanos::serialize_option", deserialize_with = "nanos::deserialize_option")]
     agreement: Option<Duration>,
     /// When the batches that are not executed yet were proposed.
     proposed: BTreeMap<Seq, Instant>,

@@ -5,10 +5,12 @@ use althing_protocol::pbft::{
     CheckpointCertificate, Pbft, PbftConfig, PbftMessage, PbftSettings, Signed, ViewChange,
 };
 use althing_protocol::{
-    Action, Answers, Auth, Decision, Event, Evidence, Message, Protocol, Request, RequestAuth, RequestKind,
-    Start, TimerId,
+    Action, Answers, Auth, Decision, Event, Evidence, Message, Protocol, Replicable, Request, RequestAuth,
+    RequestKind, Start, TimerId,
 };
-use althing_types::{ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq};
+use althing_types::{
+    ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq, decode, encode,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -85,6 +87,13 @@ fn last_requests(decisions: &[Decision]) -> Vec<(ClientId, RequestNumber)> {
     last.into_iter().collect()
 }
 
+/// The same instance, decoded.
+fn restored(pbft: &Pbft) -> Pbft {
+    let mut restored: Pbft = decode(&encode(pbft), usize::MAX).expect("it encodes itself");
+    restored.vouch();
+    restored
+}
+
 /// Where an instance ended, with what state, and who has signed that.
 type Closed = (Seq, Digest, Vec<(ReplicaId, Proof)>);
 
@@ -158,6 +167,8 @@ pub(crate) struct Group {
     /// Which messages the network loses, until this is set otherwise.
     pub(crate) loses: fn(&Wire) -> bool,
     pub(crate) now: Instant,
+    /// Whether each replica goes on from its own encoding after each event, as a logical machine's may have to.
+    pub(crate) is_restored: bool,
     settings: PbftSettings,
 }
 
@@ -178,6 +189,7 @@ impl Group {
             unkept: vec![],
             loses: |_| false,
             now: Instant(1_000_000_000),
+            is_restored: false,
             settings,
         };
         for i in 0..n {
@@ -191,7 +203,14 @@ impl Group {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let mut actions = vec![];
-            self.nodes[i].pbft.handle(self.now, event, &mut actions);
+            let restored = self.is_restored.then(|| restored(&self.nodes[i].pbft));
+            self.nodes[i].pbft.handle(self.now, event.clone(), &mut actions);
+            if let Some(mut restored) = restored {
+                let mut same = vec![];
+                restored.handle(self.now, event, &mut same);
+                assert_eq!(format!("{same:?}"), format!("{actions:?}"));
+                assert_eq!(encode(&restored), encode(&self.nodes[i].pbft));
+            }
             for action in actions {
                 if let Action::Execute(decision) = &action
                     && decision.batch.requests.iter().any(|request| request.client.0 == CLOSER)

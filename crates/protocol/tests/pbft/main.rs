@@ -11,6 +11,7 @@ mod handover;
 mod normal_case;
 mod recovery;
 mod rejoin;
+mod replicable;
 mod retransmission;
 mod separate;
 mod succession;
