@@ -16,9 +16,9 @@ pub use component::run_component;
 pub use althing_components::{Component, ComponentContext, ComponentError, OutputEvent};
 pub use althing_node::Services;
 pub use althing_replica::{
-    Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Page, Pages, Service,
+    Context, Emission, InstallError, LateResult, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Page, Pages, Service,
 };
-pub use althing_types::{ClientId, Instant, ReplicaId, Seq, View};
+pub use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq, View};
 
 pub use althing_components as components;
 pub use althing_crypto as crypto;

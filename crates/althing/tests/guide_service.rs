@@ -10,8 +10,8 @@ use till::Till;
 
 // ANCHOR: test
 fn context(client: u64, seq: u64) -> Context {
-    let (client, seq) = (ClientId(client), althing::Seq(seq));
-    Context { client, seq, time: althing::Instant(seq.0), seed: [0; 32] }
+    let (client, number, seq) = (ClientId(client), althing::RequestNumber(seq), althing::Seq(seq));
+    Context { client, number, seq, time: althing::Instant(seq.0), seed: [0; 32] }
 }
 
 #[test]

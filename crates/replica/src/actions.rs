@@ -158,6 +158,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         for effect in effects {
             let request = &decision.batch.requests[effect.index];
             requests.push((request.client, request.number));
+            for (client, number, outcome) in effect.late {
+                let (view, execution) = (self.view, Execution::Final(decision.seq));
+                let reply = ClientMessage::Reply { view, number, execution, outcome };
+                self.outbound.send_client(client, reply, outputs);
+            }
             for emission in effect.emissions {
                 self.emit(emission, outputs);
             }
@@ -194,6 +199,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             let is_owed = self.admission.executed(client, number);
             (self.view, Execution::Final(decision.seq), is_owed)
         };
+        let Some(outcome) = &effect.outcome else { return };
         // In another epoch the client named others by these places.
         let share = match &request.answers {
             answers if !is_owed && request.epoch == self.epoch() => {
@@ -201,7 +207,6 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             _ => Share::Whole,
         };
-        let outcome = &effect.outcome;
         let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
         let message = match share {
             Share::Nothing => return,

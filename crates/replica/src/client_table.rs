@@ -41,13 +41,16 @@ enum ReplyRecord {
     Inline(ReplyOutcome),
     /// A result of so many bytes, on the slot's spill pages.
     Spilled(u32),
+    /// It comes later.
+    Awaited,
 }
 
 #[derive(Debug)]
 struct Slot {
     client: ClientId,
     number: RequestNumber,
-    outcome: ReplyOutcome,
+    /// `None` where it comes later.
+    outcome: Option<ReplyOutcome>,
 }
 
 /// What a client's number means.
@@ -57,6 +60,8 @@ pub(crate) enum Standing<'a> {
     New,
     /// The last one executed, and its reply.
     Last(&'a ReplyOutcome),
+    /// The last one executed, whose reply comes later.
+    Awaited,
     /// Older than the last one executed, which was this.
     Old(RequestNumber),
 }
@@ -83,13 +88,13 @@ impl ClientTable {
         let slot = &self.slots[*slot as usize];
         match number.cmp(&slot.number) {
             core::cmp::Ordering::Greater => Standing::New,
-            core::cmp::Ordering::Equal => Standing::Last(&slot.outcome),
+            core::cmp::Ordering::Equal => slot.outcome.as_ref().map_or(Standing::Awaited, Standing::Last),
             core::cmp::Ordering::Less => Standing::Old(slot.number),
         }
     }
 
     /// Takes down that `number` was executed.
-    pub(crate) fn record(&mut self, client: ClientId, number: RequestNumber, outcome: ReplyOutcome) {
+    pub(crate) fn record(&mut self, client: ClientId, number: RequestNumber, outcome: Option<ReplyOutcome>) {
         let next = self.len();
         let slot = *self.index.entry(client).or_insert(next);
         if slot == next {
@@ -101,6 +106,18 @@ impl ClientTable {
             entry.outcome = outcome;
         }
         self.dirty.insert(slot);
+    }
+
+    /// Takes down what `number` gave, if the client waits for it; says whether it does.
+    pub(crate) fn settle(&mut self, client: ClientId, number: RequestNumber, outcome: ReplyOutcome) -> bool {
+        let Some(slot) = self.index.get(&client).copied() else { return false };
+        let entry = &mut self.slots[slot as usize];
+        if entry.number != number || entry.outcome.is_some() {
+            return false;
+        }
+        entry.outcome = Some(outcome);
+        self.dirty.insert(slot);
+        true
     }
 
     /// The last request executed of each client.
@@ -128,11 +145,12 @@ impl ClientTable {
             .map(|slot| SlotRecord {
                 client: slot.client,
                 number: slot.number,
-                reply: match spilled(&slot.outcome) {
-                    Some(result) => {
+                reply: match (spilled(slot.outcome.as_ref()), &slot.outcome) {
+                    (Some(result), _) => {
                         ReplyRecord::Spilled(u32::try_from(result.len()).expect("replies are bounded"))
                     }
-                    None => ReplyRecord::Inline(slot.outcome.clone()),
+                    (None, Some(outcome)) => ReplyRecord::Inline(outcome.clone()),
+                    (None, None) => ReplyRecord::Awaited,
                 },
             })
             .collect();
@@ -140,7 +158,7 @@ impl ClientTable {
     }
 
     fn flush_spill(&self, slot: u32, tree: &mut PageTree) {
-        let result = spilled(&self.slots[slot as usize].outcome).unwrap_or_default();
+        let result = spilled(self.slots[slot as usize].outcome.as_ref()).unwrap_or_default();
         let mut chunks = result.chunks(MAX_PAGE_BYTES);
         for page in spill_pages(slot) {
             match chunks.next() {
@@ -160,8 +178,9 @@ impl ClientTable {
             for record in records {
                 let slot = table.len();
                 let outcome = match record.reply {
-                    ReplyRecord::Inline(outcome) => outcome,
-                    ReplyRecord::Spilled(bytes) => ReplyOutcome::Result(unspill(tree, slot, bytes)?),
+                    ReplyRecord::Inline(outcome) => Some(outcome),
+                    ReplyRecord::Spilled(bytes) => Some(ReplyOutcome::Result(unspill(tree, slot, bytes)?)),
+                    ReplyRecord::Awaited => None,
                 };
                 if table.index.insert(record.client, slot).is_some() {
                     return Err("the client table has a client twice");
@@ -178,9 +197,9 @@ impl ClientTable {
 }
 
 /// The result that has to be spilled, if it has to.
-fn spilled(outcome: &ReplyOutcome) -> Option<&[u8]> {
+fn spilled(outcome: Option<&ReplyOutcome>) -> Option<&[u8]> {
     match outcome {
-        ReplyOutcome::Result(result) if result.len() > MAX_INLINE_BYTES => Some(result),
+        Some(ReplyOutcome::Result(result)) if result.len() > MAX_INLINE_BYTES => Some(result),
         _ => None,
     }
 }
@@ -226,7 +245,9 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn a_table_survives_its_pages(
-            steps in proptest::collection::vec((0u64..40, outcome(), any::<bool>()), 0..60),
+            steps in proptest::collection::vec(
+                (0u64..40, proptest::option::weighted(0.9, outcome()), any::<bool>()), 0..60,
+            ),
         ) {
             let (mut table, mut tree) = (ClientTable::default(), PageTree::default());
             for (i, (client, outcome, is_flushed)) in steps.into_iter().enumerate() {
@@ -252,10 +273,25 @@ mod tests {
         let mut table = ClientTable::default();
         let (client, reply) = (ClientId(4), ReplyOutcome::Result(alloc::vec![1]));
         assert_eq!(table.standing(client, RequestNumber(0)), Standing::New);
-        table.record(client, RequestNumber(7), reply.clone());
+        table.record(client, RequestNumber(7), Some(reply.clone()));
         assert_eq!(table.standing(client, RequestNumber(6)), Standing::Old(RequestNumber(7)));
         assert_eq!(table.standing(client, RequestNumber(7)), Standing::Last(&reply));
         assert_eq!(table.standing(client, RequestNumber(8)), Standing::New);
         assert_eq!(table.standing(ClientId(5), RequestNumber(1)), Standing::New);
+    }
+
+    #[test]
+    fn a_late_result_is_taken_once_and_by_who_still_waits_for_it() {
+        let mut table = ClientTable::default();
+        let (client, reply) = (ClientId(4), ReplyOutcome::Result(alloc::vec![1]));
+        assert!(!table.settle(client, RequestNumber(7), reply.clone()), "it has asked for nothing");
+        table.record(client, RequestNumber(7), None);
+        assert_eq!(table.standing(client, RequestNumber(7)), Standing::Awaited);
+        assert!(table.settle(client, RequestNumber(7), reply.clone()));
+        assert_eq!(table.standing(client, RequestNumber(7)), Standing::Last(&reply));
+        assert!(!table.settle(client, RequestNumber(7), ReplyOutcome::Result(alloc::vec![2])));
+        table.record(client, RequestNumber(8), None);
+        assert!(!table.settle(client, RequestNumber(7), reply), "it has gone on");
+        assert_eq!(table.standing(client, RequestNumber(8)), Standing::Awaited);
     }
 }

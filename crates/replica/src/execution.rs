@@ -2,12 +2,12 @@ use crate::client_table::{ClientTable, Standing};
 use crate::frame::ReplyOutcome;
 use crate::membership::{ReconfigureOutcome, Refusal, SUCCESSION_PAGE, Succession};
 use crate::pages::PageTree;
-use crate::{Context, Emission, InstallError, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
+use crate::{Context, Emission, InstallError, LateResult, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
 use althing_protocol::{Decision, Request, RequestKind};
-use althing_types::{Digest, Epoch, Instant, Seq, decode, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, RequestNumber, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -59,7 +59,10 @@ pub enum StateError {
 pub(crate) struct Effect {
     /// Which of its batch.
     pub(crate) index: usize,
-    pub(crate) outcome: ReplyOutcome,
+    /// `None` where it comes later.
+    pub(crate) outcome: Option<ReplyOutcome>,
+    /// What requests gave that were deferred, and are the last of their clients.
+    pub(crate) late: Vec<(ClientId, RequestNumber, ReplyOutcome)>,
     pub(crate) emissions: Vec<Emission>,
 }
 
@@ -148,6 +151,7 @@ impl<S: Service> State<S> {
         hasher.value(&(self.header.seed, index as u64));
         let context = Context {
             client: request.client,
+            number: request.number,
             seq: self.header.executed,
             time: self.header.time,
             seed: hasher.finish().0,
@@ -156,13 +160,16 @@ impl<S: Service> State<S> {
             RequestKind::Service => self.service.execute(&request.operation, &context),
             RequestKind::Reconfigure => encode(&self.reconfigure(&request.operation)).into(),
         };
-        let outcome = if done.result.len() <= max_reply_bytes {
-            ReplyOutcome::Result(done.result)
-        } else {
-            ReplyOutcome::TooLong { bytes: done.result.len() as u64 }
-        };
+        let outcome = (!done.is_deferred).then(|| ReplyOutcome::of(done.result, max_reply_bytes));
         self.table.record(request.client, request.number, outcome.clone());
-        Effect { index, outcome, emissions: done.emissions }
+        let mut late = Vec::new();
+        for LateResult { client, number, result } in done.late {
+            let outcome = ReplyOutcome::of(result, max_reply_bytes);
+            if self.table.settle(client, number, outcome.clone()) {
+                late.push((client, number, outcome));
+            }
+        }
+        Effect { index, outcome, late, emissions: done.emissions }
     }
 
     fn reconfigure(&mut self, operation: &[u8]) -> ReconfigureOutcome {
@@ -287,7 +294,7 @@ mod tests {
     use alloc::sync::Arc;
     use alloc::vec;
     use althing_protocol::{Answers, Batch, RequestAuth};
-    use althing_types::{ClientId, RequestNumber, View};
+    use althing_types::View;
 
     /// One page: the operations executed. `quirk` is what is wrong with it.
     #[derive(Default)]

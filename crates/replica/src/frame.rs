@@ -119,6 +119,15 @@ pub enum ReplyOutcome {
 }
 
 impl ReplyOutcome {
+    /// What a service's result is to its client.
+    pub(crate) fn of(result: Vec<u8>, max_reply_bytes: usize) -> Self {
+        if result.len() <= max_reply_bytes {
+            Self::Result(result)
+        } else {
+            Self::TooLong { bytes: result.len() as u64 }
+        }
+    }
+
     /// What stands for it where the whole is not needed.
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -58,6 +58,6 @@ pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages, Path};
 pub use records::{EngineRecord, EpochRecord, RecordError, StateName, decode_record};
 pub use remains::Remains;
 pub use replica::{Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
-pub use service::{Context, Emission, InstallError, Outcome, Service};
+pub use service::{Context, Emission, InstallError, LateResult, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};
 pub use transfer::{EngineMessage, Parts, Want};

@@ -446,6 +446,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Standing::Old(last) => {
                 self.outbound.send_client(client, ClientMessage::Superseded { number, last }, outputs);
             }
+            Standing::Awaited => {}
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
                 // It asks again, perhaps because it could not believe the answer for want of the key.

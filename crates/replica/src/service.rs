@@ -1,6 +1,6 @@
 use crate::Pages;
 use alloc::vec::Vec;
-use althing_types::{ClientId, Instant, Seq};
+use althing_types::{ClientId, Instant, RequestNumber, Seq};
 use thiserror::Error;
 
 /// What every replica agrees on about the operation it executes. Nothing else may influence a
@@ -9,6 +9,8 @@ use thiserror::Error;
 pub struct Context {
     /// Who submitted the operation.
     pub client: ClientId,
+    /// The client's number for it.
+    pub number: RequestNumber,
     /// The batch that the operation stands in.
     pub seq: Seq,
     /// Agreed time: proposed by the primary, checked by the backups, strictly growing from batch to batch.
@@ -35,15 +37,39 @@ pub struct Emission {
 /// What executing an operation led to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// The result for the client that submitted the operation.
+    /// The result for the client that submitted the operation, unless it comes later.
     pub result: Vec<u8>,
+    /// Whether the client has to wait: the result is among the [`late`](Self::late) ones of a later operation.
+    pub is_deferred: bool,
+    /// Results of earlier operations that were deferred.
+    pub late: Vec<LateResult>,
     /// Events for others.
     pub emissions: Vec<Emission>,
 }
 
+/// The result of an operation that was deferred. It is the client's answer if that has gone on to no other
+/// operation meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LateResult {
+    /// Who submitted the operation.
+    pub client: ClientId,
+    /// The client's number for it.
+    pub number: RequestNumber,
+    /// The result.
+    pub result: Vec<u8>,
+}
+
+impl Outcome {
+    /// The result comes later.
+    #[must_use]
+    pub fn deferred() -> Self {
+        Self { is_deferred: true, ..Self::default() }
+    }
+}
+
 impl From<Vec<u8>> for Outcome {
     fn from(result: Vec<u8>) -> Self {
-        Self { result, emissions: Vec::new() }
+        Self { result, ..Self::default() }
     }
 }
 

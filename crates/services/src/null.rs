@@ -48,11 +48,17 @@ impl Service for Null {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use althing_types::{Instant, Seq};
+    use althing_types::{Instant, RequestNumber, Seq};
 
     #[test]
     fn counts_replies_and_installs() {
-        let context = Context { client: ClientId(1), seq: Seq(1), time: Instant(1), seed: [0; 32] };
+        let context = Context {
+            client: ClientId(1),
+            number: RequestNumber(1),
+            seq: Seq(1),
+            time: Instant(1),
+            seed: [0; 32],
+        };
         let mut null = Null::new(3);
         assert_eq!(null.execute(b"anything", &context).result, [0; 3]);
         assert_eq!(null.query(b"", ClientId(1)), Some(alloc::vec![0; 3]));

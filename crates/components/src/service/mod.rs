@@ -296,7 +296,7 @@ impl Service for ComponentService {
             self.state.refused_operations += 1;
             Reply::Refused(refusal)
         });
-        Outcome { result: reply.encode(), emissions: run.emissions }
+        Outcome { result: reply.encode(), emissions: run.emissions, ..Outcome::default() }
     }
 
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>> {

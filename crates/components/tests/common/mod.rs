@@ -7,7 +7,7 @@ use althing_components::{
     OutputCopy, OutputEvent, Plan, Reply, WireId,
 };
 use althing_replica::{Context, Outcome, Pages, Service};
-use althing_types::{ClientId, Instant, ReplicaId, Seq};
+use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq};
 use serde_json::{Value, json};
 
 pub(crate) const TWO_STAGE: &str = include_str!("../../../../examples/greenhouse-two-stage.yaml");
@@ -49,7 +49,13 @@ pub(crate) fn operator(group: u16) -> ClientId {
 
 /// The context of the operation with this number.
 pub(crate) fn context(client: ClientId, seq: u64) -> Context {
-    Context { client, seq: Seq(seq), time: Instant(seq * 1_000), seed: [seq as u8; 32] }
+    Context {
+        client,
+        number: RequestNumber(seq),
+        seq: Seq(seq),
+        time: Instant(seq * 1_000),
+        seed: [seq as u8; 32],
+    }
 }
 
 pub(crate) fn deliver(wire: WireId, from: u64, events: &[Value]) -> Operation {

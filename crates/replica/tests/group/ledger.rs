@@ -1,7 +1,7 @@
 //! A service to test the engine with: numbered cells, each a page of its own.
 
-use althing_replica::{Context, Emission, InstallError, Outcome, Pages, Service};
-use althing_types::{ClientId, Instant, decode, encode};
+use althing_replica::{Context, Emission, InstallError, LateResult, Outcome, Pages, Service};
+use althing_types::{ClientId, Instant, RequestNumber, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use std::collections::BTreeSet;
 
@@ -16,6 +16,10 @@ pub(crate) enum Operation {
     Emit(u32, Vec<u8>),
     /// The result has so many bytes.
     Long(u32),
+    /// The result comes later.
+    Defer,
+    /// Gives the result of the operation of that number of that client, which was deferred.
+    Settle(ClientId, RequestNumber, Vec<u8>),
 }
 
 pub(crate) struct Ledger {
@@ -49,9 +53,13 @@ impl Service for Ledger {
                 Vec::new().into()
             }
             Ok(Operation::Emit(channel, payload)) => {
-                Outcome { result: Vec::new(), emissions: vec![Emission { channel, payload }] }
+                Outcome { emissions: vec![Emission { channel, payload }], ..Outcome::default() }
             }
             Ok(Operation::Long(bytes)) => vec![7; bytes as usize].into(),
+            Ok(Operation::Defer) => Outcome::deferred(),
+            Ok(Operation::Settle(client, number, result)) => {
+                Outcome { late: vec![LateResult { client, number, result }], ..Outcome::default() }
+            }
             Err(_) => b"malformed".to_vec().into(),
         }
     }

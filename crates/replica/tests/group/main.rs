@@ -1,6 +1,7 @@
 //! The engine with real protocols, real keys and real clients, in memory.
 
 mod client;
+mod deferred;
 mod disk;
 mod doubtful_epochs;
 mod engine;

@@ -353,7 +353,13 @@ fn write_to(group: &mut Group, mib: u64, changed: u64) {
 fn pages(mib: u64) {
     let (entries, changed) = sizes(mib);
     let (mut store, mut pages, mut kept) = (Kv::new(), Pages::default(), Pages::default());
-    let context = Context { client: ClientId(1), seq: Seq(1), time: Instant(1), seed: [0; 32] };
+    let context = Context {
+        client: ClientId(1),
+        number: RequestNumber(1),
+        seq: Seq(1),
+        time: Instant(1),
+        seed: [0; 32],
+    };
     let put = |store: &mut Kv, key: u64, round: u64| {
         let value = vec![round as u8; VALUE_BYTES];
         store.execute(&KvOperation::Put { key: key.to_be_bytes().to_vec(), value }.encode(), &context);

@@ -2,7 +2,7 @@ use super::*;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_replica::{Context, InstallError, Page, Pages, Service};
-use althing_types::{ClientId, Instant, Seq};
+use althing_types::{ClientId, Instant, RequestNumber, Seq};
 use proptest::prelude::*;
 
 fn run(kv: &mut Kv, operation: &KvOperation) -> KvResult {
@@ -10,7 +10,13 @@ fn run(kv: &mut Kv, operation: &KvOperation) -> KvResult {
 }
 
 fn run_bytes(kv: &mut Kv, operation: &[u8]) -> KvResult {
-    let context = Context { client: ClientId(1), seq: Seq(1), time: Instant(1), seed: [0; 32] };
+    let context = Context {
+        client: ClientId(1),
+        number: RequestNumber(1),
+        seq: Seq(1),
+        time: Instant(1),
+        seed: [0; 32],
+    };
     KvResult::decode(&kv.execute(operation, &context).result).unwrap()
 }
 

@@ -1,7 +1,7 @@
 use super::Planted;
 use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_services::{Kv, KvOperation, KvResult};
-use althing_types::{ClientId, Instant, ReplicaId, Seq};
+use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq};
 
 /// The key-value store with a bug around it.
 pub(crate) struct FlawedService {
@@ -18,7 +18,13 @@ impl FlawedService {
 
     /// Changes the state behind everybody's back.
     fn smuggle(&mut self, value: Vec<u8>) {
-        let context = Context { client: ClientId(0), seq: Seq(0), time: Instant(0), seed: [0; 32] };
+        let context = Context {
+            client: ClientId(0),
+            number: RequestNumber(1),
+            seq: Seq(0),
+            time: Instant(0),
+            seed: [0; 32],
+        };
         self.inner.execute(&KvOperation::Put { key: b"smuggled".to_vec(), value }.encode(), &context);
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use althing_replica::{Context, Service};
     use althing_services::Kv;
-    use althing_types::{ClientId, Instant, Seq};
+    use althing_types::{ClientId, Instant, RequestNumber, Seq};
 
     fn workload(service: ServiceKind, read_share: f64) -> Workload {
         Workload { service, request_bytes: 10, reply_bytes: 4, read_share, keys: 50 }
@@ -153,7 +153,13 @@ mod tests {
     #[test]
     fn a_filled_store_gives_what_the_workload_expects_and_an_empty_one_does_not() {
         let workload = workload(ServiceKind::Kv, 0.5);
-        let context = Context { client: ClientId(1), seq: Seq(1), time: Instant(1), seed: [0; 32] };
+        let context = Context {
+            client: ClientId(1),
+            number: RequestNumber(1),
+            seq: Seq(1),
+            time: Instant(1),
+            seed: [0; 32],
+        };
         let mut store = Kv::default();
         let read = workload.read(7);
         assert!(workload.complaint(true, &store.execute(&read.operation, &context).result).is_some());
