@@ -9,9 +9,11 @@
 extern crate alloc;
 
 mod batch;
+mod bodies;
 mod contract;
 mod evidence;
 pub mod pbft;
+mod pending;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};

@@ -55,7 +55,6 @@
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
-mod bodies;
 mod checkpoint;
 mod choice;
 mod config;
@@ -66,7 +65,6 @@ mod handover;
 mod log;
 mod message;
 mod normal;
-mod pending;
 mod persistence;
 mod recovery;
 mod rejoin;
@@ -87,6 +85,7 @@ pub use message::{
     ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
 };
 
+use crate::pending::{Arrival, Pending};
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -97,7 +96,6 @@ use distrust::Distrust;
 use early::Early;
 use floors::Floors;
 use log::Log;
-use pending::{Arrival, Pending};
 use persistence::Outbox;
 use recovery::Membership;
 use separate::Lacked;
