@@ -12,6 +12,7 @@ mod batch;
 mod bodies;
 mod contract;
 mod evidence;
+mod outbox;
 pub mod pbft;
 mod pending;
 pub mod unreplicated;

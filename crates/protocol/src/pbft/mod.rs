@@ -85,6 +85,7 @@ pub use message::{
     ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
 };
 
+use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -96,7 +97,7 @@ use distrust::Distrust;
 use early::Early;
 use floors::Floors;
 use log::Log;
-use persistence::Outbox;
+use persistence::Deferred;
 use recovery::Membership;
 use separate::Lacked;
 use status::Peers;
@@ -185,7 +186,7 @@ pub struct Pbft {
     /// View changes since a request was last executed.
     fruitless_views: u32,
     guard: Option<Guard>,
-    outbox: Outbox,
+    outbox: Outbox<Deferred>,
     peers: Peers,
     membership: Membership,
     /// The highest number that this replica may have executed and acknowledged before it started.
