@@ -1,6 +1,7 @@
 use crate::Request;
 use alloc::collections::BTreeMap;
 use althing_types::{ClientId, RequestNumber};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// What a request takes beside its operation, about.
 const OVERHEAD_BYTES: usize = 256;
@@ -8,7 +9,7 @@ const OVERHEAD_BYTES: usize = 256;
 /// Requests that clients have sent to another replica to be ordered, and to this one to have them when they
 /// are proposed by name: the latest of each client. They take a bounded number of bytes, and the oldest make
 /// room for new ones: what is missing later is asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Bodies {
     by_client: BTreeMap<ClientId, (u64, Request)>,
     /// Whose is the oldest, and so on.

@@ -15,6 +15,7 @@ mod evidence;
 mod outbox;
 pub mod pbft;
 mod pending;
+mod separate;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};

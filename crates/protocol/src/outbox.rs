@@ -1,10 +1,10 @@
 use crate::{Action, Actions, PersistId};
 use alloc::collections::VecDeque;
 use althing_types::encode;
-use borsh::BorshSerialize;
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Records handed to storage, and what may leave once they are durable.
-#[derive(Debug)]
+#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Outbox<D> {
     last_id: PersistId,
     waiting: VecDeque<(PersistId, D)>,

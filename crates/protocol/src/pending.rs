@@ -3,12 +3,13 @@ use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, Instant, Quorums, RequestNumber};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// When a request arrived, relative to others.
 pub(crate) type Arrival = u64;
 
 /// Requests that wait to be executed, the latest of each client, in order of arrival.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Pending {
     requests: BTreeMap<Arrival, Request>,
     by_client: BTreeMap<ClientId, Arrival>,

@@ -79,14 +79,16 @@ mod turnaround;
 mod view_change;
 mod words;
 
+pub use crate::separate::NamedRequest;
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
 pub use message::{
-    Checkpoint, CheckpointCertificate, Claim, NamedRequest, NewView, PbftMessage, PrePrepare,
-    ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
+    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, ShortPrePrepare, Signed,
+    Status, ViewChange, Vote, checkpoint_statement,
 };
 
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
+use crate::separate::Lacked;
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -99,7 +101,6 @@ use floors::Floors;
 use log::Log;
 use persistence::Deferred;
 use recovery::Membership;
-use separate::Lacked;
 use status::Peers;
 use tentative::Tentative;
 
