@@ -9,9 +9,13 @@
 extern crate alloc;
 
 mod batch;
+mod bodies;
 mod contract;
 mod evidence;
+mod outbox;
 pub mod pbft;
+mod pending;
+mod separate;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};

@@ -19,7 +19,7 @@ impl Pbft {
         self.made = self.made.max(seq);
         // It is said only once it is on disk that it was made: see `recovery`.
         let then = Deferred::Checkpoint(Checkpoint { seq, state });
-        self.outbox.persist(step, &Record::MadeCheckpoint(seq), then);
+        self.outbox.persist(step.actions, &Record::MadeCheckpoint(seq), then);
         // The others may have been faster.
         if let Some(certificate) = self.behind.take() {
             self.on_certificate(step, certificate);
@@ -155,7 +155,7 @@ impl Pbft {
         step.actions.push(Action::Compact(self.records()));
         // After what was rewritten, so that the records belong to this state when this is on disk.
         let certificate = self.stable_certificate.clone().expect("it was set above");
-        self.outbox.persist(step, &Record::Stable(certificate), Deferred::Stable(seq));
+        self.outbox.persist(step.actions, &Record::Stable(certificate), Deferred::Stable(seq));
         self.release_early(step);
     }
 

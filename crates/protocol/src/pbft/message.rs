@@ -1,8 +1,9 @@
+use crate::separate::NamedRequest;
 use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{ClientId, Digest, Instant, ReplicaId, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The primary's proposal of a batch for a sequence number (PBFT §4.2).
@@ -31,17 +32,6 @@ pub struct ShortPrePrepare {
     pub whole: Vec<Request>,
     /// The others, in their order.
     pub named: Vec<NamedRequest>,
-}
-
-/// A request in a batch, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct NamedRequest {
-    /// How many of the batch's requests come before it.
-    pub place: u32,
-    /// Whose it is.
-    pub client: ClientId,
-    /// The client's number for it.
-    pub number: RequestNumber,
 }
 
 /// A vote for a batch at a sequence number: the content of a prepare or a commit (PBFT §4.2).

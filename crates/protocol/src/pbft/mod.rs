@@ -55,7 +55,6 @@
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
-mod bodies;
 mod checkpoint;
 mod choice;
 mod config;
@@ -66,7 +65,6 @@ mod handover;
 mod log;
 mod message;
 mod normal;
-mod pending;
 mod persistence;
 mod recovery;
 mod rejoin;
@@ -82,12 +80,16 @@ mod turnaround;
 mod view_change;
 mod words;
 
+pub use crate::separate::NamedRequest;
 pub use config::{PbftConfig, PbftConfigError, PbftSettings};
 pub use message::{
-    Checkpoint, CheckpointCertificate, Claim, NamedRequest, NewView, PbftMessage, PrePrepare,
-    ShortPrePrepare, Signed, Status, ViewChange, Vote, checkpoint_statement,
+    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, ShortPrePrepare, Signed,
+    Status, ViewChange, Vote, checkpoint_statement,
 };
 
+use crate::outbox::Outbox;
+use crate::pending::{Arrival, Pending};
+use crate::separate::Lacked;
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -99,10 +101,8 @@ use distrust::Distrust;
 use early::Early;
 use floors::Floors;
 use log::Log;
-use pending::{Arrival, Pending};
-use persistence::Outbox;
+use persistence::Deferred;
 use recovery::Membership;
-use separate::Lacked;
 use status::Peers;
 use tentative::Tentative;
 
@@ -189,7 +189,7 @@ pub struct Pbft {
     /// View changes since a request was last executed.
     fruitless_views: u32,
     guard: Option<Guard>,
-    outbox: Outbox,
+    outbox: Outbox<Deferred>,
     peers: Peers,
     membership: Membership,
     /// The highest number that this replica may have executed and acknowledged before it started.

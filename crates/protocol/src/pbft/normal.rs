@@ -228,7 +228,7 @@ impl Pbft {
         }
         let batch = Arc::clone(entry.bodies.get(&digest).expect("it has the batch that it stands for"));
         entry.note_pre_prepared(view, digest);
-        self.outbox.persist(step, &Record::PrePrepared { view, seq, batch }, then);
+        self.outbox.persist(step.actions, &Record::PrePrepared { view, seq, batch }, then);
     }
 
     pub(super) fn on_prepare(&mut self, step: &mut Step, from: ReplicaId, vote: &Vote) {
@@ -288,7 +288,7 @@ impl Pbft {
         entry.prepared = Some(certificate);
         let vote = Vote { view: assignment.view, seq, digest: assignment.digest };
         self.note_own_commit(vote);
-        self.outbox.persist(step, &Record::Prepared(vote), Deferred::Commit(vote));
+        self.outbox.persist(step.actions, &Record::Prepared(vote), Deferred::Commit(vote));
     }
 
     /// Sends a prepare that is on disk, and counts it.
@@ -342,7 +342,7 @@ impl Pbft {
         entry.executed = Some(digest);
         entry.bodies.entry(digest).or_insert_with(|| Arc::clone(batch));
         if let Some((digest, batch)) = entry.executed() {
-            self.outbox.persist(step, &Record::Executed { seq, digest, batch }, Deferred::Nothing);
+            self.outbox.persist(step.actions, &Record::Executed { seq, digest, batch }, Deferred::Nothing);
         }
     }
 

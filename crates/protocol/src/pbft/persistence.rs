@@ -4,8 +4,7 @@ use super::message::{
     Checkpoint, CheckpointCertificate, NewView, PbftMessage, PrePrepare, Signed, ViewChange, Vote,
 };
 use super::{Pbft, Step};
-use crate::{Action, Batch, PersistId};
-use alloc::collections::VecDeque;
+use crate::{Batch, PersistId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Digest, Seq, View, encode};
@@ -68,44 +67,10 @@ pub(super) enum Deferred {
     Stable(Seq),
 }
 
-/// Records handed to storage, and what may leave once they are durable.
-#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
-pub(super) struct Outbox {
-    last_id: PersistId,
-    waiting: VecDeque<(PersistId, Deferred)>,
-}
-
-impl Outbox {
-    /// The proposals that wait.
-    pub(super) fn proposals_mut(&mut self) -> impl Iterator<Item = &mut PrePrepare> {
-        self.waiting.iter_mut().filter_map(|(_, deferred)| match deferred {
-            Deferred::Propose(proposal) => Some(proposal),
-            _ => None,
-        })
-    }
-
-    /// One whose ids go on after those of `other`: what that waits for says nothing about these.
-    pub(super) fn after(other: &Self) -> Self {
-        Self { last_id: other.last_id, waiting: VecDeque::new() }
-    }
-
-    /// Hands a record to storage; `then` happens when it is on disk.
-    pub(super) fn persist(&mut self, step: &mut Step, record: &Record, then: Deferred) {
-        self.last_id.0 += 1;
-        self.waiting.push_back((self.last_id, then));
-        step.actions.push(Action::Persist { id: self.last_id, record: encode(record) });
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-}
-
 impl Pbft {
     /// Releases what waited for records up to `id`, in their order.
     pub(super) fn on_persisted(&mut self, step: &mut Step, id: PersistId) {
-        while self.outbox.waiting.front().is_some_and(|(waiting, _)| *waiting <= id) {
-            let Some((_, deferred)) = self.outbox.waiting.pop_front() else { return };
+        while let Some(deferred) = self.outbox.release(id) {
             match deferred {
                 Deferred::Nothing => {}
                 Deferred::Propose(proposal) => self.release_proposal(step, proposal),

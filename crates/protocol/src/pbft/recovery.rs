@@ -155,7 +155,7 @@ impl Pbft {
         self.incarnation = self.next_incarnation(step.now);
         self.membership = Membership::learner(self.incarnation);
         let record = Record::Life { incarnation: self.incarnation, is_voter: false };
-        self.outbox.persist(step, &record, Deferred::Nothing);
+        self.outbox.persist(step.actions, &record, Deferred::Nothing);
     }
 
     /// As one that has lost its past, or doubts it: asks the others for their checkpoints, until that does
@@ -316,6 +316,6 @@ impl Pbft {
         }
         self.membership = Membership::Voter;
         let record = Record::Life { incarnation: self.incarnation, is_voter: true };
-        self.outbox.persist(step, &record, Deferred::Nothing);
+        self.outbox.persist(step.actions, &record, Deferred::Nothing);
     }
 }

@@ -67,14 +67,14 @@ impl Pbft {
         self.incarnation = self.next_incarnation(step.now);
         self.view_changes.remove(&self.config.me);
         let record = Record::Life { incarnation: self.incarnation, is_voter: true };
-        self.outbox.persist(step, &record, Deferred::Nothing);
+        self.outbox.persist(step.actions, &record, Deferred::Nothing);
     }
 
     /// Returns to view 0, which no new view starts. To others it returns by their new views.
     pub(super) fn return_to_first_view(&mut self, step: &mut Step) {
         if self.rejoinable() == Some(View(0)) {
             self.take_back_view_change(step);
-            self.outbox.persist(step, &Record::EnteredFirstView, Deferred::Nothing);
+            self.outbox.persist(step.actions, &Record::EnteredFirstView, Deferred::Nothing);
             self.begin_view(View(0));
             self.in_view_since = step.now;
             step.actions.push(Action::EnteredView(self.view));

@@ -1,6 +1,7 @@
 //! A PBFT instance as the state of a logical machine.
 
 use super::Pbft;
+use super::persistence::Deferred;
 use crate::{Batch, Message, Replicable, Request};
 use alloc::sync::Arc;
 
@@ -13,6 +14,10 @@ impl Replicable for Pbft {
         self.pending.all_mut().for_each(vouch);
         self.log.entries_mut().flat_map(|entry| entry.bodies.values_mut()).for_each(vouch_for_batch);
         self.early.messages_mut().flat_map(Message::requests_mut).for_each(vouch);
-        self.outbox.proposals_mut().for_each(|proposal| vouch_for_batch(&mut proposal.batch));
+        for deferred in self.outbox.waiting_mut() {
+            if let Deferred::Propose(proposal) = deferred {
+                vouch_for_batch(&mut proposal.batch);
+            }
+        }
     }
 }

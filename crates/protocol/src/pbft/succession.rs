@@ -10,9 +10,9 @@
 //! certificate, which is of another membership; so in the successor `c` is stable without any votes.
 
 use super::message::{Checkpoint, CheckpointCertificate};
-use super::persistence::Outbox;
 use super::{Guard, Pbft, PbftConfig, Step};
 use crate::Action;
+use crate::outbox::Outbox;
 use alloc::vec::Vec;
 use althing_types::{Digest, Quorums, ReplicaId, Seq};
 

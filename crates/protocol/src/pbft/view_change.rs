@@ -121,7 +121,7 @@ impl Pbft {
         };
         self.own_view_change = Some(view_change.clone());
         let record = Record::LeftView(view_change.clone());
-        self.outbox.persist(step, &record, Deferred::ViewChange(view_change));
+        self.outbox.persist(step.actions, &record, Deferred::ViewChange(view_change));
     }
 
     /// Requests with MACs may be good for one replica and bad for another, and so hold up the order.
@@ -244,7 +244,7 @@ impl Pbft {
             let new_view = NewView { view: self.view, view_changes, proposals };
             self.own_new_view = Some(new_view.clone());
             let record = Record::MadeNewView(new_view.clone());
-            self.outbox.persist(step, &record, Deferred::NewView(new_view));
+            self.outbox.persist(step.actions, &record, Deferred::NewView(new_view));
         }
     }
 
@@ -287,7 +287,7 @@ impl Pbft {
         let proposals = new_view.proposals.clone();
         self.resume_view(signed.clone());
         self.in_view_since = step.now;
-        self.outbox.persist(step, &Record::EnteredView(signed), Deferred::Nothing);
+        self.outbox.persist(step.actions, &Record::EnteredView(signed), Deferred::Nothing);
         step.actions.push(Action::EnteredView(self.view));
         for (seq, _) in &proposals {
             self.accept_assignment(step, *seq);

@@ -10,7 +10,7 @@ const OVERHEAD_BYTES: usize = 256;
 /// are proposed by name: the latest of each client. They take a bounded number of bytes, and the oldest make
 /// room for new ones: what is missing later is asked for.
 #[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     by_client: BTreeMap<ClientId, (u64, Request)>,
     /// Whose is the oldest, and so on.
     by_age: BTreeMap<u64, ClientId>,
@@ -20,7 +20,7 @@ pub(super) struct Bodies {
 
 impl Bodies {
     /// Holds a request, unless a later one of its client is held.
-    pub(super) fn hold(&mut self, request: Request, most_bytes: usize) {
+    pub(crate) fn hold(&mut self, request: Request, most_bytes: usize) {
         let client = request.client;
         if self.get(client).is_some_and(|known| known.number >= request.number) {
             return;
@@ -37,29 +37,29 @@ impl Bodies {
         }
     }
 
-    pub(super) fn get(&self, client: ClientId) -> Option<&Request> {
+    pub(crate) fn get(&self, client: ClientId) -> Option<&Request> {
         self.by_client.get(&client).map(|(_, request)| request)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Request> {
         self.by_client.values_mut().map(|(_, request)| request)
     }
 
     /// This client has gone on to later ones than `last`.
-    pub(super) fn drop_up_to(&mut self, client: ClientId, last: RequestNumber) {
+    pub(crate) fn drop_up_to(&mut self, client: ClientId, last: RequestNumber) {
         if self.get(client).is_some_and(|request| request.number <= last) {
             self.remove(client);
         }
     }
 
     /// Forgets what this client has sent, unless it is signed.
-    pub(super) fn drop_unsigned(&mut self, client: ClientId) {
+    pub(crate) fn drop_unsigned(&mut self, client: ClientId) {
         if self.get(client).is_some_and(Request::has_macs) {
             self.remove(client);
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_client.len()
     }
 

@@ -1,4 +1,4 @@
-use super::bodies::Bodies;
+use crate::bodies::Bodies;
 use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -6,11 +6,11 @@ use althing_types::{ClientId, Digest, Instant, Quorums, RequestNumber};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// When a request arrived, relative to others.
-pub(super) type Arrival = u64;
+pub(crate) type Arrival = u64;
 
 /// Requests that wait to be executed, the latest of each client, in order of arrival.
 #[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
-pub(super) struct Pending {
+pub(crate) struct Pending {
     requests: BTreeMap<Arrival, Request>,
     by_client: BTreeMap<ClientId, Arrival>,
     /// Those that no batch of the present view holds, by their place in the queue.
@@ -30,7 +30,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Adds a request, unless it is not newer than what its client has waiting or executed. A
     /// signed copy replaces one with MACs.
-    pub(super) fn insert(&mut self, now: Instant, request: Request) -> bool {
+    pub(crate) fn insert(&mut self, now: Instant, request: Request) -> bool {
         let client = request.client;
         let is_executed = self.has_executed(client, request.number);
         let is_signed = matches!(request.auth, RequestAuth::Signed(_));
@@ -71,7 +71,7 @@ impl Pending {
 
     /// What of it is good for every replica of another membership: signed, and naming no more replicas than
     /// there are.
-    pub(super) fn fit_for(&self, quorums: Quorums) -> Self {
+    pub(crate) fn fit_for(&self, quorums: Quorums) -> Self {
         let executed = self.executed.clone();
         let mut kept = Self { executed, arrivals: self.arrivals, ..Self::default() };
         for arrival in &self.signed {
@@ -94,7 +94,7 @@ impl Pending {
     }
 
     /// Notes that a batch of the present view holds what this client has waiting.
-    pub(super) fn note_client_in_batch(&mut self, client: ClientId) {
+    pub(crate) fn note_client_in_batch(&mut self, client: ClientId) {
         if let Some(arrival) = self.by_client.get(&client).copied() {
             self.note_in_batch(arrival);
         }
@@ -108,24 +108,24 @@ impl Pending {
     }
 
     /// Whether this request, or a later one of its client, was executed.
-    pub(super) fn has_executed(&self, client: ClientId, number: RequestNumber) -> bool {
+    pub(crate) fn has_executed(&self, client: ClientId, number: RequestNumber) -> bool {
         self.executed.get(&client).is_some_and(|last| *last >= number)
     }
 
     /// Whether this very request came from its client, authenticated.
-    pub(super) fn has_authentic(&self, client: ClientId, digest: Digest) -> bool {
+    pub(crate) fn has_authentic(&self, client: ClientId, digest: Digest) -> bool {
         self.known(client).any(|request| request.digest() == digest)
     }
 
     /// Holds an authentic request that another replica is to order.
-    pub(super) fn hold_body(&mut self, request: Request, most_bytes: usize) {
+    pub(crate) fn hold_body(&mut self, request: Request, most_bytes: usize) {
         if !self.has_executed(request.client, request.number) {
             self.bodies.hold(request, most_bytes);
         }
     }
 
     /// The request of that name, as it came from its client.
-    pub(super) fn named(&self, client: ClientId, number: RequestNumber) -> Option<&Request> {
+    pub(crate) fn named(&self, client: ClientId, number: RequestNumber) -> Option<&Request> {
         self.known(client).find(|request| request.number == number)
     }
 
@@ -135,7 +135,7 @@ impl Pending {
     }
 
     /// Notes that a request was executed.
-    pub(super) fn note_executed(&mut self, client: ClientId, number: RequestNumber) {
+    pub(crate) fn note_executed(&mut self, client: ClientId, number: RequestNumber) {
         let last = self.executed.entry(client).or_default();
         *last = (*last).max(number);
         let last = *last;
@@ -148,31 +148,31 @@ impl Pending {
     }
 
     /// The state comes from elsewhere: what this replica has executed on its way to another one does not count.
-    pub(super) fn forget_executed(&mut self) {
+    pub(crate) fn forget_executed(&mut self) {
         self.executed.clear();
     }
 
     /// The signed request that has waited longest. One with MACs may be bad for the primary and is
     /// no reason to doubt it; its client signs when it asks again.
-    pub(super) fn oldest_signed(&self) -> Option<Arrival> {
+    pub(crate) fn oldest_signed(&self) -> Option<Arrival> {
         self.signed.first().copied()
     }
 
     /// Of those that their clients have signed and no batch of the present view holds, the one that has
     /// waited longest.
-    pub(super) fn oldest_unproposed_signed(&self) -> Option<(Arrival, &Request)> {
+    pub(crate) fn oldest_unproposed_signed(&self) -> Option<(Arrival, &Request)> {
         let is_unproposed = |arrival: &Arrival| self.unproposed.contains_key(&self.places[arrival]);
         let oldest = self.signed.iter().copied().find(is_unproposed)?;
         Some((oldest, &self.requests[&oldest]))
     }
 
     /// When a request arrived.
-    pub(super) fn since(&self, arrival: Arrival) -> Instant {
+    pub(crate) fn since(&self, arrival: Arrival) -> Instant {
         self.since.get(&arrival).copied().unwrap_or_default()
     }
 
     /// Forgets what this client has waiting, unless it is signed.
-    pub(super) fn drop_unsigned(&mut self, client: ClientId) {
+    pub(crate) fn drop_unsigned(&mut self, client: ClientId) {
         self.bodies.drop_unsigned(client);
         let waiting = self.by_client.get(&client).copied();
         if let Some(arrival) = waiting.filter(|arrival| !self.signed.contains(arrival)) {
@@ -181,11 +181,11 @@ impl Pending {
     }
 
     /// How many requests are in no batch of the present view.
-    pub(super) fn unproposed(&self) -> usize {
+    pub(crate) fn unproposed(&self) -> usize {
         self.unproposed.len()
     }
 
-    pub(super) fn has_unproposed(&self, signed_only: bool) -> bool {
+    pub(crate) fn has_unproposed(&self, signed_only: bool) -> bool {
         self.next_unproposed(signed_only).is_some()
     }
 
@@ -194,7 +194,7 @@ impl Pending {
     }
 
     /// The next requests for a batch, in order of arrival.
-    pub(super) fn take_batch(
+    pub(crate) fn take_batch(
         &mut self,
         max_requests: usize,
         max_bytes: usize,
@@ -216,12 +216,12 @@ impl Pending {
     }
 
     /// A new view starts: nothing is proposed in it yet.
-    pub(super) fn reset_proposed(&mut self) {
+    pub(crate) fn reset_proposed(&mut self) {
         self.unproposed = self.places.iter().map(|(arrival, place)| (*place, *arrival)).collect();
     }
 
     /// A batch of the present view already holds these.
-    pub(super) fn note_proposed(&mut self, batch: &Batch) {
+    pub(crate) fn note_proposed(&mut self, batch: &Batch) {
         for request in &batch.requests {
             if let Some(arrival) = self.by_client.get(&request.client).copied()
                 && self.requests[&arrival].number == request.number
@@ -232,20 +232,20 @@ impl Pending {
     }
 
     /// How many requests are held.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.requests.len() + self.bodies.len()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Request> {
         self.requests.values()
     }
 
     /// All that are held, the bodies included.
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Request> {
         self.requests.values_mut().chain(self.bodies.iter_mut())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 }
