@@ -55,7 +55,7 @@ struct Slot {
 
 /// What a client's number means.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Standing<'a> {
+pub enum Standing<'a> {
     /// Newer than anything executed.
     New,
     /// The last one executed, and its reply.

@@ -56,14 +56,15 @@ pub enum StateError {
 
 /// A request that took effect.
 #[derive(Debug)]
-pub(crate) struct Effect {
+pub struct Effect {
     /// Which of its batch.
-    pub(crate) index: usize,
-    /// `None` where it comes later.
-    pub(crate) outcome: Option<ReplyOutcome>,
+    pub index: usize,
+    /// What it gave; `None` where that comes later.
+    pub outcome: Option<ReplyOutcome>,
     /// What requests gave that were deferred, and are the last of their clients.
-    pub(crate) late: Vec<(ClientId, RequestNumber, ReplyOutcome)>,
-    pub(crate) emissions: Vec<Emission>,
+    pub late: Vec<(ClientId, RequestNumber, ReplyOutcome)>,
+    /// What the service emitted.
+    pub emissions: Vec<Emission>,
 }
 
 /// The replicated state: the service, its clients and the agreed values; and its page tree.

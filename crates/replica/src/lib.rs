@@ -28,6 +28,7 @@ mod kept;
 mod keys;
 mod limits;
 pub mod membership;
+mod nested;
 mod outbound;
 mod pages;
 mod penalties;
@@ -45,8 +46,9 @@ pub use client::{
     AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, OperationKind, ReadPolicy,
     RequestAuthKind, SubmitError,
 };
+pub use client_table::Standing;
 pub use durability::Durability;
-pub use execution::StateError;
+pub use execution::{Effect, StateError};
 pub use frame::{
     ClientFrame, ClientMessage, Envelope, Execution, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room,
     Seal, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
@@ -54,6 +56,7 @@ pub use frame::{
 pub use io::{Input, Output, Report, Startup, StopReason, Timer};
 pub use kept::KeptState;
 pub use limits::{LimitSettings, Limits, LimitsError};
+pub use nested::{NESTED_PAGES, Nested, OWN_PAGES};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages, Path};
 pub use records::{EngineRecord, EpochRecord, RecordError, StateName, decode_record};
 pub use remains::Remains;
