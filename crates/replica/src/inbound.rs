@@ -4,11 +4,11 @@ use crate::frame::{
 use crate::replica::{ReplicaConfig, RequestAuthPolicy};
 use crate::transfer::EngineMessage;
 use crate::{Limits, Room};
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Checked, Domain, Hasher, Keyring, Mac, Proof};
 use althing_protocol::{Evidence, Message, Misbehaviour, Request, RequestAuth, SignedPart, Statement};
-use althing_types::{ClientId, Digest, Epoch, Principal, Quorums, ReplicaId, decode};
+use althing_types::{ClientId, Digest, Epoch, Principal, Quorums, Recent, ReplicaId, decode};
 
 /// A frame from a replica, opened and checked.
 #[derive(Debug)]
@@ -267,15 +267,16 @@ fn caught(envelope: &Envelope, misbehaviour: Misbehaviour) -> Refusal {
 
 /// Proofs that were found good lately: the same certificates and requests come again and again, and
 /// checking a signature costs more than all else.
-#[derive(Debug, Default)]
-struct Verified {
-    digests: BTreeSet<Digest>,
-    order: VecDeque<Digest>,
+#[derive(Debug)]
+struct Verified(Recent<Digest>);
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self(Recent::new(4096))
+    }
 }
 
 impl Verified {
-    const MOST: usize = 4096;
-
     fn check(
         &mut self,
         signer: Principal,
@@ -288,19 +289,13 @@ impl Verified {
         hasher.value(&(signer, domain as u8, proof));
         hasher.bytes(bytes);
         let digest = hasher.finish();
-        if self.digests.contains(&digest) {
+        if self.0.has(&digest) {
             return true;
         }
         if !keyring.verify(signer, proof, domain, bytes) {
             return false;
         }
-        if self.order.len() >= Self::MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.digests.remove(&oldest);
-        }
-        self.digests.insert(digest);
-        self.order.push_back(digest);
+        self.0.add(digest);
         true
     }
 }

@@ -8,10 +8,12 @@ mod codec;
 mod digest;
 mod ids;
 mod quorums;
+mod recent;
 mod time;
 
 pub use codec::{DecodeError, decode, encode};
 pub use digest::Digest;
 pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
 pub use quorums::{Quorums, QuorumsError};
+pub use recent::Recent;
 pub use time::{Instant, nanos};
