@@ -1,6 +1,6 @@
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Hasher, Proof};
-use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, RequestNumber, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, RequestNumber, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// How a client shows that a request is its own.
@@ -71,6 +71,9 @@ pub enum RequestKind {
     Service,
     /// The group itself: it is to have other members from the next epoch on.
     Reconfigure,
+    /// The service, once for each of the [bundled](Request::bundled) requests. Whoever takes such a request has to
+    /// check each of them: a replica takes none from clients.
+    Bundle,
 }
 
 /// A client's request to execute an operation.
@@ -101,6 +104,15 @@ impl Request {
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
         encode(&(self.client, self.number, self.kind, self.epoch, &self.answers, &self.operation))
+    }
+
+    /// The requests that it consists of; none unless it is a [`RequestKind::Bundle`], or where it is malformed.
+    #[must_use]
+    pub fn bundled(&self) -> Vec<Self> {
+        match self.kind {
+            RequestKind::Bundle => decode(&self.operation, usize::MAX).unwrap_or_default(),
+            RequestKind::Service | RequestKind::Reconfigure => Vec::new(),
+        }
     }
 
     /// Whether it is authenticated by MACs: good at one replica, it may be bad at another.

@@ -140,8 +140,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let effects = match self.confirm(decision, outputs) {
             Some(effects) => {
                 for effect in &effects {
-                    let request = &decision.batch.requests[effect.index];
-                    self.admission.executed(request.client, request.number);
+                    self.admission.executed(effect.client, effect.number);
                 }
                 effects
             }
@@ -156,8 +155,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         };
         let mut requests = Vec::with_capacity(effects.len());
         for effect in effects {
-            let request = &decision.batch.requests[effect.index];
-            requests.push((request.client, request.number));
+            requests.push((effect.client, effect.number));
             for (client, number, outcome) in effect.late {
                 let (view, execution) = (self.view, Execution::Final(decision.seq));
                 let reply = ClientMessage::Reply { view, number, execution, outcome };
@@ -190,7 +188,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs: &mut Vec<Output>,
     ) {
         let request = &decision.batch.requests[effect.index];
-        let (client, number) = (request.client, request.number);
+        let (client, number) = (effect.client, effect.number);
         // What is tentative counts in the view of its execution.
         let (view, execution, is_owed) = if is_tentative {
             let is_owed = self.admission.owes(client, number);

@@ -2,7 +2,9 @@ use crate::client_table::{ClientTable, Standing};
 use crate::frame::ReplyOutcome;
 use crate::membership::{ReconfigureOutcome, Refusal, SUCCESSION_PAGE, Succession};
 use crate::pages::PageTree;
-use crate::{Context, Emission, InstallError, LateResult, MAX_PAGE_BYTES, MAX_PAGES, Pages, Service};
+use crate::{
+    Context, Emission, InstallError, LateResult, MAX_PAGE_BYTES, MAX_PAGES, Outcome, Pages, Service,
+};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
@@ -57,8 +59,12 @@ pub enum StateError {
 /// A request that took effect.
 #[derive(Debug)]
 pub struct Effect {
-    /// Which of its batch.
+    /// Which of its batch, or in which bundle of its batch.
     pub index: usize,
+    /// Whose request it is.
+    pub client: ClientId,
+    /// The client's number for it.
+    pub number: RequestNumber,
     /// What it gave; `None` where that comes later.
     pub outcome: Option<ReplyOutcome>,
     /// What requests gave that were deferred, and are the last of their clients.
@@ -137,8 +143,17 @@ impl<S: Service> State<S> {
 
         let mut effects = Vec::new();
         for (index, request) in decision.batch.requests.iter().enumerate() {
-            if self.table.standing(request.client, request.number) == Standing::New {
-                effects.push(self.execute_one(request, index, max_reply_bytes));
+            let seed = (self.header.seed, index as u64);
+            if self.table.standing(request.client, request.number) != Standing::New {
+                continue;
+            }
+            effects.push(self.execute_one(request, index, &seed, max_reply_bytes));
+            for (place, bundled) in request.bundled().iter().enumerate() {
+                let is_new = self.table.standing(bundled.client, bundled.number) == Standing::New;
+                if is_new && bundled.kind == RequestKind::Service {
+                    let seed = (seed, place as u64);
+                    effects.push(self.execute_one(bundled, index, &seed, max_reply_bytes));
+                }
             }
         }
         if let Some(succession) = self.succession.as_mut().filter(|_| decision.is_checkpoint) {
@@ -147,9 +162,15 @@ impl<S: Service> State<S> {
         effects
     }
 
-    fn execute_one(&mut self, request: &Request, index: usize, max_reply_bytes: usize) -> Effect {
+    fn execute_one(
+        &mut self,
+        request: &Request,
+        index: usize,
+        seed: &impl BorshSerialize,
+        max_reply_bytes: usize,
+    ) -> Effect {
         let mut hasher = Hasher::new("althing operation seed");
-        hasher.value(&(self.header.seed, index as u64));
+        hasher.value(seed);
         let context = Context {
             client: request.client,
             number: request.number,
@@ -160,6 +181,7 @@ impl<S: Service> State<S> {
         let done = match request.kind {
             RequestKind::Service => self.service.execute(&request.operation, &context),
             RequestKind::Reconfigure => encode(&self.reconfigure(&request.operation)).into(),
+            RequestKind::Bundle => Outcome::default(),
         };
         let outcome = (!done.is_deferred).then(|| ReplyOutcome::of(done.result, max_reply_bytes));
         self.table.record(request.client, request.number, outcome.clone());
@@ -170,7 +192,8 @@ impl<S: Service> State<S> {
                 late.push((client, number, outcome));
             }
         }
-        Effect { index, outcome, late, emissions: done.emissions }
+        let (client, number) = (request.client, request.number);
+        Effect { index, client, number, outcome, late, emissions: done.emissions }
     }
 
     fn reconfigure(&mut self, operation: &[u8]) -> ReconfigureOutcome {
@@ -290,7 +313,7 @@ fn read_engine(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), State
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Page};
+    use crate::Page;
     use alloc::collections::BTreeMap;
     use alloc::sync::Arc;
     use alloc::vec;
