@@ -1,0 +1,158 @@
+//! Updates of a site's clients, gathered into requests of the site's own: each site's uplink then carries what
+//! its own clients say, and whoever leads proposes it by name (TOCS'02 §5.1.5, with a site in the client's place).
+//!
+//! The site is a client of the sites with so many *slots*, each of which has one bundle under way. While a slot
+//! is free an update leaves at once; while none is, updates gather. So bundles grow with the load, and only then.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use althing_crypto::Proof;
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
+use althing_types::{ClientId, Epoch, Instant, RequestNumber, SiteId, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// Clients with this bit are slots of sites. No other client may have it.
+const SLOT: u64 = 1 << 63;
+
+/// The client that a slot of a site is.
+fn slot_client(site: SiteId, slot: u16) -> ClientId {
+    ClientId(SLOT | u64::from(site.0) << 16 | u64::from(slot))
+}
+
+/// Whose slot a client is, if it is one.
+pub(crate) fn site_of_slot(client: ClientId) -> Option<SiteId> {
+    let site = u16::try_from((client.0 & !SLOT) >> 16).ok()?;
+    (client.0 & SLOT != 0).then_some(SiteId(site))
+}
+
+/// A bundle under way.
+#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
+struct Outstanding {
+    request: Request,
+    since: Instant,
+}
+
+/// What a site bundles.
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Bundler {
+    queue: VecDeque<Request>,
+    /// The last number of each slot that was ever used.
+    numbers: BTreeMap<u16, RequestNumber>,
+    under_way: BTreeMap<u16, Outstanding>,
+}
+
+impl Bundler {
+    /// Takes in a client's request.
+    pub(crate) fn push(&mut self, request: Request) {
+        self.queue.push_back(request);
+    }
+
+    /// The next bundle that may leave, as a request of `site`, which has yet to sign it.
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        site: SiteId,
+        (slots, most_bytes): (u16, usize),
+    ) -> Option<Request> {
+        let slot = (0..slots).find(|slot| !self.under_way.contains_key(slot))?;
+        let mut bundle: VecDeque<Request> = VecDeque::new();
+        let mut bytes = 0;
+        while let Some(request) = self.queue.front() {
+            bytes += encode(request).len();
+            if bytes > most_bytes && !bundle.is_empty() {
+                break;
+            }
+            bundle.extend(self.queue.pop_front());
+        }
+        if bundle.is_empty() {
+            return None;
+        }
+        let number = self.numbers.entry(slot).or_default();
+        number.0 += 1;
+        let request = Request {
+            client: slot_client(site, slot),
+            number: *number,
+            kind: RequestKind::Bundle,
+            operation: encode(&bundle),
+            epoch: Epoch(0),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(alloc::vec::Vec::new())),
+            is_authentic: false,
+        };
+        self.under_way.insert(slot, Outstanding { request: request.clone(), since: now });
+        Some(request)
+    }
+
+    /// A slot's request was executed.
+    pub(crate) fn on_executed(&mut self, client: ClientId, number: RequestNumber) {
+        self.under_way.retain(|_, bundle| bundle.request.client != client || bundle.request.number > number);
+    }
+
+    /// Bundles that have been under way since before `then`; from now on, again since `now`.
+    pub(crate) fn overdue(&mut self, then: Instant, now: Instant) -> impl Iterator<Item = &Request> {
+        let overdue = self.under_way.values_mut().filter(move |bundle| bundle.since < then);
+        overdue.map(move |bundle| {
+            bundle.since = now;
+            &bundle.request
+        })
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn update(client: u64) -> Request {
+        Request {
+            client: ClientId(client),
+            number: RequestNumber(1),
+            kind: RequestKind::Service,
+            operation: alloc::vec![0; 100],
+            epoch: Epoch(0),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(Vec::new())),
+            is_authentic: false,
+        }
+    }
+
+    fn clients(bundle: &Request) -> Vec<u64> {
+        bundle.bundled().iter().map(|request| request.client.0).collect()
+    }
+
+    #[test]
+    fn what_finds_no_free_slot_gathers() {
+        let mut bundler = Bundler::default();
+        let mut next = |bundler: &mut Bundler| bundler.next(Instant(1), SiteId(3), (2, 1000));
+        assert!(next(&mut bundler).is_none());
+        let mut left = Vec::new();
+        for client in 1..=12 {
+            bundler.push(update(client));
+            left.extend(next(&mut bundler));
+        }
+        assert_eq!(left.iter().map(clients).collect::<Vec<_>>(), [[1], [2]]);
+        assert_eq!(site_of_slot(left[1].client), Some(SiteId(3)));
+        bundler.on_executed(left[1].client, RequestNumber(1));
+        let third = next(&mut bundler).unwrap();
+        assert_eq!((third.client, third.number), (left[1].client, RequestNumber(2)));
+        assert_eq!(clients(&third), [3, 4, 5, 6, 7, 8], "as many as fit");
+        assert!(next(&mut bundler).is_none());
+        bundler.on_executed(left[0].client, RequestNumber(1));
+        assert_eq!(clients(&next(&mut bundler).unwrap()), [9, 10, 11, 12]);
+    }
+
+    #[test]
+    fn what_waits_too_long_is_shown_again_and_no_client_is_a_slot() {
+        let mut bundler = Bundler::default();
+        bundler.push(update(1));
+        bundler.next(Instant(5), SiteId(0), (1, 1000)).unwrap();
+        assert_eq!(bundler.overdue(Instant(5), Instant(9)).count(), 0);
+        assert_eq!(bundler.overdue(Instant(6), Instant(9)).count(), 1);
+        assert_eq!(bundler.overdue(Instant(9), Instant(12)).count(), 0);
+        assert_eq!(site_of_slot(ClientId(1 << 62)), None);
+        assert!(!bundler.is_idle());
+    }
+}

@@ -1,0 +1,108 @@
+//! How a logical machine carries out what the wide-area protocol asks for.
+
+use super::{LogicalMachine, Timer};
+use crate::message::Kind;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_protocol::{Action, Auth, Decision, Event, Replicable, TimerId};
+use althing_replica::Service;
+use althing_types::{ReplicaId, SiteId, encode};
+
+type Events<P> = VecDeque<Event<<P as althing_protocol::Protocol>::Message>>;
+
+/// The site that the wide-area protocol calls by this id.
+pub(super) fn site(id: ReplicaId) -> SiteId {
+    SiteId(id.0)
+}
+
+impl<P: Replicable, S: Service> LogicalMachine<P, S> {
+    /// Has the protocol handle an event, and all that follows from it.
+    pub(super) fn drive(&mut self, event: Event<P::Message>) {
+        let mut events = VecDeque::from([event]);
+        let mut actions = Vec::new();
+        while let Some(event) = events.pop_front() {
+            self.core.protocol.handle(self.now.1, event, &mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(action, &mut events);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, action: Action<P::Message>, events: &mut Events<P>) {
+        match action {
+            Action::Send { to, message, auth } => {
+                if to == self.me() && auth == Auth::Mac {
+                    events.push_back(Event::Message { from: to, message, proof: None, key: 0 });
+                } else {
+                    self.say(site(to), Kind::Protocol, encode(&message).into());
+                }
+            }
+            Action::Broadcast { message, auth } => self.broadcast(&message, auth),
+            Action::Piggyback(message) => self.broadcast(&message, Auth::Mac),
+            Action::SetTimer { id: TimerId(id), after } => {
+                self.core.timers.set(Timer::Protocol(id), after);
+            }
+            Action::CancelTimer(TimerId(id)) => self.core.timers.cancel(Timer::Protocol(id)),
+            // The site's own protocol has made it durable, by ordering what led to it.
+            Action::Persist { id, .. } => events.push_back(Event::Persisted(id)),
+            Action::KeepState { seq, .. } => events.push_back(Event::StateKept(seq)),
+            Action::Execute(decision) => self.execute_decision(&decision, events),
+            Action::FetchState { seq, state } => self.core.fetching = Some((seq, state)),
+            Action::Evidence(evidence) => self.accuse(evidence),
+            Action::EnteredView(view) | Action::LeftView(view) => self.core.view = view,
+            Action::Compact(_)
+            | Action::Stable { .. }
+            | Action::Closed { .. }
+            | Action::MustSign { .. }
+            | Action::Late(_)
+            | Action::Rollback => {}
+            Action::ExecuteTentatively(_) => panic!("a wide-area protocol executes nothing tentatively"),
+        }
+    }
+
+    fn execute_decision(&mut self, decision: &Decision, events: &mut Events<P>) {
+        let effects = self.nested.execute(decision, self.config.max_reply_bytes);
+        self.core.executed = decision.seq;
+        for effect in effects {
+            self.core.bundler.on_executed(effect.client, effect.number);
+            if let Some(outcome) = effect.outcome {
+                self.answer(effect.client, effect.number, outcome);
+            }
+            for (client, number, outcome) in effect.late {
+                self.answer(client, number, outcome);
+            }
+        }
+        self.dispatch_bundles();
+        let state = decision.is_checkpoint.then(|| self.nested.digest());
+        events.push_back(Event::Executed { seq: decision.seq, state });
+    }
+
+    /// A transferable message comes back to this site too, with its proof.
+    fn broadcast(&mut self, message: &P::Message, auth: Auth) {
+        let body: Arc<[u8]> = encode(message).into();
+        for to in self.config.sites.replicas().filter(|to| *to != self.me() || auth == Auth::Transferable) {
+            self.say(site(to), Kind::Protocol, Arc::clone(&body));
+        }
+    }
+
+    /// Says something to a site.
+    pub(super) fn say(&mut self, to: SiteId, kind: Kind, body: Arc<[u8]>) {
+        let place = (self.now.0, self.config.site, to);
+        self.core.links.say(place, kind, body, self.config.max_unacknowledged_bytes);
+    }
+
+    pub(super) fn say_to_all(&mut self, kind: Kind, body: Arc<[u8]>, is_to_self_too: bool) {
+        for to in self.config.sites.replicas().filter(|to| *to != self.me() || is_to_self_too) {
+            self.say(site(to), kind, Arc::clone(&body));
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Protocol(id) => self.drive(Event::Timer(TimerId(id))),
+            Timer::Acknowledge => self.core.links.acknowledge_due(self.now.0, self.config.site),
+            Timer::Relay => self.relay(),
+        }
+    }
+}

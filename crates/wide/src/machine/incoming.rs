@@ -1,0 +1,157 @@
+//! What comes from other sites, and what is checked before the protocol sees it: as the engine does between
+//! machines (`althing_replica`), with a site's signature in the place of all others.
+
+use super::drive::site;
+use super::{LogicalMachine, Timer};
+use crate::bundle::site_of_slot;
+use crate::message::{Kind, LinkMessage, Spoken};
+use crate::operation::Update;
+use alloc::vec::Vec;
+use althing_crypto::{Domain, Hasher, Proof};
+use althing_protocol::{
+    Event, Evidence, Message, Misbehaviour, Replicable, Request, RequestAuth, RequestKind, SignedPart,
+};
+use althing_replica::Service;
+use althing_types::{ReplicaId, SiteId, decode, encode};
+
+impl<P: Replicable, S: Service> LogicalMachine<P, S> {
+    /// Anybody may have put it in order: a server may lie.
+    pub(super) fn on_incoming(&mut self, message: LinkMessage) {
+        let header = message.header;
+        let is_apt = header.to == self.config.site && self.config.sites.has(ReplicaId(header.from.0));
+        if !is_apt || !message.is_genuine(&mut self.config.keys) || !self.core.links.on_heard(&header) {
+            return;
+        }
+        if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {
+            self.core.timers.set(Timer::Acknowledge, self.config.acknowledgement_delay);
+        }
+        if let Err(misbehaviour) = self.take_in(&message) {
+            let accused = ReplicaId(header.from.0);
+            self.accuse(Evidence { accused, misbehaviour, statements: Vec::new() });
+        }
+    }
+
+    fn take_in(&mut self, message: &LinkMessage) -> Result<(), Misbehaviour> {
+        match message.header.kind {
+            Kind::Acknowledgement => {}
+            Kind::Protocol => {
+                let event = self.protocol_message(message)?;
+                self.drive(event);
+            }
+            Kind::Request => {
+                let mut request: Request = self.decoded(&message.body)?;
+                self.authenticate(&mut request)?;
+                self.drive(Event::Request(request));
+            }
+            Kind::Bundle | Kind::UrgentBundle => {
+                let mut request: Request = self.decoded(&message.body)?;
+                if site_of_slot(request.client) != Some(message.header.from) {
+                    return Err(Misbehaviour::Forgery);
+                }
+                request.auth = RequestAuth::Signed(message.spoken());
+                self.authenticate(&mut request)?;
+                let is_mine = self.config.sites.primary(self.core.view) == self.me();
+                let is_urgent = message.header.kind == Kind::UrgentBundle;
+                self.drive(if is_mine || is_urgent {
+                    Event::Request(request)
+                } else {
+                    Event::Body(request)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn decoded<T: borsh::BorshDeserialize>(&self, body: &[u8]) -> Result<T, Misbehaviour> {
+        decode(body, self.config.max_message_bytes).map_err(|_| Misbehaviour::InvalidMessage)
+    }
+
+    fn protocol_message(&mut self, said: &LinkMessage) -> Result<Event<P::Message>, Misbehaviour> {
+        let mut message: P::Message = self.decoded(&said.body)?;
+        for part in message.signed_parts() {
+            if !self.is_signed(&part) {
+                return Err(Misbehaviour::Forgery);
+            }
+        }
+        for request in message.requests_mut() {
+            self.authenticate(request)?;
+        }
+        let (from, proof) = (ReplicaId(said.header.from.0), Some(said.spoken()));
+        Ok(Event::Message { from, message, proof, key: 0 })
+    }
+
+    fn is_signed(&mut self, part: &SignedPart) -> bool {
+        let said = (site(part.signer), &[Kind::Protocol][..]);
+        Spoken::verify(&mut self.config.keys, said, &part.proof, &part.bytes)
+    }
+
+    /// Checks who has made a request, and for a bundle who has made what is in it. Signatures are the same for all
+    /// sites, so whoever says something with a bad one is faulty.
+    pub(super) fn authenticate(&mut self, request: &mut Request) -> Result<(), Misbehaviour> {
+        let is_good = match (site_of_slot(request.client), request.kind) {
+            (Some(site), RequestKind::Bundle) => self.is_good_bundle(site, request),
+            (None, RequestKind::Service) => self.is_good_update(request, None),
+            _ => false,
+        };
+        if !is_good {
+            return Err(Misbehaviour::Forgery);
+        }
+        request.is_authentic = true;
+        Ok(())
+    }
+
+    /// Whether a client has made this update: one of `site`, if that is given.
+    fn is_good_update(&mut self, request: &Request, site: Option<SiteId>) -> bool {
+        let Some(resident) = self.config.residents.get(&request.client) else { return false };
+        let RequestAuth::Signed(proof) = &request.auth else { return false };
+        let is_apt = site.is_none_or(|site| resident.site == site)
+            && request.kind == RequestKind::Service
+            && request.operation.len() <= self.config.max_update_bytes;
+        // What no update of a client's can be would have another digest under the same signature.
+        let update = Update {
+            number: request.number,
+            operation: request.operation.clone(),
+            proof: proof.clone(),
+        };
+        if !is_apt || update.into_request(request.client) != (Request { is_authentic: false, ..request.clone() }) {
+            return false;
+        }
+        let (signed, public) = (request.signed_bytes(), resident.public);
+        let system = self.config.system();
+        self.is_verified(proof, &signed, |_| public.verify_in(system, proof, Domain::Request, &signed))
+    }
+
+    fn is_good_bundle(&mut self, site: SiteId, request: &Request) -> bool {
+        let RequestAuth::Signed(proof) = &request.auth else { return false };
+        let unsigned = Request {
+            auth: RequestAuth::Signed(Proof(Vec::new())),
+            is_authentic: false,
+            ..request.clone()
+        };
+        let bytes = encode(&unsigned);
+        let is_said = |machine: &mut Self| {
+            let kinds = [Kind::Bundle, Kind::UrgentBundle];
+            let bundled = request.bundled();
+            !bundled.is_empty()
+                && Spoken::verify(&mut machine.config.keys, (site, &kinds[..]), proof, &bytes)
+                && bundled.iter().all(|update| machine.is_good_update(update, Some(site)))
+        };
+        self.is_verified(proof, &bytes, is_said)
+    }
+
+    /// Whether `check` says so, or said so lately of the same proof and bytes.
+    fn is_verified(&mut self, proof: &Proof, bytes: &[u8], check: impl FnOnce(&mut Self) -> bool) -> bool {
+        let mut hasher = Hasher::new("althing verified update");
+        hasher.value(proof);
+        hasher.bytes(bytes);
+        let digest = hasher.finish();
+        if self.verified.has(&digest) {
+            return true;
+        }
+        let is_good = check(self);
+        if is_good {
+            self.verified.add(digest);
+        }
+        is_good
+    }
+}

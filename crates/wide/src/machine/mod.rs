@@ -1,0 +1,200 @@
+mod config;
+mod drive;
+mod incoming;
+mod links;
+mod pages;
+mod timers;
+mod updates;
+
+pub use config::{Dissemination, MachineConfig, Resident};
+pub use timers::Timer;
+
+use crate::bundle::Bundler;
+use crate::operation::{SiteEvent, SiteOperation};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_protocol::{Event, Evidence, Replicable, Start};
+use althing_replica::{Context, InstallError, LateResult, Nested, Outcome, Pages, Service};
+use althing_types::{ClientId, Digest, Instant, Recent, ReplicaId, Seq, SiteId, View, decode, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+use timers::Timers;
+use updates::Waiting;
+
+pub(crate) use links::{Link, Links, Outgoing, Place};
+
+/// How many signatures of clients, and contents of bundles, are remembered to be good.
+const MOST_VERIFIED: usize = 8192;
+
+/// How many accusations wait to be taken.
+const MOST_EVIDENCE: usize = 256;
+
+/// All that is replicated beside the state that the sites replicate.
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
+struct Core<P> {
+    protocol: P,
+    has_started: bool,
+    /// The last wide-area batch that was executed.
+    executed: Seq,
+    /// The wide-area view that the protocol is in or moving to.
+    view: View,
+    timers: Timers,
+    links: Links,
+    /// The clients of this site that wait for an update.
+    waiting: BTreeMap<ClientId, Waiting>,
+    bundler: Bundler,
+    /// The checkpoint that the protocol wants to be brought to, and the digest of its state.
+    fetching: Option<(Seq, Digest)>,
+}
+
+/// A site as one machine: a [`Service`] whose operations are the events of the wide-area protocol `P`, which in
+/// turn orders the operations of `S` among the sites.
+#[derive(Debug)]
+pub struct LogicalMachine<P, S> {
+    config: MachineConfig,
+    core: Core<P>,
+    /// What the sites replicate.
+    nested: Nested<S>,
+    /// How many pages `core` has taken.
+    shown: u32,
+    /// What clients have signed, as was found lately.
+    verified: Recent<Digest>,
+    /// Of the sites' misbehaviour, what nobody has taken yet.
+    evidence: Vec<Evidence>,
+    /// The local batch that is executed, and its agreed time.
+    now: (Seq, Instant),
+    /// What the present operation has led to for clients that waited.
+    late: Vec<LateResult>,
+}
+
+impl<P: Replicable, S: Service> LogicalMachine<P, S> {
+    /// The initial state. `protocol` has not started; it executes nothing tentatively.
+    #[must_use]
+    pub fn new(config: MachineConfig, protocol: P, service: S) -> Self {
+        Self {
+            config,
+            core: Core {
+                protocol,
+                has_started: false,
+                executed: Seq(0),
+                view: View(0),
+                timers: Timers::default(),
+                links: Links::default(),
+                waiting: BTreeMap::new(),
+                bundler: Bundler::default(),
+                fetching: None,
+            },
+            nested: Nested::new(service),
+            shown: 0,
+            verified: Recent::new(MOST_VERIFIED),
+            evidence: Vec::new(),
+            now: (Seq(0), Instant(0)),
+            late: Vec::new(),
+        }
+    }
+
+    /// Which site it is.
+    #[must_use]
+    pub fn site(&self) -> SiteId {
+        self.config.site
+    }
+
+    /// The wide-area protocol.
+    #[must_use]
+    pub fn protocol(&self) -> &P {
+        &self.core.protocol
+    }
+
+    /// The last wide-area batch that was executed.
+    #[must_use]
+    pub fn executed(&self) -> Seq {
+        self.core.executed
+    }
+
+    /// The wide-area view that this site is in or moving to.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.core.view
+    }
+
+    /// The service that the sites replicate.
+    #[must_use]
+    pub fn service(&self) -> &S {
+        self.nested.service()
+    }
+
+    /// What sites were caught at since this was last asked.
+    pub fn take_evidence(&mut self) -> Vec<Evidence> {
+        core::mem::take(&mut self.evidence)
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.core.links
+    }
+
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.core.timers
+    }
+
+    fn me(&self) -> ReplicaId {
+        ReplicaId(self.config.site.0)
+    }
+
+    fn start_once(&mut self) {
+        if !core::mem::replace(&mut self.core.has_started, true) {
+            self.drive(Event::Start(Start::Genesis));
+        }
+    }
+
+    fn on_event(&mut self, server: ReplicaId, event: SiteEvent) {
+        match event {
+            SiteEvent::Incoming(message) => self.on_incoming(message),
+            SiteEvent::Expired { timer, generation } => {
+                if self.core.timers.on_expired((timer, generation), server, self.config.enough()) {
+                    self.on_timer(timer);
+                }
+            }
+            SiteEvent::Suspected { site, link } => {
+                self.core.links.on_suspected((site, link), server, self.config.enough());
+            }
+        }
+    }
+
+    fn accuse(&mut self, evidence: Evidence) {
+        if self.evidence.len() < MOST_EVIDENCE && !self.evidence.contains(&evidence) {
+            self.evidence.push(evidence);
+        }
+    }
+}
+
+impl<P: Replicable, S: Service> Service for LogicalMachine<P, S> {
+    fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome {
+        self.now = (context.seq, context.time);
+        self.start_once();
+        let outcome = match decode(operation, usize::MAX) {
+            Ok(SiteOperation::Update(update)) => match self.on_update(context, update) {
+                Some(answer) => encode(&answer).into(),
+                None => Outcome::deferred(),
+            },
+            Ok(SiteOperation::Events(events)) => {
+                if let Some(server) = self.config.lanes.get(&context.client).copied() {
+                    events.into_iter().for_each(|event| self.on_event(server, event));
+                }
+                Outcome::default()
+            }
+            Err(_) => Outcome::default(),
+        };
+        Outcome { late: core::mem::take(&mut self.late), ..outcome }
+    }
+
+    fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn save(&mut self, pages: &mut Pages) {
+        self.save_pages(pages);
+    }
+
+    fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        self.install_pages(pages, changed)
+    }
+}

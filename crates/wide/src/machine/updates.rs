@@ -1,0 +1,112 @@
+//! The clients of a site: their updates, and what they are answered.
+
+use super::{Dissemination, LogicalMachine, Timer};
+use crate::message::Kind;
+use crate::operation::{Answer, Update};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_protocol::{Event, Replicable, Request};
+use althing_replica::{Context, LateResult, ReplyOutcome, Service, Standing};
+use althing_types::{ClientId, Instant, RequestNumber, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// An update that has not been executed.
+#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
+pub(super) struct Waiting {
+    request: Request,
+    /// The number of the client's request to this site.
+    local: RequestNumber,
+    /// When it came, or was last shown to all sites.
+    since: Instant,
+}
+
+impl<P: Replicable, S: Service> LogicalMachine<P, S> {
+    /// A client of this site has an update; `None` where it has to wait for the answer.
+    pub(super) fn on_update(&mut self, context: &Context, update: Update) -> Option<Answer> {
+        let (client, local, since) = (context.client, context.number, context.time);
+        let lives_here = self.config.residents.get(&client).is_some_and(|it| it.site == self.config.site);
+        let mut request = update.into_request(client);
+        if !lives_here || self.authenticate(&mut request).is_err() {
+            return Some(Answer::Refused);
+        }
+        if let Some(answer) = self.known_answer(client, request.number) {
+            return Some(answer);
+        }
+        if let Some(waiting) = self.core.waiting.get_mut(&client)
+            && waiting.request.number >= request.number
+        {
+            let last = waiting.request.number;
+            if last > request.number {
+                return Some(Answer::Superseded { last });
+            }
+            waiting.local = local;
+            return None;
+        }
+        self.core.waiting.insert(client, Waiting { request: request.clone(), local, since });
+        if !self.core.timers.is_running(Timer::Relay) {
+            self.core.timers.set(Timer::Relay, self.config.relay_timeout);
+        }
+        match self.config.dissemination {
+            Dissemination::Leader => self.drive(Event::Request(request)),
+            Dissemination::Origin { .. } => {
+                self.core.bundler.push(request);
+                self.dispatch_bundles();
+            }
+        }
+        None
+    }
+
+    /// What became of an update, if anything did.
+    fn known_answer(&self, client: ClientId, number: RequestNumber) -> Option<Answer> {
+        match self.nested.standing(client, number) {
+            Standing::Last(outcome) => Some(Answer::Executed(outcome.clone())),
+            Standing::Old(last) => Some(Answer::Superseded { last }),
+            Standing::New | Standing::Awaited => None,
+        }
+    }
+
+    /// An update was executed: whoever waits for it, or for an earlier one of the same client, is told.
+    pub(super) fn answer(&mut self, client: ClientId, number: RequestNumber, outcome: ReplyOutcome) {
+        let Some(waiting) = self.core.waiting.get(&client).filter(|it| it.request.number <= number) else {
+            return;
+        };
+        let answer = if waiting.request.number == number {
+            Answer::Executed(outcome)
+        } else {
+            Answer::Superseded { last: number }
+        };
+        self.late.push(LateResult { client, number: waiting.local, result: encode(&answer) });
+        self.core.waiting.remove(&client);
+    }
+
+    /// Has bundles leave as long as there is something to bundle, and a slot.
+    pub(super) fn dispatch_bundles(&mut self) {
+        let Dissemination::Origin { slots, most_bytes } = self.config.dissemination else { return };
+        let (now, site) = (self.now.1, self.config.site);
+        while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes)) {
+            // This site too has to have it signed, to order it or to know it by name.
+            self.say_to_all(Kind::Bundle, encode(&bundle).into(), true);
+        }
+    }
+
+    /// Shows all sites what has waited for long, so that each sees to it that it is ordered.
+    pub(super) fn relay(&mut self) {
+        let (now, timeout) = (self.now.1, self.config.relay_timeout);
+        let then = Instant(now.0.saturating_sub(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)));
+        let mut overdue: Vec<(Kind, Arc<[u8]>)> = Vec::new();
+        if self.config.dissemination == Dissemination::Leader {
+            for waiting in self.core.waiting.values_mut().filter(|waiting| waiting.since <= then) {
+                waiting.since = now;
+                overdue.push((Kind::Request, encode(&waiting.request).into()));
+            }
+        }
+        let bundles = self.core.bundler.overdue(then, now);
+        overdue.extend(bundles.map(|bundle| (Kind::UrgentBundle, encode(bundle).into())));
+        for (kind, body) in overdue {
+            self.say_to_all(kind, body, kind == Kind::UrgentBundle);
+        }
+        if !self.core.waiting.is_empty() || !self.core.bundler.is_idle() {
+            self.core.timers.set(Timer::Relay, timeout);
+        }
+    }
+}

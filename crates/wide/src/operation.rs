@@ -1,0 +1,95 @@
+//! What a site's own protocol orders, and what its clients are answered.
+
+use crate::LinkMessage;
+use crate::machine::Timer;
+use alloc::vec::Vec;
+use althing_crypto::{Domain, Identity, Proof};
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
+use althing_replica::ReplyOutcome;
+use althing_types::{ClientId, Epoch, GroupId, RequestNumber, SiteId};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// An operation of a [`LogicalMachine`](crate::LogicalMachine).
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum SiteOperation {
+    /// A client of this site wants something ordered by all sites.
+    Update(Update),
+    /// A server of this site tells what has happened.
+    Events(Vec<SiteEvent>),
+}
+
+/// A client's update, to be ordered by all sites.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Update {
+    /// The client's number for it, growing from update to update.
+    pub number: RequestNumber,
+    /// What is to be executed, in the encoding of the service that the sites replicate.
+    pub operation: Vec<u8>,
+    /// The client's signature over the request that it makes, in the name of the system.
+    pub proof: Proof,
+}
+
+impl Update {
+    /// An update that `client` has signed.
+    #[must_use]
+    pub fn new(
+        (system, client, identity): (GroupId, ClientId, &Identity),
+        number: RequestNumber,
+        operation: Vec<u8>,
+    ) -> Self {
+        let mut update = Self { number, operation, proof: Proof::default() };
+        let signed = update.clone().into_request(client).signed_bytes();
+        update.proof = identity.sign_in(system, Domain::Request, &signed);
+        update
+    }
+
+    /// The request that it makes among the sites.
+    #[must_use]
+    pub fn into_request(self, client: ClientId) -> Request {
+        Request {
+            client,
+            number: self.number,
+            kind: RequestKind::Service,
+            operation: self.operation,
+            epoch: Epoch(0),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(self.proof),
+            is_authentic: false,
+        }
+    }
+}
+
+/// Something that a server of a site tells the others.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum SiteEvent {
+    /// Another site has said something, or this one has, which is now signed.
+    Incoming(LinkMessage),
+    /// A timer has expired at this server.
+    Expired {
+        /// Which.
+        timer: Timer,
+        /// How often it had been set when it was set last.
+        generation: u64,
+    },
+    /// What was sent over a virtual link to a site is not acknowledged as it should be.
+    Suspected {
+        /// The site.
+        site: SiteId,
+        /// The virtual link's place in the order of selection.
+        link: u64,
+    },
+}
+
+/// What a client hears of its update.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Answer {
+    /// It was executed.
+    Executed(ReplyOutcome),
+    /// Its number is not above the last one that was executed for this client: it will not be executed.
+    Superseded {
+        /// The last one executed.
+        last: RequestNumber,
+    },
+    /// It is malformed, or not signed by this client, or the client does not live in this site.
+    Refused,
+}
