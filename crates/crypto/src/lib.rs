@@ -13,10 +13,12 @@ mod hash;
 mod identity;
 mod keyring;
 mod mac;
+mod merkle;
 mod session;
 
 pub use hash::{Hasher, hash, hash_parts};
 pub use identity::{Identity, KeyError, Proof, PublicIdentity};
 pub use keyring::{Checked, Domain, Keyring};
 pub use mac::{Authenticator, Mac};
+pub use merkle::{MerklePath, MerkleTree};
 pub use session::{KeySeed, Learned, NewKey};
