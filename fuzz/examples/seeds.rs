@@ -3,7 +3,8 @@
 //! They are made from the code as it is rather than kept, so they follow the formats.
 
 use althing_components::{NumberedEvent, Operation, WireId};
-use althing_crypto::{Authenticator, Identity, Mac, NewKey, Proof};
+use althing_crypto::site::{SiteBatch, SiteDeal};
+use althing_crypto::{Authenticator, Domain, Identity, KeySeed, Mac, NewKey, Proof};
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
@@ -15,7 +16,7 @@ use althing_replica::{
 };
 use althing_services::KvOperation;
 use althing_types::{
-    ClientId, Digest, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View, encode,
+    ClientId, Digest, Epoch, GroupId, Principal, Quorums, ReplicaId, RequestNumber, Seq, SiteId, View, encode,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,6 +25,7 @@ fn main() -> std::io::Result<()> {
     for (target, seeds) in [
         ("codec", codec()),
         ("key_text", key_text()),
+        ("site_signatures", site_signatures()),
         ("pbft_message", pbft_message()),
         ("pbft_group", pbft_group()),
         ("replica_frames", replica_frames()),
@@ -67,7 +69,44 @@ fn codec() -> Vec<Vec<u8>> {
 
 fn key_text() -> Vec<Vec<u8>> {
     let identity = Identity::from_secret_bytes(&[42; 64]);
-    vec![identity.to_secret_text().as_bytes().to_vec(), identity.public().to_string().into_bytes()]
+    let mut texts =
+        vec![identity.to_secret_text().as_bytes().to_vec(), identity.public().to_string().into_bytes()];
+    for site in sites() {
+        texts.push(site.shares.public().to_string().into_bytes());
+        texts.push(site.secrets[0].to_secret_text().as_bytes().to_vec());
+        texts.extend(site.shares.keys().take(1).map(|key| key.to_string().into_bytes()));
+    }
+    texts
+}
+
+/// One of each kind.
+fn sites() -> [SiteDeal; 2] {
+    let seed = KeySeed::from([4; 32]);
+    [
+        SiteDeal::threshold(Quorums::byzantine(4, 1).expect("four are enough"), &seed),
+        SiteDeal::plain(3, &seed),
+    ]
+}
+
+fn site_signatures() -> Vec<Vec<u8>> {
+    let messages: Vec<_> = (0u8..5).map(|i| [i; 3]).collect();
+    let messages: Vec<_> = messages.iter().map(|bytes| (Domain::Protocol, bytes.as_slice())).collect();
+    let mut seeds = Vec::new();
+    for site in sites() {
+        let batch = SiteBatch::new(GroupId([5; 16]), SiteId(0), &messages);
+        let share = |server: u16| {
+            let secret = &site.secrets[usize::from(server)];
+            (ReplicaId(server), secret.share(&batch.statement()))
+        };
+        let shares = BTreeMap::from([0, 2].map(share));
+        let signature = site.shares.combine(&batch.statement(), &shares).signature.expect("they are enough");
+        seeds.push(shaped(0, site.shares.public()));
+        seeds.push(shaped(1, &signature));
+        seeds.push(shaped(2, &batch.proof(3, signature).path));
+        seeds.push(shaped(3, &batch.proof(4, signature)));
+        seeds.push(shaped(4, &shares));
+    }
+    seeds
 }
 
 /// What the group does on its own: requests, a quiet while, a view change.

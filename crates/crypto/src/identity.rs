@@ -1,6 +1,6 @@
 use crate::Domain;
 use crate::keyring::digest_in;
-use alloc::format;
+use crate::text::{from_text, to_text};
 use alloc::string::String;
 use alloc::vec::Vec;
 use althing_types::GroupId;
@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 const SECRET_PREFIX: &str = "althing-secret-1:";
 const PUBLIC_PREFIX: &str = "althing-public-1:";
 const KEY_BYTES: usize = 64;
-const CHECK_BYTES: usize = 4;
 
 /// A text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -38,6 +37,9 @@ pub enum KeyError {
     /// The bytes are no point of the curve.
     #[error("the bytes are not a valid public key")]
     Point,
+    /// The bytes are no secret key: zero, or too large a number.
+    #[error("the bytes are not a valid secret key")]
+    Scalar,
 }
 
 /// A transferable proof that someone said something: a signature that anybody can check.
@@ -107,8 +109,7 @@ impl FromStr for Identity {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let bytes = Zeroizing::new(from_text(SECRET_PREFIX, text)?);
-        Ok(Self::from_secret_bytes(&bytes))
+        Ok(Self::from_secret_bytes(&*from_text(SECRET_PREFIX, text)?))
     }
 }
 
@@ -199,7 +200,7 @@ impl FromStr for PublicIdentity {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        Self::from_bytes(&from_text(PUBLIC_PREFIX, text)?)
+        Self::from_bytes(&*from_text(PUBLIC_PREFIX, text)?)
     }
 }
 
@@ -210,42 +211,10 @@ fn halves(bytes: &[u8; KEY_BYTES]) -> (Zeroizing<[u8; 32]>, Zeroizing<[u8; 32]>)
     (first, second)
 }
 
-fn check_bytes(bytes: &[u8]) -> [u8; CHECK_BYTES] {
-    let digest = crate::hash("althing key check", bytes);
-    [digest.0[0], digest.0[1], digest.0[2], digest.0[3]]
-}
-
-fn to_text(prefix: &str, bytes: &[u8; KEY_BYTES]) -> String {
-    let mut text = String::with_capacity(prefix.len() + 2 * (KEY_BYTES + CHECK_BYTES));
-    text.push_str(prefix);
-    for byte in bytes.iter().chain(&check_bytes(bytes)) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
-fn from_text(prefix: &'static str, text: &str) -> Result<[u8; KEY_BYTES], KeyError> {
-    let digits = text.trim().strip_prefix(prefix).ok_or(KeyError::Prefix { expected: prefix })?.as_bytes();
-    let expected = 2 * (KEY_BYTES + CHECK_BYTES);
-    if digits.len() != expected {
-        return Err(KeyError::Digits { expected });
-    }
-    let mut bytes = Zeroizing::new([0; KEY_BYTES + CHECK_BYTES]);
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let nibble = |digit: u8| (digit as char).to_digit(16).ok_or(KeyError::Digits { expected });
-        *byte = u8::try_from(nibble(pair[0])? * 16 + nibble(pair[1])?).expect("two nibbles make a byte");
-    }
-    let mut key = [0; KEY_BYTES];
-    key.copy_from_slice(&bytes[..KEY_BYTES]);
-    if check_bytes(&key) != bytes[KEY_BYTES..] {
-        return Err(KeyError::Check);
-    }
-    Ok(key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
 
     #[test]

@@ -23,6 +23,8 @@ pub enum Domain {
     Reconfigure,
     /// A replica's announcement of a key.
     Key,
+    /// What a site tells another about the links between them.
+    Link,
 }
 
 /// Announcements with numbers further ahead of the own clock than this are not believed: one that was signed for
@@ -413,6 +415,7 @@ pub(crate) fn digest_in(group: GroupId, domain: Domain, bytes: &[u8]) -> Digest 
         Domain::Reply => "althing reply",
         Domain::Reconfigure => "althing reconfiguration",
         Domain::Key => "althing new key",
+        Domain::Link => "althing link",
     });
     hasher.bytes(&group.0);
     hasher.bytes(bytes);

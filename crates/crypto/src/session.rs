@@ -56,6 +56,15 @@ impl KeySeed {
     pub(crate) fn secret(&self) -> StaticSecret {
         StaticSecret::from(*self.0)
     }
+
+    /// Secret bytes that follow from it, others for each context and number.
+    pub(crate) fn expand<const N: usize>(&self, context: &'static str, number: u64) -> Zeroizing<[u8; N]> {
+        let mut bytes = Zeroizing::new([0; N]);
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&*self.0).update(&number.to_le_bytes());
+        hasher.finalize_xof().fill(&mut *bytes);
+        bytes
+    }
 }
 
 /// What came of an announcement.

@@ -29,6 +29,11 @@ id!(
     "r"
 );
 id!(
+    /// A site's place in its system: `0..n`. Its servers together act as one machine.
+    SiteId(u16),
+    "site"
+);
+id!(
     /// A client of a group: anything that submits operations, another group's replica included.
     ClientId(u64),
     "c"

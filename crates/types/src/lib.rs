@@ -13,7 +13,7 @@ mod time;
 
 pub use codec::{DecodeError, decode, encode};
 pub use digest::Digest;
-pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, View};
+pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, SiteId, View};
 pub use quorums::{Quorums, QuorumsError};
 pub use recent::Recent;
 pub use time::{Instant, nanos};

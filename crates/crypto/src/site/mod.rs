@@ -1,0 +1,51 @@
+//! What a site signs: its servers together, as the one machine that they are to other sites (Amir et
+//! al., SRDS'07 §4 and §6).
+//!
+//! | a site is | its signature | who makes it |
+//! |---|---|---|
+//! | Byzantine fault-tolerant | BLS, 48 bytes ([`SiteSignature::Threshold`]) | any f + 1 of its n servers, each by a share; f can't |
+//! | crash-tolerant | Ed25519, 64 bytes ([`SiteSignature::Plain`]) | any of its servers: each holds the key |
+//!
+//! A signature is over a [`SiteBatch`]: the root of a Merkle tree over the messages of a batch, with the
+//! site and its system. Each message carries the signature and its own path ([`SiteProof`]), and stands
+//! for itself. Other sites know one key of a site ([`SitePublic`]), and [`SiteKeys`] checks a signature
+//! once for all the messages of a batch. Its own servers know how it is shared ([`SiteShares`]).
+//!
+//! # Shares
+//! The secret is the value at 0 of a polynomial of degree f over the scalars of BLS12-381, and server i
+//! holds the value at i + 1 (Shamir). A BLS signature is a point multiplied by the secret, so f + 1
+//! shares of a signature interpolate to it, without a word between their makers and without choosing
+//! them beforehand; whoever makes it, of whichever shares, gets the same 48 bytes (Boldyreva, PKC'03).
+//! Shares are combined unchecked, and the result is checked: only where it does not hold is each share
+//! checked by itself, which tells who sent a wrong one.
+//!
+//! Signatures are points of G1 and keys of G2, where decoding a key checks that it is of the prime-order
+//! subgroup and not the point at infinity. A signature is checked for its subgroup when it is verified; a
+//! share when it is checked by itself, and before that nothing but what comes out of it counts. Keys are
+//! never added up, so there is nothing to gain by one that depends on another's.
+//!
+//! # Deviations from the paper
+//! - BLS in place of Shoup's threshold RSA: shares need no proofs, and a signature is 48 bytes instead of
+//!   128 or 256 (ADR 22).
+//! - The paper's tree has no domains and no number of leaves.
+//!
+//! # Who is trusted
+//! Whoever deals the keys knows all of them while it does. See [`SiteDeal`].
+
+mod batch;
+mod deal;
+mod interpolation;
+mod keys;
+mod shares;
+mod signature;
+mod verified;
+
+pub use batch::{SiteBatch, SiteProof, SiteStatement};
+pub use deal::SiteDeal;
+pub use keys::{ShareKey, SitePublic, SiteSecret};
+pub use shares::{Combination, SharesError, SiteShares};
+pub use signature::{SignatureShare, SiteSignature};
+pub use verified::SiteKeys;
+
+#[cfg(test)]
+mod tests;

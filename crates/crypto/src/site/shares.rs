@@ -1,0 +1,184 @@
+use super::interpolation::{self, SECRET, place};
+use super::keys::{PublicKind, SecretKind};
+use super::signature::is_signed;
+use super::{ShareKey, SignatureShare, SitePublic, SiteSecret, SiteSignature, SiteStatement};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_types::{Quorums, ReplicaId};
+use blst::min_sig::PublicKey;
+use thiserror::Error;
+
+/// Keys that don't belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SharesError {
+    /// The site's key is of the other kind.
+    #[error("a threshold key has a share key for each server, and a plain key has none")]
+    Kind,
+    /// Not one for each server.
+    #[error("{given} share keys for {servers} servers")]
+    Number {
+        /// Share keys given.
+        given: usize,
+        /// Servers of the site.
+        servers: usize,
+    },
+    /// A share key does not fit the site's key and the others.
+    #[error("the share key of server {server} does not fit the site's key and those before it")]
+    Apart {
+        /// The first server whose key does not fit.
+        server: ReplicaId,
+    },
+}
+
+/// What came of combining shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Combination {
+    /// The site's signature, if enough of the shares were good.
+    pub signature: Option<SiteSignature>,
+    /// Servers whose shares were wrong, as far as that had to be found out. No correct server is among them.
+    pub wrong: Vec<ReplicaId>,
+}
+
+/// How a site's key is shared among its servers: what each of them knows to make signatures of shares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteShares {
+    public: SitePublic,
+    servers: usize,
+    /// How many shares make a signature.
+    needed: usize,
+    /// Of a threshold key; empty for a plain one.
+    keys: Vec<PublicKey>,
+}
+
+impl SiteShares {
+    /// A threshold key, with the share key of each server, by its id.
+    ///
+    /// Checks that all share keys lie on one polynomial with the site's key: n interpolations, each over
+    /// f + 1 points.
+    ///
+    /// # Errors
+    /// [`SharesError`]: keys that would not work together.
+    pub fn new(public: SitePublic, quorums: Quorums, keys: Vec<ShareKey>) -> Result<Self, SharesError> {
+        let PublicKind::Threshold(key) = public.0 else {
+            return Err(SharesError::Kind);
+        };
+        let (servers, needed) = (quorums.n(), quorums.one_correct());
+        if keys.len() != servers {
+            return Err(SharesError::Number { given: keys.len(), servers });
+        }
+        let keys: Vec<PublicKey> = keys.into_iter().map(|key| key.0).collect();
+        let mut points = quorums.replicas().zip(&keys).map(|(server, key)| (place(server), *key));
+        // Any f + 1 points are on one polynomial; the site's key and the first f of the servers.
+        let mut through = alloc::vec![(SECRET, key)];
+        through.extend(points.by_ref().take(needed - 1));
+        for (server, share) in quorums.replicas().zip(&keys).skip(needed - 1) {
+            if interpolation::of_keys(place(server), &through) != *share {
+                return Err(SharesError::Apart { server });
+            }
+        }
+        Ok(Self { public, servers, needed, keys })
+    }
+
+    /// A plain key that all of so many servers hold.
+    ///
+    /// # Errors
+    /// [`SharesError::Kind`] for a threshold key.
+    pub fn plain(public: SitePublic, servers: usize) -> Result<Self, SharesError> {
+        match public.0 {
+            PublicKind::Plain(_) => Ok(Self { public, servers, needed: 1, keys: Vec::new() }),
+            PublicKind::Threshold(_) => Err(SharesError::Kind),
+        }
+    }
+
+    /// The site's key, as other sites know it.
+    #[must_use]
+    pub fn public(&self) -> &SitePublic {
+        &self.public
+    }
+
+    /// How many shares make a signature.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// The share keys of the servers, by id; of a plain key there are none.
+    pub fn keys(&self) -> impl Iterator<Item = ShareKey> {
+        self.keys.iter().copied().map(ShareKey)
+    }
+
+    /// Whether `secret` is what `server` has to hold.
+    #[must_use]
+    pub fn is_share_of(&self, server: ReplicaId, secret: &SiteSecret) -> bool {
+        match (&secret.0, &self.public.0) {
+            (SecretKind::Threshold(secret), PublicKind::Threshold(_)) => {
+                self.keys.get(usize::from(server.0)).is_some_and(|key| secret.sk_to_pk() == *key)
+            }
+            (SecretKind::Plain(secret), PublicKind::Plain(public)) => {
+                self.has(server) && secret.verifying_key() == *public
+            }
+            (SecretKind::Threshold(_) | SecretKind::Plain(_), _) => false,
+        }
+    }
+
+    /// Whether `server` made `share` for `statement`.
+    #[must_use]
+    pub fn verify_share(&self, server: ReplicaId, statement: &SiteStatement, share: &SignatureShare) -> bool {
+        match (&self.public.0, &share.0) {
+            (PublicKind::Plain(_), signature) => self.has(server) && self.public.verify(statement, signature),
+            (PublicKind::Threshold(_), SiteSignature::Threshold(bytes)) => {
+                let key = self.keys.get(usize::from(server.0));
+                key.is_some_and(|key| is_signed(key, statement, bytes))
+            }
+            (PublicKind::Threshold(_), SiteSignature::Plain(_)) => false,
+        }
+    }
+
+    /// The site's signature over `statement`, from shares by who sent them.
+    ///
+    /// The first ones that are enough are combined as they are, and what comes out is checked. Where it does
+    /// not hold they are checked one by one, until enough are found good: whoever has sent a wrong one should
+    /// not be listened to again, since each costs as much as a signature.
+    #[must_use]
+    pub fn combine(
+        &self,
+        statement: &SiteStatement,
+        shares: &BTreeMap<ReplicaId, SignatureShare>,
+    ) -> Combination {
+        let first: Vec<_> =
+            shares.iter().filter(|(server, _)| self.has(**server)).take(self.needed).collect();
+        if first.len() < self.needed {
+            return Combination { signature: None, wrong: Vec::new() };
+        }
+        let signature = self.interpolate(&first).filter(|signature| self.public.verify(statement, signature));
+        if signature.is_some() {
+            return Combination { signature, wrong: Vec::new() };
+        }
+        let (mut good, mut wrong) = (Vec::new(), Vec::new());
+        for (server, share) in shares {
+            if self.verify_share(*server, statement, share) {
+                good.push((server, share));
+            } else {
+                wrong.push(*server);
+            }
+            if good.len() == self.needed {
+                return Combination { signature: self.interpolate(&good), wrong };
+            }
+        }
+        Combination { signature: None, wrong }
+    }
+
+    fn has(&self, server: ReplicaId) -> bool {
+        usize::from(server.0) < self.servers
+    }
+
+    /// What these shares, as many as are needed, make; `None` where one is of another kind or no point.
+    fn interpolate(&self, shares: &[(&ReplicaId, &SignatureShare)]) -> Option<SiteSignature> {
+        if let (PublicKind::Plain(_), [(_, share)]) = (&self.public.0, shares) {
+            return Some(share.0);
+        }
+        let points = shares.iter().map(|(server, share)| Some((place(**server), share.point()?)));
+        let points = points.collect::<Option<Vec<_>>>()?;
+        Some(SiteSignature::Threshold(interpolation::of_signatures(SECRET, &points).compress()))
+    }
+}

@@ -1,0 +1,56 @@
+use super::SiteStatement;
+use blst::BLST_ERROR::BLST_SUCCESS;
+use blst::min_sig::{PublicKey, Signature};
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::fmt;
+
+/// Names this use of BLS over BLS12-381, so that its signatures mean nothing elsewhere.
+pub(super) const CIPHERSUITE: &[u8] = b"ALTHING-SITE-V1_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_";
+
+/// A site's signature over a [`SiteStatement`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum SiteSignature {
+    /// Of f + 1 servers of a Byzantine fault-tolerant site: a compressed point of G1.
+    Threshold([u8; 48]),
+    /// Of one server of a crash-tolerant site: Ed25519.
+    Plain([u8; 64]),
+}
+
+impl SiteSignature {
+    /// The longest encoding of a signature, in bytes.
+    pub const MAX_BYTES: usize = 1 + 64;
+}
+
+impl fmt::Debug for SiteSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threshold(bytes) => write!(f, "threshold:{:02x}{:02x}", bytes[0], bytes[1]),
+            Self::Plain(bytes) => write!(f, "plain:{:02x}{:02x}", bytes[0], bytes[1]),
+        }
+    }
+}
+
+/// What one server does for its site's signature. Whose it is, is known by how it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub struct SignatureShare(pub(super) SiteSignature);
+
+impl SignatureShare {
+    /// The longest encoding of a share, in bytes.
+    pub const MAX_BYTES: usize = SiteSignature::MAX_BYTES;
+
+    /// The point, on the curve but maybe in no subgroup of it.
+    pub(super) fn point(&self) -> Option<Signature> {
+        match &self.0 {
+            SiteSignature::Threshold(bytes) => Signature::uncompress(bytes).ok(),
+            SiteSignature::Plain(_) => None,
+        }
+    }
+}
+
+/// Whether `bytes` are the BLS signature by `key` over `statement`. The key is of its subgroup; that the
+/// signature is of its own is checked here.
+pub(super) fn is_signed(key: &PublicKey, statement: &SiteStatement, bytes: &[u8; 48]) -> bool {
+    Signature::uncompress(bytes).is_ok_and(|signature| {
+        signature.verify(true, &statement.digest().0, CIPHERSUITE, &[], key, false) == BLST_SUCCESS
+    })
+}

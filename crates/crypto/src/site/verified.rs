@@ -1,0 +1,76 @@
+use super::{SiteProof, SitePublic, SiteSignature, SiteStatement};
+use crate::{Domain, Proof};
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use althing_types::{GroupId, SiteId};
+
+/// The keys of all sites of a system, with the signatures that were found good lately: the messages of a
+/// batch come one after the other and share one, and checking it costs more than all else.
+#[derive(Debug, Clone)]
+pub struct SiteKeys {
+    system: GroupId,
+    sites: Vec<SitePublic>,
+    good: BTreeSet<(SiteStatement, SiteSignature)>,
+    /// The same, oldest first.
+    order: VecDeque<(SiteStatement, SiteSignature)>,
+    checked: u64,
+}
+
+impl SiteKeys {
+    /// The most signatures that are remembered.
+    pub const MOST_REMEMBERED: usize = 1024;
+
+    /// The keys of a system's sites, by id.
+    #[must_use]
+    pub fn new(system: GroupId, sites: Vec<SitePublic>) -> Self {
+        Self { system, sites, good: BTreeSet::new(), order: VecDeque::new(), checked: 0 }
+    }
+
+    /// The system that the sites make up.
+    #[must_use]
+    pub fn system(&self) -> GroupId {
+        self.system
+    }
+
+    /// The public key of `site`, if it belongs to the system.
+    #[must_use]
+    pub fn public(&self, site: SiteId) -> Option<&SitePublic> {
+        self.sites.get(usize::from(site.0))
+    }
+
+    /// How many signatures were checked so far, good and bad: those that were remembered don't count.
+    #[must_use]
+    pub fn checked(&self) -> u64 {
+        self.checked
+    }
+
+    /// Whether `site` has said `bytes`, as `proof` is to show.
+    #[must_use]
+    pub fn verify(&mut self, site: SiteId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
+        SiteProof::try_from(proof).is_ok_and(|proof| {
+            let statement = proof.statement(self.system, site, domain, bytes);
+            self.is_signed(site, statement, proof.signature)
+        })
+    }
+
+    fn is_signed(&mut self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
+        let Some(public) = self.sites.get(usize::from(site.0)) else {
+            return false;
+        };
+        if self.good.contains(&(statement, signature)) {
+            return true;
+        }
+        self.checked += 1;
+        if !public.verify(&statement, &signature) {
+            return false;
+        }
+        if self.order.len() >= Self::MOST_REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.good.remove(&oldest);
+        }
+        self.good.insert((statement, signature));
+        self.order.push_back((statement, signature));
+        true
+    }
+}
