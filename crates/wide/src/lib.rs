@@ -20,4 +20,4 @@ mod outpost;
 pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
-pub use outpost::{Outpost, OutpostConfig, OutpostInput, OutpostOutput};
+pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer};

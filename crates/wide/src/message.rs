@@ -1,7 +1,8 @@
 //! What sites say to each other.
 
 use alloc::vec::Vec;
-use althing_crypto::{Domain, Proof, SiteKeys, SiteProof, hash};
+use althing_crypto::site::{SiteKeys, SiteProof};
+use althing_crypto::{Domain, Proof, hash};
 use althing_types::{Digest, SiteId, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 

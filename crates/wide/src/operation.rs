@@ -37,7 +37,7 @@ impl Update {
         number: RequestNumber,
         operation: Vec<u8>,
     ) -> Self {
-        let mut update = Self { number, operation, proof: Proof::default() };
+        let mut update = Self { number, operation, proof: Proof(Vec::new()) };
         let signed = update.clone().into_request(client).signed_bytes();
         update.proof = identity.sign_in(system, Domain::Request, &signed);
         update

@@ -1,8 +1,7 @@
 use super::{SiteProof, SitePublic, SiteSignature, SiteStatement};
 use crate::{Domain, Proof};
-use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use althing_types::{GroupId, SiteId};
+use althing_types::{GroupId, Recent, SiteId};
 
 /// The keys of all sites of a system, with the signatures that were found good lately: the messages of a
 /// batch come one after the other and share one, and checking it costs more than all else.
@@ -10,9 +9,7 @@ use althing_types::{GroupId, SiteId};
 pub struct SiteKeys {
     system: GroupId,
     sites: Vec<SitePublic>,
-    good: BTreeSet<(SiteStatement, SiteSignature)>,
-    /// The same, oldest first.
-    order: VecDeque<(SiteStatement, SiteSignature)>,
+    good: Recent<(SiteStatement, SiteSignature)>,
     checked: u64,
 }
 
@@ -23,7 +20,7 @@ impl SiteKeys {
     /// The keys of a system's sites, by id.
     #[must_use]
     pub fn new(system: GroupId, sites: Vec<SitePublic>) -> Self {
-        Self { system, sites, good: BTreeSet::new(), order: VecDeque::new(), checked: 0 }
+        Self { system, sites, good: Recent::new(Self::MOST_REMEMBERED), checked: 0 }
     }
 
     /// The system that the sites make up.
@@ -47,30 +44,28 @@ impl SiteKeys {
     /// Whether `site` has said `bytes`, as `proof` is to show.
     #[must_use]
     pub fn verify(&mut self, site: SiteId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
-        SiteProof::try_from(proof).is_ok_and(|proof| {
-            let statement = proof.statement(self.system, site, domain, bytes);
-            self.is_signed(site, statement, proof.signature)
-        })
+        SiteProof::try_from(proof).is_ok_and(|proof| self.verify_proof(site, &proof, domain, bytes))
+    }
+
+    /// As [`Self::verify`].
+    #[must_use]
+    pub fn verify_proof(&mut self, site: SiteId, proof: &SiteProof, domain: Domain, bytes: &[u8]) -> bool {
+        let statement = proof.statement(self.system, site, domain, bytes);
+        self.is_signed(site, statement, proof.signature)
     }
 
     fn is_signed(&mut self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
         let Some(public) = self.sites.get(usize::from(site.0)) else {
             return false;
         };
-        if self.good.contains(&(statement, signature)) {
+        if self.good.has(&(statement, signature)) {
             return true;
         }
         self.checked += 1;
         if !public.verify(&statement, &signature) {
             return false;
         }
-        if self.order.len() >= Self::MOST_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.good.remove(&oldest);
-        }
-        self.good.insert((statement, signature));
-        self.order.push_back((statement, signature));
+        self.good.add((statement, signature));
         true
     }
 }

@@ -1,6 +1,7 @@
-use althing_crypto::{PublicIdentity, SiteKeys};
-use althing_types::{ClientId, GroupId, Quorums, ReplicaId, SiteId};
 use alloc::collections::BTreeMap;
+use althing_crypto::PublicIdentity;
+use althing_crypto::site::SiteKeys;
+use althing_types::{ClientId, GroupId, Quorums, ReplicaId, SiteId};
 use core::time::Duration;
 
 /// Who carries the updates of a site's clients to the other sites.

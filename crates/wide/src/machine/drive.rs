@@ -80,10 +80,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// A transferable message comes back to this site too, with its proof.
     fn broadcast(&mut self, message: &P::Message, auth: Auth) {
-        let body: Arc<[u8]> = encode(message).into();
-        for to in self.config.sites.replicas().filter(|to| *to != self.me() || auth == Auth::Transferable) {
-            self.say(site(to), Kind::Protocol, Arc::clone(&body));
-        }
+        self.say_to_all(Kind::Protocol, encode(message).into(), auth == Auth::Transferable);
     }
 
     /// Says something to a site.
@@ -92,8 +89,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.core.links.say(place, kind, body, self.config.max_unacknowledged_bytes);
     }
 
+    /// Says something to all sites, this one included or not.
     pub(super) fn say_to_all(&mut self, kind: Kind, body: Arc<[u8]>, is_to_self_too: bool) {
-        for to in self.config.sites.replicas().filter(|to| *to != self.me() || is_to_self_too) {
+        let me = self.me();
+        for to in self.config.sites.replicas().filter(|to| *to != me || is_to_self_too) {
             self.say(site(to), kind, Arc::clone(&body));
         }
     }

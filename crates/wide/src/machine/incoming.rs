@@ -52,11 +52,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 self.authenticate(&mut request)?;
                 let is_mine = self.config.sites.primary(self.core.view) == self.me();
                 let is_urgent = message.header.kind == Kind::UrgentBundle;
-                self.drive(if is_mine || is_urgent {
-                    Event::Request(request)
-                } else {
-                    Event::Body(request)
-                });
+                self.drive(if is_mine || is_urgent { Event::Request(request) } else { Event::Body(request) });
             }
         }
         Ok(())
@@ -108,12 +104,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             && request.kind == RequestKind::Service
             && request.operation.len() <= self.config.max_update_bytes;
         // What no update of a client's can be would have another digest under the same signature.
-        let update = Update {
-            number: request.number,
-            operation: request.operation.clone(),
-            proof: proof.clone(),
-        };
-        if !is_apt || update.into_request(request.client) != (Request { is_authentic: false, ..request.clone() }) {
+        let update =
+            Update { number: request.number, operation: request.operation.clone(), proof: proof.clone() };
+        if !is_apt
+            || update.into_request(request.client) != (Request { is_authentic: false, ..request.clone() })
+        {
             return false;
         }
         let (signed, public) = (request.signed_bytes(), resident.public);
@@ -123,11 +118,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     fn is_good_bundle(&mut self, site: SiteId, request: &Request) -> bool {
         let RequestAuth::Signed(proof) = &request.auth else { return false };
-        let unsigned = Request {
-            auth: RequestAuth::Signed(Proof(Vec::new())),
-            is_authentic: false,
-            ..request.clone()
-        };
+        let unsigned =
+            Request { auth: RequestAuth::Signed(Proof(Vec::new())), is_authentic: false, ..request.clone() };
         let bytes = encode(&unsigned);
         let is_said = |machine: &mut Self| {
             let kinds = [Kind::Bundle, Kind::UrgentBundle];

@@ -15,7 +15,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             place += 1;
         }
         let taken = place - OWN_PAGES.start;
-        for place in (OWN_PAGES.start..).skip(taken as usize).take(self.shown.saturating_sub(taken) as usize) {
+        for place in (OWN_PAGES.start..).skip(taken as usize).take(self.shown.saturating_sub(taken) as usize)
+        {
             pages.remove(place);
         }
         self.shown = taken;

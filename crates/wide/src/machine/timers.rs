@@ -83,7 +83,7 @@ mod tests {
     fn a_timer_expires_once_enough_servers_say_so_of_that_setting() {
         let mut timers = Timers::default();
         timers.set(TIMER, Duration::from_secs(1));
-        let mut expired = |timers: &mut Timers, generation, server| {
+        let expired = |timers: &mut Timers, generation, server| {
             timers.on_expired((TIMER, generation), ReplicaId(server), 2)
         };
         assert!(!expired(&mut timers, 1, 0) && !expired(&mut timers, 1, 0), "the same one twice");

@@ -1,0 +1,33 @@
+use alloc::vec::Vec;
+use althing_crypto::site::{SiteKeys, SiteSecret, SiteShares};
+use althing_types::{ReplicaId, SiteId};
+use core::time::Duration;
+
+/// What an outpost has to know from the start.
+#[derive(Clone)]
+pub struct OutpostConfig {
+    /// Which site it belongs to.
+    pub site: SiteId,
+    /// Beside which server.
+    pub server: ReplicaId,
+    /// How many servers each site has, by id.
+    pub sizes: Vec<usize>,
+    /// The server's part of the site's key.
+    pub secret: SiteSecret,
+    /// How that is shared.
+    pub shares: SiteShares,
+    /// The public keys of all sites.
+    pub keys: SiteKeys,
+    /// How often what may have been lost is asked for or sent again.
+    pub tick: Duration,
+    /// How long a message may go without an acknowledgement, beside the time that its bytes take.
+    pub acknowledgement_timeout: Duration,
+    /// How many bytes a second a virtual link has to bring over at least.
+    pub floor_bytes_per_second: u64,
+    /// How many bytes may be under way to a site.
+    pub window_bytes: usize,
+    /// How many bytes of messages are put in order at once.
+    pub operation_bytes: usize,
+    /// The longest message between sites in bytes.
+    pub max_message_bytes: usize,
+}

@@ -1,0 +1,112 @@
+use crate::machine::Timer;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::site::SignatureShare;
+use althing_types::{ReplicaId, Seq, SiteId};
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::time::Duration;
+
+/// Names a timer of an outpost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OutpostTimer {
+    /// Runs always.
+    Tick,
+    /// One of the logical machine's.
+    Machine(Timer),
+    /// What was sent to this site has to be acknowledged.
+    Watch(SiteId),
+}
+
+/// As which client an outpost submits something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// What happens in the site itself.
+    Control,
+    /// What comes from a site: each has a lane of its own, so that none keeps another from being ordered.
+    From(SiteId),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum OutpostInput {
+    /// The outpost starts. Always the first.
+    Start,
+    /// The logical machine may have executed something.
+    Observe,
+    /// Bytes came from another server of the site, as the channel has shown.
+    FromServer {
+        /// Which.
+        from: ReplicaId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Bytes came from a server of another site, as the channel has shown.
+    FromSite {
+        /// Which site.
+        site: SiteId,
+        /// Which of its servers.
+        server: ReplicaId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A timer expired.
+    Timer(OutpostTimer),
+    /// What was submitted last on this lane was executed.
+    Completed(Lane),
+}
+
+/// Something to be done.
+#[derive(Debug, Clone)]
+pub enum OutpostOutput {
+    /// Send to another server of the site. It may get lost.
+    ToServer {
+        /// Which.
+        to: ReplicaId,
+        /// What.
+        bytes: Arc<[u8]>,
+    },
+    /// Send to a server of another site. It may get lost.
+    ToSite {
+        /// Which site.
+        site: SiteId,
+        /// Which of its servers.
+        server: ReplicaId,
+        /// What.
+        bytes: Arc<[u8]>,
+    },
+    /// Hand in [`OutpostInput::Timer`] after this time. A timer that is running starts afresh.
+    SetTimer {
+        /// Which.
+        timer: OutpostTimer,
+        /// From now.
+        after: Duration,
+    },
+    /// Submit an operation to the site's own group, then hand in [`OutpostInput::Completed`]. There is no other on
+    /// this lane before that.
+    Submit {
+        /// As which client.
+        lane: Lane,
+        /// What.
+        operation: Vec<u8>,
+    },
+    /// A server of the site has sent a wrong share of a signature.
+    WrongShare(ReplicaId),
+}
+
+/// What the outposts of a site say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) enum LocalMessage {
+    /// The sender's share of the signature over what was said during a local batch.
+    Share { batch: Seq, share: SignatureShare },
+    /// The sender needs shares over these batches.
+    Ask { batches: Vec<Seq> },
+    /// The sender receives what comes from this site, and returns acknowledgements.
+    Receiving { site: SiteId },
+}
+
+impl LocalMessage {
+    /// The most batches that one asks for.
+    pub(super) const MAX_BATCHES: usize = 64;
+    /// The longest encoding, in bytes.
+    pub(super) const MAX_BYTES: usize = 16 * Self::MAX_BATCHES + SignatureShare::MAX_BYTES;
+}

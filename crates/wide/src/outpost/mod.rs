@@ -1,0 +1,148 @@
+mod config;
+mod io;
+mod receiving;
+mod sending;
+mod signing;
+
+pub use config::OutpostConfig;
+pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer};
+
+use crate::machine::{LogicalMachine, Timer};
+use crate::message::LinkMessage;
+use crate::operation::SiteEvent;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use althing_protocol::Replicable;
+use althing_replica::Service;
+use althing_types::{Instant, ReplicaId, Seq, SiteId, decode};
+use io::LocalMessage;
+use receiving::Receiving;
+use sending::{Sending, VirtualLink};
+use signing::Signatures;
+
+/// What stands beside a server of a site: it makes shares of the site's signatures, sends and receives where it is
+/// its turn to, and tells the site's group what happens.
+///
+/// What it knows it has from the logical machine, as of the last batch that is final at its server, and else it
+/// holds nothing that can't be lost: one that starts anew goes on from what the logical machine shows.
+pub struct Outpost {
+    config: OutpostConfig,
+    /// The last local batch that was observed.
+    executed: Seq,
+    signatures: Signatures,
+    sending: BTreeMap<SiteId, Sending>,
+    receiving: BTreeMap<SiteId, Receiving>,
+    /// Up to which number each site's messages were executed.
+    received: BTreeMap<SiteId, u64>,
+    /// Which setting of each timer runs here.
+    armed: BTreeMap<Timer, u64>,
+    /// What has yet to be submitted of what happens in the site.
+    control: Vec<SiteEvent>,
+    /// Lanes with something under way.
+    busy: BTreeSet<Lane>,
+}
+
+impl Outpost {
+    /// An outpost that has yet to be started.
+    #[must_use]
+    pub fn new(config: OutpostConfig) -> Self {
+        Self {
+            config,
+            executed: Seq(0),
+            signatures: Signatures::default(),
+            sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            received: BTreeMap::new(),
+            armed: BTreeMap::new(),
+            control: Vec::new(),
+            busy: BTreeSet::new(),
+        }
+    }
+
+    /// Takes one input at time `now`, appending what is to be done to `outputs`. `machine` is the one beside which
+    /// it stands, with nothing in its state that may be taken back, after the local batch `executed`.
+    pub fn handle<P: Replicable, S: Service>(
+        &mut self,
+        now: Instant,
+        input: OutpostInput,
+        (machine, executed): (&LogicalMachine<P, S>, Seq),
+        outputs: &mut Vec<OutpostOutput>,
+    ) {
+        let links = machine.links();
+        match input {
+            OutpostInput::Start | OutpostInput::Timer(OutpostTimer::Tick) => {
+                outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Tick, after: self.config.tick });
+                self.resend(now);
+                self.ask_for_shares(outputs);
+            }
+            OutpostInput::Observe if executed == self.executed => return,
+            OutpostInput::Observe => {}
+            OutpostInput::FromServer { from, bytes } => self.on_local(now, from, &bytes, outputs),
+            OutpostInput::FromSite { site, server, bytes } => {
+                if let Ok(message) = decode::<LinkMessage>(&bytes, self.config.max_message_bytes) {
+                    self.on_link_message(now, (site, server), message, outputs);
+                }
+            }
+            OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
+            OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(site, links),
+            OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
+        }
+        self.executed = executed;
+        self.follow_batches(links);
+        self.follow_timers(machine, outputs);
+        self.forward_all(now, links, outputs);
+        self.receive_all(now, links, outputs);
+        if !self.busy.contains(&Lane::Control) {
+            let events = core::mem::take(&mut self.control);
+            self.submit(Lane::Control, events, outputs);
+        }
+    }
+
+    fn on_local(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<OutpostOutput>) {
+        match decode(bytes, LocalMessage::MAX_BYTES) {
+            Ok(LocalMessage::Share { batch, share }) => self.on_share(from, batch, share),
+            Ok(LocalMessage::Ask { batches }) => self.on_asked(from, &batches, outputs),
+            Ok(LocalMessage::Receiving { site }) => self.on_receiving(now, from, site),
+            Err(_) => {}
+        }
+    }
+
+    /// Sets the timers that the logical machine has set since.
+    fn follow_timers<P: Replicable, S: Service>(
+        &mut self,
+        machine: &LogicalMachine<P, S>,
+        outputs: &mut Vec<OutpostOutput>,
+    ) {
+        for (timer, generation, after) in machine.timers().iter() {
+            if self.armed.insert(timer, generation) != Some(generation) {
+                outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Machine(timer), after });
+            }
+        }
+    }
+
+    fn on_machine_timer<P: Replicable, S: Service>(&mut self, timer: Timer, machine: &LogicalMachine<P, S>) {
+        let running = machine.timers().iter().find(|(running, ..)| *running == timer);
+        let generation = running.map(|(_, generation, _)| generation);
+        if let Some(generation) = generation.filter(|it| self.armed.get(&timer) == Some(it)) {
+            self.control.push(SiteEvent::Expired { timer, generation });
+        }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
+        (0u16..).take(self.config.sizes[usize::from(self.config.site.0)]).map(ReplicaId)
+    }
+
+    /// Who carries what is said to a site, by the virtual link's place in the order of selection.
+    fn virtual_link(&self, to: SiteId, via: u64) -> VirtualLink {
+        let size = |site: SiteId| self.config.sizes[usize::from(site.0)] as u64;
+        let (a, b) = (size(self.config.site), size(to));
+        let series = a * b / gcd(a, b);
+        let (s, i) = (via / series % a, via % series);
+        let id = |place: u64| ReplicaId(u16::try_from(place).expect("a site has at most 100 servers"));
+        VirtualLink { forwarder: id((i + s) % a), peer: id(i % b) }
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,158 @@
+//! What a server does as the peer of a virtual link: it brings what comes to its own group, as a client of that,
+//! and returns acknowledgements.
+
+use super::Outpost;
+use super::io::{Lane, LocalMessage, OutpostOutput};
+use crate::machine::{Link, Links};
+use crate::message::LinkMessage;
+use crate::operation::{SiteEvent, SiteOperation};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use althing_types::{Instant, ReplicaId, SiteId, encode};
+
+/// How far ahead of what is executed messages are held, in messages.
+const MOST_AHEAD: u64 = 8192;
+
+/// What comes from a site.
+#[derive(Default)]
+pub(super) struct Receiving {
+    /// What has yet to be executed, by number.
+    held: BTreeMap<u64, LinkMessage>,
+    /// The latest that only acknowledges.
+    acknowledging: Option<LinkMessage>,
+    /// Who sends, and when that was last heard.
+    forwarder: Option<(ReplicaId, Instant)>,
+    /// When the others were last told that this server receives.
+    announced: Option<Instant>,
+    /// The other servers that receive, and since when nothing else was heard of that.
+    receivers: BTreeMap<ReplicaId, Instant>,
+    /// Up to which number the sender was told that it was received.
+    told: u64,
+    /// What has come twice: the sender may not have heard that it was received.
+    again: Option<LinkMessage>,
+}
+
+impl Outpost {
+    /// A server of another site has sent something.
+    pub(super) fn on_link_message(
+        &mut self,
+        now: Instant,
+        (site, server): (SiteId, ReplicaId),
+        message: LinkMessage,
+        outputs: &mut Vec<OutpostOutput>,
+    ) {
+        let header = message.header;
+        if header.from != site || header.to != self.config.site || !message.is_genuine(&mut self.config.keys)
+        {
+            return;
+        }
+        if header.number > 0 {
+            let tick = self.config.tick;
+            let receiving = self.receiving.entry(site).or_default();
+            receiving.forwarder = Some((server, now));
+            if receiving.announced.is_none_or(|then| now.since(then) >= tick) {
+                receiving.announced = Some(now);
+                self.tell_servers(&LocalMessage::Receiving { site }, outputs);
+            }
+        }
+        self.take_in(message);
+    }
+
+    /// Holds a message until its turn comes.
+    pub(super) fn take_in(&mut self, message: LinkMessage) {
+        let header = message.header;
+        let receiving = self.receiving.entry(header.from).or_default();
+        let received = self.received.get(&header.from).copied().unwrap_or_default();
+        if header.number == 0 {
+            let known = receiving.acknowledging.as_ref().map_or(0, |known| known.header.acknowledged);
+            if header.acknowledged > known {
+                receiving.acknowledging = Some(message);
+            }
+        } else if header.number <= received {
+            receiving.again = Some(message);
+        } else if header.number.max(header.base) - received <= MOST_AHEAD || header.base > received + 1 {
+            receiving.held.insert(header.number, message);
+        }
+    }
+
+    pub(super) fn on_receiving(&mut self, now: Instant, from: ReplicaId, site: SiteId) {
+        self.receiving.entry(site).or_default().receivers.insert(from, now);
+    }
+
+    /// Puts what has come in order, as far as the lanes are free, and acknowledges what was.
+    pub(super) fn receive_all(&mut self, now: Instant, links: &Links, outputs: &mut Vec<OutpostOutput>) {
+        for (site, link) in links.iter() {
+            self.received.insert(site, link.received);
+            self.acknowledge(now, site, link, outputs);
+        }
+        let sites: Vec<SiteId> = self.receiving.keys().copied().collect();
+        for site in sites {
+            if !self.busy.contains(&Lane::From(site)) {
+                let events = self.next_events(site, links.link(site));
+                self.submit(Lane::From(site), events, outputs);
+            }
+        }
+    }
+
+    /// What comes next from a site.
+    fn next_events(&mut self, site: SiteId, link: Option<&Link>) -> Vec<SiteEvent> {
+        let (received, acknowledged) = link.map_or((0, 0), |link| (link.received, link.acknowledged));
+        let Some(receiving) = self.receiving.get_mut(&site) else { return Vec::new() };
+        receiving.held = receiving.held.split_off(&(received + 1));
+        let mut messages = Vec::new();
+        let mut next = received + 1;
+        // What the sender has forgotten is passed over first.
+        let furthest = receiving.held.values().max_by_key(|message| message.header.base);
+        if let Some(message) = furthest.filter(|message| message.header.base > next) {
+            next = message.header.base;
+            messages.push(message.clone());
+        }
+        let mut bytes = 0;
+        while let Some(message) = receiving.held.get(&next) {
+            bytes += message.body.len();
+            if bytes > self.config.operation_bytes && !messages.is_empty() {
+                break;
+            }
+            messages.push(message.clone());
+            next += 1;
+        }
+        let acknowledging = receiving.acknowledging.take();
+        let is_news = |message: &LinkMessage| message.header.acknowledged > acknowledged;
+        messages.extend(acknowledging.filter(is_news));
+        // There is no acknowledgement to show: it has to be said anew.
+        messages.extend(receiving.again.take());
+        messages.into_iter().map(SiteEvent::Incoming).collect()
+    }
+
+    /// Has the site that sends hear of what was received, by way of who sends it.
+    fn acknowledge(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
+        let Some((header, place)) = link.acknowledgement else { return };
+        let Some(receiving) = self.receiving.get_mut(&site) else { return };
+        let patience = self.config.acknowledgement_timeout;
+        receiving.receivers.retain(|_, then| now.since(*then) < patience);
+        let receivers: Vec<ReplicaId> = receiving.receivers.keys().copied().collect();
+        let forwarder = receiving.forwarder.filter(|(_, then)| now.since(*then) < patience);
+        let is_asked_again = receiving.again.take_if(|_| header.acknowledged == link.received).is_some();
+        let is_due = receiving.told < header.acknowledged || is_asked_again;
+        for receiver in receivers {
+            self.give_share(place.batch, receiver, outputs);
+        }
+        if let Some((server, _)) = forwarder.filter(|_| is_due) {
+            self.give_share(place.batch, self.config.server, outputs);
+            if let Some(proof) = self.proof(place, outputs) {
+                let bytes = encode(&LinkMessage { header, proof, body: Vec::new() }).into();
+                outputs.push(OutpostOutput::ToSite { site, server, bytes });
+                let receiving = self.receiving.get_mut(&site).expect("it was just there");
+                receiving.told = header.acknowledged;
+            }
+        }
+    }
+
+    /// Submits events, if there are any and nothing is under way on this lane.
+    pub(super) fn submit(&mut self, lane: Lane, events: Vec<SiteEvent>, outputs: &mut Vec<OutpostOutput>) {
+        if !events.is_empty() && self.busy.insert(lane) {
+            let operation = encode(&SiteOperation::Events(events));
+            outputs.push(OutpostOutput::Submit { lane, operation });
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How the servers of a site sign together: each makes a share for whoever needs the signature, who combines
+//! them.
+
+use super::Outpost;
+use super::io::{LocalMessage, OutpostOutput};
+use crate::machine::{Links, Place};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_crypto::Domain;
+use althing_crypto::site::{SignatureShare, SiteBatch, SiteProof, SiteSignature};
+use althing_types::{ReplicaId, Seq, encode};
+
+/// Shares over batches that far ahead are kept until this server has executed them.
+const MOST_AHEAD: u64 = 1024;
+
+/// What is known of the signature over one batch.
+pub(super) struct Signing {
+    batch: SiteBatch,
+    signature: Option<SiteSignature>,
+    /// Who has been given this server's share.
+    given: BTreeSet<ReplicaId>,
+    /// Whether this server needs the signature.
+    is_needed: bool,
+}
+
+/// The signatures that a server makes, or helps to make.
+#[derive(Default)]
+pub(super) struct Signatures {
+    signing: BTreeMap<Seq, Signing>,
+    shares: BTreeMap<Seq, BTreeMap<ReplicaId, SignatureShare>>,
+    /// Who has sent a wrong share: each costs as much as a signature, so there is no second one.
+    liars: BTreeSet<ReplicaId>,
+}
+
+impl Outpost {
+    /// Takes up what was said since the last time, and forgets what is said no more.
+    pub(super) fn follow_batches(&mut self, links: &Links) {
+        let (system, site) = (self.config.keys.system(), self.config.site);
+        let batches = links.batches();
+        let signatures = &mut self.signatures;
+        signatures.signing.retain(|seq, _| batches.contains_key(seq));
+        for (seq, statements) in batches {
+            signatures.signing.entry(*seq).or_insert_with(|| {
+                let messages: Vec<_> = statements.iter().map(|said| (Domain::Link, &said[..])).collect();
+                let batch = SiteBatch::new(system, site, &messages);
+                Signing { batch, signature: None, given: BTreeSet::new(), is_needed: false }
+            });
+        }
+        let first = batches.keys().next().copied();
+        let first = first.unwrap_or_else(|| Seq(self.executed.0 + 1));
+        signatures.shares = signatures.shares.split_off(&first);
+    }
+
+    /// Gives this server's share over a batch to a server, once.
+    pub(super) fn give_share(&mut self, seq: Seq, to: ReplicaId, outputs: &mut Vec<OutpostOutput>) {
+        let Some(signing) = self.signatures.signing.get_mut(&seq) else { return };
+        if to == self.config.server {
+            signing.is_needed = true;
+            if signing.given.insert(to) {
+                let share = self.config.secret.share(&signing.batch.statement());
+                self.signatures.shares.entry(seq).or_default().insert(to, share);
+            }
+        } else if self.config.shares.needed() > 1 && signing.given.insert(to) {
+            let share = self.config.secret.share(&signing.batch.statement());
+            let bytes = encode(&LocalMessage::Share { batch: seq, share }).into();
+            outputs.push(OutpostOutput::ToServer { to, bytes });
+        }
+    }
+
+    pub(super) fn on_share(&mut self, from: ReplicaId, seq: Seq, share: SignatureShare) {
+        let is_apt = seq.0 <= self.executed.0 + MOST_AHEAD && !self.signatures.liars.contains(&from);
+        let is_open = seq > self.executed || self.signatures.signing.contains_key(&seq);
+        if is_apt && is_open {
+            self.signatures.shares.entry(seq).or_default().insert(from, share);
+        }
+    }
+
+    /// A server asks for shares again.
+    pub(super) fn on_asked(&mut self, from: ReplicaId, batches: &[Seq], outputs: &mut Vec<OutpostOutput>) {
+        for seq in batches {
+            if let Some(signing) = self.signatures.signing.get_mut(seq) {
+                signing.given.remove(&from);
+                self.give_share(*seq, from, outputs);
+            }
+        }
+    }
+
+    /// The proof of a message, if the batch that it belongs to is signed or can be now.
+    pub(super) fn proof(&mut self, place: Place, outputs: &mut Vec<OutpostOutput>) -> Option<SiteProof> {
+        let Signatures { signing, shares, liars } = &mut self.signatures;
+        let signing = signing.get_mut(&place.batch)?;
+        if signing.signature.is_none() {
+            let shares = shares.get_mut(&place.batch)?;
+            if shares.len() < self.config.shares.needed() {
+                return None;
+            }
+            let combination = self.config.shares.combine(&signing.batch.statement(), shares);
+            for liar in combination.wrong {
+                shares.remove(&liar);
+                if liars.insert(liar) {
+                    outputs.push(OutpostOutput::WrongShare(liar));
+                }
+            }
+            signing.signature = combination.signature;
+        }
+        Some(signing.batch.proof(place.index as usize, signing.signature?))
+    }
+
+    /// Asks the others for what this server still needs.
+    pub(super) fn ask_for_shares(&mut self, outputs: &mut Vec<OutpostOutput>) {
+        let lacking = self.signatures.signing.iter();
+        let lacking = lacking.filter(|(_, signing)| signing.is_needed && signing.signature.is_none());
+        let batches: Vec<Seq> = lacking.map(|(seq, _)| *seq).take(LocalMessage::MAX_BATCHES).collect();
+        if !batches.is_empty() {
+            self.tell_servers(&LocalMessage::Ask { batches }, outputs);
+        }
+    }
+
+    pub(super) fn tell_servers(&self, message: &LocalMessage, outputs: &mut Vec<OutpostOutput>) {
+        let bytes: Arc<[u8]> = encode(message).into();
+        let others = self.servers().filter(|to| *to != self.config.server);
+        outputs.extend(others.map(|to| OutpostOutput::ToServer { to, bytes: Arc::clone(&bytes) }));
+    }
+}
