@@ -267,7 +267,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     /// The last batch that is executed for good.
-    fn executed(&self) -> Seq {
+    #[must_use]
+    pub fn executed(&self) -> Seq {
         match &self.tentative {
             Some(Tentative { decision, .. }) => Seq(decision.seq.0 - 1),
             None => self.state.executed(),

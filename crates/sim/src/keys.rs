@@ -88,7 +88,7 @@ pub(crate) fn elastic_client(index: usize) -> Keyring {
     elastic(who, identity(who))
 }
 
-fn identity(who: Principal) -> Identity {
+pub(crate) fn identity(who: Principal) -> Identity {
     let mut secret = [0; 64];
     let bytes = encode(&who);
     secret[..32].copy_from_slice(&hash("simulated signing key", &bytes).0);

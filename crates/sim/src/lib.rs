@@ -31,6 +31,7 @@ mod queue;
 mod report;
 mod rogue;
 mod script;
+pub mod sites;
 mod subject;
 mod trace;
 mod witness;

@@ -16,8 +16,10 @@ mod machine;
 mod message;
 mod operation;
 mod outpost;
+mod server;
 
 pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
 pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer};
+pub use server::{ServerInput, ServerOutput, ServerTimer, SiteServer};

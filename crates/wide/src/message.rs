@@ -11,8 +11,10 @@ use borsh::{BorshDeserialize, BorshSerialize};
 pub enum Kind {
     /// Nothing: the header acknowledges.
     Acknowledgement,
-    /// A message of the wide-area protocol.
+    /// A message of the wide-area protocol, for the receiver alone.
     Protocol,
+    /// One that the receiver may show to others.
+    Statement,
     /// A request with its client's signature, for every site to see that it is ordered.
     Request,
     /// A request of the sender's own, for whoever leads to order it and for the others to have it then.

@@ -1,5 +1,6 @@
-use super::{SiteProof, SitePublic, SiteSignature, SiteStatement};
+use super::{SiteProof, SitePublic, SiteSignature, SiteStatement, SiteVerifier};
 use crate::{Domain, Proof};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{GroupId, Recent, SiteId};
 
@@ -8,7 +9,7 @@ use althing_types::{GroupId, Recent, SiteId};
 #[derive(Debug, Clone)]
 pub struct SiteKeys {
     system: GroupId,
-    sites: Vec<SitePublic>,
+    verifier: Arc<dyn SiteVerifier>,
     good: Recent<(SiteStatement, SiteSignature)>,
     checked: u64,
 }
@@ -20,19 +21,19 @@ impl SiteKeys {
     /// The keys of a system's sites, by id.
     #[must_use]
     pub fn new(system: GroupId, sites: Vec<SitePublic>) -> Self {
-        Self { system, sites, good: Recent::new(Self::MOST_REMEMBERED), checked: 0 }
+        Self::with_verifier(system, Arc::new(sites))
+    }
+
+    /// Keys that are known to `verifier` only.
+    #[must_use]
+    pub fn with_verifier(system: GroupId, verifier: Arc<dyn SiteVerifier>) -> Self {
+        Self { system, verifier, good: Recent::new(Self::MOST_REMEMBERED), checked: 0 }
     }
 
     /// The system that the sites make up.
     #[must_use]
     pub fn system(&self) -> GroupId {
         self.system
-    }
-
-    /// The public key of `site`, if it belongs to the system.
-    #[must_use]
-    pub fn public(&self, site: SiteId) -> Option<&SitePublic> {
-        self.sites.get(usize::from(site.0))
     }
 
     /// How many signatures were checked so far, good and bad: those that were remembered don't count.
@@ -55,14 +56,11 @@ impl SiteKeys {
     }
 
     fn is_signed(&mut self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
-        let Some(public) = self.sites.get(usize::from(site.0)) else {
-            return false;
-        };
         if self.good.has(&(statement, signature)) {
             return true;
         }
         self.checked += 1;
-        if !public.verify(&statement, &signature) {
+        if !self.verifier.verify(site, &statement, &signature) {
             return false;
         }
         self.good.add((statement, signature));

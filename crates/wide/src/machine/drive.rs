@@ -16,6 +16,14 @@ pub(super) fn site(id: ReplicaId) -> SiteId {
     SiteId(id.0)
 }
 
+/// As what a message of the protocol is said. Both are signed; the protocol is told of a proof where it asked for one.
+fn kind(auth: Auth) -> Kind {
+    match auth {
+        Auth::Mac => Kind::Protocol,
+        Auth::Transferable => Kind::Statement,
+    }
+}
+
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Has the protocol handle an event, and all that follows from it.
     pub(super) fn drive(&mut self, event: Event<P::Message>) {
@@ -35,7 +43,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 if to == self.me() && auth == Auth::Mac {
                     events.push_back(Event::Message { from: to, message, proof: None, key: 0 });
                 } else {
-                    self.say(site(to), Kind::Protocol, encode(&message).into());
+                    self.say(site(to), kind(auth), encode(&message).into());
                 }
             }
             Action::Broadcast { message, auth } => self.broadcast(&message, auth),
@@ -80,7 +88,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// A transferable message comes back to this site too, with its proof.
     fn broadcast(&mut self, message: &P::Message, auth: Auth) {
-        self.say_to_all(Kind::Protocol, encode(message).into(), auth == Auth::Transferable);
+        self.say_to_all(kind(auth), encode(message).into(), auth == Auth::Transferable);
     }
 
     /// Says something to a site.

@@ -34,7 +34,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     fn take_in(&mut self, message: &LinkMessage) -> Result<(), Misbehaviour> {
         match message.header.kind {
             Kind::Acknowledgement => {}
-            Kind::Protocol => {
+            Kind::Protocol | Kind::Statement => {
                 let event = self.protocol_message(message)?;
                 self.drive(event);
             }
@@ -72,12 +72,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         for request in message.requests_mut() {
             self.authenticate(request)?;
         }
-        let (from, proof) = (ReplicaId(said.header.from.0), Some(said.spoken()));
-        Ok(Event::Message { from, message, proof, key: 0 })
+        let proof = (said.header.kind == Kind::Statement).then(|| said.spoken());
+        Ok(Event::Message { from: ReplicaId(said.header.from.0), message, proof, key: 0 })
     }
 
     fn is_signed(&mut self, part: &SignedPart) -> bool {
-        let said = (site(part.signer), &[Kind::Protocol][..]);
+        let said = (site(part.signer), &[Kind::Statement][..]);
         Spoken::verify(&mut self.config.keys, said, &part.proof, &part.bytes)
     }
 

@@ -25,7 +25,7 @@ pub(crate) use links::{Link, Links, Outgoing, Place};
 /// How many signatures of clients, and contents of bundles, are remembered to be good.
 const MOST_VERIFIED: usize = 8192;
 
-/// How many accusations wait to be taken.
+/// How many accusations are kept.
 const MOST_EVIDENCE: usize = 256;
 
 /// All that is replicated beside the state that the sites replicate.
@@ -58,7 +58,7 @@ pub struct LogicalMachine<P, S> {
     shown: u32,
     /// What clients have signed, as was found lately.
     verified: Recent<Digest>,
-    /// Of the sites' misbehaviour, what nobody has taken yet.
+    /// What sites were caught at.
     evidence: Vec<Evidence>,
     /// The local batch that is executed, and its agreed time.
     now: (Seq, Instant),
@@ -122,9 +122,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.nested.service()
     }
 
-    /// What sites were caught at since this was last asked.
-    pub fn take_evidence(&mut self) -> Vec<Evidence> {
-        core::mem::take(&mut self.evidence)
+    /// What sites were caught at, each thing once, as far as this server has seen it since it started.
+    #[must_use]
+    pub fn evidence(&self) -> &[Evidence] {
+        &self.evidence
     }
 
     pub(crate) fn links(&self) -> &Links {

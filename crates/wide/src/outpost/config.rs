@@ -1,5 +1,6 @@
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::site::{SiteKeys, SiteSecret, SiteShares};
+use althing_crypto::site::{SiteKeys, SiteSigner};
 use althing_types::{ReplicaId, SiteId};
 use core::time::Duration;
 
@@ -12,10 +13,8 @@ pub struct OutpostConfig {
     pub server: ReplicaId,
     /// How many servers each site has, by id.
     pub sizes: Vec<usize>,
-    /// The server's part of the site's key.
-    pub secret: SiteSecret,
-    /// How that is shared.
-    pub shares: SiteShares,
+    /// How it signs with the other servers of the site.
+    pub signer: Arc<dyn SiteSigner>,
     /// The public keys of all sites.
     pub keys: SiteKeys,
     /// How often what may have been lost is asked for or sent again.

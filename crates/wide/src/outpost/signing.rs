@@ -18,6 +18,8 @@ const MOST_AHEAD: u64 = 1024;
 pub(super) struct Signing {
     batch: SiteBatch,
     signature: Option<SiteSignature>,
+    /// This server's share, once somebody has needed it.
+    own: Option<SignatureShare>,
     /// Who has been given this server's share.
     given: BTreeSet<ReplicaId>,
     /// Whether this server needs the signature.
@@ -44,7 +46,7 @@ impl Outpost {
             signatures.signing.entry(*seq).or_insert_with(|| {
                 let messages: Vec<_> = statements.iter().map(|said| (Domain::Link, &said[..])).collect();
                 let batch = SiteBatch::new(system, site, &messages);
-                Signing { batch, signature: None, given: BTreeSet::new(), is_needed: false }
+                Signing { batch, signature: None, own: None, given: BTreeSet::new(), is_needed: false }
             });
         }
         let first = batches.keys().next().copied();
@@ -55,14 +57,17 @@ impl Outpost {
     /// Gives this server's share over a batch to a server, once.
     pub(super) fn give_share(&mut self, seq: Seq, to: ReplicaId, outputs: &mut Vec<OutpostOutput>) {
         let Some(signing) = self.signatures.signing.get_mut(&seq) else { return };
-        if to == self.config.server {
-            signing.is_needed = true;
-            if signing.given.insert(to) {
-                let share = self.config.secret.share(&signing.batch.statement());
-                self.signatures.shares.entry(seq).or_default().insert(to, share);
-            }
-        } else if self.config.shares.needed() > 1 && signing.given.insert(to) {
-            let share = self.config.secret.share(&signing.batch.statement());
+        let is_own = to == self.config.server;
+        signing.is_needed |= is_own;
+        // Where one server's share is all that it takes nobody else's is needed.
+        if !signing.given.insert(to) || !(is_own || self.config.signer.needed() > 1) {
+            return;
+        }
+        let statement = signing.batch.statement();
+        let share = *signing.own.get_or_insert_with(|| self.config.signer.share(&statement));
+        if is_own {
+            self.signatures.shares.entry(seq).or_default().insert(to, share);
+        } else {
             let bytes = encode(&LocalMessage::Share { batch: seq, share }).into();
             outputs.push(OutpostOutput::ToServer { to, bytes });
         }
@@ -92,10 +97,10 @@ impl Outpost {
         let signing = signing.get_mut(&place.batch)?;
         if signing.signature.is_none() {
             let shares = shares.get_mut(&place.batch)?;
-            if shares.len() < self.config.shares.needed() {
+            if shares.len() < self.config.signer.needed() {
                 return None;
             }
-            let combination = self.config.shares.combine(&signing.batch.statement(), shares);
+            let combination = self.config.signer.combine(&signing.batch.statement(), shares);
             for liar in combination.wrong {
                 shares.remove(&liar);
                 if liars.insert(liar) {

@@ -1,0 +1,119 @@
+use crate::config::ProtocolKind;
+use serde::Serialize;
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// Who runs what: a wide-area protocol, and one in each site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Composition {
+    /// Among the sites.
+    pub wide: ProtocolKind,
+    /// In each site, by id.
+    pub sites: Vec<LocalGroup>,
+}
+
+/// The group of servers of one site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LocalGroup {
+    /// What orders events there.
+    pub protocol: ProtocolKind,
+    /// How many servers it has.
+    pub servers: usize,
+}
+
+impl Composition {
+    /// So many sites, all alike.
+    #[must_use]
+    pub fn uniform(wide: ProtocolKind, sites: usize, protocol: ProtocolKind, servers: usize) -> Self {
+        Self { wide, sites: vec![LocalGroup { protocol, servers }; sites] }
+    }
+}
+
+/// What goes wrong in a run of a system of sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SitesFamily {
+    /// Nothing.
+    Calm,
+    /// In each site as many servers are faulty as it tolerates: they keep silent as forwarders and peers, send
+    /// wrong shares, or lie in the site's protocol.
+    FaultyServers,
+    /// The wide-area network loses, delays, duplicates and reorders.
+    BadLinks,
+    /// Sites are cut off from each other, in groups or alone, and come back.
+    Partitions,
+    /// As many sites as the system tolerates fail, the leading one first, and come back.
+    SitesFail,
+    /// As many sites as the system tolerates are wholly Byzantine.
+    ByzantineSites,
+    /// All of these.
+    Chaos,
+}
+
+impl SitesFamily {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Calm,
+        Self::FaultyServers,
+        Self::BadLinks,
+        Self::Partitions,
+        Self::SitesFail,
+        Self::ByzantineSites,
+        Self::Chaos,
+    ];
+
+    /// Its name, as users know it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::FaultyServers => "faulty-servers",
+            Self::BadLinks => "bad-links",
+            Self::Partitions => "partitions",
+            Self::SitesFail => "sites-fail",
+            Self::ByzantineSites => "byzantine-sites",
+            Self::Chaos => "chaos",
+        }
+    }
+}
+
+impl fmt::Display for SitesFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for SitesFamily {
+    type Err = UnknownSitesFamily;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|family| family.name() == name);
+        known.ok_or_else(|| UnknownSitesFamily { name: name.to_owned() })
+    }
+}
+
+/// A name that is none of a fault family of sites.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no fault family {name:?}; there are {}", SitesFamily::ALL.map(SitesFamily::name).join(", "))]
+pub struct UnknownSitesFamily {
+    /// The name.
+    pub name: String,
+}
+
+/// One run. Equal configurations give equal runs, to the last event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SitesConfig {
+    /// Who runs what.
+    pub composition: Composition,
+    /// Whether each site disseminates its own clients' updates; else the leading site does.
+    pub is_disseminating: bool,
+    /// What goes wrong.
+    pub family: SitesFamily,
+    /// Whether sites sign as they do outside of simulations; else by symbols, and a run takes far less time.
+    pub has_real_signatures: bool,
+    /// What chance follows from.
+    pub seed: u64,
+    /// How many of the last events a failed run tells.
+    pub trace_lines: usize,
+}

@@ -1,0 +1,167 @@
+//! The keys of simulated sites. They don't depend on the seed.
+
+use super::server::quorums;
+use crate::config::ProtocolKind;
+use crate::keys::identity;
+use althing_crypto::site::{
+    Combination, SignatureShare, SiteDeal, SiteKeys, SiteSignature, SiteSigner, SiteStatement, SiteVerifier,
+};
+use althing_crypto::{Identity, KeySeed, Keyring, PublicIdentity, hash};
+use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId, SiteId, decode, encode};
+use althing_wide::Lane;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The system that the sites make up.
+pub(super) const SYSTEM: GroupId = GroupId([3; 16]);
+
+/// Clients that live in one site.
+pub(super) const RESIDENTS: u64 = 2;
+
+/// As which client of its group a server speaks on a lane.
+pub(super) fn lane_client(server: ReplicaId, lane: Lane) -> ClientId {
+    let lane = match lane {
+        Lane::Control => 0,
+        Lane::From(site) => u64::from(site.0) + 1,
+    };
+    ClientId(1 << 32 | u64::from(server.0) << 16 | lane)
+}
+
+/// A client of a site.
+pub(super) fn resident(site: SiteId, index: u64) -> ClientId {
+    ClientId(u64::from(site.0) * 100 + index + 1)
+}
+
+/// The secret keys of a client.
+pub(super) fn client_identity(id: ClientId) -> Identity {
+    identity(Principal::Client(ClientId(id.0 | 1 << 40)))
+}
+
+/// The keys of one site.
+pub(super) struct SiteMaterial {
+    pub(super) quorums: Quorums,
+    group: GroupId,
+    signatures: Signatures,
+    replicas: Vec<PublicIdentity>,
+    clients: BTreeMap<ClientId, PublicIdentity>,
+}
+
+impl SiteMaterial {
+    pub(super) fn new(
+        site: SiteId,
+        sites: usize,
+        (protocol, servers): (ProtocolKind, usize),
+        has_real_signatures: bool,
+    ) -> Self {
+        let quorums = quorums(protocol, servers);
+        let seed = KeySeed::from([site.0.to_le_bytes()[0].wrapping_add(1); 32]);
+        let signatures = match protocol {
+            _ if !has_real_signatures => Signatures::Symbolic { site, needed: quorums.one_correct() },
+            ProtocolKind::Pbft => Signatures::Real(Box::new(SiteDeal::threshold(quorums, &seed))),
+        };
+        let lanes =
+            || std::iter::once(Lane::Control).chain((0u16..).take(sites).map(|s| Lane::From(SiteId(s))));
+        let lanes = quorums.replicas().flat_map(|server| lanes().map(move |lane| lane_client(server, lane)));
+        let residents = (0..RESIDENTS).map(|index| resident(site, index));
+        let clients = lanes.chain(residents).map(|id| (id, client_identity(id).public())).collect();
+        let replicas = quorums.replicas().map(|id| identity(Principal::Replica(id)).public()).collect();
+        let mut group = [9; 16];
+        group[0] = site.0.to_le_bytes()[0];
+        Self { quorums, group: GroupId(group), signatures, replicas, clients }
+    }
+
+    pub(super) fn replica(&self, me: ReplicaId) -> Keyring {
+        let who = Principal::Replica(me);
+        Keyring::new(self.group, who, identity(who), self.replicas.clone(), self.clients.clone())
+    }
+
+    pub(super) fn client(&self, me: ClientId) -> Keyring {
+        let who = Principal::Client(me);
+        Keyring::new(self.group, who, client_identity(me), self.replicas.clone(), self.clients.clone())
+    }
+
+    /// How a server signs with the others.
+    pub(super) fn signer(&self, me: ReplicaId) -> Arc<dyn SiteSigner> {
+        match &self.signatures {
+            Signatures::Real(deal) => {
+                Arc::new((deal.secrets[usize::from(me.0)].clone(), deal.shares.clone()))
+            }
+            Signatures::Symbolic { site, needed } => {
+                Arc::new(SymbolicSigner { site: *site, needed: *needed, me })
+            }
+        }
+    }
+
+    /// The public keys of all sites.
+    pub(super) fn public(all: &[Self]) -> SiteKeys {
+        let real = |material: &Self| match &material.signatures {
+            Signatures::Real(deal) => Some(*deal.shares.public()),
+            Signatures::Symbolic { .. } => None,
+        };
+        match all.iter().map(real).collect() {
+            Some(keys) => SiteKeys::new(SYSTEM, keys),
+            None => SiteKeys::with_verifier(SYSTEM, Arc::new(SymbolicVerifier)),
+        }
+    }
+}
+
+/// How the sites of a run sign.
+enum Signatures {
+    /// As they do outside: thousands of times slower than all else in a run.
+    Real(Box<SiteDeal>),
+    /// By digests that anybody could make, and nobody in a simulation does. All that matters to the code around it
+    /// is the same: how many shares it takes, and that wrong ones are found.
+    Symbolic { site: SiteId, needed: usize },
+}
+
+/// What stands for a signature, or for a share of one.
+fn symbol(site: SiteId, server: Option<ReplicaId>, statement: &SiteStatement) -> SiteSignature {
+    let mut bytes = [0; 48];
+    let digest = hash("symbolic site signature", &encode(&(site, server, statement.digest())));
+    bytes[..32].copy_from_slice(&digest.0);
+    SiteSignature::Threshold(bytes)
+}
+
+#[derive(Debug)]
+struct SymbolicVerifier;
+
+impl SiteVerifier for SymbolicVerifier {
+    fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool {
+        *signature == symbol(site, None, statement)
+    }
+}
+
+struct SymbolicSigner {
+    site: SiteId,
+    needed: usize,
+    me: ReplicaId,
+}
+
+impl SymbolicSigner {
+    fn share_of(&self, server: ReplicaId, statement: &SiteStatement) -> SignatureShare {
+        let symbol = encode(&symbol(self.site, Some(server), statement));
+        decode(&symbol, SignatureShare::MAX_BYTES).expect("a share is encoded as a signature is")
+    }
+}
+
+impl SiteSigner for SymbolicSigner {
+    fn needed(&self) -> usize {
+        self.needed
+    }
+
+    fn share(&self, statement: &SiteStatement) -> SignatureShare {
+        self.share_of(self.me, statement)
+    }
+
+    fn combine(
+        &self,
+        statement: &SiteStatement,
+        shares: &BTreeMap<ReplicaId, SignatureShare>,
+    ) -> Combination {
+        let is_wrong =
+            |(server, share): &(&ReplicaId, &SignatureShare)| **share != self.share_of(**server, statement);
+        let wrong: Vec<ReplicaId> = shares.iter().filter(is_wrong).map(|(server, _)| *server).collect();
+        let is_enough = shares.len() - wrong.len() >= self.needed;
+        Combination { signature: is_enough.then(|| symbol(self.site, None, statement)), wrong }
+    }
+}

@@ -1,0 +1,12 @@
+//! Systems of sites: whole compositions under virtual time, with faults at both levels at once.
+
+mod config;
+mod keys;
+mod plan;
+mod server;
+mod treachery;
+mod uplinks;
+mod world;
+
+pub use config::{Composition, LocalGroup, SitesConfig, SitesFamily, UnknownSitesFamily};
+pub use world::{SitesReport, simulate};

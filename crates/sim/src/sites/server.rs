@@ -1,0 +1,229 @@
+//! One server of a simulated site, whatever its composition.
+
+use super::config::SitesConfig;
+use super::keys::{SiteMaterial, lane_client};
+use super::plan::SitesPlan;
+use super::treachery::{Disguised, Treachery};
+use crate::config::ProtocolKind;
+use crate::oracle::{Execution, Ledger, Verdict};
+use crate::witness::Witness;
+use althing_protocol::pbft::{Pbft, PbftConfig};
+use althing_protocol::{Protocol, Replicable};
+use althing_replica::{
+    AnswerPolicy, Client, ClientConfig, Durability, Injected, LimitSettings, Limits, ReadPolicy, Replica,
+    ReplicaConfig, RequestAuthKind, RequestAuthPolicy,
+};
+use althing_services::Kv;
+use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
+use althing_wide::{
+    Dissemination, Lane, LogicalMachine, MachineConfig, Outpost, OutpostConfig, Resident, ServerInput,
+    ServerOutput, SiteServer,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A server, whatever protocols it runs.
+pub(super) trait Server {
+    fn handle(&mut self, now: Instant, input: ServerInput, outputs: &mut Vec<ServerOutput>);
+    /// The last wide-area batch that it executed, and the digest of the service then.
+    fn standing(&self) -> (Seq, Digest);
+    /// Shows the ledger what it has executed since `from`.
+    fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict;
+    fn describe(&self) -> String;
+    /// Has it lie in its site's protocol.
+    fn tamper(&mut self, lie: Injected);
+}
+
+impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, Witness<Kv>> {
+    fn handle(&mut self, now: Instant, input: ServerInput, outputs: &mut Vec<ServerOutput>) {
+        SiteServer::handle(self, now, input, outputs);
+    }
+
+    fn standing(&self) -> (Seq, Digest) {
+        let machine = self.replica().service();
+        (machine.executed(), machine.service().state())
+    }
+
+    fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict {
+        let machine = self.replica().service();
+        for seq in (from.0 + 1..=machine.executed().0).map(Seq) {
+            let witnessed = machine.service().at(seq).iter().collect();
+            let execution = Execution { seq, batch: Digest::NULL, requests: &[], witnessed };
+            ledger.executed(host, &execution)?;
+        }
+        ledger.state(host, machine.executed(), machine.service().state())
+    }
+
+    fn tamper(&mut self, lie: Injected) {
+        self.replica_mut().set_tamper(Some(Box::new(lie)));
+    }
+
+    fn describe(&self) -> String {
+        let (replica, machine) = (self.replica(), self.replica().service());
+        let local = replica.status();
+        format!(
+            "{}: local {} {} in view {}, executed {}; wide {} executed {}, evidence {:?}",
+            machine.site(),
+            local.view,
+            local.executed,
+            local.is_in_view,
+            local.executed,
+            machine.view(),
+            machine.executed(),
+            machine.evidence()
+        )
+    }
+}
+
+/// The bounds of a site's group.
+pub(super) fn limits() -> Limits {
+    let settings = LimitSettings {
+        max_operation_bytes: 1 << 20,
+        max_message_bytes: 4 << 20,
+        transfer_timeout: Duration::from_millis(100),
+        ..LimitSettings::default()
+    };
+    Limits::new(settings).expect("valid bounds")
+}
+
+/// The quorums of a group that runs `protocol`.
+pub(super) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
+    match protocol {
+        ProtocolKind::Pbft => Quorums::byzantine(n, (n - 1) / 3).expect("f follows from n"),
+    }
+}
+
+/// A client of a site's group.
+pub(super) fn client(material: &SiteMaterial, id: ClientId, retry: Duration) -> Client {
+    Client::new(ClientConfig {
+        client: id,
+        keyring: material.client(id),
+        quorums: material.quorums,
+        membership: None,
+        limits: limits(),
+        auth: RequestAuthKind::Macs,
+        reads: ReadPolicy::Ordered,
+        answers: AnswerPolicy::Few,
+        separate_bytes: 0,
+        retry,
+        first_number: RequestNumber(1),
+    })
+}
+
+/// All that servers are made from.
+pub(super) struct Blueprint<'a> {
+    pub(super) config: &'a SitesConfig,
+    pub(super) plan: &'a SitesPlan,
+    pub(super) materials: &'a [SiteMaterial],
+    pub(super) residents: &'a BTreeMap<ClientId, Resident>,
+}
+
+impl Blueprint<'_> {
+    /// A server that has yet to be started.
+    pub(super) fn server(&self, site: SiteId, me: ReplicaId) -> Box<dyn Server> {
+        let settings = self.plan.wide.clone();
+        let sites = quorums(self.config.composition.wide, self.materials.len());
+        let treachery = self.plan.treacherous.get(&site).cloned();
+        match self.config.composition.wide {
+            ProtocolKind::Pbft => {
+                let config = PbftConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
+                self.with_wide(site, me, Pbft::new(config), treachery)
+            }
+        }
+    }
+
+    fn with_wide<W: Replicable + std::fmt::Debug + 'static>(
+        &self,
+        site: SiteId,
+        me: ReplicaId,
+        wide: W,
+        treachery: Option<Treachery>,
+    ) -> Box<dyn Server> {
+        let machine = LogicalMachine::new(
+            self.machine_config(site),
+            Disguised::new(wide, treachery),
+            Witness::new(Kv::new()),
+        );
+        let material = &self.materials[usize::from(site.0)];
+        match self.config.composition.sites[usize::from(site.0)].protocol {
+            ProtocolKind::Pbft => {
+                let settings = self.plan.local.clone();
+                let config = PbftConfig::new(me, material.quorums, settings).expect("valid settings");
+                Box::new(self.with_local(site, me, Pbft::new(config), machine))
+            }
+        }
+    }
+
+    fn with_local<L: Protocol, W: Replicable>(
+        &self,
+        site: SiteId,
+        me: ReplicaId,
+        local: L,
+        machine: LogicalMachine<W, Witness<Kv>>,
+    ) -> SiteServer<L, W, Witness<Kv>> {
+        let material = &self.materials[usize::from(site.0)];
+        let config = ReplicaConfig {
+            replica: me,
+            quorums: material.quorums,
+            keyring: material.replica(me),
+            limits: limits(),
+            request_auth: RequestAuthPolicy::MacsOrSignature,
+            durability: Durability::None,
+            membership: None,
+        };
+        let lanes = self.lanes().map(|lane| {
+            let id = lane_client(me, lane);
+            (lane, (id, client(material, id, self.plan.local_retry)))
+        });
+        let outpost = Outpost::new(self.outpost_config(site, me));
+        SiteServer::new(me, Replica::new(config, local, machine), outpost, lanes.collect())
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = Lane> {
+        let sites = (0u16..).take(self.materials.len()).map(|site| Lane::From(SiteId(site)));
+        std::iter::once(Lane::Control).chain(sites)
+    }
+
+    fn machine_config(&self, site: SiteId) -> MachineConfig {
+        let material = &self.materials[usize::from(site.0)];
+        let servers = material.quorums.replicas();
+        let lanes =
+            servers.flat_map(|server| self.lanes().map(move |lane| (lane_client(server, lane), server)));
+        MachineConfig {
+            site,
+            sites: quorums(self.config.composition.wide, self.materials.len()),
+            servers: material.quorums,
+            lanes: lanes.collect(),
+            keys: SiteMaterial::public(self.materials),
+            residents: self.residents.clone(),
+            dissemination: if self.config.is_disseminating {
+                Dissemination::Origin { slots: 4, most_bytes: 16 * 1024 }
+            } else {
+                Dissemination::Leader
+            },
+            max_update_bytes: 4096,
+            max_reply_bytes: 4096,
+            max_message_bytes: 1 << 20,
+            max_unacknowledged_bytes: self.plan.max_unacknowledged_bytes,
+            acknowledgement_delay: Duration::from_millis(50),
+            relay_timeout: self.plan.relay_timeout,
+        }
+    }
+
+    fn outpost_config(&self, site: SiteId, me: ReplicaId) -> OutpostConfig {
+        let material = &self.materials[usize::from(site.0)];
+        OutpostConfig {
+            site,
+            server: me,
+            sizes: self.materials.iter().map(|material| material.quorums.n()).collect(),
+            signer: material.signer(me),
+            keys: SiteMaterial::public(self.materials),
+            tick: Duration::from_millis(100),
+            acknowledgement_timeout: self.plan.acknowledgement_timeout,
+            floor_bytes_per_second: 20_000,
+            window_bytes: 256 * 1024,
+            operation_bytes: 256 * 1024,
+            max_message_bytes: 1 << 20,
+        }
+    }
+}
