@@ -43,6 +43,27 @@ enum Happening {
     Fault(SitesFault),
 }
 
+impl Happening {
+    /// What of it goes into the trace: which kind of thing happens where, and what is said.
+    fn essence(&self) -> (u8, usize, &[u8]) {
+        let at = |site: &SiteId, me: &ReplicaId| usize::from(site.0) << 16 | usize::from(me.0);
+        match self {
+            Self::Input(site, me, input) => match input {
+                ServerInput::Replica(Input::Frame { bytes, .. }) => (0, at(site, me), bytes),
+                ServerInput::ForLane { bytes, .. } => (1, at(site, me), bytes),
+                ServerInput::FromServer { bytes, .. } => (2, at(site, me), bytes),
+                ServerInput::FromSite { bytes, .. } => (3, at(site, me), bytes),
+                ServerInput::Replica(_) | ServerInput::Timer(_) => (4, at(site, me), &[]),
+            },
+            Self::Timer(site, me, ..) => (5, at(site, me), &[]),
+            Self::ToClient(_, from, bytes) => (6, usize::from(from.0), bytes),
+            Self::ClientTimer(..) => (7, 0, &[]),
+            Self::Turn(_) => (8, 0, &[]),
+            Self::Fault(_) => (9, 0, &[]),
+        }
+    }
+}
+
 /// What became of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SitesReport {
@@ -277,7 +298,8 @@ impl<'a> World<'a> {
     }
 
     fn step(&mut self, happening: Happening) -> Verdict {
-        self.trace.digest(self.now, 0, 0, format!("{happening:?}").as_bytes());
+        let (kind, place, bytes) = happening.essence();
+        self.trace.digest(self.now, kind, place, bytes);
         if self.config.trace_lines > 0 {
             let words: String = format!("{happening:?}").chars().take(300).collect();
             self.trace.line(self.now, words);
@@ -399,20 +421,6 @@ impl<'a> World<'a> {
                     return Ok(false);
                 }
                 self.messages += 1;
-                if std::option_env!("DBG").is_some() {
-                    let m: althing_wide::LinkMessage = decode(&bytes, 1 << 24).unwrap();
-                    let p = decode::<althing_protocol::pbft::PbftMessage>(&m.body, 1 << 24);
-                    eprintln!(
-                        "{} {}:{} -> {}:{} {:?} {}",
-                        self.now / 1000,
-                        site,
-                        me,
-                        to,
-                        server,
-                        m.header,
-                        p.map_or("-".into(), |p| format!("{p:?}").chars().take(150).collect::<String>())
-                    );
-                }
                 for at in self.uplinks.arrivals(self.now, site, to, bytes.len()) {
                     let input = ServerInput::FromSite { site, server: me, bytes: bytes.to_vec() };
                     self.schedule(at + lag, Happening::Input(to, server, input));
