@@ -231,7 +231,7 @@ pub enum Event<M> {
 }
 
 /// A batch and its place in the order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Decision {
     /// Its number.
     pub seq: Seq,

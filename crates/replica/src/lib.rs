@@ -56,7 +56,7 @@ pub use frame::{
 pub use io::{Input, Output, Report, Startup, StopReason, Timer};
 pub use kept::KeptState;
 pub use limits::{LimitSettings, Limits, LimitsError};
-pub use nested::{NESTED_PAGES, Nested, OWN_PAGES};
+pub use nested::{Gathering, NESTED_PAGES, Nested, OWN_PAGES, StateTree};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages, Path};
 pub use records::{EngineRecord, EpochRecord, RecordError, StateName, decode_record};
 pub use remains::Remains;

@@ -7,6 +7,7 @@
 use crate::client_table::Standing;
 use crate::execution::{Effect, State, StateError};
 use crate::pages::{Page, PageTree};
+use crate::transfer::{Missing, Parts, Want, cut};
 use crate::{InstallError, MAX_PAGES, Pages, Service};
 use alloc::vec::Vec;
 use althing_protocol::Decision;
@@ -75,9 +76,28 @@ impl<S: Service> Nested<S> {
         self.state.execute(decision, max_reply_bytes)
     }
 
-    /// The digest of the state.
-    pub fn digest(&mut self) -> Digest {
-        self.state.checkpoint().0
+    /// The state as it is now, with its digest.
+    pub fn checkpoint(&mut self) -> (Digest, StateTree) {
+        let (digest, tree) = self.state.checkpoint();
+        (digest, StateTree(tree))
+    }
+
+    /// Begins to gather the state of this digest, in so far as it differs from the present one.
+    pub fn gather(&mut self, state: Digest) -> Gathering {
+        let (_, tree) = self.state.checkpoint();
+        Gathering { missing: Missing::new(state, tree) }
+    }
+
+    /// Becomes the state at `seq` that was gathered.
+    ///
+    /// # Errors
+    /// When it is none of this service; nothing is changed then.
+    ///
+    /// # Panics
+    /// If it is not complete.
+    pub fn become_gathered(&mut self, seq: Seq, gathered: &Gathering) -> Result<(), StateError> {
+        assert!(gathered.is_complete(), "all of the state has been gathered");
+        self.state.install(seq, &gathered.missing.assemble())
     }
 
     /// As [`Service::save`].
@@ -121,6 +141,50 @@ impl<S: Service> Nested<S> {
         })?;
         self.shown = tree;
         Ok(())
+    }
+}
+
+/// A state as it was once, for others who have to get there.
+#[derive(Debug, Clone)]
+pub struct StateTree(PageTree);
+
+impl StateTree {
+    /// What is asked for, as far as it fits into an answer; `None` where it is more than one may ask for, or not
+    /// there.
+    #[must_use]
+    pub fn parts(&self, want: &Want) -> Option<Parts> {
+        cut(&self.0, want)
+    }
+}
+
+/// A state that is fetched from others, none of whom has to be trusted: whatever comes is checked against the digest
+/// that it has to have.
+#[derive(Debug)]
+pub struct Gathering {
+    missing: Missing,
+}
+
+impl Gathering {
+    /// The state that is wanted is this one now. What was gathered and is part of it stays.
+    pub fn retarget(&mut self, state: Digest) {
+        self.missing.retarget(state);
+    }
+
+    /// What to ask for next; `None` when all is there. It follows from what has been taken so far.
+    #[must_use]
+    pub fn want(&self) -> Option<Want> {
+        self.missing.share(1, true).map(|share| share.want())
+    }
+
+    /// Takes what answers [`Self::want`]; says whether it did.
+    pub fn take(&mut self, parts: Parts) -> bool {
+        self.missing.share(1, true).is_some_and(|share| self.missing.take(&share, parts))
+    }
+
+    /// Whether all is there.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_complete()
     }
 }
 
@@ -223,12 +287,15 @@ mod tests {
             copy.install(original.executed(), &pages, &changed).unwrap();
             copied = pages.clone();
             assert_eq!(saved(&mut copy, &mut copied), [], "they are shown as they were installed");
-            assert_eq!((copy.digest(), copy.last_requests()), (original.digest(), original.last_requests()));
+            assert_eq!(
+                (copy.checkpoint().0, copy.last_requests()),
+                (original.checkpoint().0, original.last_requests())
+            );
             assert_eq!(copy.service().0, original.service().0);
         }
         execute(&mut copy, 1, b"c");
         execute(&mut original, 1, b"c");
-        assert_eq!(copy.digest(), original.digest());
+        assert_eq!(copy.checkpoint().0, original.checkpoint().0);
     }
 
     #[test]
@@ -237,11 +304,33 @@ mod tests {
         execute(&mut original, 1, b"a");
         let changed = saved(&mut original, &mut pages);
         let mut copy = Nested::new(Last::default());
-        let before = copy.digest();
+        let before = copy.checkpoint().0;
         assert!(copy.install(Seq(2), &pages, &changed).is_err(), "it is at 1");
         pages.remove(ENGINE_PAGES);
         assert!(copy.install(Seq(1), &pages, &changed).is_err(), "the header is missing");
-        assert_eq!((copy.digest(), copy.executed()), (before, Seq(0)));
+        assert_eq!((copy.checkpoint().0, copy.executed()), (before, Seq(0)));
+    }
+
+    #[test]
+    fn a_state_is_gathered_from_parts_and_from_nothing_else() {
+        let (mut original, mut copy) = (Nested::new(Last::default()), Nested::new(Last::default()));
+        for client in 1..100 {
+            execute(&mut original, client, &vec![1; 600 * client as usize]);
+        }
+        let (digest, tree) = original.checkpoint();
+        let mut gathering = copy.gather(digest);
+        assert!(!gathering.take(Parts::Unavailable) && !gathering.take(Parts::Pages(vec![vec![1]])));
+        let mut questions = 0;
+        while let Some(want) = gathering.want() {
+            assert!(!gathering.is_complete());
+            let parts = tree.parts(&want).expect("it is part of the state");
+            assert!(gathering.take(parts.clone()) && !gathering.take(parts), "once");
+            questions += 1;
+        }
+        assert!(questions > 2, "it is more than one answer holds");
+        copy.become_gathered(Seq(99), &gathering).unwrap();
+        assert_eq!((copy.checkpoint().0, copy.executed()), (digest, Seq(99)));
+        assert!(copy.gather(digest).is_complete(), "it has all of it");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::machine::Timer;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Identity, Proof};
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
-use althing_replica::ReplyOutcome;
+use althing_replica::{Parts, ReplyOutcome};
 use althing_types::{ClientId, Epoch, GroupId, RequestNumber, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -78,6 +78,8 @@ pub enum SiteEvent {
         /// The virtual link's place in the order of selection.
         link: u64,
     },
+    /// Another site has given this of the state that this one fetches.
+    Fetched(Parts),
 }
 
 /// What a client hears of its update.

@@ -7,7 +7,7 @@ use althing_types::Digest;
 
 /// Parts of a state that one replica is asked for, with the digests that they have to have.
 #[derive(Debug, Clone)]
-pub(super) enum Share {
+pub(crate) enum Share {
     Nodes(Vec<(NodeId, Digest)>),
     Pages(Vec<(u32, Digest)>),
 }
@@ -22,7 +22,7 @@ impl Share {
         (!pages.is_empty()).then_some(Self::Pages(pages))
     }
 
-    pub(super) fn want(&self) -> Want {
+    pub(crate) fn want(&self) -> Want {
         match self {
             Self::Nodes(nodes) => Want::Nodes(nodes.iter().map(|(id, _)| *id).collect()),
             Self::Pages(pages) => Want::Pages(pages.iter().map(|(index, _)| *index).collect()),
@@ -32,7 +32,7 @@ impl Share {
 
 /// What a transfer has of its target, and what it still lacks.
 #[derive(Debug)]
-pub(super) struct Missing {
+pub(crate) struct Missing {
     root: Digest,
     /// What this replica had when it started.
     base: PageTree,
@@ -50,7 +50,7 @@ pub(super) struct Missing {
 
 impl Missing {
     /// What `base` lacks of the state with digest `root`.
-    pub(super) fn new(root: Digest, mut base: PageTree) -> Self {
+    pub(crate) fn new(root: Digest, mut base: PageTree) -> Self {
         base.refresh();
         let mut missing = Self {
             root,
@@ -77,21 +77,21 @@ impl Missing {
     }
 
     /// Finds out what is missing of another state instead.
-    pub(super) fn retarget(&mut self, root: Digest) {
+    pub(crate) fn retarget(&mut self, root: Digest) {
         self.root = root;
         self.wanted_nodes.clear();
         self.wanted_pages.clear();
         self.expand(NodeId::ROOT, root);
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.wanted_nodes.is_empty() && self.wanted_pages.is_empty()
     }
 
     /// A share of what nobody has been asked for, where `askable` replicas can be asked; `None` where
     /// there is nothing. What is reserved is open to nobody else until it is released. What is not is
     /// taken from the other end, where others come last.
-    pub(super) fn share(&self, askable: usize, is_reserved: bool) -> Option<Share> {
+    pub(crate) fn share(&self, askable: usize, is_reserved: bool) -> Option<Share> {
         let nodes = pick(&self.wanted_nodes, &self.asked_nodes, (askable, MAX_NODES_PER_FETCH), is_reserved);
         let pages =
             || pick(&self.wanted_pages, &self.asked_pages, (askable, MAX_PAGES_PER_FETCH), is_reserved);
@@ -131,7 +131,7 @@ impl Missing {
 
     /// Keeps `parts` if all are right, as the first of `share` and what follows it; nothing of an answer
     /// with a wrong one is kept. Says whether they were.
-    pub(super) fn take(&mut self, share: &Share, parts: Parts) -> bool {
+    pub(crate) fn take(&mut self, share: &Share, parts: Parts) -> bool {
         match (share, parts) {
             (Share::Nodes(share), Parts::Nodes(nodes)) => self.take_nodes(share, nodes),
             (Share::Pages(share), Parts::Pages(pages)) => self.take_pages(share, pages),
@@ -209,7 +209,7 @@ impl Missing {
     }
 
     /// The target's state from the base and what was fetched. Nothing may be missing.
-    pub(super) fn assemble(&self) -> PageTree {
+    pub(crate) fn assemble(&self) -> PageTree {
         let mut tree = self.base.clone();
         self.apply(NodeId::ROOT, self.root, &mut tree);
         assert_eq!(tree.refresh(), self.root, "each part has the digest that the target asks for");

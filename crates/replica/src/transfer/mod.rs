@@ -20,8 +20,9 @@ mod receiver;
 mod source;
 mod supplier;
 
+pub(crate) use missing::Missing;
 pub(crate) use receiver::{Received, Step, Transfer};
-pub(crate) use supplier::Supplier;
+pub(crate) use supplier::{Supplier, cut};
 
 use crate::MAX_PAGE_BYTES;
 use crate::membership::Link;

@@ -52,7 +52,7 @@ impl Supplier {
 
 /// What is asked for, as far as it fits into an answer; `None` where it is more than one may ask for,
 /// or not there.
-fn cut(tree: &PageTree, want: &Want) -> Option<Parts> {
+pub(crate) fn cut(tree: &PageTree, want: &Want) -> Option<Parts> {
     match want {
         Want::Nodes(ids) if ids.len() <= MAX_NODES_PER_FETCH => Some(Parts::Nodes(nodes(tree, ids)?)),
         Want::Pages(indexes) if indexes.len() <= MAX_PAGES_PER_FETCH => {

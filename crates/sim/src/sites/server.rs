@@ -78,7 +78,7 @@ impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, W
 /// The bounds of a site's group.
 pub(super) fn limits() -> Limits {
     let settings = LimitSettings {
-        max_operation_bytes: 1 << 20,
+        max_operation_bytes: 2 << 20,
         max_message_bytes: 4 << 20,
         transfer_timeout: Duration::from_millis(100),
         ..LimitSettings::default()
@@ -222,8 +222,9 @@ impl Blueprint<'_> {
             acknowledgement_timeout: self.plan.acknowledgement_timeout,
             floor_bytes_per_second: 20_000,
             window_bytes: 256 * 1024,
+            supply_bytes_per_second: 100_000,
             operation_bytes: 256 * 1024,
-            max_message_bytes: 1 << 20,
+            max_message_bytes: 2 << 20,
         }
     }
 }

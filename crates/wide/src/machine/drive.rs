@@ -2,14 +2,11 @@
 
 use super::{LogicalMachine, Timer};
 use crate::message::Kind;
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_protocol::{Action, Auth, Decision, Event, Replicable, TimerId};
 use althing_replica::Service;
 use althing_types::{ReplicaId, SiteId, encode};
-
-type Events<P> = VecDeque<Event<<P as althing_protocol::Protocol>::Message>>;
 
 /// The site that the wide-area protocol calls by this id.
 pub(super) fn site(id: ReplicaId) -> SiteId {
@@ -27,21 +24,26 @@ fn kind(auth: Auth) -> Kind {
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Has the protocol handle an event, and all that follows from it.
     pub(super) fn drive(&mut self, event: Event<P::Message>) {
-        let mut events = VecDeque::from([event]);
+        self.to_handle.push_back(event);
+        self.drive_on();
+    }
+
+    /// Has it handle what it still has to.
+    pub(super) fn drive_on(&mut self) {
         let mut actions = Vec::new();
-        while let Some(event) = events.pop_front() {
+        while let Some(event) = self.to_handle.pop_front() {
             self.core.protocol.handle(self.now.1, event, &mut actions);
             for action in actions.drain(..) {
-                self.carry_out(action, &mut events);
+                self.carry_out(action);
             }
         }
     }
 
-    fn carry_out(&mut self, action: Action<P::Message>, events: &mut Events<P>) {
+    fn carry_out(&mut self, action: Action<P::Message>) {
         match action {
             Action::Send { to, message, auth } => {
                 if to == self.me() && auth == Auth::Mac {
-                    events.push_back(Event::Message { from: to, message, proof: None, key: 0 });
+                    self.to_handle.push_back(Event::Message { from: to, message, proof: None, key: 0 });
                 } else {
                     self.say(site(to), kind(auth), encode(&message).into());
                 }
@@ -53,14 +55,14 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             }
             Action::CancelTimer(TimerId(id)) => self.core.timers.cancel(Timer::Protocol(id)),
             // The site's own protocol has made it durable, by ordering what led to it.
-            Action::Persist { id, .. } => events.push_back(Event::Persisted(id)),
-            Action::KeepState { seq, .. } => events.push_back(Event::StateKept(seq)),
-            Action::Execute(decision) => self.execute_decision(&decision, events),
-            Action::FetchState { seq, state } => self.core.fetching = Some((seq, state)),
+            Action::Persist { id, .. } => self.to_handle.push_back(Event::Persisted(id)),
+            Action::KeepState { seq, .. } => self.to_handle.push_back(Event::StateKept(seq)),
+            Action::Execute(decision) => self.execute_decision(&decision),
+            Action::FetchState { seq, state } => self.fetch(seq, state),
+            Action::Stable { seq, .. } => self.checkpoints = self.checkpoints.split_off(&seq),
             Action::Evidence(evidence) => self.accuse(evidence),
             Action::EnteredView(view) | Action::LeftView(view) => self.core.view = view,
             Action::Compact(_)
-            | Action::Stable { .. }
             | Action::Closed { .. }
             | Action::MustSign { .. }
             | Action::Late(_)
@@ -69,7 +71,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
     }
 
-    fn execute_decision(&mut self, decision: &Decision, events: &mut Events<P>) {
+    pub(super) fn execute_decision(&mut self, decision: &Decision) {
+        if self.holds(decision) {
+            return;
+        }
         let effects = self.nested.execute(decision, self.config.max_reply_bytes);
         self.core.executed = decision.seq;
         for effect in effects {
@@ -82,8 +87,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             }
         }
         self.dispatch_bundles();
-        let state = decision.is_checkpoint.then(|| self.nested.digest());
-        events.push_back(Event::Executed { seq: decision.seq, state });
+        let state = decision.is_checkpoint.then(|| {
+            let (state, tree) = self.nested.checkpoint();
+            self.checkpoints.insert(decision.seq, (state, tree));
+            state
+        });
+        self.to_handle.push_back(Event::Executed { seq: decision.seq, state });
     }
 
     /// A transferable message comes back to this site too, with its proof.

@@ -4,6 +4,7 @@ mod incoming;
 mod links;
 mod pages;
 mod timers;
+mod transfer;
 mod updates;
 
 pub use config::{Dissemination, MachineConfig, Resident};
@@ -11,13 +12,16 @@ pub use timers::Timer;
 
 use crate::bundle::Bundler;
 use crate::operation::{SiteEvent, SiteOperation};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use althing_protocol::{Event, Evidence, Replicable, Start};
-use althing_replica::{Context, InstallError, LateResult, Nested, Outcome, Pages, Service};
+use althing_protocol::{Event, Evidence, Protocol, Replicable, Start};
+use althing_replica::{
+    Context, Gathering, InstallError, LateResult, Nested, Outcome, Pages, Service, StateTree,
+};
 use althing_types::{ClientId, Digest, Instant, Recent, ReplicaId, Seq, SiteId, View, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use timers::Timers;
+use transfer::Fetching;
 use updates::Waiting;
 
 pub(crate) use links::{Link, Links, Outgoing, Place};
@@ -42,18 +46,24 @@ struct Core<P> {
     /// The clients of this site that wait for an update.
     waiting: BTreeMap<ClientId, Waiting>,
     bundler: Bundler,
-    /// The checkpoint that the protocol wants to be brought to, and the digest of its state.
-    fetching: Option<(Seq, Digest)>,
+    /// The state that the protocol wants to be brought to.
+    fetching: Option<Fetching>,
 }
 
 /// A site as one machine: a [`Service`] whose operations are the events of the wide-area protocol `P`, which in
 /// turn orders the operations of `S` among the sites.
 #[derive(Debug)]
-pub struct LogicalMachine<P, S> {
+pub struct LogicalMachine<P: Protocol, S> {
     config: MachineConfig,
     core: Core<P>,
     /// What the sites replicate.
     nested: Nested<S>,
+    /// What of `core.fetching` is there.
+    gathering: Option<Gathering>,
+    /// The checkpoints that this site has made since the last stable one, for others to fetch.
+    checkpoints: BTreeMap<Seq, (Digest, StateTree)>,
+    /// What the protocol still has to handle of what the present operation has led to.
+    to_handle: VecDeque<Event<P::Message>>,
     /// How many pages `core` has taken.
     shown: u32,
     /// What clients have signed, as was found lately.
@@ -84,6 +94,9 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 fetching: None,
             },
             nested: Nested::new(service),
+            gathering: None,
+            checkpoints: BTreeMap::new(),
+            to_handle: VecDeque::new(),
             shown: 0,
             verified: Recent::new(MOST_VERIFIED),
             evidence: Vec::new(),
@@ -156,6 +169,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             }
             SiteEvent::Suspected { site, link } => {
                 self.core.links.on_suspected((site, link), server, self.config.enough());
+            }
+            SiteEvent::Fetched(parts) => {
+                self.on_fetched(parts);
+                self.drive_on();
             }
         }
     }

@@ -65,6 +65,17 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
     }
 
+    /// The state is another: whoever waits for something that is executed in it is told.
+    pub(super) fn answer_known(&mut self) {
+        let waiting: Vec<_> =
+            self.core.waiting.iter().map(|(client, it)| (*client, it.request.number)).collect();
+        for (client, number) in waiting {
+            if let Some(answer) = self.known_answer(client, number) {
+                self.tell(client, &answer);
+            }
+        }
+    }
+
     /// An update was executed: whoever waits for it, or for an earlier one of the same client, is told.
     pub(super) fn answer(&mut self, client: ClientId, number: RequestNumber, outcome: ReplyOutcome) {
         let Some(waiting) = self.core.waiting.get(&client).filter(|it| it.request.number <= number) else {
@@ -75,8 +86,13 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         } else {
             Answer::Superseded { last: number }
         };
-        self.late.push(LateResult { client, number: waiting.local, result: encode(&answer) });
-        self.core.waiting.remove(&client);
+        self.tell(client, &answer);
+    }
+
+    fn tell(&mut self, client: ClientId, answer: &Answer) {
+        if let Some(Waiting { local, .. }) = self.core.waiting.remove(&client) {
+            self.late.push(LateResult { client, number: local, result: encode(answer) });
+        }
     }
 
     /// Has bundles leave as long as there is something to bundle, and a slot.

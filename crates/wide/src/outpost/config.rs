@@ -25,6 +25,8 @@ pub struct OutpostConfig {
     pub floor_bytes_per_second: u64,
     /// How many bytes may be under way to a site.
     pub window_bytes: usize,
+    /// How many bytes a second another site is given of this one's state at most.
+    pub supply_bytes_per_second: u64,
     /// How many bytes of messages are put in order at once.
     pub operation_bytes: usize,
     /// The longest message between sites in bytes.

@@ -1,8 +1,10 @@
 use crate::machine::Timer;
+use crate::message::LinkMessage;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::site::SignatureShare;
-use althing_types::{ReplicaId, Seq, SiteId};
+use althing_replica::{Parts, Want};
+use althing_types::{Digest, ReplicaId, Seq, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
@@ -91,6 +93,17 @@ pub enum OutpostOutput {
     },
     /// A server of the site has sent a wrong share of a signature.
     WrongShare(ReplicaId),
+}
+
+/// What the outposts of two sites say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub(super) enum SiteMessage {
+    /// One site says something to the other.
+    Link(LinkMessage),
+    /// The sender's site lacks this of a checkpoint.
+    Fetch { seq: Seq, state: Digest, want: Want },
+    /// This is what was asked for.
+    Fetched(Parts),
 }
 
 /// What the outposts of a site say to each other.

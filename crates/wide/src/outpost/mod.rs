@@ -1,4 +1,5 @@
 mod config;
+mod fetching;
 mod io;
 mod receiving;
 mod sending;
@@ -8,14 +9,14 @@ pub use config::OutpostConfig;
 pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer};
 
 use crate::machine::{LogicalMachine, Timer};
-use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_protocol::Replicable;
 use althing_replica::Service;
 use althing_types::{Instant, ReplicaId, Seq, SiteId, decode};
-use io::LocalMessage;
+use fetching::Fetching;
+use io::{LocalMessage, SiteMessage};
 use receiving::Receiving;
 use sending::{Sending, VirtualLink};
 use signing::Signatures;
@@ -32,6 +33,7 @@ pub struct Outpost {
     signatures: Signatures,
     sending: BTreeMap<SiteId, Sending>,
     receiving: BTreeMap<SiteId, Receiving>,
+    fetching: Fetching,
     /// Up to which number each site's messages were executed.
     received: BTreeMap<SiteId, u64>,
     /// Which setting of each timer runs here.
@@ -52,6 +54,7 @@ impl Outpost {
             signatures: Signatures::default(),
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
+            fetching: Fetching::default(),
             received: BTreeMap::new(),
             armed: BTreeMap::new(),
             control: Vec::new(),
@@ -74,13 +77,21 @@ impl Outpost {
                 outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Tick, after: self.config.tick });
                 self.resend(now);
                 self.ask_for_shares(outputs);
+                self.tick_fetching();
             }
             OutpostInput::Observe if executed == self.executed => return,
             OutpostInput::Observe => {}
             OutpostInput::FromServer { from, bytes } => self.on_local(now, from, &bytes, outputs),
             OutpostInput::FromSite { site, server, bytes } => {
-                if let Ok(message) = decode::<LinkMessage>(&bytes, self.config.max_message_bytes) {
-                    self.on_link_message(now, (site, server), message, outputs);
+                match decode(&bytes, self.config.max_message_bytes) {
+                    Ok(SiteMessage::Link(message)) => {
+                        self.on_link_message(now, (site, server), message, outputs);
+                    }
+                    Ok(SiteMessage::Fetch { seq, state, want }) => {
+                        self.on_fetch(now, (site, server), (seq, state, &want), machine, outputs);
+                    }
+                    Ok(SiteMessage::Fetched(parts)) => self.on_fetched((site, server), parts),
+                    Err(_) => {}
                 }
             }
             OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
@@ -92,6 +103,7 @@ impl Outpost {
         self.follow_timers(machine, outputs);
         self.forward_all(now, links, outputs);
         self.receive_all(now, links, outputs);
+        self.fetch(machine, outputs);
         if !self.busy.contains(&Lane::Control) {
             let events = core::mem::take(&mut self.control);
             self.submit(Lane::Control, events, outputs);

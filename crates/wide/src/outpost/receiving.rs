@@ -2,7 +2,7 @@
 //! and returns acknowledgements.
 
 use super::Outpost;
-use super::io::{Lane, LocalMessage, OutpostOutput};
+use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
 use crate::machine::{Link, Links};
 use crate::message::LinkMessage;
 use crate::operation::{SiteEvent, SiteOperation};
@@ -140,7 +140,8 @@ impl Outpost {
         if let Some((server, _)) = forwarder.filter(|_| is_due) {
             self.give_share(place.batch, self.config.server, outputs);
             if let Some(proof) = self.proof(place, outputs) {
-                let bytes = encode(&LinkMessage { header, proof, body: Vec::new() }).into();
+                let bytes =
+                    encode(&SiteMessage::Link(LinkMessage { header, proof, body: Vec::new() })).into();
                 outputs.push(OutpostOutput::ToSite { site, server, bytes });
                 let receiving = self.receiving.get_mut(&site).expect("it was just there");
                 receiving.told = header.acknowledged;

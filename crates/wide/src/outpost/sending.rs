@@ -1,7 +1,7 @@
 //! What a server does as the forwarder of a virtual link, and how all watch over it (SRDS'07 §5.1).
 
 use super::Outpost;
-use super::io::{OutpostOutput, OutpostTimer};
+use super::io::{OutpostOutput, OutpostTimer, SiteMessage};
 use crate::machine::{Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
@@ -118,7 +118,7 @@ impl Outpost {
         if site == self.config.site {
             self.take_in(message);
         } else {
-            let bytes = encode(&message).into();
+            let bytes = encode(&SiteMessage::Link(message)).into();
             outputs.push(OutpostOutput::ToSite { site, server: peer, bytes });
         }
         true
