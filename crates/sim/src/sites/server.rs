@@ -27,7 +27,7 @@ pub(super) trait Server {
     fn handle(&mut self, now: Instant, input: ServerInput, outputs: &mut Vec<ServerOutput>);
     /// The last wide-area batch that it executed, and the digest of the service then.
     fn standing(&self) -> (Seq, Digest);
-    /// Shows the ledger what it has executed since `from`.
+    /// Shows the ledger what it has executed since `from`, or since it was brought to a state.
     fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict;
     fn describe(&self) -> String;
     /// Has it lie in its site's protocol.
@@ -46,6 +46,11 @@ impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, W
 
     fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict {
         let machine = self.replica().service();
+        let mut from = from;
+        if machine.installed() > from {
+            from = machine.installed();
+            ledger.standing(host, from);
+        }
         for seq in (from.0 + 1..=machine.executed().0).map(Seq) {
             let witnessed = machine.service().at(seq).iter().collect();
             let execution = Execution { seq, batch: Digest::NULL, requests: &[], witnessed };

@@ -366,32 +366,27 @@ impl<'a> World<'a> {
         let mut outputs = Vec::new();
         let server = self.servers.get_mut(&(site, me)).expect("it is there");
         server.handle(Clock::TRUE.read(self.now), input, &mut outputs);
-        let mut was_brought_up = false;
         for output in outputs {
-            was_brought_up |= self.output(site, me, output)?;
+            self.output(site, me, output)?;
         }
-        self.check(site, me, was_brought_up)
+        self.check(site, me)
     }
 
     /// Holds a correct server of a correct site to what it has executed.
-    fn check(&mut self, site: SiteId, me: ReplicaId, was_brought_up: bool) -> Verdict {
+    fn check(&mut self, site: SiteId, me: ReplicaId) -> Verdict {
         let place = (site, me);
         if !self.is_correct(place) {
             return Ok(());
         }
         let host = usize::from(site.0) * 100 + usize::from(me.0);
         let server = &self.servers[&place];
-        let (seq, state) = server.standing();
+        let seq = server.standing().0;
         let from = self.shown.insert(place, seq).unwrap_or_default();
-        if was_brought_up {
-            self.ledger.standing(host, seq);
-            return self.ledger.state(host, seq, state);
-        }
         if seq > from { server.show(host, from, &mut self.ledger) } else { Ok(()) }
     }
 
-    /// Carries out what a server wants; says whether its state comes from elsewhere now.
-    fn output(&mut self, site: SiteId, me: ReplicaId, output: ServerOutput) -> Result<bool, Violation> {
+    /// Carries out what a server wants.
+    fn output(&mut self, site: SiteId, me: ReplicaId, output: ServerOutput) -> Verdict {
         let fault = self.plan.faulty.get(&(site, me)).copied();
         let from = Place::Server(site, me);
         match output {
@@ -413,12 +408,12 @@ impl<'a> World<'a> {
             }
             ServerOutput::ToSite { site: to, server, bytes } => {
                 let lag = match fault {
-                    Some(ServerFault::SilentForwarder) => return Ok(false),
+                    Some(ServerFault::SilentForwarder) => return Ok(()),
                     Some(ServerFault::SlowForwarder(lag)) => nanos(lag),
                     _ => 0,
                 };
                 if self.failed.contains(&site) {
-                    return Ok(false);
+                    return Ok(());
                 }
                 self.messages += 1;
                 for at in self.uplinks.arrivals(self.now, site, to, bytes.len()) {
@@ -440,10 +435,10 @@ impl<'a> World<'a> {
                 }
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn replica_output(&mut self, site: SiteId, me: ReplicaId, output: Output) -> Result<bool, Violation> {
+    fn replica_output(&mut self, site: SiteId, me: ReplicaId, output: Output) -> Verdict {
         let from = Place::Server(site, me);
         match output {
             Output::Send { to: Principal::Replica(to), frame }
@@ -467,7 +462,6 @@ impl<'a> World<'a> {
                     None => self.deliver(from, Place::Client(to), Happening::ToClient(to, me, bytes)),
                 }
             }
-            Output::Report(Report::TransferFinished { .. }) => return Ok(true),
             Output::Report(Report::StateRefused { seq, error }) if self.is_correct((site, me)) => {
                 let message = format!("{me} of {site} refuses the state of {seq}: {error}");
                 return Err(Violation::new("checkpoint", message));
@@ -481,7 +475,7 @@ impl<'a> World<'a> {
             }
             _ => {}
         }
-        Ok(false)
+        Ok(())
     }
 
     /// The server that a client of a group is a lane of, if it is one.

@@ -39,6 +39,12 @@ struct Core<P> {
     has_started: bool,
     /// The last wide-area batch that was executed.
     executed: Seq,
+    /// The last of them that this server has not executed itself, but was brought to; 0 if there is none.
+    #[must_use]
+    pub fn installed(&self) -> Seq {
+        self.installed
+    }
+
     /// The wide-area view that the protocol is in or moving to.
     view: View,
     timers: Timers,
@@ -64,6 +70,8 @@ pub struct LogicalMachine<P: Protocol, S> {
     checkpoints: BTreeMap<Seq, (Digest, StateTree)>,
     /// What the protocol still has to handle of what the present operation has led to.
     to_handle: VecDeque<Event<P::Message>>,
+    /// The last wide-area batch that this server has not executed itself.
+    installed: Seq,
     /// How many pages `core` has taken.
     shown: u32,
     /// What clients have signed, as was found lately.
@@ -97,6 +105,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             gathering: None,
             checkpoints: BTreeMap::new(),
             to_handle: VecDeque::new(),
+            installed: Seq(0),
             shown: 0,
             verified: Recent::new(MOST_VERIFIED),
             evidence: Vec::new(),
@@ -121,6 +130,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     #[must_use]
     pub fn executed(&self) -> Seq {
         self.core.executed
+    }
+
+    /// The last of them that this server has not executed itself, but was brought to; 0 if there is none.
+    #[must_use]
+    pub fn installed(&self) -> Seq {
+        self.installed
     }
 
     /// The wide-area view that this site is in or moving to.

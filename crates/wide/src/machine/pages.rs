@@ -35,6 +35,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.nested.install(core.executed, pages, changed)?;
         self.shown = u32::try_from(chunks.len()).expect("there are fewer pages than that");
         self.core = core;
+        self.installed = self.core.executed;
         self.checkpoints.clear();
         self.gather_again();
         Ok(())

@@ -94,7 +94,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             // As in a replica: the state is what the sites agree on, and this service does not take it.
             return;
         }
-        self.core.executed = seq;
+        (self.core.executed, self.installed) = (seq, seq);
         let (own, tree) = self.nested.checkpoint();
         assert_eq!(own, state, "what was gathered has the digest that was asked for");
         self.checkpoints.insert(seq, (own, tree));
