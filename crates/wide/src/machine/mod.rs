@@ -39,12 +39,6 @@ struct Core<P> {
     has_started: bool,
     /// The last wide-area batch that was executed.
     executed: Seq,
-    /// The last of them that this server has not executed itself, but was brought to; 0 if there is none.
-    #[must_use]
-    pub fn installed(&self) -> Seq {
-        self.installed
-    }
-
     /// The wide-area view that the protocol is in or moving to.
     view: View,
     timers: Timers,
