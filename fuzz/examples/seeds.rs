@@ -354,5 +354,12 @@ fn group_file() -> Vec<Vec<u8>> {
         "request_auth": "signatures",
     });
     let request = serde_json::json!({ "request": "inject", "fault": { "kind": "delay", "ms": 300 } });
-    vec![group.to_string().into_bytes(), request.to_string().into_bytes()]
+    let [threshold, plain] = sites();
+    let share_keys: Vec<_> = threshold.shares.keys().map(|key| key.to_string()).collect();
+    let public = |site: &SiteDeal| site.shares.public().to_string();
+    let threshold = serde_json::json!({
+        "name": "athens", "servers": 4, "f": 1, "public_key": public(&threshold), "share_keys": share_keys,
+    });
+    let plain = serde_json::json!({ "name": "oslo", "servers": 3, "public_key": public(&plain) });
+    [group, request, threshold, plain].map(|json| json.to_string().into_bytes()).into()
 }

@@ -1,7 +1,7 @@
-//! A group file, and what is asked of a node's control socket: any text.
+//! A group file, one with a site's keys, and what is asked of a node's control socket: any text.
 #![no_main]
 
-use althing_node::config::{GroupConfig, RawClient, RawEdge, RawGroup, RawReplica};
+use althing_node::config::{GroupConfig, RawClient, RawEdge, RawGroup, RawReplica, RawSiteKeys};
 use althing_node::control::Request;
 use libfuzzer_sys::fuzz_target;
 
@@ -9,6 +9,12 @@ fuzz_target!(|text: &str| {
     if let Ok(raw) = serde_json::from_str::<RawGroup>(text) {
         match GroupConfig::try_from(raw) {
             Ok(group) => drop(format!("{group:?}")),
+            Err(rule) => assert!(!rule.to_string().is_empty()),
+        }
+    }
+    if let Ok(raw) = serde_json::from_str::<RawSiteKeys>(text) {
+        match raw.shares() {
+            Ok(shares) => assert!(shares.needed() <= raw.servers),
             Err(rule) => assert!(!rule.to_string().is_empty()),
         }
     }

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use althing_components::{Application, Plan};
 use althing_node::config::{
-    ClientFile, EdgeConfig, GroupConfig, ProtocolKind, RawService, ReplicaFile, write_successor,
+    ClientFile, EdgeConfig, GroupConfig, ProtocolKind, RawService, ReplicaFile, SiteKeysFile, deal_site,
+    write_successor,
 };
 use althing_node::deployment::{
     Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_replica, provision_service,
@@ -100,6 +101,43 @@ fn secret_keys_are_their_owners_alone() {
     fs::write(&key, &own[..40]).unwrap();
     let error = ReplicaFile::load(&deployment.config_file("first-0")).unwrap_err().to_string();
     assert!(error.contains("cut off"), "{error}");
+}
+
+/// The same for a change that needs something else.
+type ChangeCase<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
+#[test]
+fn each_broken_file_of_a_sites_keys_is_refused_for_its_reason() {
+    let (_directory, path) = directory();
+    let file = deal_site(&path, "athens", 4, Some(1)).unwrap().public_file;
+    let plain = deal_site(&path, "oslo", 3, None).unwrap();
+    let plain_key = json!(plain.public.to_string());
+    let load = |file: &Path| SiteKeysFile::load(file).err().map(|e| e.to_string());
+    let cases: [ChangeCase; 9] = [
+        ("the name", &|v| v["name"] = json!("../etc")),
+        ("at least 7 replicas", &|v| v["f"] = json!(2)),
+        ("server r0 does not fit", &|v| v["f"] = json!(0)),
+        ("4 share keys for 5 servers", &|v| v["servers"] = json!(5)),
+        ("needs `f`", &|v| drop(v.as_object_mut().unwrap().remove("f"))),
+        ("server r3 does not fit", &|v| v["share_keys"][3] = v["share_keys"][2].clone()),
+        ("public key of server 1", &|v| v["share_keys"][1] = json!("althing-site-share-1:00")),
+        ("a plain key has none", &|v| v["public_key"] = plain_key.clone()),
+        ("unknown field `shares`", &|v| v["shares"] = json!([])),
+    ];
+    for (reason, change) in cases {
+        let error = broken(&file, change, || load(&file));
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
+    let file = plain.public_file;
+    let cases: [ChangeCase; 3] = [
+        ("servers must not be zero", &|v| v["servers"] = json!(0)),
+        ("at most 100", &|v| v["servers"] = json!(101)),
+        ("a plain key has none", &|v| v["share_keys"] = json!(["althing-site-share-1:00"])),
+    ];
+    for (reason, change) in cases {
+        let error = broken(&file, change, || load(&file));
+        assert!(error.contains(reason), "{reason}: {error}");
+    }
 }
 
 #[test]

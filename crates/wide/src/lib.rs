@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod blink;
 mod bundle;
 mod machine;
 mod message;
@@ -18,6 +19,10 @@ mod operation;
 mod outpost;
 mod server;
 
+pub use blink::{
+    LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect, TooFewServers, Turn,
+    VirtualLink,
+};
 pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};

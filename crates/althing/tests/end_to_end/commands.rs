@@ -1,6 +1,8 @@
 //! Commands that need no deployment: what they print, and with which exit code.
 
 use super::process::{althing, example, expect, run};
+use althing_node::config::SiteKeysFile;
+use althing_types::ReplicaId;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -116,6 +118,68 @@ fn a_secret_key_is_its_owners_alone_and_never_overwritten() {
     let made = json(&run(["keygen".as_ref(), "--json".as_ref(), "--out".as_ref(), other.as_os_str()]), 0);
     assert!(made["public_key"].as_str().is_some_and(|key| key != public.trim()), "{made}");
     assert_eq!(made["secret_key_file"], other.to_str().expect("a path in UTF-8"));
+}
+
+/// Without the line breaks that a long path leads to, wherever they fall.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn a_site_is_dealt_its_keys_whole_and_once() {
+    let home = TempDir::new().expect("a temporary directory");
+    let directory = home.path().join("keys");
+    let out = directory.to_str().expect("a path in UTF-8");
+    let (public, _) = expect(&run(["keygen", "--site", "athens", "--servers", "4", "--out", out]), 0);
+    let site = SiteKeysFile::load(&directory.join("athens.site.json")).expect("the public keys are good");
+    assert_eq!((site.name(), site.shares().needed()), ("athens", 2));
+    assert_eq!(site.shares().public().to_string(), public.trim());
+    let secret = |server: u16| directory.join(format!("athens-{server}.site.key"));
+    for server in 0..4 {
+        site.load_secret(ReplicaId(server), &secret(server)).expect("each server has its share");
+        let mode = fs::metadata(secret(server)).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let error = site.load_secret(ReplicaId(1), &secret(2)).expect_err("somebody else's").to_string();
+    assert!(error.contains("is not what r1 of the site `athens` was dealt"), "{error}");
+    fs::set_permissions(secret(0), fs::Permissions::from_mode(0o640)).expect("it is ours");
+    let error = site.load_secret(ReplicaId(0), &secret(0)).expect_err("others can read it").to_string();
+    assert!(error.contains("chmod 600"), "{error}");
+
+    // What is left of another site of that name is in the way, and nothing is left of the new one.
+    fs::remove_file(secret(1)).expect("it is ours");
+    let kept = fs::read(secret(2)).expect("it is there");
+    for file in [secret(0), secret(3), directory.join("athens.site.json")] {
+        fs::remove_file(file).expect("it is ours");
+    }
+    let (_, error) = expect(&run(["keygen", "--site", "athens", "--servers", "4", "--out", out]), 2);
+    assert!(error.contains("never overwritten"), "{error}");
+    assert!(unwrapped(&error).contains("athens-2.site.key"), "{error}");
+    assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 1);
+    assert_eq!(fs::read(secret(2)).expect("it is there"), kept);
+
+    let arguments =
+        ["keygen", "--json", "--site", "oslo", "--servers", "3", "--faults", "crash", "--out", out];
+    let made = json(&run(arguments), 0);
+    let file = made["public_keys_file"].as_str().expect("a path");
+    let site = SiteKeysFile::load(Path::new(file)).expect("the public keys are good");
+    assert!(!site.shares().public().is_threshold() && site.shares().needed() == 1);
+    for (server, file) in (0..).zip(made["secret_key_files"].as_array().expect("a list")) {
+        let file = Path::new(file.as_str().expect("a path"));
+        site.load_secret(ReplicaId(server), file).expect("each server has the key");
+    }
+    for (arguments, complaint) in [
+        (&["--site", "x", "--servers", "3", "--f", "1"][..], "at least 4 replicas"),
+        (&["--site", "x", "--servers", "101"], "at most 100"),
+        (&["--site", "x", "--servers", "0", "--faults", "crash"], "servers must not be zero"),
+        (&["--site", "x", "--servers", "3", "--faults", "crash", "--f", "1"], "leave --f out"),
+        (&["--site", "../x", "--servers", "4"], "the name `../x`"),
+        (&["--site", "x"], "--servers"),
+    ] {
+        let (_, error) = expect(&run([&["keygen", "--out", out], arguments].concat()), 2);
+        assert!(unwrapped(&error).contains(&unwrapped(complaint)), "{arguments:?}: {error}");
+    }
+    assert_eq!(fs::read_dir(&directory).expect("it is there").count(), 1 + 4, "nothing else was written");
 }
 
 #[test]

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use althing_components::BuiltinError;
 use althing_crypto::KeyError;
+use althing_crypto::site::SharesError;
 use althing_protocol::pbft::PbftConfigError;
 use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
@@ -189,6 +190,22 @@ pub enum Rule {
         /// Whose it should be.
         who: String,
     },
+    /// A server's secret for its site that is another's.
+    #[error("the secret key file {path} is not what {server} of the site `{site}` was dealt")]
+    WrongSiteSecret {
+        /// The key file.
+        path: PathBuf,
+        /// Whose it should be.
+        server: ReplicaId,
+        /// Its site.
+        site: String,
+    },
+    /// Keys of a site that don't belong together.
+    #[error(transparent)]
+    SiteShares(#[from] SharesError),
+    /// A threshold key of nobody knows how many.
+    #[error("a site with a threshold key needs `f`: f + 1 of its servers sign together")]
+    SiteWithoutF,
     /// The group has no such replica.
     #[error("the group `{group}` has no replica {replica}; it has {n}")]
     NoSuchReplica {

@@ -2,8 +2,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use althing_crypto::Identity;
+use althing_crypto::{Identity, KeyError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -64,18 +65,30 @@ pub(crate) fn generate_identity() -> Result<Identity, ConfigError> {
 
 /// Writes a secret key to a new file that only its owner can read.
 pub(crate) fn write_secret(path: &Path, identity: &Identity) -> Result<(), ConfigError> {
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(identity.to_secret_text().as_bytes())?;
+    write_new(path, 0o600, identity.to_secret_text().as_bytes())
+}
+
+/// Writes a new file of this mode, in whole or not at all: what is there already is never overwritten.
+pub(super) fn write_new(path: &Path, mode: u32, text: &[u8]) -> Result<(), ConfigError> {
+    let failed = |source| ConfigError::Write { path: path.to_owned(), source };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    let mut write = || -> io::Result<()> {
+        file.write_all(text)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
         sync_directory_of(path)
     };
-    write().map_err(|source| ConfigError::Write { path: path.to_owned(), source })
+    write().map_err(|source| {
+        drop(fs::remove_file(path));
+        failed(source)
+    })
 }
 
 /// Reads a secret key, from a file that nobody else can read.
-pub(super) fn read_secret(config: &Path, path: &Path) -> Result<Identity, ConfigError> {
+pub(super) fn read_secret<T>(config: &Path, path: &Path) -> Result<T, ConfigError>
+where
+    T: FromStr<Err = KeyError>,
+{
     let rule = ConfigError::rule(config);
     let read_error = |source| ConfigError::Read { path: path.to_owned(), source };
     let mode = fs::metadata(path).map_err(read_error)?.mode() & 0o777;

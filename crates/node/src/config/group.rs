@@ -442,7 +442,7 @@ impl GroupConfig {
                 Principal::Client(client) => Rule::NoSuchClient { group: self.name.clone(), client },
             })
         })?;
-        let identity = read_secret(config, secret)?;
+        let identity: Identity = read_secret(config, secret)?;
         if identity.public() != *public {
             return Err(rule(Rule::WrongSecret { path: secret.to_owned(), who: who.to_string() }));
         }

@@ -7,6 +7,7 @@
 //! | replica | which replica to run, with which secret key and service | `replica` |
 //! | edge | the MQTT ends of wires | `edge` |
 //! | client | which client of which group to be | command lines, loads, tests |
+//! | site | the public keys of a site, and how its key is shared | its servers |
 //!
 //! Where the members of a group change, a group file gets successors ([`write_successor`]).
 //!
@@ -19,6 +20,7 @@ mod files;
 mod group;
 mod replica;
 mod service;
+mod site;
 mod succession;
 
 pub use client::{AnswerKind, ClientFile, RawClient};
@@ -33,6 +35,7 @@ pub use service::{
     ComponentConfig, ImplementationConfig, ProcessConfig, RawComponent, RawImplementation, RawIncoming,
     RawMember, RawOutgoing, RawService, RawSink, RawSource, ServiceConfig,
 };
+pub use site::{DealtSite, RawSiteKeys, SiteKeysFile, deal_site};
 pub use succession::write_successor;
 
 pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};

@@ -188,7 +188,7 @@ fn own_place(
         let identity = group.secret_of(Principal::Replica(replica), path, secret)?;
         return Ok((group, replica, identity));
     }
-    let identity = read_secret(path, secret)?;
+    let identity: Identity = read_secret(path, secret)?;
     match GroupConfig::load_with(&file, &identity.public())? {
         Some((group, replica)) => Ok((group, replica, identity)),
         None => Err(ConfigError::rule(path)(Rule::NoPlace { path: secret.to_owned() })),

@@ -1,0 +1,188 @@
+use super::{SelectionOrder, Suspect, Turn};
+use alloc::collections::VecDeque;
+use althing_types::Instant;
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::time::Duration;
+use thiserror::Error;
+
+/// How often timeouts double at most.
+const MOST_SLOWNESS: u32 = 10;
+
+/// A virtual link that has done what it has to for so many timeouts shows that the network is no slower than that.
+const REDEEMED_AFTER_TIMEOUTS: u32 = 64;
+
+/// A pace that nothing could be held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LinkPaceError {
+    /// No time at all.
+    #[error("the timeout of a link is zero; give it several times the round trip between the sites")]
+    Timeout,
+    /// No bytes at all.
+    #[error("the floor of a link is zero bytes a second; give it a part of what the network carries")]
+    Floor,
+}
+
+/// What is asked of a virtual link: it may be late by as much as the timeout, and otherwise has to carry what there is
+/// as fast as the floor says. A latency-rate server, as queueing has it (Stiliadis and Varma, INFOCOM'96).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkPace {
+    timeout: Duration,
+    floor_bytes_per_s: u64,
+}
+
+impl LinkPace {
+    /// The timeout has to leave room for a round trip between the sites, and for what they do meanwhile: sign, order,
+    /// and wait until they acknowledge. The floor has to be below what a correct link gets of the network.
+    ///
+    /// # Errors
+    /// [`LinkPaceError`] if either is zero.
+    pub fn new(timeout: Duration, floor_bytes_per_s: u64) -> Result<Self, LinkPaceError> {
+        if timeout.is_zero() {
+            return Err(LinkPaceError::Timeout);
+        }
+        if floor_bytes_per_s == 0 {
+            return Err(LinkPaceError::Floor);
+        }
+        Ok(Self { timeout, floor_bytes_per_s })
+    }
+
+    /// How long so many bytes may take.
+    fn carrying(&self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.floor_bytes_per_s);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// What the present virtual link owes: the acknowledgement of a message by a time. Whoever sees that time pass, by its own
+/// clock, suspects the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Obligation {
+    /// The number of the [turn](Turn) of the virtual link that owes it.
+    pub turn: u64,
+    /// The message that has to be acknowledged, and all before it.
+    pub number: u64,
+    /// By when, in agreed time.
+    pub by: Instant,
+}
+
+impl Obligation {
+    /// How long that is from `now` on.
+    #[must_use]
+    pub fn within(&self, now: Instant) -> Duration {
+        self.by.since(now)
+    }
+}
+
+/// How a logical link gets on: which virtual link has its turn, and what it owes. Part of the sending site's replicated
+/// state; all times are agreed ones.
+///
+/// Each message gets the time by which a link at the floor's pace would have carried it, if nothing but what was there
+/// before it were in its way; and the timeout beyond that to be acknowledged. So a forwarder that brings one message
+/// at a time, each just before some timeout, is behind soon, and stays what it is: too slow. A correct one whose pace
+/// is above the floor is never behind.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct LinkProgress {
+    turn: Turn,
+    /// Since when the virtual link has its turn, or was last redeemed.
+    since: Instant,
+    /// What is not acknowledged, by number.
+    pending: VecDeque<Pending>,
+    /// How many virtual links were given up since one was redeemed, or since timeouts were doubled.
+    given_up: u64,
+    /// How often timeouts were doubled.
+    slowness: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+struct Pending {
+    number: u64,
+    bytes: u64,
+    /// When it would have been carried at the floor's pace.
+    carried: Instant,
+}
+
+impl LinkProgress {
+    /// Nothing to carry yet, and this turn.
+    #[must_use]
+    pub fn new(turn: Turn) -> Self {
+        Self { turn, since: Instant::default(), pending: VecDeque::new(), given_up: 0, slowness: 0 }
+    }
+
+    /// Whose turn it is.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// How many times its timeout and its carrying time a link now gets: a power of two.
+    #[must_use]
+    pub fn patience(&self) -> u32 {
+        1 << self.slowness
+    }
+
+    /// What the virtual link owes first, if anything: what it owes then is owed later.
+    #[must_use]
+    pub fn obligation(&self, pace: &LinkPace) -> Option<Obligation> {
+        let first = self.pending.front()?;
+        let by = first.carried + self.scaled(pace.timeout);
+        Some(Obligation { turn: self.turn.number, number: first.number, by })
+    }
+
+    /// Whether the virtual link still owes this. A server that has seen it expire may have been overtaken.
+    #[must_use]
+    pub fn is_owed(&self, turn: u64, number: u64) -> bool {
+        self.turn.number == turn && self.pending.front().is_some_and(|first| first.number <= number)
+    }
+
+    /// Message `number`, so many bytes with all that goes with it, is to be carried.
+    ///
+    /// # Panics
+    /// If one with this number or a higher one came before.
+    pub fn on_queued(&mut self, now: Instant, number: u64, bytes: u64, pace: &LinkPace) {
+        let last = self.pending.back();
+        assert!(last.is_none_or(|last| last.number < number), "messages are numbered in their order");
+        let start = last.map_or(now, |last| last.carried.max(now));
+        let carried = start + self.scaled(pace.carrying(bytes));
+        self.pending.push_back(Pending { number, bytes, carried });
+    }
+
+    /// Messages up to this number have arrived, or have been forgotten and need not.
+    pub fn on_settled(&mut self, now: Instant, number: u64, pace: &LinkPace) {
+        let before = self.pending.len();
+        while self.pending.front().is_some_and(|first| first.number <= number) {
+            self.pending.pop_front();
+        }
+        let patience = self.scaled(pace.timeout).saturating_mul(REDEEMED_AFTER_TIMEOUTS);
+        if self.pending.len() < before && now >= self.since + patience {
+            (self.given_up, self.since) = (0, now);
+            self.slowness = self.slowness.saturating_sub(1);
+        }
+    }
+
+    /// The virtual link is given up, and the next has its turn. It owes all that is there, from now on.
+    ///
+    /// Of as many as can be faulty in a row and one more, one has two correct servers. If all of them were
+    /// given up, and none had its turn for long, the network is slower than was thought: timeouts double.
+    pub fn on_given_up(&mut self, now: Instant, suspect: Suspect, order: &SelectionOrder, pace: &LinkPace) {
+        self.turn = order.after(self.turn, suspect);
+        self.given_up += 1;
+        if self.given_up > order.most_faulty_in_a_row() {
+            self.given_up = 0;
+            self.slowness = (self.slowness + 1).min(MOST_SLOWNESS);
+        }
+        self.since = now;
+        let (patience, mut carried) = (self.patience(), now);
+        for pending in &mut self.pending {
+            carried = carried + pace.carrying(pending.bytes).saturating_mul(patience);
+            pending.carried = carried;
+        }
+    }
+
+    fn scaled(&self, time: Duration) -> Duration {
+        time.saturating_mul(self.patience())
+    }
+}
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

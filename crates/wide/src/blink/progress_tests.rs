@@ -1,0 +1,312 @@
+use super::*;
+use crate::blink::{Servers, VirtualLink};
+use alloc::vec::Vec;
+use althing_types::{decode, encode};
+use proptest::prelude::*;
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+/// Bytes a second.
+const FLOOR: u64 = 10_000;
+const T0: Instant = Instant(1_000_000_000);
+
+fn pace() -> LinkPace {
+    LinkPace::new(TIMEOUT, FLOOR).unwrap()
+}
+
+fn order() -> SelectionOrder {
+    let servers = Servers::byzantine(4, 1).unwrap();
+    SelectionOrder::new(servers, servers)
+}
+
+fn ms(after: u64) -> Instant {
+    T0 + Duration::from_millis(after)
+}
+
+fn queued(messages: &[(u64, u64, u64)]) -> LinkProgress {
+    let mut progress = LinkProgress::new(Turn::default());
+    for (at, number, bytes) in messages {
+        progress.on_queued(ms(*at), *number, *bytes, &pace());
+    }
+    progress
+}
+
+fn owed(progress: &LinkProgress) -> Option<(u64, Instant)> {
+    progress.obligation(&pace()).map(|owed| (owed.number, owed.by))
+}
+
+#[test]
+fn a_message_has_its_own_time_whatever_is_acknowledged_before_it() {
+    // 100 bytes take 10 ms at the floor's pace.
+    let mut progress = queued(&[(0, 1, 100), (0, 2, 100), (0, 4, 200), (900, 5, 100)]);
+    assert_eq!(owed(&progress), Some((1, ms(510))));
+    assert_eq!(progress.obligation(&pace()).unwrap().within(ms(500)), Duration::from_millis(10));
+    progress.on_settled(ms(505), 1, &pace());
+    assert_eq!(owed(&progress), Some((2, ms(520))), "no new timeout");
+    progress.on_settled(ms(515), 1, &pace());
+    assert_eq!(owed(&progress), Some((2, ms(520))));
+    progress.on_settled(ms(515), 3, &pace());
+    assert_eq!(owed(&progress), Some((4, ms(540))));
+    progress.on_settled(ms(535), 4, &pace());
+    assert_eq!(owed(&progress), Some((5, ms(1410))), "idle time is not saved up");
+    progress.on_settled(ms(1000), 9, &pace());
+    assert_eq!(owed(&progress), None);
+}
+
+#[test]
+fn the_next_link_owes_all_from_when_its_turn_begins() {
+    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
+    progress.on_given_up(ms(510), Suspect::Forwarder, &order(), &pace());
+    assert_eq!(progress.turn().number, 1);
+    assert_eq!(owed(&progress), Some((1, ms(1020))));
+    progress.on_settled(ms(600), 1, &pace());
+    assert_eq!(owed(&progress), Some((2, ms(1030))));
+    assert!(!progress.is_owed(0, 2), "somebody else's");
+    assert!(!progress.is_owed(1, 1), "it has come");
+    assert!(progress.is_owed(1, 2) && progress.is_owed(1, 7));
+}
+
+#[test]
+fn timeouts_double_when_a_link_with_two_correct_servers_was_of_no_use() {
+    let mut progress = queued(&[(0, 1, 100)]);
+    let patience: Vec<u32> = (1..=7)
+        .map(|_| {
+            progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
+            progress.patience()
+        })
+        .collect();
+    assert_eq!(patience, [1, 1, 2, 2, 2, 4, 4]);
+    assert_eq!(owed(&progress), Some((1, ms(4 * 510))));
+    progress.on_queued(ms(0), 2, 100, &pace());
+    progress.on_queued(ms(0), 3, 100, &pace());
+    progress.on_settled(ms(64 * 2000 - 1), 1, &pace());
+    assert_eq!(progress.patience(), 4);
+    progress.on_settled(ms(64 * 2000), 1, &pace());
+    assert_eq!(progress.patience(), 4, "nothing has come");
+    progress.on_settled(ms(64 * 2000), 2, &pace());
+    assert_eq!(progress.patience(), 2);
+    progress.on_settled(ms(64 * 2000 + 1), 3, &pace());
+    assert_eq!(progress.patience(), 2, "not at once again");
+    for _ in 0..100 {
+        progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
+    }
+    assert_eq!(progress.patience(), 1024);
+}
+
+#[test]
+fn a_pace_of_nothing_is_refused_and_a_huge_one_is_no_harm() {
+    assert_eq!(LinkPace::new(Duration::ZERO, 1), Err(LinkPaceError::Timeout));
+    assert_eq!(LinkPace::new(TIMEOUT, 0), Err(LinkPaceError::Floor));
+    let slow = LinkPace::new(Duration::MAX, 1).unwrap();
+    let mut progress = LinkProgress::new(Turn::default());
+    progress.on_queued(T0, u64::MAX - 1, u64::MAX, &slow);
+    progress.on_queued(T0, u64::MAX, u64::MAX, &slow);
+    for _ in 0..40 {
+        progress.on_given_up(T0, Suspect::Forwarder, &order(), &slow);
+    }
+    assert_eq!(progress.obligation(&slow).unwrap().by, Instant(u64::MAX));
+}
+
+/// What a virtual link with a faulty server does.
+#[derive(Debug, Clone, Copy)]
+enum Tactic {
+    /// Carries nothing.
+    Drop,
+    /// Sends what comes later first: the receiving site takes nothing out of order.
+    Reorder,
+    /// Carries one message at a time, each just before a timeout has passed since the last.
+    SlowRoll,
+    /// Carries everything a little before it is owed.
+    LastMoment,
+    /// Carries one message correctly and then no more.
+    Tease,
+    /// Carries everything far too late.
+    Delay,
+}
+
+/// A network in which links with two correct servers have this latency, and twice the floor's throughput.
+struct Model {
+    order: SelectionOrder,
+    faulty: (u16, u16),
+    tactics: Vec<Tactic>,
+    latency: Duration,
+    progress: LinkProgress,
+    now: Instant,
+    /// When the virtual link's turn began.
+    began: Instant,
+    /// Number, bytes and when it was queued, of what is not acknowledged.
+    waiting: VecDeque<(u64, u64, Instant)>,
+    /// When the last message was carried on this virtual link.
+    last: Instant,
+    carried: u64,
+}
+
+impl Model {
+    fn link(&self) -> VirtualLink {
+        self.order.virtual_link(self.progress.turn())
+    }
+
+    fn is_correct(&self) -> bool {
+        let link = self.link();
+        self.faulty.0 >> link.forwarder.0 & 1 == 0 && self.faulty.1 >> link.peer.0 & 1 == 0
+    }
+
+    /// When the first waiting message is acknowledged, if the link is left to go on.
+    fn acknowledged(&self) -> Option<Instant> {
+        let (_, bytes, queued) = *self.waiting.front()?;
+        let begin = queued.max(self.began);
+        if self.is_correct() {
+            // What was carried before it has left at the latest one latency before it was acknowledged.
+            let free =
+                if self.carried == 0 { begin } else { Instant(self.last.0 - self.latency.as_nanos() as u64) };
+            return Some(free.max(begin) + Duration::from_secs(bytes) / (2 * FLOOR) as u32 + self.latency);
+        }
+        let owed = self.progress.obligation(&pace()).map(|owed| owed.by)?;
+        match self.tactics[self.progress.turn().number as usize % self.tactics.len()] {
+            Tactic::Drop | Tactic::Reorder => None,
+            Tactic::SlowRoll => Some(self.last.max(begin) + (TIMEOUT - Duration::from_millis(1))),
+            Tactic::LastMoment => Some(Instant(owed.0 - 1).max(self.now)),
+            Tactic::Tease => (self.carried == 0).then_some(begin + Duration::from_millis(1)),
+            Tactic::Delay => Some(begin + 3 * TIMEOUT),
+        }
+    }
+
+    /// Goes on until `until`, or until nothing waits; how many virtual links were given up.
+    fn run(&mut self, until: Instant) -> u64 {
+        let mut given_up = 0;
+        loop {
+            let owed = self.progress.obligation(&pace());
+            assert_eq!(owed.map(|owed| owed.number), self.waiting.front().map(|first| first.0));
+            let Some(owed) = owed else { return given_up };
+            let acknowledged = self.acknowledged().map(|at| at.max(self.now)).filter(|at| *at <= owed.by);
+            let next = acknowledged.unwrap_or(owed.by);
+            if next > until {
+                self.now = until;
+                return given_up;
+            }
+            self.now = next;
+            if acknowledged.is_some() {
+                let (number, _, _) = self.waiting.pop_front().unwrap();
+                (self.last, self.carried) = (self.now, self.carried + 1);
+                self.progress.on_settled(self.now, number, &pace());
+            } else {
+                assert!(self.latency > TIMEOUT || !self.is_correct(), "a correct link is never given up");
+                self.progress.on_given_up(self.now, Suspect::Forwarder, &self.order, &pace());
+                given_up += 1;
+                (self.began, self.last, self.carried) = (self.now, self.now, 0);
+            }
+        }
+    }
+}
+
+fn model(
+    kinds: (usize, usize),
+    faulty: (u16, u16),
+    start: u64,
+    tactics: Vec<Tactic>,
+    latency: Duration,
+) -> Model {
+    let site = |kind| match kind {
+        0 => Servers::byzantine(4, 1),
+        1 => Servers::byzantine(7, 2),
+        _ => Servers::benign(5, 2),
+    };
+    let order = SelectionOrder::new(site(kinds.0).unwrap(), site(kinds.1).unwrap());
+    let (progress, waiting) = (LinkProgress::new(order.start(start)), VecDeque::new());
+    Model { order, faulty, tactics, latency, progress, now: T0, began: T0, waiting, last: T0, carried: 0 }
+}
+
+/// Bits of which at most as many are set as servers of that kind may be faulty.
+fn faulty(kind: usize, picks: [u16; 2]) -> u16 {
+    let (servers, faulty) = [(4, 1), (7, 2), (5, 2)][kind];
+    picks[..faulty].iter().fold(0, |bits, pick| bits | 1 << (pick % servers))
+}
+
+fn tactics() -> impl Strategy<Value = Vec<Tactic>> {
+    let one = prop_oneof![
+        Just(Tactic::Drop),
+        Just(Tactic::Reorder),
+        Just(Tactic::SlowRoll),
+        Just(Tactic::LastMoment),
+        Just(Tactic::Tease),
+        Just(Tactic::Delay),
+    ];
+    proptest::collection::vec(one, 1..8)
+}
+
+/// Two sites of which one at least is Byzantine: where none lies the order is another.
+fn kinds() -> impl Strategy<Value = (usize, usize)> {
+    (0usize..3, 0usize..3).prop_filter("servers may lie", |kinds| *kinds != (2, 2))
+}
+
+proptest! {
+    #[test]
+    fn whatever_faulty_servers_do_all_is_carried_in_time(
+        kinds in kinds(),
+        picks in any::<[[u16; 2]; 2]>(),
+        start in any::<u64>(),
+        tactics in tactics(),
+        messages in proptest::collection::vec((0u64..400, 1u64..3000), 1..60),
+        latency_ms in 0u64..499,
+    ) {
+        let faulty = (faulty(kinds.0, picks[0]), faulty(kinds.1, picks[1]));
+        let mut model = model(kinds, faulty, start, tactics, Duration::from_millis(latency_ms));
+        let (mut at, mut total, mut given_up) = (T0, 0, 0);
+        for (number, (pause_ms, bytes)) in (1..).zip(&messages) {
+            at = at + Duration::from_millis(*pause_ms);
+            given_up += model.run(at);
+            model.now = at;
+            model.progress.on_queued(at, number, *bytes, &pace());
+            model.waiting.push_back((number, *bytes, at));
+            total += bytes;
+        }
+        let most = model.order.most_faulty_in_a_row();
+        // Each link has a timeout, and the time that all of it takes at the floor's pace.
+        let each = TIMEOUT + Duration::from_secs(total) / FLOOR as u32;
+        given_up += model.run(at + each * (most as u32 + 1));
+        prop_assert!(model.waiting.is_empty(), "{} of {} are left", model.waiting.len(), messages.len());
+        prop_assert!(given_up <= most, "{given_up} of at most {most}");
+        prop_assert_eq!(model.progress.patience(), 1);
+    }
+
+    #[test]
+    fn a_network_that_is_slower_than_was_thought_gets_more_time(
+        kinds in kinds(),
+        picks in any::<[[u16; 2]; 2]>(),
+        start in any::<u64>(),
+        slower in 2u32..100,
+    ) {
+        let faulty = (faulty(kinds.0, picks[0]), faulty(kinds.1, picks[1]));
+        let mut model = model(kinds, faulty, start, [Tactic::Drop].into(), TIMEOUT * slower);
+        for number in 1..=20 {
+            model.progress.on_queued(T0, number, 100, &pace());
+            model.waiting.push_back((number, 100, T0));
+        }
+        let rounds = u64::from((slower + 1).next_power_of_two().ilog2());
+        let most = (model.order.most_faulty_in_a_row() + 1) * (rounds + 1);
+        let given_up = model.run(Instant(u64::MAX - 1));
+        prop_assert!(model.waiting.is_empty());
+        prop_assert!(given_up <= most, "{given_up} links of at most {most}");
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_as_the_original(
+        steps in proptest::collection::vec((0u8..3, 0u64..500, 1u64..1000), 0..40),
+    ) {
+        let mut progress = LinkProgress::new(order().start(3));
+        let (mut now, mut number) = (T0, 0);
+        for (step, after, value) in steps {
+            now = now + Duration::from_millis(after);
+            let mut restored: LinkProgress = decode(&encode(&progress), 1 << 20).unwrap();
+            for progress in [&mut progress, &mut restored] {
+                match step {
+                    0 => progress.on_queued(now, number + 1, value, &pace()),
+                    1 => progress.on_settled(now, value % (number + 1), &pace()),
+                    _ => progress.on_given_up(now, Suspect::Forwarder, &order(), &pace()),
+                }
+            }
+            number += u64::from(step == 0);
+            prop_assert_eq!(encode(&restored), encode(&progress));
+            prop_assert_eq!(restored.obligation(&pace()), progress.obligation(&pace()));
+        }
+    }
+}
