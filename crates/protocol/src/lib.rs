@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod batch;
 mod bodies;
+mod config;
 mod contract;
 mod evidence;
 mod outbox;
@@ -19,6 +20,7 @@ mod separate;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};
+pub use config::ConfigError;
 pub use contract::{
     Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, Replicable, SignedPart, Start,
     TimerId,
