@@ -14,6 +14,7 @@ mod config;
 mod contract;
 mod evidence;
 mod outbox;
+pub mod paxos;
 pub mod pbft;
 mod pending;
 mod separate;
