@@ -5,18 +5,20 @@ mod flawed_protocol;
 mod flawed_service;
 mod flawed_storage;
 
+use crate::adversary::{Behaviour, Means};
 use crate::config::{Family, SimConfig};
 use crate::disk::AnyStorage;
 use crate::medium::Medium;
 use crate::report::RunReport;
-use crate::subject::{Probe, Subject, limits};
+use crate::subject::{AnyTamper, Genuine, Message, Probe, Subject, limits};
 use crate::world::simulate;
-use althing_protocol::pbft::{PbftConfig, PbftSettings};
+use althing_protocol::pbft::PbftSettings;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits};
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{ClientId, Quorums, ReplicaId};
 use flawed_protocol::FlawedProtocol;
 use flawed_service::FlawedService;
 use flawed_storage::FlawedStorage;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -310,8 +312,16 @@ impl Subject for Flawed {
     type Protocol = FlawedProtocol;
     type Service = FlawedService;
 
-    fn protocol(&self, config: PbftConfig) -> FlawedProtocol {
-        FlawedProtocol::new(self.0, config)
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> FlawedProtocol {
+        FlawedProtocol::new(self.0, Genuine.protocol(me, quorums, settings))
+    }
+
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<Message<Self>>> {
+        Genuine::adversary(behaviours, means)
+    }
+
+    fn forwarded(message: &Message<Self>) -> Option<ClientId> {
+        Genuine::forwarded(message)
     }
 
     fn service(&self, me: ReplicaId) -> FlawedService {
