@@ -1,10 +1,11 @@
 use crate::config::{Basics, ConfigError};
-use althing_types::{FaultModel, Quorums, ReplicaId};
+use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
+use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 use thiserror::Error;
 
 /// Settings of a Paxos replica, not yet checked. [`Default`] gives values for a local network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PaxosSettings {
     /// K: a checkpoint is made every so many sequence numbers.
     pub checkpoint_period: u64,
@@ -23,8 +24,10 @@ pub struct PaxosSettings {
     pub separate_bytes: usize,
     /// How long a request may wait before its replica gives up on the leader. Doubles with each
     /// view change that brings no progress.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub view_timeout: Duration,
     /// How often a replica that waits for something tells the others where it stands.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub status_period: Duration,
 }
 
@@ -56,7 +59,7 @@ pub enum PaxosConfigError {
 }
 
 /// Checked settings of one replica of one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PaxosConfig {
     pub(super) me: ReplicaId,
     pub(super) quorums: Quorums,

@@ -78,6 +78,10 @@ impl Log {
         self.0.get_mut(&seq)
     }
 
+    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.0.values_mut()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Seq, &Entry)> {
         self.0.iter().map(|(seq, entry)| (*seq, entry))
     }

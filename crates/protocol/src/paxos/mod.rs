@@ -54,6 +54,7 @@ mod message;
 mod normal;
 mod persistence;
 mod recovery;
+mod replicable;
 mod restart;
 mod separate;
 mod status;
@@ -91,7 +92,7 @@ enum Guard {
 }
 
 /// One Paxos replica.
-#[derive(Debug)]
+#[derive(Debug, BorshSerialize, BorshDeserialize)]
 pub struct Paxos {
     config: PaxosConfig,
     state: State,

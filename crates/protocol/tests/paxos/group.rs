@@ -3,10 +3,12 @@
 use althing_crypto::{Authenticator, Proof};
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage, PaxosSettings};
 use althing_protocol::{
-    Action, Answers, Decision, Event, Evidence, PersistId, Protocol, Request, RequestAuth, RequestKind,
-    Start, TimerId,
+    Action, Answers, Decision, Event, Evidence, PersistId, Protocol, Replicable, Request, RequestAuth,
+    RequestKind, Start, TimerId,
 };
-use althing_types::{ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq};
+use althing_types::{
+    ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq, decode, encode,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -55,6 +57,13 @@ fn last_requests(decisions: &[Decision]) -> Vec<(ClientId, RequestNumber)> {
     last.into_iter().collect()
 }
 
+/// The same instance, decoded.
+fn restored(paxos: &Paxos) -> Paxos {
+    let mut restored: Paxos = decode(&encode(paxos), usize::MAX).expect("it encodes itself");
+    restored.vouch();
+    restored
+}
+
 /// One replica with the little that it needs around it.
 pub(crate) struct Node {
     pub(crate) paxos: Paxos,
@@ -94,6 +103,8 @@ pub(crate) struct Group {
     /// Which messages the network loses, until this is set otherwise.
     pub(crate) loses: fn(&Wire) -> bool,
     pub(crate) now: Instant,
+    /// Whether each replica goes on from its own encoding after each event, as a logical machine's may have to.
+    pub(crate) is_restored: bool,
     settings: PaxosSettings,
 }
 
@@ -123,6 +134,7 @@ impl Group {
             stuck: vec![],
             loses: |_| false,
             now: Instant(1_000_000_000),
+            is_restored: false,
             settings,
         };
         for i in 0..n {
@@ -136,7 +148,14 @@ impl Group {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let mut actions = vec![];
-            self.nodes[i].paxos.handle(self.now, event, &mut actions);
+            let restored = self.is_restored.then(|| restored(&self.nodes[i].paxos));
+            self.nodes[i].paxos.handle(self.now, event.clone(), &mut actions);
+            if let Some(mut restored) = restored {
+                let mut same = vec![];
+                restored.handle(self.now, event, &mut same);
+                assert_eq!(format!("{same:?}"), format!("{actions:?}"));
+                assert_eq!(encode(&restored), encode(&self.nodes[i].paxos));
+            }
             for action in actions {
                 events.extend(self.act(i, action));
             }

@@ -6,4 +6,5 @@ mod group;
 mod normal_case;
 mod persistence;
 mod recovery;
+mod replicable;
 mod separate;
