@@ -1,4 +1,4 @@
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{FaultModel, Quorums, ReplicaId};
 use core::time::Duration;
 use thiserror::Error;
 
@@ -15,6 +15,17 @@ pub enum ConfigError {
         replica: ReplicaId,
         /// The group's size.
         n: usize,
+    },
+    /// Quorums for other faults than the protocol stands.
+    #[error("{protocol} is for groups whose replicas {}", match .stands {
+        FaultModel::Byzantine => "may do anything",
+        FaultModel::Crash => "only crash: where they may lie, it tolerates nothing",
+    })]
+    WrongModel {
+        /// The protocol.
+        protocol: &'static str,
+        /// The faults that it stands.
+        stands: FaultModel,
     },
     /// A setting that must not be zero is.
     #[error("{0} must not be zero")]
@@ -54,6 +65,8 @@ pub enum ConfigError {
 
 /// The settings that every protocol with a log and a leader has.
 pub(crate) struct Basics {
+    /// The protocol, and the faults that it stands.
+    pub(crate) protocol: (&'static str, FaultModel),
     pub(crate) checkpoint_period: u64,
     pub(crate) log_size: u64,
     pub(crate) pipeline: u64,
@@ -67,6 +80,10 @@ pub(crate) struct Basics {
 impl Basics {
     /// Checks them for replica `me` of a group with these quorums.
     pub(crate) fn check(&self, me: ReplicaId, quorums: Quorums) -> Result<(), ConfigError> {
+        let (protocol, stands) = self.protocol;
+        if quorums.model() != stands {
+            return Err(ConfigError::WrongModel { protocol, stands });
+        }
         if !quorums.has(me) {
             return Err(ConfigError::NoSuchReplica { replica: me, n: quorums.n() });
         }

@@ -2,7 +2,6 @@ use crate::config::{Basics, ConfigError};
 use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
-use thiserror::Error;
 
 /// Settings of a Paxos replica, not yet checked. [`Default`] gives values for a local network.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -47,17 +46,6 @@ impl Default for PaxosSettings {
     }
 }
 
-/// Settings, or a group, that make no sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PaxosConfigError {
-    /// A setting.
-    #[error(transparent)]
-    Settings(#[from] ConfigError),
-    /// A group that is to tolerate more than crashes.
-    #[error("Paxos tolerates crashes only; where replicas may lie, use PBFT")]
-    NotCrash,
-}
-
 /// Checked settings of one replica of one group.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PaxosConfig {
@@ -74,12 +62,10 @@ impl PaxosConfig {
     /// Checks `settings` for replica `me` of a group with these quorums.
     ///
     /// # Errors
-    /// One variant of [`ConfigError`] a rule; and where the quorums are not those of a group that crashes.
-    pub fn new(me: ReplicaId, quorums: Quorums, settings: PaxosSettings) -> Result<Self, PaxosConfigError> {
-        if quorums.model() != FaultModel::Crash {
-            return Err(PaxosConfigError::NotCrash);
-        }
+    /// One variant of [`ConfigError`] a rule.
+    pub fn new(me: ReplicaId, quorums: Quorums, settings: PaxosSettings) -> Result<Self, ConfigError> {
         Basics {
+            protocol: ("Paxos", FaultModel::Crash),
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
@@ -97,7 +83,7 @@ impl PaxosConfig {
 mod tests {
     use super::*;
 
-    fn check(change: impl FnOnce(&mut PaxosSettings)) -> Result<PaxosConfig, PaxosConfigError> {
+    fn check(change: impl FnOnce(&mut PaxosSettings)) -> Result<PaxosConfig, ConfigError> {
         let mut settings = PaxosSettings::default();
         change(&mut settings);
         PaxosConfig::new(ReplicaId(2), Quorums::crash(3, 1).unwrap(), settings)
@@ -106,22 +92,22 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         assert!(check(|_| {}).is_ok() && check(|s| s.log_size = 50_048).is_err());
-        let zero = |name| Err(PaxosConfigError::Settings(ConfigError::Zero(name)));
+        let zero = |name| Err(ConfigError::Zero(name));
         assert_eq!(check(|s| s.pipeline = 0), zero("pipeline"));
         assert_eq!(check(|s| s.checkpoint_period = 0), zero("checkpoint_period"));
         let small = ConfigError::LogTooSmall { log_size: 255, checkpoint_period: 128 };
-        assert_eq!(check(|s| s.log_size = 255), Err(small.into()));
+        assert_eq!(check(|s| s.log_size = 255), Err(small));
         let late = ConfigError::TooLong("view_timeout");
-        assert_eq!(check(|s| s.view_timeout = Duration::MAX), Err(late.into()));
+        assert_eq!(check(|s| s.view_timeout = Duration::MAX), Err(late));
     }
 
     #[test]
     fn a_group_that_is_to_tolerate_lies_is_refused() {
         let four = Quorums::byzantine(4, 1).unwrap();
         let refused = PaxosConfig::new(ReplicaId(0), four, PaxosSettings::default());
-        assert_eq!(refused, Err(PaxosConfigError::NotCrash));
+        assert_eq!(refused, Err(ConfigError::WrongModel { protocol: "Paxos", stands: FaultModel::Crash }));
         let stranger =
             PaxosConfig::new(ReplicaId(3), Quorums::crash(3, 1).unwrap(), PaxosSettings::default());
-        assert!(matches!(stranger, Err(PaxosConfigError::Settings(ConfigError::NoSuchReplica { n: 3, .. }))));
+        assert!(matches!(stranger, Err(ConfigError::NoSuchReplica { n: 3, .. })));
     }
 }

@@ -59,7 +59,7 @@ mod restart;
 mod separate;
 mod status;
 
-pub use config::{PaxosConfig, PaxosConfigError, PaxosSettings};
+pub use config::{PaxosConfig, PaxosSettings};
 pub use message::{Checkpoint, PaxosMessage, Promise, Proposal, ShortProposal, StartView, Status, Vote};
 
 use crate::outbox::Outbox;

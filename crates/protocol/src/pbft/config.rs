@@ -1,5 +1,5 @@
 use crate::config::{Basics, ConfigError as PbftConfigError, MAX_DURATION};
-use althing_types::{Quorums, ReplicaId, nanos};
+use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
@@ -82,6 +82,7 @@ impl PbftConfig {
     /// One variant of [`PbftConfigError`] a rule.
     pub fn new(me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Result<Self, PbftConfigError> {
         Basics {
+            protocol: ("PBFT", FaultModel::Byzantine),
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
@@ -138,6 +139,8 @@ mod tests {
         for (change, error) in cases {
             assert_eq!(check(0, 4, change), Err(error));
         }
+        let crash = PbftConfig::new(ReplicaId(0), Quorums::crash(3, 1).unwrap(), PbftSettings::default());
+        assert_eq!(crash, Err(E::WrongModel { protocol: "PBFT", stands: FaultModel::Byzantine }));
         assert_eq!(check(4, 4, |_| {}), Err(E::NoSuchReplica { replica: ReplicaId(4), n: 4 }));
     }
 
