@@ -168,3 +168,25 @@ impl Batch {
         hasher.finish()
     }
 }
+
+/// With adaptive batching, a batch has at least one request for so many that are under way.
+const SHARES_UNDER_WAY: usize = 2;
+
+/// Whether to wait for more requests: those that wait are few beside those under way, whose end makes
+/// room in any case. So a lone request waits for nobody, and under load there are few large batches
+/// under way instead of many small ones, whatever the network's latency (TOCS'02 §5.1.4 bounds their
+/// number instead, which has to be set to the latency).
+pub(crate) fn are_few(waiting: usize, under_way: usize) -> bool {
+    waiting * SHARES_UNDER_WAY < under_way
+}
+
+/// Whether these requests may be in one batch: a single one always may.
+pub(crate) fn fit<'a>(
+    requests: impl ExactSizeIterator<Item = &'a Request>,
+    max_requests: usize,
+    max_bytes: usize,
+) -> bool {
+    let count = requests.len();
+    let bytes: usize = requests.map(|request| request.operation.len()).sum();
+    count <= max_requests && (bytes <= max_bytes || count == 1)
+}

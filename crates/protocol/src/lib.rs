@@ -10,15 +10,18 @@ extern crate alloc;
 
 mod batch;
 mod bodies;
+mod config;
 mod contract;
 mod evidence;
 mod outbox;
+pub mod paxos;
 pub mod pbft;
 mod pending;
 mod separate;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};
+pub use config::ConfigError;
 pub use contract::{
     Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, Replicable, SignedPart, Start,
     TimerId,

@@ -158,6 +158,11 @@ impl Pending {
         self.signed.first().copied()
     }
 
+    /// The request that has waited longest.
+    pub(crate) fn oldest(&self) -> Option<Arrival> {
+        self.requests.keys().next().copied()
+    }
+
     /// Of those that their clients have signed and no batch of the present view holds, the one that has
     /// waited longest.
     pub(crate) fn oldest_unproposed_signed(&self) -> Option<(Arrival, &Request)> {

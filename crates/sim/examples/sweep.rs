@@ -1,6 +1,6 @@
-//! Runs many seeds and adds up what happened: `sweep FAMILY|all N FIRST COUNT [TRACE_LINES]`.
+//! Runs many seeds and adds up what happened: `sweep [paxos:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
-use althing_sim::{Family, RunReport, SimConfig, run_many};
+use althing_sim::{Family, ProtocolKind, RunReport, SimConfig, run_many};
 use std::collections::BTreeMap;
 
 /// Failures of one family that are shown in full.
@@ -55,11 +55,15 @@ fn main() {
     let (Some(family), Some(replicas), Some(first), Some(count)) =
         (args.first(), number(1), number(2), number(3))
     else {
-        eprintln!("usage: sweep FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        eprintln!("usage: sweep [paxos:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
         std::process::exit(2);
     };
-    let families = match family.as_str() {
-        "all" => Family::ALL.to_vec(),
+    let (protocol, family) = match family.strip_prefix("paxos:") {
+        Some(family) => (ProtocolKind::Paxos, family),
+        None => (ProtocolKind::Pbft, family.as_str()),
+    };
+    let families = match family {
+        "all" => Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect(),
         name => match name.parse() {
             Ok(family) => vec![family],
             Err(error) => {
@@ -70,7 +74,11 @@ fn main() {
     };
     let mut has_failed = false;
     for family in families {
-        let config = SimConfig { trace_lines: number(4).unwrap_or(0), ..SimConfig::new(family, replicas, 0) };
+        let config = SimConfig::of(protocol, family, replicas, 0).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            std::process::exit(2);
+        });
+        let config = SimConfig { trace_lines: number(4).unwrap_or(0), ..config };
         let mut sum = Sum::default();
         let seeds = first as u64..(first + count) as u64;
         let failed = run_many(&config, seeds, |report| sum.add(report));

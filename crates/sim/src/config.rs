@@ -157,6 +157,30 @@ impl Family {
         matches!(self, Self::Reconfigure | Self::RecoveringMembers)
     }
 
+    /// Whether it is something that replicas which only crash have to stand: their faults, and those of disks,
+    /// of the network and of clients.
+    #[must_use]
+    pub fn is_free_of_lies(self) -> bool {
+        matches!(
+            self,
+            Self::Calm
+                | Self::Delay
+                | Self::Loss
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Partition
+                | Self::CrashDisk
+                | Self::CrashEmpty
+                | Self::DiskFaults
+                | Self::AsyncLog
+                | Self::Replay
+                | Self::BadClient
+                | Self::InconsistentMacs
+                | Self::PlannedStops
+                | Self::Chaos
+        )
+    }
+
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
     /// correct client has to complete. What the floors for primaries promise, ADR 16: not more.
     #[must_use]
@@ -205,6 +229,45 @@ pub enum ProtocolKind {
     /// Practical Byzantine Fault Tolerance.
     #[default]
     Pbft,
+    /// Paxos, among replicas that only crash.
+    Paxos,
+}
+
+impl ProtocolKind {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pbft => "pbft",
+            Self::Paxos => "paxos",
+        }
+    }
+
+    /// Whether it is made to stand this family. In a family with faulty replicas, where these only crash, there
+    /// are none.
+    #[must_use]
+    pub fn stands(self, family: Family) -> bool {
+        match self {
+            Self::Pbft => true,
+            Self::Paxos => family.is_free_of_lies(),
+        }
+    }
+}
+
+impl fmt::Display for ProtocolKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A fault family that a protocol is not made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{protocol} is not made for {family}: its replicas crash, and do not lie")]
+pub struct Unsuited {
+    /// The protocol.
+    pub protocol: ProtocolKind,
+    /// The family.
+    pub family: Family,
 }
 
 /// One run. Equal configurations give equal runs, to the last event.
@@ -236,10 +299,25 @@ impl SimConfig {
         Self { protocol: ProtocolKind::Pbft, family, replicas, seed, trace_lines: 200 }
     }
 
+    /// A run of any protocol.
+    ///
+    /// # Errors
+    /// Where the protocol is not made for the family.
+    ///
+    /// # Panics
+    /// If `replicas` is 0 or above [`Self::MAX_REPLICAS`].
+    pub fn of(protocol: ProtocolKind, family: Family, replicas: usize, seed: u64) -> Result<Self, Unsuited> {
+        let config = Self { protocol, ..Self::new(family, replicas, seed) };
+        if protocol.stands(family) { Ok(config) } else { Err(Unsuited { protocol, family }) }
+    }
+
     /// How many replicas may be faulty: the most that `replicas` tolerate.
     #[must_use]
     pub fn faults(&self) -> usize {
-        (self.replicas - 1) / 3
+        match self.protocol {
+            ProtocolKind::Pbft => (self.replicas - 1) / 3,
+            ProtocolKind::Paxos => (self.replicas - 1) / 2,
+        }
     }
 }
 
@@ -252,6 +330,10 @@ mod tests {
         for family in Family::ALL {
             assert_eq!(family.name().parse(), Ok(family));
         }
+        let lie = SimConfig::of(ProtocolKind::Paxos, Family::Equivocate, 3, 1).unwrap_err();
+        assert_eq!(lie.to_string(), "paxos is not made for equivocate: its replicas crash, and do not lie");
+        let crash = SimConfig::of(ProtocolKind::Paxos, Family::CrashEmpty, 5, 1).unwrap();
+        assert_eq!(crash.faults(), 2);
         assert!("nonsense".parse::<Family>().unwrap_err().to_string().contains("crash-disk"));
     }
 }

@@ -1,4 +1,4 @@
-use crate::adversary::{Adversary, Behaviour, Forger, Means};
+use crate::adversary::{Behaviour, Forger, Means};
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
 use crate::disk::{AnyStorage, Disk, DiskError, End};
@@ -138,9 +138,9 @@ impl<X: Subject> Host<X> {
             return;
         }
         let means = self.means(plan, injections);
-        let adversary = Adversary::new(self.behaviours.clone(), means);
+        let adversary = X::adversary(self.behaviours.clone(), means);
         if let Some(replica) = &mut self.replica {
-            replica.set_tamper(Some(Box::new(adversary)));
+            replica.set_tamper(adversary);
         }
     }
 

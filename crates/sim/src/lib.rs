@@ -43,7 +43,7 @@ pub mod judge {
     pub use crate::oracle::{History, Verdict, Violation};
 }
 
-pub use config::{Family, ProtocolKind, SimConfig, UnknownFamily};
+pub use config::{Family, ProtocolKind, SimConfig, UnknownFamily, Unsuited};
 pub use planted::Planted;
 pub use report::{Failure, RunReport};
 
@@ -70,5 +70,6 @@ pub fn run_many(
 pub fn run(config: &SimConfig) -> RunReport {
     match config.protocol {
         ProtocolKind::Pbft => world::simulate(&subject::Genuine, config),
+        ProtocolKind::Paxos => world::simulate(&subject::GenuinePaxos, config),
     }
 }

@@ -1,5 +1,5 @@
 use crate::adversary::Behaviour;
-use crate::config::{Family, SimConfig};
+use crate::config::{Family, ProtocolKind, SimConfig};
 use crate::dice::{Dice, nanos};
 use crate::fault::Fault;
 use crate::keys::{admin, member};
@@ -8,7 +8,7 @@ use crate::script;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::Membership;
 use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
-use althing_types::{ClientId, Epoch, Quorums, ReplicaId};
+use althing_types::{ClientId, Epoch, FaultModel, Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,9 +70,16 @@ impl Plan {
     pub(crate) fn new(config: &SimConfig) -> Self {
         // The family is part of what chance follows from, so that families differ in more than faults.
         let mut dice = Dice::new(config.seed.wrapping_mul(31).wrapping_add(config.family as u64));
-        let quorums = Quorums::byzantine(config.replicas, config.faults()).expect("f follows from n");
+        let quorums = match config.protocol {
+            ProtocolKind::Pbft => Quorums::byzantine(config.replicas, config.faults()),
+            ProtocolKind::Paxos => Quorums::crash(config.replicas, config.faults()),
+        };
+        let quorums = quorums.expect("f follows from n");
         let settings = PbftSettings { separate_bytes: separate_bytes(config), ..settings(&mut dice) };
-        let byzantine = byzantine(config, &mut dice);
+        let byzantine = match config.protocol {
+            ProtocolKind::Pbft => byzantine(config, &mut dice),
+            ProtocolKind::Paxos => BTreeMap::new(),
+        };
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
             || (config.family == Family::Chaos && dice.chance(500));
         let (auth, request_auth) = match dice.below(4) {
@@ -151,6 +158,14 @@ impl Plan {
         plan.script.retain(|(_, fault)| matches!(fault, Fault::Heal));
         plan.is_undisturbed = true;
         plan
+    }
+
+    /// How many numbers above its stable checkpoint a replica may know something of.
+    pub(crate) fn window(&self) -> u64 {
+        match self.quorums.model() {
+            FaultModel::Byzantine => self.settings.log_size,
+            FaultModel::Crash => 2 * self.settings.log_size,
+        }
     }
 
     /// Whether `id` follows the protocol all along.

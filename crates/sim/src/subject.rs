@@ -1,25 +1,37 @@
+use crate::adversary::{Adversary, Behaviour, Means};
 use crate::disk::AnyStorage;
 use crate::keys::{self, GroupKeys};
 use crate::medium::Medium;
 use crate::plan::Plan;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
+use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_replica::membership::Membership;
-use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service};
+use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
 use althing_services::Kv;
-use althing_types::{Principal, Quorums, ReplicaId};
+use althing_types::{ClientId, Principal, Quorums, ReplicaId};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What is put to the test: the production code, or a variant with a bug planted in it.
 pub(crate) trait Subject {
     /// The protocol, or a wrapper around it.
-    type Protocol: Protocol<Message = PbftMessage>;
+    type Protocol: Protocol;
     /// The service, or a wrapper around it.
     type Service: Service;
 
-    /// The protocol of the replica that `config` is for.
-    fn protocol(&self, config: PbftConfig) -> Self::Protocol;
+    /// The protocol of replica `me`. Where it is not PBFT, it goes by what it shares of these settings.
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Self::Protocol;
+
+    /// What changes what a replica says that does these things. `None` where nobody lies.
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<Message<Self>>> {
+        let _ = (behaviours, means);
+        None
+    }
+
+    /// Whose request a message passes on.
+    fn forwarded(message: &Message<Self>) -> Option<ClientId>;
 
     /// The service of replica `me`, in its initial state.
     fn service(&self, me: ReplicaId) -> Self::Service;
@@ -101,8 +113,19 @@ impl Subject for Genuine {
     type Protocol = Pbft;
     type Service = Kv;
 
-    fn protocol(&self, config: PbftConfig) -> Pbft {
-        Pbft::new(config)
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Pbft {
+        Pbft::new(PbftConfig::new(me, quorums, settings).expect("valid settings"))
+    }
+
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<PbftMessage>> {
+        Some(Box::new(Adversary::new(behaviours, means)))
+    }
+
+    fn forwarded(message: &PbftMessage) -> Option<ClientId> {
+        match message {
+            PbftMessage::Forward(request) => Some(request.client),
+            _ => None,
+        }
     }
 
     fn service(&self, _me: ReplicaId) -> Kv {
@@ -117,6 +140,51 @@ impl Subject for Genuine {
         }
     }
 }
+
+/// The same of Paxos.
+pub(crate) struct GenuinePaxos;
+
+impl Subject for GenuinePaxos {
+    type Protocol = Paxos;
+    type Service = Kv;
+
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Paxos {
+        let settings = PaxosSettings {
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            adaptive_batching: settings.adaptive_batching,
+            max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
+            separate_bytes: settings.separate_bytes,
+            view_timeout: settings.view_timeout,
+            status_period: settings.status_period,
+        };
+        Paxos::new(PaxosConfig::new(me, quorums, settings).expect("valid settings"))
+    }
+
+    fn forwarded(message: &PaxosMessage) -> Option<ClientId> {
+        match message {
+            PaxosMessage::Forward(request) => Some(request.client),
+            _ => None,
+        }
+    }
+
+    fn service(&self, _me: ReplicaId) -> Kv {
+        Kv::new()
+    }
+
+    fn probe(protocol: &Paxos) -> Probe {
+        let is_voting = protocol.is_voting();
+        Probe { footprint: protocol.footprint(), is_voting, is_settled: is_voting }
+    }
+}
+
+/// What the protocol of a subject has its replicas say to each other.
+pub(crate) type Message<X> = <<X as Subject>::Protocol as Protocol>::Message;
+
+/// Something that changes messages on their way out.
+pub(crate) type AnyTamper<M> = Box<dyn Tamper<M> + Send>;
 
 /// The replica that is put to the test.
 pub(crate) type Tested<X> = Replica<<X as Subject>::Protocol, Witness<<X as Subject>::Service>>;
@@ -164,6 +232,6 @@ pub(crate) fn instance<X: Subject>(
         durability: plan.durability,
     };
     let settings = subject.settings(plan.settings.clone());
-    let protocol = PbftConfig::new(me, quorums, settings).expect("valid settings");
-    Replica::new(config, subject.protocol(protocol), Witness::new(subject.service(machine)))
+    let protocol = subject.protocol(me, quorums, settings);
+    Replica::new(config, protocol, Witness::new(subject.service(machine)))
 }

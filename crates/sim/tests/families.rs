@@ -1,10 +1,14 @@
 //! A few seeds of every fault family, in groups of every kind of size.
 
-use althing_sim::{Family, SimConfig, run, run_many};
+use althing_sim::{Family, ProtocolKind, SimConfig, run, run_many};
 
 fn check(replicas: usize, seeds: std::ops::Range<u64>) {
-    for family in Family::ALL {
-        let config = SimConfig::new(family, replicas, 0);
+    check_protocol(ProtocolKind::Pbft, replicas, seeds);
+}
+
+fn check_protocol(protocol: ProtocolKind, replicas: usize, seeds: std::ops::Range<u64>) {
+    for family in Family::ALL.into_iter().filter(|family| protocol.stands(*family)) {
+        let config = SimConfig::of(protocol, family, replicas, 0).expect("it is made for that");
         // Attacks on throughput take long, and are run twice.
         let seeds = if family.least_share().is_some() {
             seeds.start..seeds.start + seeds.end.div_ceil(5)
@@ -16,7 +20,10 @@ fn check(replicas: usize, seeds: std::ops::Range<u64>) {
             failed.first().and_then(|report| Some((report, report.failure.as_ref()?)))
         {
             let (seed, tail) = (report.config.seed, failure.trace_tail.join("\n"));
-            panic!("{tail}\n{family}, n = {replicas}, seed {seed}: {}: {}", failure.oracle, failure.message);
+            panic!(
+                "{tail}\n{protocol}, {family}, n = {replicas}, seed {seed}: {}: {}",
+                failure.oracle, failure.message
+            );
         }
     }
 }
@@ -32,6 +39,19 @@ fn seven_replicas() {
 }
 
 #[test]
+fn paxos_among_three_and_five() {
+    check_protocol(ProtocolKind::Paxos, 3, 0..20);
+    check_protocol(ProtocolKind::Paxos, 5, 0..6);
+}
+
+#[test]
+fn paxos_in_other_sizes() {
+    for n in [1, 2, 4, 7] {
+        check_protocol(ProtocolKind::Paxos, n, 0..3);
+    }
+}
+
+#[test]
 fn other_sizes() {
     check(1, 0..3);
     check(5, 0..3);
@@ -43,6 +63,9 @@ fn a_seed_replays_to_the_same_trace() {
     for family in Family::ALL {
         let [first, second] = [(); 2].map(|()| run(&SimConfig::new(family, 4, 77)));
         assert_eq!(first, second);
+        if let Ok(paxos) = SimConfig::of(ProtocolKind::Paxos, family, 3, 77) {
+            assert_eq!(run(&paxos), run(&paxos));
+        }
         let other = run(&SimConfig::new(family, 4, 78));
         assert_ne!(first.trace_hash, other.trace_hash);
     }

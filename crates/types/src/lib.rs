@@ -14,6 +14,6 @@ mod time;
 pub use codec::{DecodeError, decode, encode};
 pub use digest::Digest;
 pub use ids::{ClientId, Epoch, GroupId, Principal, ReplicaId, RequestNumber, Seq, SiteId, View};
-pub use quorums::{Quorums, QuorumsError};
+pub use quorums::{FaultModel, Quorums, QuorumsError};
 pub use recent::Recent;
 pub use time::{Instant, nanos};

@@ -13,6 +13,14 @@ pub enum QuorumsError {
         /// Faults asked for.
         f: usize,
     },
+    /// Agreement among replicas that crash needs n ≥ 2f + 1.
+    #[error("{n} replicas tolerate {} crash(es), not {f}; use at least {} replicas", n.saturating_sub(1) / 2, 2 * f + 1)]
+    TooFewForCrashes {
+        /// Replicas given.
+        n: usize,
+        /// Faults asked for.
+        f: usize,
+    },
     /// More replicas than a group may have.
     #[error("{n} replicas, but a group has at most {}", Quorums::MAX_REPLICAS)]
     TooManyReplicas {
@@ -21,10 +29,20 @@ pub enum QuorumsError {
     },
 }
 
+/// What a faulty replica may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum FaultModel {
+    /// Anything.
+    Byzantine,
+    /// Stop, be slow, and start again, with its disk or without: nothing that it says is wrong.
+    Crash,
+}
+
 /// The quorums of a group, each named by what it is for. Built once from the fault model; no other
 /// place computes a quorum's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Quorums {
+    model: FaultModel,
     n: usize,
     f: usize,
 }
@@ -47,11 +65,38 @@ impl Quorums {
         if f > Self::MAX_REPLICAS || n < 3 * f + 1 {
             return Err(QuorumsError::TooFewReplicas { n, f });
         }
-        let quorums = Self { n, f };
+        let quorums = Self { model: FaultModel::Byzantine, n, f };
         assert!(2 * quorums.agreement() > n + f, "two agreement quorums share a correct replica");
         assert!(quorums.agreement() <= n - f, "the correct replicas alone form a quorum");
         assert!(quorums.one_correct() > f, "a weak quorum holds a correct replica");
         Ok(quorums)
+    }
+
+    /// Quorums for `n` replicas of which `f` may crash, for any n ≥ 2f + 1.
+    ///
+    /// # Errors
+    /// When `n` is too small for `f`, or above [`Self::MAX_REPLICAS`].
+    ///
+    /// # Panics
+    /// Never: the intersections asserted here follow from n ≥ 2f + 1.
+    pub fn crash(n: usize, f: usize) -> Result<Self, QuorumsError> {
+        if n > Self::MAX_REPLICAS {
+            return Err(QuorumsError::TooManyReplicas { n });
+        }
+        if f > Self::MAX_REPLICAS || n < 2 * f + 1 {
+            return Err(QuorumsError::TooFewForCrashes { n, f });
+        }
+        let quorums = Self { model: FaultModel::Crash, n, f };
+        assert!(2 * quorums.agreement() > n, "two agreement quorums share a replica");
+        assert!(quorums.agreement() <= n - f, "the replicas that stay up alone form a quorum");
+        assert!(quorums.one_correct() == 1, "nobody lies");
+        Ok(quorums)
+    }
+
+    /// What a faulty replica may do.
+    #[must_use]
+    pub fn model(self) -> FaultModel {
+        self.model
     }
 
     /// Replicas in the group.
@@ -66,17 +111,27 @@ impl Quorums {
         self.f
     }
 
-    /// Any two of these share a correct replica: ⌈(n + f + 1) / 2⌉, which is 2f + 1 when n = 3f + 1.
-    /// Prepared and committed certificates, stable checkpoints and new views need one.
+    /// Any two of these share a replica that does not lie: ⌈(n + f + 1) / 2⌉, which is 2f + 1 when
+    /// n = 3f + 1; where nobody lies, a majority. Prepared and committed certificates, stable checkpoints and
+    /// new views need one.
     #[must_use]
     pub fn agreement(self) -> usize {
-        (self.n + self.f) / 2 + 1
+        (self.n + self.liars()) / 2 + 1
     }
 
-    /// At least one of these is correct: f + 1. Replies, joining a view change, vouching.
+    /// At least one of these does not lie: f + 1, or 1 where nobody does. Replies, joining a view change,
+    /// vouching.
     #[must_use]
     pub fn one_correct(self) -> usize {
-        self.f + 1
+        self.liars() + 1
+    }
+
+    /// How many may say something that is wrong.
+    fn liars(self) -> usize {
+        match self.model {
+            FaultModel::Byzantine => self.f,
+            FaultModel::Crash => 0,
+        }
     }
 
     /// The most a replica can wait for without depending on a faulty one: n − f.
@@ -121,6 +176,18 @@ mod tests {
     fn too_few_and_too_many_are_refused() {
         assert_eq!(Quorums::byzantine(3, 1), Err(QuorumsError::TooFewReplicas { n: 3, f: 1 }));
         assert_eq!(Quorums::byzantine(101, 1), Err(QuorumsError::TooManyReplicas { n: 101 }));
+        assert_eq!(Quorums::crash(4, 2), Err(QuorumsError::TooFewForCrashes { n: 4, f: 2 }));
+        assert_eq!(Quorums::crash(101, 1), Err(QuorumsError::TooManyReplicas { n: 101 }));
+        assert!(Quorums::crash(0, 0).is_err() && Quorums::crash(usize::MAX, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn where_nobody_lies_a_majority_agrees() {
+        for f in 0..=49 {
+            let q = Quorums::crash(2 * f + 1, f).unwrap();
+            assert_eq!((q.agreement(), q.one_correct(), q.available()), (f + 1, 1, f + 1));
+        }
+        assert_eq!(Quorums::crash(4, 1).unwrap().agreement(), 3);
     }
 
     proptest! {
@@ -133,6 +200,17 @@ mod tests {
             // A view change sees every committed batch: an agreement quorum of view changes meets
             // the correct part of any agreement quorum of commits.
             prop_assert!(q.agreement() + (q.agreement() - f) > n);
+        }
+
+        #[test]
+        fn any_valid_group_that_crashes_keeps_its_intersections(f in 0usize..49, extra in 0usize..40) {
+            let n = (2 * f + 1 + extra).min(100);
+            let q = Quorums::crash(n, f).unwrap();
+            prop_assert!(2 * q.agreement() > n);
+            prop_assert!(q.agreement() <= q.available());
+            // A replica that lost its disk asks an agreement quorum of the others: it meets whatever an
+            // agreement quorum that this replica was one of did.
+            prop_assert!(q.agreement() + (q.agreement() - 1) > n - 1);
         }
     }
 }

@@ -17,6 +17,7 @@ mod status;
 mod up;
 
 use althing_node::Services;
+use althing_node::config::ProtocolKind;
 use althing_replica::Durability;
 use clap::{Parser, Subcommand};
 use miette::Result;
@@ -87,6 +88,11 @@ impl Command {
 }
 
 /// A durability, as arguments name it.
+fn protocol(name: &str) -> Result<ProtocolKind, String> {
+    let found = ProtocolKind::REPLICATED.into_iter().find(|protocol| protocol.name() == name);
+    found.ok_or_else(|| format!("`{name}` is no protocol of groups; there are `pbft` and `paxos`"))
+}
+
 fn durability(name: &str) -> Result<Durability, String> {
     Durability::named(name)
         .ok_or_else(|| format!("`{name}` is no durability; there are `sync`, `async` and `none`"))

@@ -14,12 +14,16 @@ const KV: &str = "kv";
 
 /// Run a replicated service on this machine, one process a replica, until interrupted
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  althing serve kv\n  althing serve kv --faults 2 --durability none\n\n\
+#[command(after_help = "Examples:\n  althing serve kv\n  althing serve kv --faults 2 --durability none\n  \
+    althing serve kv --protocol paxos      three replicas that crash and do not lie\n\n\
     A program of your own can bring more services along: see \"Writing a service\" in the guide.")]
 pub(crate) struct Serve {
     /// The service: `kv`, or one that this program brings along
     service: String,
-    /// Byzantine faults to tolerate: 3f + 1 replicas
+    /// The protocol: `pbft` where replicas may do anything, `paxos` where they crash and do not lie
+    #[arg(long, value_parser = super::protocol, default_value = "pbft")]
+    protocol: ProtocolKind,
+    /// Faults to tolerate: 3f + 1 replicas with PBFT, 2f + 1 with Paxos
     #[arg(long, default_value_t = 1)]
     faults: usize,
     /// Clients that a new group knows, named client-0 and so on: two programs at once must be
@@ -72,9 +76,9 @@ impl Serve {
         };
         let group = ServiceGroup {
             name: self.service.clone(),
-            n: 3 * self.faults + 1,
+            n: self.protocol.least_replicas(self.faults),
             f: self.faults,
-            protocol: ProtocolKind::Pbft,
+            protocol: self.protocol,
             durability: self.durability,
             service,
             clients: self.clients,

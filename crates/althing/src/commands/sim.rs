@@ -1,5 +1,5 @@
 use crate::output;
-use althing_sim::{Family, Planted, RunReport, SimConfig, run};
+use althing_sim::{Family, Planted, ProtocolKind, RunReport, SimConfig, run};
 use clap::{Args, ValueEnum};
 use miette::{IntoDiagnostic, Result, miette};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use std::time::Instant;
 /// Run the production code of replicas and clients under thousands of faults, in virtual time
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  althing sim --protocol pbft --seeds 500\n  \
+    althing sim --protocol paxos --family crash-empty --seeds 500\n  \
     althing sim --family twins --replicas 7 --seeds 100\n  \
     althing sim --family chaos --replicas 4 --first 17 --seeds 1     replay one seed, with its trace hash\n  \
     althing sim --planted small-quorums                              see an oracle catch a planted bug\n\n\
@@ -24,8 +25,8 @@ pub(crate) struct Sim {
     /// What goes wrong: `all`, or families such as loss, crash-empty, equivocate, twins, chaos
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAME,NAME")]
     family: Vec<String>,
-    /// Sizes of the group; as many replicas are faulty as it tolerates
-    #[arg(long, value_delimiter = ',', default_value = "4,7", value_name = "N,N")]
+    /// Sizes of the group; as many replicas are faulty as it tolerates [default: 4,7 with PBFT, 3,5 with Paxos]
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
     replicas: Vec<usize>,
     /// Seeds of each family and size
     #[arg(long, default_value_t = 20)]
@@ -47,6 +48,16 @@ pub(crate) struct Sim {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Protocol {
     Pbft,
+    Paxos,
+}
+
+impl From<Protocol> for ProtocolKind {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Pbft => Self::Pbft,
+            Protocol::Paxos => Self::Paxos,
+        }
+    }
 }
 
 /// All runs of a family and size together.
@@ -63,7 +74,6 @@ struct Sum {
 
 impl Sim {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Protocol::Pbft = self.protocol;
         if self.replicas.iter().any(|n| !(1..=SimConfig::MAX_REPLICAS).contains(n)) {
             return Err(miette!("--replicas takes sizes from 1 to {}", SimConfig::MAX_REPLICAS));
         }
@@ -75,20 +85,28 @@ impl Sim {
 
     fn families(&self) -> Result<Vec<Family>> {
         if self.family == ["all"] {
-            return Ok(Family::ALL.to_vec());
+            let protocol = ProtocolKind::from(self.protocol);
+            return Ok(Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect());
         }
         self.family.iter().map(|name| Family::from_str(name).into_diagnostic()).collect()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        match self.protocol {
+            _ if !self.replicas.is_empty() => self.replicas.clone(),
+            Protocol::Pbft => vec![4, 7],
+            Protocol::Paxos => vec![3, 5],
+        }
     }
 
     fn sweep(&self) -> Result<ExitCode> {
         let seeds = self.first..self.first.saturating_add(self.seeds);
         let mut configs = Vec::new();
         for family in self.families()? {
-            for replicas in &self.replicas {
-                configs.extend(seeds.clone().map(|seed| SimConfig {
-                    trace_lines: self.trace,
-                    ..SimConfig::new(family, *replicas, seed)
-                }));
+            for replicas in self.sizes() {
+                let config = SimConfig::of(self.protocol.into(), family, replicas, 0).into_diagnostic()?;
+                let trace_lines = self.trace;
+                configs.extend(seeds.clone().map(|seed| SimConfig { trace_lines, seed, ..config.clone() }));
             }
         }
         let started = Instant::now();
@@ -166,11 +184,13 @@ impl Sum {
 }
 
 fn show_failure(report: &RunReport, failure: &althing_sim::Failure) {
-    let SimConfig { family, replicas, seed, .. } = &report.config;
+    let SimConfig { protocol, family, replicas, seed, .. } = &report.config;
     println!("FAILED: {family}, {replicas} replicas, seed {seed}: {}: {}", failure.oracle, failure.message);
     failure.trace_tail.iter().for_each(|line| println!("    {line}"));
     println!("    trace hash {}", report.trace_hash);
-    println!("    again: althing sim --family {family} --replicas {replicas} --first {seed} --seeds 1");
+    println!(
+        "    again: althing sim --protocol {protocol} --family {family} --replicas {replicas} --first {seed} --seeds 1"
+    );
 }
 
 fn print_sums(sums: &BTreeMap<(Family, usize), Sum>) {

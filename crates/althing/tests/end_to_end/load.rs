@@ -42,14 +42,23 @@ impl Group {
         Self::start_recovering(durability, 0).await
     }
 
+    /// Three replicas that crash and do not lie.
+    pub(crate) async fn start_paxos(durability: Durability) -> Self {
+        Self::start_with(ProtocolKind::Paxos, durability, 0).await
+    }
+
     /// One in which each replica recovers once in so many milliseconds, or never.
     pub(crate) async fn start_recovering(durability: Durability, proactive_recovery_ms: u64) -> Self {
+        Self::start_with(ProtocolKind::Pbft, durability, proactive_recovery_ms).await
+    }
+
+    async fn start_with(protocol: ProtocolKind, durability: Durability, proactive_recovery_ms: u64) -> Self {
         let home = TempDir::new().expect("a temporary directory");
         let group = ServiceGroup {
             name: "kv".to_owned(),
-            n: 4,
+            n: protocol.least_replicas(1),
             f: 1,
-            protocol: ProtocolKind::Pbft,
+            protocol,
             durability,
             service: RawService::Kv,
             clients: CLIENTS + 1,

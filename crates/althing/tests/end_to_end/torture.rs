@@ -44,8 +44,7 @@ fn reboot(group: &Group, names: &[String]) {
 }
 
 /// Kills random replicas `cycles` times under load, and judges what clients saw.
-async fn torture(durability: Durability, cycles: u64, seed: u64) {
-    let group = Group::start(durability).await;
+async fn torture(group: Group, cycles: u64, seed: u64) {
     let names = group.names();
     let mut load = Load::start(&group).await;
     let mut dice = ChaCha8Rng::seed_from_u64(seed);
@@ -75,32 +74,60 @@ async fn torture(durability: Durability, cycles: u64, seed: u64) {
     let (operations, elapsed) = (load.done(), load.elapsed());
     load.judge(&group.client(CLIENTS).await).await;
     println!(
-        "{durability:?}: {cycles} cycles, {kills} kills, {all_at_once} times all replicas at once, {operations} operations, {elapsed:?}"
+        "{cycles} cycles, {kills} kills, {all_at_once} times all replicas at once, {operations} operations, {elapsed:?}"
     );
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_replicas_are_killed() {
-    block_on(torture(Durability::Sync, 10, 1));
+    block_on(async { torture(Group::start(Durability::Sync).await, 10, 1).await });
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_replicas_that_do_not_sync_are_killed() {
-    block_on(torture(Durability::Async, 6, 2));
+    block_on(async { torture(Group::start(Durability::Async).await, 6, 2).await });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_replicas_that_do_not_lie_are_killed() {
+    block_on(async { torture(Group::start_paxos(Durability::Sync).await, 10, 5).await });
+}
+
+/// The leader is killed again and again, and the two others go on meanwhile.
+#[test]
+fn two_of_three_go_on_without_their_leader() {
+    block_on(async {
+        let group = Group::start_paxos(Durability::Sync).await;
+        let names = group.names();
+        let mut load = Load::start(&group).await;
+        for round in 0..3 {
+            load.progress(PROGRESS).await;
+            load.turn_to_other_keys();
+            let view = group.until(&names[round], "in a view", |report| report.is_in_view).await.view;
+            let leader = &names[usize::try_from(view).expect("few views") % names.len()];
+            group.kill(std::slice::from_ref(leader)).await;
+            load.progress(PROGRESS).await;
+            group.restart(std::slice::from_ref(leader)).await;
+            group.until(leader, "a voter again", |report| report.is_voting && report.view > view).await;
+        }
+        let operations = load.done();
+        load.judge(&group.client(CLIENTS).await).await;
+        println!("{operations} operations, and three leaders killed");
+    });
 }
 
 /// As the two before it, for longer: `just torture`.
 #[test]
 #[ignore = "takes minutes"]
 fn two_hundred_kills() {
-    block_on(torture(Durability::Sync, 200, 3));
+    block_on(async { torture(Group::start(Durability::Sync).await, 200, 3).await });
 }
 
 /// As above, without waiting for the disk.
 #[test]
 #[ignore = "takes minutes"]
 fn two_hundred_kills_without_syncs() {
-    block_on(torture(Durability::Async, 200, 4));
+    block_on(async { torture(Group::start(Durability::Async).await, 200, 4).await });
 }
 
 async fn put(client: &GroupClient, value: &str) -> Result<KvResult, InvokeError> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use althing_components::BuiltinError;
 use althing_crypto::KeyError;
 use althing_crypto::site::SharesError;
-use althing_protocol::pbft::PbftConfigError;
+use althing_protocol::ConfigError as SettingsError;
 use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
 
@@ -133,7 +133,18 @@ pub enum Rule {
     },
     /// Settings of PBFT that make no sense.
     #[error("pbft: {0}")]
-    Pbft(#[from] PbftConfigError),
+    Pbft(SettingsError),
+    /// Settings of Paxos that make no sense.
+    #[error("paxos: {0}")]
+    Paxos(SettingsError),
+    /// Somebody who may change the replicas of a group that runs Paxos.
+    #[error("the replicas of a group that runs Paxos do not change: leave `admins` empty")]
+    AdminsOfPaxos,
+    /// Recoveries in a group whose replicas are not taken over.
+    #[error(
+        "proactive_recovery_ms is against replicas that were taken over, and Paxos tolerates none; leave it at 0"
+    )]
+    RecoveryOfPaxos,
     /// Recoveries that would never end.
     #[error(
         "proactive_recovery_ms needs {others} others for each replica to recover from: a group of {n} is too \

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use althing_crypto::{Identity, Keyring, PublicIdentity};
+use althing_protocol::paxos::{PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
 use althing_replica::membership::{Member, Membership};
 use althing_replica::{Durability, ReadPolicy};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, read_secret};
+use super::protocols::{ProtocolKind, RawPaxos, RawPbft};
 
 /// How often replicas take new keys where nothing is said.
 pub(crate) const DEFAULT_KEY_REFRESH_MS: u64 = 60_000;
@@ -52,6 +54,9 @@ pub struct RawGroup {
     /// Settings of PBFT.
     #[serde(default)]
     pub pbft: RawPbft,
+    /// Settings of Paxos.
+    #[serde(default)]
+    pub paxos: RawPaxos,
     /// What an acknowledged operation survives.
     #[serde(default)]
     pub durability: Durability,
@@ -99,17 +104,6 @@ pub struct RawClientEntry {
     pub sessions: u16,
 }
 
-/// The protocol that a group runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProtocolKind {
-    /// Practical Byzantine Fault Tolerance.
-    #[default]
-    Pbft,
-    /// None: one server that nothing backs. What replication is measured against.
-    Unreplicated,
-}
-
 /// How clients authenticate requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,86 +131,6 @@ impl From<ReadKind> for ReadPolicy {
         match kind {
             ReadKind::Ordered => Self::Ordered,
             ReadKind::Fast => Self::Fast,
-        }
-    }
-}
-
-/// Settings of PBFT as they are written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RawPbft {
-    /// A checkpoint is made every so many sequence numbers.
-    pub checkpoint_period: u64,
-    /// How many sequence numbers above the stable checkpoint may be in use.
-    pub log_size: u64,
-    /// How many batches the primary may have under way.
-    pub pipeline: u64,
-    /// Whether requests gather into larger batches while many are under way.
-    pub adaptive_batching: bool,
-    /// The most requests in a batch.
-    pub max_batch_requests: usize,
-    /// The most bytes of operations in a batch.
-    pub max_batch_bytes: usize,
-    /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
-    /// 0: none does.
-    pub separate_bytes: usize,
-    /// A batch of up to so many requests is executed before it is decided.
-    pub tentative_requests: usize,
-    /// Whether a commit that nobody waits for leaves with the next message.
-    pub piggyback_commits: bool,
-    /// How long a request may wait before its replica gives up on the primary.
-    pub view_timeout_ms: u64,
-    /// How often a replica that waits tells the others where it stands.
-    pub status_period_ms: u64,
-    /// How far ahead of a backup's clock a batch's time may lie.
-    pub max_clock_skew_ms: u64,
-    /// How many times as long as the others take to agree the primary may take to propose; 0: only the view
-    /// timeout holds it to anything.
-    pub primary_slack: u32,
-    /// How often another client may be served while one waits that has complained; 0: as often as it likes.
-    pub primary_passes: u32,
-}
-
-impl Default for RawPbft {
-    fn default() -> Self {
-        let settings = PbftSettings::default();
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            checkpoint_period: settings.checkpoint_period,
-            log_size: settings.log_size,
-            pipeline: settings.pipeline,
-            adaptive_batching: settings.adaptive_batching,
-            max_batch_requests: settings.max_batch_requests,
-            max_batch_bytes: settings.max_batch_bytes,
-            separate_bytes: settings.separate_bytes,
-            tentative_requests: settings.tentative_requests,
-            piggyback_commits: settings.piggyback_commits,
-            view_timeout_ms: ms(settings.view_timeout),
-            status_period_ms: ms(settings.status_period),
-            max_clock_skew_ms: ms(settings.max_clock_skew),
-            primary_slack: settings.primary_slack,
-            primary_passes: settings.primary_passes,
-        }
-    }
-}
-
-impl RawPbft {
-    fn settings(&self) -> PbftSettings {
-        PbftSettings {
-            checkpoint_period: self.checkpoint_period,
-            log_size: self.log_size,
-            pipeline: self.pipeline,
-            adaptive_batching: self.adaptive_batching,
-            max_batch_requests: self.max_batch_requests,
-            max_batch_bytes: self.max_batch_bytes,
-            separate_bytes: self.separate_bytes,
-            tentative_requests: self.tentative_requests,
-            piggyback_commits: self.piggyback_commits,
-            view_timeout: Duration::from_millis(self.view_timeout_ms),
-            status_period: Duration::from_millis(self.status_period_ms),
-            max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
-            primary_slack: self.primary_slack,
-            primary_passes: self.primary_passes,
         }
     }
 }
@@ -260,6 +174,7 @@ pub struct GroupConfig {
     clients: BTreeMap<ClientId, ClientEntry>,
     protocol: ProtocolKind,
     pbft: PbftSettings,
+    paxos: PaxosSettings,
     durability: Durability,
     request_auth: RequestAuthKind,
     reads: ReadKind,
@@ -333,10 +248,19 @@ impl GroupConfig {
     /// The settings of PBFT for one replica.
     ///
     /// # Panics
-    /// When the group has no such replica.
+    /// When the group has no such replica, or does not run it.
     #[must_use]
     pub fn pbft(&self, replica: ReplicaId) -> PbftConfig {
         PbftConfig::new(replica, self.quorums, self.pbft.clone()).expect("checked when the file was read")
+    }
+
+    /// The settings of Paxos for one replica.
+    ///
+    /// # Panics
+    /// When the group has no such replica, or does not run it.
+    #[must_use]
+    pub fn paxos(&self, replica: ReplicaId) -> PaxosConfig {
+        PaxosConfig::new(replica, self.quorums, self.paxos.clone()).expect("checked when the file was read")
     }
 
     /// What an acknowledged operation survives.
@@ -360,7 +284,10 @@ impl GroupConfig {
     /// From how many bytes on an operation goes from its client to all replicas; 0: none does.
     #[must_use]
     pub fn separate_bytes(&self) -> usize {
-        self.pbft.separate_bytes
+        match self.protocol {
+            ProtocolKind::Paxos => self.paxos.separate_bytes,
+            ProtocolKind::Pbft | ProtocolKind::Unreplicated => self.pbft.separate_bytes,
+        }
     }
 
     /// How often each replica takes new keys, if it does.
@@ -454,7 +381,7 @@ impl TryFrom<RawGroup> for GroupConfig {
     type Error = Rule;
 
     fn try_from(raw: RawGroup) -> Result<Self, Rule> {
-        let quorums = Quorums::byzantine(raw.replicas.len(), raw.f)?;
+        let quorums = raw.protocol.quorums(raw.replicas.len(), raw.f)?;
         if raw.protocol == ProtocolKind::Unreplicated && (raw.replicas.len(), raw.f) != (1, 0) {
             return Err(Rule::Unreplicated { n: raw.replicas.len(), f: raw.f });
         }
@@ -474,8 +401,21 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.proactive_recovery_ms != 0 && raw.proactive_recovery_ms < least {
             return Err(Rule::ProactiveRecovery { ms: raw.proactive_recovery_ms, least });
         }
-        let pbft = raw.pbft.settings();
-        PbftConfig::new(ReplicaId(0), quorums, pbft.clone())?;
+        let (pbft, paxos) = (raw.pbft.settings(), raw.paxos.settings());
+        match raw.protocol {
+            ProtocolKind::Paxos => {
+                drop(PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?)
+            }
+            ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
+                PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
+            }
+        }
+        if raw.protocol == ProtocolKind::Paxos && !raw.admins.is_empty() {
+            return Err(Rule::AdminsOfPaxos);
+        }
+        if raw.protocol == ProtocolKind::Paxos && raw.proactive_recovery_ms != 0 {
+            return Err(Rule::RecoveryOfPaxos);
+        }
         let group = Self {
             name: checked_name(raw.name)?,
             id: parse_group_id(&raw.id)?,
@@ -486,6 +426,7 @@ impl TryFrom<RawGroup> for GroupConfig {
             clients: parse_clients(&raw.clients)?,
             protocol: raw.protocol,
             pbft,
+            paxos,
             durability: raw.durability,
             request_auth: raw.request_auth,
             reads: raw.reads,

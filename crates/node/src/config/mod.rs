@@ -18,6 +18,7 @@ mod edge;
 mod error;
 mod files;
 mod group;
+mod protocols;
 mod replica;
 mod service;
 mod site;
@@ -27,9 +28,10 @@ pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
 pub use error::{ConfigError, Rule};
 pub use group::{
-    ClientEntry, GroupConfig, MAX_SESSIONS, ProtocolKind, RawClientEntry, RawGroup, RawPbft, RawReplicaEntry,
-    ReadKind, ReplicaEntry, RequestAuthKind,
+    ClientEntry, GroupConfig, MAX_SESSIONS, RawClientEntry, RawGroup, RawReplicaEntry, ReadKind,
+    ReplicaEntry, RequestAuthKind,
 };
+pub use protocols::{ProtocolKind, RawPaxos, RawPbft};
 pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
 pub use service::{
     ComponentConfig, ImplementationConfig, ProcessConfig, RawComponent, RawImplementation, RawIncoming,

@@ -12,14 +12,14 @@ use super::{
 };
 use crate::config::{
     AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
-    RawGroup, RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind, create_directory,
-    generate_identity, write_json, write_secret,
+    RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind,
+    create_directory, generate_identity, write_json, write_secret,
 };
 
 /// Settings of everything that is provisioned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProvisionOptions {
-    /// Settings of PBFT.
+    /// Settings of PBFT; of Paxos as well, as far as they mean the same.
     pub pbft: RawPbft,
     /// How clients authenticate requests.
     pub request_auth: RequestAuthKind,
@@ -105,7 +105,8 @@ pub fn provision_service(
         clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
         sessions: group.sessions,
         // One alone could not tell that the group has grown, should it lose its disk.
-        admin: (group.n > 1).then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
+        admin: (group.n > 1 && group.protocol.has_successors())
+            .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {
@@ -228,6 +229,7 @@ impl<'a> Maker<'a> {
             replicas: members.addresses.iter().zip(&keys.replicas).map(replica).collect(),
             clients: clients.chain(admin).collect(),
             protocol: members.protocol,
+            paxos: RawPaxos::like(&self.options.pbft),
             pbft: self.options.pbft.clone(),
             durability: members.durability,
             request_auth: self.options.request_auth,

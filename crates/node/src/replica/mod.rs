@@ -18,6 +18,7 @@ pub use startup::wipe;
 use std::io;
 use std::path::PathBuf;
 
+use althing_protocol::paxos::Paxos;
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_replica::storage::{begin_recovery, is_recovering};
@@ -116,6 +117,10 @@ pub async fn run_replica(
     match file.group().protocol() {
         ProtocolKind::Pbft => {
             let protocol = Pbft::new(file.group().pbft(file.replica()));
+            run_protocol(protocol, file, options, shutdown).await
+        }
+        ProtocolKind::Paxos => {
+            let protocol = Paxos::new(file.group().paxos(file.replica()));
             run_protocol(protocol, file, options, shutdown).await
         }
         ProtocolKind::Unreplicated => run_protocol(Unreplicated::default(), file, options, shutdown).await,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_components::{Reply, Sink};
+use althing_protocol::paxos::Paxos;
 use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_protocol::{Evidence, Protocol};
@@ -67,6 +68,20 @@ impl NodeProtocol for Pbft {
 
     fn knows_no_straggler(&self, now: althing_types::Instant) -> bool {
         Pbft::knows_no_straggler(self, now)
+    }
+}
+
+impl NodeProtocol for Paxos {
+    fn is_voting(&self) -> bool {
+        Paxos::is_voting(self)
+    }
+
+    fn is_settled(&self) -> bool {
+        Paxos::is_voting(self)
+    }
+
+    fn knows_no_straggler(&self, now: althing_types::Instant) -> bool {
+        Paxos::knows_no_straggler(self, now)
     }
 }
 

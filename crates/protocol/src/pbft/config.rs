@@ -1,7 +1,7 @@
-use althing_types::{Quorums, ReplicaId, nanos};
+use crate::config::{Basics, ConfigError as PbftConfigError, MAX_DURATION};
+use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
-use thiserror::Error;
 
 /// Settings of a PBFT replica, not yet checked. [`Default`] gives values for a local network.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -63,53 +63,6 @@ impl Default for PbftSettings {
     }
 }
 
-/// Settings that make no sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PbftConfigError {
-    /// The replica has no place in the group.
-    #[error("{replica} is not one of the group's {n} replicas")]
-    NoSuchReplica {
-        /// The replica.
-        replica: ReplicaId,
-        /// The group's size.
-        n: usize,
-    },
-    /// A setting that must not be zero is.
-    #[error("{0} must not be zero")]
-    Zero(&'static str),
-    /// The log could fill up before a checkpoint becomes stable.
-    #[error(
-        "log_size is {log_size}, but must be at least twice the checkpoint_period of {checkpoint_period}"
-    )]
-    LogTooSmall {
-        /// The log's size.
-        log_size: u64,
-        /// The checkpoint period.
-        checkpoint_period: u64,
-    },
-    /// Checkpoints that do not divide the log.
-    #[error("log_size is {log_size}, but must be a multiple of the checkpoint_period of {checkpoint_period}")]
-    LogNotMultiple {
-        /// The log's size.
-        log_size: u64,
-        /// The checkpoint period.
-        checkpoint_period: u64,
-    },
-    /// A log so large that a new view would no longer be a message of bounded size.
-    #[error("log_size is {log_size}, but must be at most {most} in a group of {n}")]
-    LogTooLarge {
-        /// The log's size.
-        log_size: u64,
-        /// The largest in this group.
-        most: u64,
-        /// The group's size.
-        n: usize,
-    },
-    /// A duration that nobody waits for.
-    #[error("{0} must be at most an hour")]
-    TooLong(&'static str),
-}
-
 /// Checked settings of one replica of one group.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct PbftConfig {
@@ -122,46 +75,25 @@ impl PbftConfig {
     /// The largest L times n: a new view holds a view change of each replica, with up to nine claims of
     /// 48 bytes for each number, and must fit into a message of 24 MiB.
     const MAX_LOG_SIZE_TIMES_N: u64 = 50_000;
-    const MAX_DURATION: Duration = Duration::from_secs(3600);
 
     /// Checks `settings` for replica `me` of a group with these quorums.
     ///
     /// # Errors
     /// One variant of [`PbftConfigError`] a rule.
     pub fn new(me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Result<Self, PbftConfigError> {
-        if !quorums.has(me) {
-            return Err(PbftConfigError::NoSuchReplica { replica: me, n: quorums.n() });
+        Basics {
+            protocol: ("PBFT", FaultModel::Byzantine),
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            max_batch_requests: settings.max_batch_requests,
+            view_timeout: settings.view_timeout,
+            status_period: settings.status_period,
+            most_log_size: Self::MAX_LOG_SIZE_TIMES_N / quorums.n() as u64,
         }
-        for (name, is_zero) in [
-            ("checkpoint_period", settings.checkpoint_period == 0),
-            ("pipeline", settings.pipeline == 0),
-            ("max_batch_requests", settings.max_batch_requests == 0),
-            ("view_timeout", settings.view_timeout.is_zero()),
-            ("status_period", settings.status_period.is_zero()),
-        ] {
-            if is_zero {
-                return Err(PbftConfigError::Zero(name));
-            }
-        }
-        for (name, duration) in [
-            ("view_timeout", settings.view_timeout),
-            ("status_period", settings.status_period),
-            ("max_clock_skew", settings.max_clock_skew),
-        ] {
-            if duration > Self::MAX_DURATION {
-                return Err(PbftConfigError::TooLong(name));
-            }
-        }
-        let PbftSettings { log_size, checkpoint_period, .. } = settings;
-        let most = Self::MAX_LOG_SIZE_TIMES_N / quorums.n() as u64;
-        if log_size > most {
-            return Err(PbftConfigError::LogTooLarge { log_size, most, n: quorums.n() });
-        }
-        if log_size / 2 < checkpoint_period {
-            return Err(PbftConfigError::LogTooSmall { log_size, checkpoint_period });
-        }
-        if !log_size.is_multiple_of(checkpoint_period) {
-            return Err(PbftConfigError::LogNotMultiple { log_size, checkpoint_period });
+        .check(me, quorums)?;
+        if settings.max_clock_skew > MAX_DURATION {
+            return Err(PbftConfigError::TooLong("max_clock_skew"));
         }
         Ok(Self { me, quorums, settings })
     }
@@ -207,6 +139,8 @@ mod tests {
         for (change, error) in cases {
             assert_eq!(check(0, 4, change), Err(error));
         }
+        let crash = PbftConfig::new(ReplicaId(0), Quorums::crash(3, 1).unwrap(), PbftSettings::default());
+        assert_eq!(crash, Err(E::WrongModel { protocol: "PBFT", stands: FaultModel::Byzantine }));
         assert_eq!(check(4, 4, |_| {}), Err(E::NoSuchReplica { replica: ReplicaId(4), n: 4 }));
     }
 
@@ -222,7 +156,7 @@ mod tests {
         assert_eq!(log(12_500, 6_250).map(|config| config.most_replicas()), Ok(4));
         assert_eq!(log(2, 1).map(|config| config.most_replicas()), Ok(Quorums::MAX_REPLICAS));
         assert_eq!(log(12_504, 4), Err(E::LogTooLarge { log_size: 12_504, most: 12_500, n: 4 }));
-        let hour = PbftConfig::MAX_DURATION;
+        let hour = MAX_DURATION;
         assert!(
             check(0, 4, |s| (s.view_timeout, s.status_period, s.max_clock_skew) = (hour, hour, hour)).is_ok()
         );

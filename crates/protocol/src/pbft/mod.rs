@@ -80,8 +80,9 @@ mod turnaround;
 mod view_change;
 mod words;
 
+pub use crate::config::ConfigError as PbftConfigError;
 pub use crate::separate::NamedRequest;
-pub use config::{PbftConfig, PbftConfigError, PbftSettings};
+pub use config::{PbftConfig, PbftSettings};
 pub use message::{
     Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, ShortPrePrepare, Signed,
     Status, ViewChange, Vote, checkpoint_statement,

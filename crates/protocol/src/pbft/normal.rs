@@ -4,13 +4,10 @@ use super::log::{Assignment, Entry, Tally};
 use super::message::{PbftMessage, PrePrepare, Vote};
 use super::persistence::{Deferred, Record};
 use super::{Pbft, Step};
-use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request};
+use crate::{Action, Auth, Batch, Decision, Misbehaviour, Request, batch};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, View};
-
-/// With adaptive batching, a batch has at least one request for so many that are under way.
-const SHARES_UNDER_WAY: usize = 2;
 
 impl Pbft {
     pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
@@ -82,10 +79,7 @@ impl Pbft {
         }
     }
 
-    /// Whether to wait for more requests: those that wait are few beside those under way, whose end makes
-    /// room in any case. So a lone request waits for nobody, and under load there are few large batches
-    /// under way instead of many small ones, whatever the network's latency (TOCS'02 §5.1.4 bounds their
-    /// number instead, which has to be set to the latency).
+    /// Whether to wait for more requests.
     fn gathers(&self) -> bool {
         let settings = &self.config.settings;
         let waiting = self.pending.unproposed();
@@ -97,7 +91,7 @@ impl Pbft {
             Some(entry.bodies.get(&entry.assignment?.digest)?.requests.len())
         };
         let under_way: usize = (self.executed.0 + 1..self.next_seq.0).filter_map(assigned).sum();
-        waiting * SHARES_UNDER_WAY < under_way
+        batch::are_few(waiting, under_way)
     }
 
     fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
@@ -182,9 +176,7 @@ impl Pbft {
     /// Whether so many requests, of so many bytes, may be in one batch: one always may.
     pub(super) fn fit_in_batch<'a>(&self, requests: impl ExactSizeIterator<Item = &'a Request>) -> bool {
         let settings = &self.config.settings;
-        let count = requests.len();
-        let bytes: usize = requests.map(|request| request.operation.len()).sum();
-        count <= settings.max_batch_requests && (bytes <= settings.max_batch_bytes || count == 1)
+        batch::fit(requests, settings.max_batch_requests, settings.max_batch_bytes)
     }
 
     /// Votes for an assignment as soon as its batch is here and its requests may be believed: each

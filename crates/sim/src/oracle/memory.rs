@@ -25,8 +25,8 @@ impl MemoryBound {
     pub(crate) fn new(plan: &Plan) -> Self {
         let small = |number: u64| usize::try_from(number).expect("small");
         let n = if plan.membership.is_some() { LARGEST } else { plan.quorums.n() };
-        let log = small(plan.settings.log_size);
-        let checkpoints = small(plan.settings.log_size / plan.settings.checkpoint_period) + 2;
+        let log = small(plan.window());
+        let checkpoints = small(plan.window() / plan.settings.checkpoint_period) + 2;
         let clients = small(CLIENTS);
         // Each number: itself, its batches, two votes a replica, and the batches pre-prepared there.
         let protocol = log * (1 + BATCHES + n + 2 * n + BATCHES) + checkpoints * (n + 1) + n + clients;

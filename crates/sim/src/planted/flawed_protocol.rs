@@ -1,6 +1,6 @@
 use super::{Planted, fearless};
 use crate::subject::{Genuine, Probe, Subject};
-use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, Status, ViewChange};
+use althing_protocol::pbft::{Pbft, PbftMessage, Status, ViewChange};
 use althing_protocol::{
     Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, SignedPart, Start,
 };
@@ -23,8 +23,8 @@ pub(crate) struct FlawedProtocol {
 const MOST_HEARD: usize = 200;
 
 impl FlawedProtocol {
-    pub(super) fn new(bug: Planted, config: PbftConfig) -> Self {
-        Self { bug, inner: Pbft::new(config), leaked: Vec::new(), hasty: Seq(0), heard: VecDeque::new() }
+    pub(super) fn new(bug: Planted, inner: Pbft) -> Self {
+        Self { bug, inner, leaked: Vec::new(), hasty: Seq(0), heard: VecDeque::new() }
     }
 
     pub(super) fn probe(&self) -> Probe {

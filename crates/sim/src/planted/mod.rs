@@ -1,22 +1,26 @@
 //! Bugs planted in the code under test, to see that the oracles catch them. They stand around the
 //! production code and never in it.
 
+mod flawed_paxos;
 mod flawed_protocol;
 mod flawed_service;
 mod flawed_storage;
 
-use crate::config::{Family, SimConfig};
+use crate::adversary::{Behaviour, Means};
+use crate::config::{Family, ProtocolKind, SimConfig};
 use crate::disk::AnyStorage;
 use crate::medium::Medium;
 use crate::report::RunReport;
-use crate::subject::{Probe, Subject, limits};
+use crate::subject::{AnyTamper, Genuine, Message, Probe, Subject, limits};
 use crate::world::simulate;
-use althing_protocol::pbft::{PbftConfig, PbftSettings};
+use althing_protocol::pbft::PbftSettings;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits};
-use althing_types::{Quorums, ReplicaId};
+use althing_types::{ClientId, Quorums, ReplicaId};
+use flawed_paxos::FlawedPaxos;
 use flawed_protocol::FlawedProtocol;
 use flawed_service::FlawedService;
 use flawed_storage::FlawedStorage;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -103,11 +107,17 @@ pub enum Planted {
     KeptMemory,
     /// A replica that is cut off while it recovers starts as if nothing had been.
     ForgottenRecovery,
+    /// In Paxos, promises and votes leave before they are on disk.
+    UnsyncedAccepts,
+    /// In Paxos, a new leader forgets what others have accepted.
+    ForgetfulLeader,
+    /// In Paxos, a replica that lost its disk votes at once.
+    HastyAcceptor,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 43] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -148,6 +158,9 @@ impl Planted {
         Self::UnboundedVotes,
         Self::KeptMemory,
         Self::ForgottenRecovery,
+        Self::UnsyncedAccepts,
+        Self::ForgetfulLeader,
+        Self::HastyAcceptor,
     ];
 
     /// Its name on the command line.
@@ -194,6 +207,9 @@ impl Planted {
             Self::UnboundedVotes => "unbounded-votes",
             Self::KeptMemory => "kept-memory",
             Self::ForgottenRecovery => "forgotten-recovery",
+            Self::UnsyncedAccepts => "unsynced-accepts",
+            Self::ForgetfulLeader => "forgetful-leader",
+            Self::HastyAcceptor => "hasty-acceptor",
         }
     }
 
@@ -205,9 +221,11 @@ impl Planted {
             | Self::Forgetful
             | Self::SkippedPrepare
             | Self::HastyExecution
-            | Self::BareSteps => &["agreement"],
+            | Self::BareSteps
+            | Self::ForgetfulLeader => &["agreement"],
             // Replicas contradict what they said before the crash, or forget what clients were told.
             Self::UnsyncedVotes => &["agreement", "linearizability", "exactly-once", "accusation"],
+            Self::UnsyncedAccepts | Self::HastyAcceptor => &["agreement", "linearizability", "exactly-once"],
             Self::ExecutedTwice => &["exactly-once"],
             Self::CorruptedOperation => &["validity"],
             Self::Leak => &["memory"],
@@ -273,15 +291,27 @@ impl Planted {
             Self::NoEnd | Self::LostGrant | Self::OldVotes | Self::SmallSuccessor | Self::LateVotes => {
                 (Family::Reconfigure, 4)
             }
+            Self::UnsyncedAccepts => (Family::CrashDisk, 3),
+            Self::ForgetfulLeader => (Family::Partition, 5),
+            Self::HastyAcceptor => (Family::CrashEmpty, 3),
             _ => (Family::Calm, 4),
         };
-        SimConfig::new(family, replicas, seed)
+        let protocol = if self.is_in_paxos() { ProtocolKind::Paxos } else { ProtocolKind::Pbft };
+        SimConfig { protocol, ..SimConfig::new(family, replicas, seed) }
+    }
+
+    fn is_in_paxos(self) -> bool {
+        matches!(self, Self::UnsyncedAccepts | Self::ForgetfulLeader | Self::HastyAcceptor)
     }
 
     /// Runs `config` with this bug in the code under test.
     #[must_use]
     pub fn run(self, config: &SimConfig) -> RunReport {
-        simulate(&Flawed(self), config)
+        if self.is_in_paxos() {
+            simulate(&FlawedPaxos(self), config)
+        } else {
+            simulate(&Flawed(self), config)
+        }
     }
 
     /// Runs up to `seeds` seeds, until an oracle that has to catches the bug; gives back that run.
@@ -310,8 +340,16 @@ impl Subject for Flawed {
     type Protocol = FlawedProtocol;
     type Service = FlawedService;
 
-    fn protocol(&self, config: PbftConfig) -> FlawedProtocol {
-        FlawedProtocol::new(self.0, config)
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> FlawedProtocol {
+        FlawedProtocol::new(self.0, Genuine.protocol(me, quorums, settings))
+    }
+
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<Message<Self>>> {
+        Genuine::adversary(behaviours, means)
+    }
+
+    fn forwarded(message: &Message<Self>) -> Option<ClientId> {
+        Genuine::forwarded(message)
     }
 
     fn service(&self, me: ReplicaId) -> FlawedService {

@@ -30,6 +30,45 @@ impl Composition {
     }
 }
 
+/// `wide/local`, as in `paxos/pbft`: the smallest such system that tolerates a fault at each level. `wide/mixed` has
+/// sites of different kinds and sizes.
+impl FromStr for Composition {
+    type Err = UnknownComposition;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        use ProtocolKind::{Paxos, Pbft};
+        let unknown = || UnknownComposition { name: name.to_owned() };
+        let (wide, local) = name.split_once('/').ok_or_else(unknown)?;
+        let (wide, sites) = match wide {
+            "pbft" => (Pbft, 4),
+            "paxos" => (Paxos, 3),
+            _ => return Err(unknown()),
+        };
+        Ok(match local {
+            "pbft" => Self::uniform(wide, sites, Pbft, 4),
+            "paxos" => Self::uniform(wide, sites, Paxos, 3),
+            "mixed" => {
+                let kinds = [(Pbft, 4), (Paxos, 3), (Pbft, 7), (Paxos, 5)].into_iter().cycle().take(sites);
+                Self {
+                    wide,
+                    sites: kinds.map(|(protocol, servers)| LocalGroup { protocol, servers }).collect(),
+                }
+            }
+            _ => return Err(unknown()),
+        })
+    }
+}
+
+/// A name that is none of a composition.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{name:?} is no composition; there are pbft/pbft, pbft/paxos, pbft/mixed, paxos/pbft, paxos/paxos and paxos/mixed"
+)]
+pub struct UnknownComposition {
+    /// The name.
+    pub name: String,
+}
+
 /// What goes wrong in a run of a system of sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -58,6 +58,7 @@ impl SiteMaterial {
         let signatures = match protocol {
             _ if !has_real_signatures => Signatures::Symbolic { site, needed: quorums.one_correct() },
             ProtocolKind::Pbft => Signatures::Real(Box::new(SiteDeal::threshold(quorums, &seed))),
+            ProtocolKind::Paxos => Signatures::Real(Box::new(SiteDeal::plain(servers, &seed))),
         };
         let lanes =
             || std::iter::once(Lane::Control).chain((0u16..).take(sites).map(|s| Lane::From(SiteId(s))));

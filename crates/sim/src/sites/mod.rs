@@ -8,5 +8,5 @@ mod treachery;
 mod uplinks;
 mod world;
 
-pub use config::{Composition, LocalGroup, SitesConfig, SitesFamily, UnknownSitesFamily};
+pub use config::{Composition, LocalGroup, SitesConfig, SitesFamily, UnknownComposition, UnknownSitesFamily};
 pub use world::{SitesReport, simulate};

@@ -1,6 +1,7 @@
 use super::config::{SitesConfig, SitesFamily};
 use super::server::quorums;
 use super::treachery::Treachery;
+use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
 use crate::network::Weather;
 use althing_protocol::pbft::PbftSettings;
@@ -160,6 +161,8 @@ impl SitesPlan {
             dice.shuffle(&mut servers);
             for server in servers.into_iter().take(local.f()) {
                 let fault = match dice.below(8) {
+                    // Where servers only crash they do nothing else.
+                    _ if group.protocol == ProtocolKind::Paxos => ServerFault::Down,
                     0 => ServerFault::SilentForwarder,
                     1 => ServerFault::SlowForwarder(dice.duration(millis(100), millis(1500))),
                     2 => ServerFault::DeafPeer,
@@ -175,6 +178,9 @@ impl SitesPlan {
     }
 
     fn betray(&mut self, config: &SitesConfig, dice: &mut Dice) {
+        if config.composition.wide == ProtocolKind::Paxos {
+            return;
+        }
         let sites = quorums(config.composition.wide, config.composition.sites.len());
         let mut traitors: Vec<ReplicaId> = sites.replicas().collect();
         dice.shuffle(&mut traitors);

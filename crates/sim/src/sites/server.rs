@@ -7,7 +7,8 @@ use super::treachery::{Disguised, Treachery};
 use crate::config::ProtocolKind;
 use crate::oracle::{Execution, Ledger, Verdict};
 use crate::witness::Witness;
-use althing_protocol::pbft::{Pbft, PbftConfig};
+use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::{Protocol, Replicable};
 use althing_replica::{
     AnswerPolicy, Client, ClientConfig, Durability, Injected, LimitSettings, Limits, ReadPolicy, Replica,
@@ -95,6 +96,22 @@ pub(super) fn limits() -> Limits {
 pub(super) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
     match protocol {
         ProtocolKind::Pbft => Quorums::byzantine(n, (n - 1) / 3).expect("f follows from n"),
+        ProtocolKind::Paxos => Quorums::crash(n, (n - 1) / 2).expect("f follows from n"),
+    }
+}
+
+/// The same settings for Paxos, as far as it has them.
+fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
+    PaxosSettings {
+        checkpoint_period: settings.checkpoint_period,
+        log_size: settings.log_size,
+        pipeline: settings.pipeline,
+        adaptive_batching: settings.adaptive_batching,
+        max_batch_requests: settings.max_batch_requests,
+        max_batch_bytes: settings.max_batch_bytes,
+        separate_bytes: settings.separate_bytes,
+        view_timeout: settings.view_timeout,
+        status_period: settings.status_period,
     }
 }
 
@@ -134,6 +151,11 @@ impl Blueprint<'_> {
                 let config = PbftConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
                 self.with_wide(site, me, Pbft::new(config), treachery)
             }
+            ProtocolKind::Paxos => {
+                let settings = paxos_settings(&settings);
+                let config = PaxosConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
+                self.with_wide(site, me, Paxos::new(config), treachery)
+            }
         }
     }
 
@@ -155,6 +177,11 @@ impl Blueprint<'_> {
                 let settings = self.plan.local.clone();
                 let config = PbftConfig::new(me, material.quorums, settings).expect("valid settings");
                 Box::new(self.with_local(site, me, Pbft::new(config), machine))
+            }
+            ProtocolKind::Paxos => {
+                let settings = paxos_settings(&self.plan.local);
+                let config = PaxosConfig::new(me, material.quorums, settings).expect("valid settings");
+                Box::new(self.with_local(site, me, Paxos::new(config), machine))
             }
         }
     }

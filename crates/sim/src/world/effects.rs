@@ -9,8 +9,7 @@ use crate::keys::machine_with;
 use crate::network::Captured;
 use crate::oracle::spoke_after_leaving;
 use crate::queue::{Happening, Node};
-use crate::subject::Subject;
-use althing_protocol::pbft::PbftMessage;
+use crate::subject::{Message as Said, Subject};
 use althing_protocol::{Evidence, Message};
 use althing_replica::membership::Membership;
 use althing_replica::{
@@ -142,11 +141,11 @@ impl<X: Subject> World<'_, X> {
         let at = &mut self.hosts[host];
         if at.has_left
             && at.is_correct
-            && let Some(message) = protocol_message(frame)
+            && let Some(message) = protocol_message::<X>(frame)
         {
             self.violation.get_or_insert(spoke_after_leaving(host, message.kind()));
         }
-        if !self.subject.forgets_leavers() && protocol_message(frame).is_some() {
+        if !self.subject.forgets_leavers() && protocol_message::<X>(frame).is_some() {
             at.last_word = Some((to, frame.clone()));
         }
         let (as_from, mut lag) = (Principal::Replica(at.id), at.lag);
@@ -154,7 +153,7 @@ impl<X: Subject> World<'_, X> {
             self.injections.note(Injection::Slowed);
         }
         let membership = at.membership.clone();
-        if at.proposal_lag > 0 && is_proposal(frame) {
+        if at.proposal_lag > 0 && is_proposal::<X>(frame) {
             self.injections.note(Injection::HeldBack);
             lag = at.proposal_lag;
         }
@@ -303,16 +302,13 @@ impl<X: Subject> World<'_, X> {
 }
 
 /// Whether a frame among replicas is a proposal.
-fn is_proposal(frame: &[u8]) -> bool {
-    matches!(protocol_message(frame), Some(PbftMessage::PrePrepare(_) | PbftMessage::ShortPrePrepare(_)))
+fn is_proposal<X: Subject>(frame: &[u8]) -> bool {
+    protocol_message::<X>(frame).is_some_and(|message| message.kind() == "pre-prepare")
 }
 
 /// The client whose request a frame brings, by itself or passed on.
-pub(super) fn bringer(frame: &[u8]) -> Option<ClientId> {
-    let forwarded = match protocol_message(frame) {
-        Some(PbftMessage::Forward(request)) => Some(request.client),
-        _ => None,
-    };
+pub(super) fn bringer<X: Subject>(frame: &[u8]) -> Option<ClientId> {
+    let forwarded = protocol_message::<X>(frame).and_then(|message| X::forwarded(&message));
     let own = || match decode_client_frame(frame, &Limits::default()) {
         Ok(ClientFrame::Request(request)) => Some(request.client),
         _ => None,
@@ -320,7 +316,7 @@ pub(super) fn bringer(frame: &[u8]) -> Option<ClientId> {
     forwarded.or_else(own)
 }
 
-fn protocol_message(frame: &[u8]) -> Option<PbftMessage> {
+fn protocol_message<X: Subject>(frame: &[u8]) -> Option<Said<X>> {
     let envelope = decode_envelope(frame, &Limits::default()).ok()?;
     decode(&envelope.body, envelope.body.len()).ok().filter(|_| envelope.room == Room::Protocol)
 }

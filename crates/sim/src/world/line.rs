@@ -1,21 +1,20 @@
 use crate::disk::End;
 use crate::fault::Fault;
 use crate::queue::Node;
-use crate::subject::limits;
+use crate::subject::{Message, Subject, limits};
 use althing_protocol::Evidence;
-use althing_protocol::pbft::PbftMessage;
 use althing_replica::membership::Membership;
 use althing_replica::{
     Report, Room, Timer, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
 };
-use althing_types::{ClientId, Digest, RequestNumber, Seq, decode};
+use althing_types::{ClientId, DecodeError, Digest, RequestNumber, Seq, decode};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 /// One event, as a trace tells it. It is put into words only if something fails.
 #[derive(Debug, Clone)]
 pub(crate) enum Line {
-    Arrival { from: Node, to: Node, frame: Arc<[u8]> },
+    Arrival { from: Node, to: Node, frame: Arc<[u8]>, said: Said },
     Timer { host: usize, timer: Timer },
     Persisted { host: usize, id: u64 },
     Kept { host: usize, seq: Seq },
@@ -41,8 +40,8 @@ impl Line {
     pub(crate) fn words(&self, at: u64) -> String {
         let time = format!("{:>5}.{:06} ms", at / 1_000_000, at % 1_000_000);
         let what = match self {
-            Self::Arrival { from, to, frame } => {
-                format!("{} -> {}: {}", node(*from), node(*to), frame_words(frame))
+            Self::Arrival { from, to, frame, said } => {
+                format!("{} -> {}: {}", node(*from), node(*to), frame_words(frame, *said))
             }
             Self::Timer { host, timer } => format!("host {host}: {timer:?}"),
             Self::Persisted { host, id } => format!("host {host}: on disk up to record {id}"),
@@ -90,14 +89,20 @@ fn short(value: &impl Debug) -> String {
     words
 }
 
-fn frame_words(frame: &[u8]) -> String {
+/// Puts a protocol's message into words.
+pub(crate) type Said = fn(&[u8]) -> Result<String, DecodeError>;
+
+/// Puts a message of the subject's protocol into words.
+pub(crate) fn said<X: Subject>(body: &[u8]) -> Result<String, DecodeError> {
+    decode::<Message<X>>(body, usize::MAX).map(|message| short(&message))
+}
+
+fn frame_words(frame: &[u8], said: Said) -> String {
     let limits = limits();
     if let Ok(envelope) = decode_envelope(frame, &limits) {
         let said = match envelope.room {
             Room::Engine => decode_engine_message(&envelope.body).map(|message| short(&message)),
-            Room::Protocol => {
-                decode::<PbftMessage>(&envelope.body, usize::MAX).map(|message| short(&message))
-            }
+            Room::Protocol => said(&envelope.body),
         };
         return said.unwrap_or_else(|_| format!("a malformed body of {} bytes", envelope.body.len()));
     }

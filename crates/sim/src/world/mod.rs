@@ -201,7 +201,8 @@ impl<'a, X: Subject> World<'a, X> {
         match happening {
             Happening::Arrival { from, as_from, to, frame } => {
                 self.trace.digest(self.now, 1, place(to), &frame);
-                self.trace.line(self.now, Line::Arrival { from, to, frame: frame.clone() });
+                self.trace
+                    .line(self.now, Line::Arrival { from, to, frame: frame.clone(), said: line::said::<X> });
                 match (to, as_from) {
                     (Node::Host(host), _) if self.is_held_up(host, as_from, &frame) => {}
                     (Node::Host(host), _) => {
@@ -250,7 +251,7 @@ impl<'a, X: Subject> World<'a, X> {
     /// Whether an unfair replica hears this later, or never.
     fn is_held_up(&mut self, host: usize, as_from: Principal, frame: &Arc<[u8]>) -> bool {
         let Some(victim) = self.plan.victim.filter(|_| self.hosts[host].is_unfair) else { return false };
-        if effects::bringer(frame) != Some(victim) {
+        if effects::bringer::<X>(frame) != Some(victim) {
             return false;
         }
         self.injections.note(Injection::HeldBack);

@@ -19,7 +19,7 @@ pub(crate) use load::RunLoad;
 
 use crate::output;
 use crate::running::block_on;
-use althing_node::config::{RawPbft, ReadKind, RequestAuthKind};
+use althing_node::config::{ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
 use althing_replica::Durability;
 use attack::{Attack, Beside};
 use clap::Args;
@@ -93,7 +93,10 @@ pub(crate) struct Bench {
     /// Keys of the store, each used as often as the next
     #[arg(long, default_value_t = 1000)]
     keys: u64,
-    /// Byzantine faults that the group tolerates: 3f + 1 replicas
+    /// The protocol: `pbft`, or `paxos` for replicas that crash and do not lie; several are compared
+    #[arg(long, value_parser = super::protocol, value_delimiter = ',', default_value = "pbft")]
+    protocol: Vec<ProtocolKind>,
+    /// Faults that the group tolerates: 3f + 1 replicas with PBFT, 2f + 1 with Paxos
     #[arg(long, default_value_t = 1)]
     faults: usize,
     /// Whether votes go to disk before they leave; several are compared
@@ -102,7 +105,8 @@ pub(crate) struct Bench {
     /// Clients sign every request, instead of only those that they have to send again
     #[arg(long)]
     signatures: bool,
-    /// A setting of PBFT as in a group file, for instance pipeline=1; may be repeated
+    /// A setting of PBFT as in a group file, for instance pipeline=1; may be repeated. It holds for Paxos too
+    /// where it means the same there
     #[arg(long, value_name = "NAME=VALUE")]
     pbft: Vec<String>,
     /// A fault in the group during the measured time, as in crash:primary@2 (seconds); may be repeated.
@@ -209,15 +213,17 @@ impl Bench {
         let auth = if self.signatures { RequestAuthKind::Signatures } else { RequestAuthKind::Macs };
         let unreplicated = self.attack.is_empty().then(|| ContenderSettings::unreplicated(auth));
         let mut contenders: Vec<_> = unreplicated.into_iter().collect();
-        for (index, durability) in self.durability.iter().enumerate() {
-            if self.durability[..index].contains(durability) {
-                continue;
-            }
+        let all =
+            self.protocol.iter().flat_map(|protocol| self.durability.iter().map(move |d| (*protocol, *d)));
+        for (protocol, durability) in all {
             let name = match self.durability.as_slice() {
-                [_] => "pbft".to_owned(),
-                _ => format!("pbft-{durability}"),
+                [_] => protocol.name().to_owned(),
+                _ => format!("{}-{durability}", protocol.name()),
             };
-            contenders.push(ContenderSettings::pbft(&name, self.faults, *durability, auth));
+            let group = ContenderSettings::pbft(&name, self.faults, durability, auth).running(protocol);
+            if contenders.iter().all(|contender| contender.name != name) {
+                contenders.push(group);
+            }
         }
         contenders
     }
@@ -403,5 +409,9 @@ mod tests {
         assert_eq!(names("bench --durability sync"), ["unreplicated", "pbft"]);
         let both = ["unreplicated", "pbft-sync", "pbft-none"];
         assert_eq!(names("bench --durability sync,none,sync"), both);
+        assert_eq!(names("bench --protocol paxos,pbft,paxos"), ["unreplicated", "paxos", "pbft"]);
+        let paxos = settings("bench --protocol paxos --faults 2").expect("it makes sense");
+        assert_eq!(paxos.contenders[1].replicas(), 5);
+        assert!(paxos.command().contains("--protocol paxos"), "{}", paxos.command());
     }
 }

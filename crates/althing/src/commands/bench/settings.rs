@@ -76,13 +76,18 @@ impl ContenderSettings {
         Self { name: name.to_owned(), protocol, f, durability, request_auth, beside }
     }
 
+    /// The same group with another protocol.
+    pub(super) fn running(self, protocol: ProtocolKind) -> Self {
+        Self { protocol, ..self }
+    }
+
     /// The same group, with this beside its load.
     pub(super) fn beside(&self, beside: Beside) -> Self {
         Self { name: beside.name(), beside: Some(beside), ..self.clone() }
     }
 
     pub(super) fn replicas(&self) -> usize {
-        3 * self.f + 1
+        self.protocol.least_replicas(self.f)
     }
 }
 
@@ -125,8 +130,20 @@ impl Settings {
             add("reads", &format!("{:?}", self.reads).to_lowercase());
         }
         let replicated: Vec<_> = self.contenders.iter().filter(|contender| contender.f > 0).collect();
-        let durability = replicated.iter().map(|contender| contender.durability.name());
-        add("durability", &durability.collect::<Vec<_>>().join(","));
+        let distinct = |names: Vec<&'static str>| {
+            let mut seen = Vec::new();
+            names.into_iter().for_each(|name| {
+                if !seen.contains(&name) {
+                    seen.push(name);
+                }
+            });
+            seen.join(",")
+        };
+        let protocols = distinct(replicated.iter().map(|contender| contender.protocol.name()).collect());
+        if protocols != ProtocolKind::Pbft.name() {
+            add("protocol", &protocols);
+        }
+        add("durability", &distinct(replicated.iter().map(|c| c.durability.name()).collect()));
         if let Some(contender) = replicated.first() {
             add("faults", &contender.f);
         }

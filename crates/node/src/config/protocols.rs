@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use althing_protocol::paxos::PaxosSettings;
+use althing_protocol::pbft::PbftSettings;
+use althing_types::{Quorums, QuorumsError};
+use serde::{Deserialize, Serialize};
+
+/// The protocol that a group runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtocolKind {
+    /// Practical Byzantine Fault Tolerance.
+    #[default]
+    Pbft,
+    /// Paxos, among replicas that crash and do not lie.
+    Paxos,
+    /// None: one server that nothing backs. What replication is measured against.
+    Unreplicated,
+}
+
+impl ProtocolKind {
+    /// Those that replicate.
+    pub const REPLICATED: [Self; 2] = [Self::Pbft, Self::Paxos];
+
+    /// Its name, in files and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pbft => "pbft",
+            Self::Paxos => "paxos",
+            Self::Unreplicated => "unreplicated",
+        }
+    }
+
+    /// The quorums of a group of `n` that runs it and tolerates `f` faulty replicas.
+    ///
+    /// # Errors
+    /// Where there are too few for that, or too many.
+    pub fn quorums(self, n: usize, f: usize) -> Result<Quorums, QuorumsError> {
+        match self {
+            Self::Pbft | Self::Unreplicated => Quorums::byzantine(n, f),
+            Self::Paxos => Quorums::crash(n, f),
+        }
+    }
+
+    /// The fewest replicas of a group that runs it and tolerates `f` faulty ones.
+    #[must_use]
+    pub fn least_replicas(self, f: usize) -> usize {
+        match self {
+            Self::Pbft | Self::Unreplicated => 3 * f + 1,
+            Self::Paxos => 2 * f + 1,
+        }
+    }
+
+    /// Whether the members of a group that runs it can change.
+    #[must_use]
+    pub fn has_successors(self) -> bool {
+        self == Self::Pbft
+    }
+}
+
+/// Settings of PBFT as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPbft {
+    /// A checkpoint is made every so many sequence numbers.
+    pub checkpoint_period: u64,
+    /// How many sequence numbers above the stable checkpoint may be in use.
+    pub log_size: u64,
+    /// How many batches the primary may have under way.
+    pub pipeline: u64,
+    /// Whether requests gather into larger batches while many are under way.
+    pub adaptive_batching: bool,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most bytes of operations in a batch.
+    pub max_batch_bytes: usize,
+    /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
+    /// 0: none does.
+    pub separate_bytes: usize,
+    /// A batch of up to so many requests is executed before it is decided.
+    pub tentative_requests: usize,
+    /// Whether a commit that nobody waits for leaves with the next message.
+    pub piggyback_commits: bool,
+    /// How long a request may wait before its replica gives up on the primary.
+    pub view_timeout_ms: u64,
+    /// How often a replica that waits tells the others where it stands.
+    pub status_period_ms: u64,
+    /// How far ahead of a backup's clock a batch's time may lie.
+    pub max_clock_skew_ms: u64,
+    /// How many times as long as the others take to agree the primary may take to propose; 0: only the view
+    /// timeout holds it to anything.
+    pub primary_slack: u32,
+    /// How often another client may be served while one waits that has complained; 0: as often as it likes.
+    pub primary_passes: u32,
+}
+
+impl Default for RawPbft {
+    fn default() -> Self {
+        let settings = PbftSettings::default();
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            adaptive_batching: settings.adaptive_batching,
+            max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
+            separate_bytes: settings.separate_bytes,
+            tentative_requests: settings.tentative_requests,
+            piggyback_commits: settings.piggyback_commits,
+            view_timeout_ms: ms(settings.view_timeout),
+            status_period_ms: ms(settings.status_period),
+            max_clock_skew_ms: ms(settings.max_clock_skew),
+            primary_slack: settings.primary_slack,
+            primary_passes: settings.primary_passes,
+        }
+    }
+}
+
+impl RawPbft {
+    pub(super) fn settings(&self) -> PbftSettings {
+        PbftSettings {
+            checkpoint_period: self.checkpoint_period,
+            log_size: self.log_size,
+            pipeline: self.pipeline,
+            adaptive_batching: self.adaptive_batching,
+            max_batch_requests: self.max_batch_requests,
+            max_batch_bytes: self.max_batch_bytes,
+            separate_bytes: self.separate_bytes,
+            tentative_requests: self.tentative_requests,
+            piggyback_commits: self.piggyback_commits,
+            view_timeout: Duration::from_millis(self.view_timeout_ms),
+            status_period: Duration::from_millis(self.status_period_ms),
+            max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
+            primary_slack: self.primary_slack,
+            primary_passes: self.primary_passes,
+        }
+    }
+}
+
+/// Settings of Paxos as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPaxos {
+    /// A checkpoint is made every so many sequence numbers.
+    pub checkpoint_period: u64,
+    /// How many sequence numbers above its stable checkpoint a leader may have in use.
+    pub log_size: u64,
+    /// How many batches the leader may have under way.
+    pub pipeline: u64,
+    /// Whether requests gather into larger batches while many are under way.
+    pub adaptive_batching: bool,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most bytes of operations in a batch.
+    pub max_batch_bytes: usize,
+    /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
+    /// 0: none does.
+    pub separate_bytes: usize,
+    /// How long a request may wait before its replica gives up on the leader.
+    pub view_timeout_ms: u64,
+    /// How often a replica that waits tells the others where it stands.
+    pub status_period_ms: u64,
+}
+
+impl Default for RawPaxos {
+    fn default() -> Self {
+        Self::like(&RawPbft::default())
+    }
+}
+
+impl RawPaxos {
+    /// What these settings of PBFT say that means the same here.
+    #[must_use]
+    pub fn like(pbft: &RawPbft) -> Self {
+        Self {
+            checkpoint_period: pbft.checkpoint_period,
+            log_size: pbft.log_size,
+            pipeline: pbft.pipeline,
+            adaptive_batching: pbft.adaptive_batching,
+            max_batch_requests: pbft.max_batch_requests,
+            max_batch_bytes: pbft.max_batch_bytes,
+            separate_bytes: pbft.separate_bytes,
+            view_timeout_ms: pbft.view_timeout_ms,
+            status_period_ms: pbft.status_period_ms,
+        }
+    }
+
+    pub(super) fn settings(&self) -> PaxosSettings {
+        PaxosSettings {
+            checkpoint_period: self.checkpoint_period,
+            log_size: self.log_size,
+            pipeline: self.pipeline,
+            adaptive_batching: self.adaptive_batching,
+            max_batch_requests: self.max_batch_requests,
+            max_batch_bytes: self.max_batch_bytes,
+            separate_bytes: self.separate_bytes,
+            view_timeout: Duration::from_millis(self.view_timeout_ms),
+            status_period: Duration::from_millis(self.status_period_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_where_nothing_is_said_is_what_the_protocols_take() {
+        assert_eq!(RawPaxos::default().settings(), PaxosSettings::default());
+        assert_eq!(RawPbft::default().settings(), PbftSettings::default());
+    }
+}

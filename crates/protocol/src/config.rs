@@ -1,0 +1,118 @@
+use althing_types::{FaultModel, Quorums, ReplicaId};
+use core::time::Duration;
+use thiserror::Error;
+
+/// The longest time that anybody waits for.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3600);
+
+/// Settings that make no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The replica has no place in the group.
+    #[error("{replica} is not one of the group's {n} replicas")]
+    NoSuchReplica {
+        /// The replica.
+        replica: ReplicaId,
+        /// The group's size.
+        n: usize,
+    },
+    /// Quorums for other faults than the protocol stands.
+    #[error("{protocol} is for groups whose replicas {}", match .stands {
+        FaultModel::Byzantine => "may do anything",
+        FaultModel::Crash => "only crash: where they may lie, it tolerates nothing",
+    })]
+    WrongModel {
+        /// The protocol.
+        protocol: &'static str,
+        /// The faults that it stands.
+        stands: FaultModel,
+    },
+    /// A setting that must not be zero is.
+    #[error("{0} must not be zero")]
+    Zero(&'static str),
+    /// The log could fill up before a checkpoint becomes stable.
+    #[error(
+        "log_size is {log_size}, but must be at least twice the checkpoint_period of {checkpoint_period}"
+    )]
+    LogTooSmall {
+        /// The log's size.
+        log_size: u64,
+        /// The checkpoint period.
+        checkpoint_period: u64,
+    },
+    /// Checkpoints that do not divide the log.
+    #[error("log_size is {log_size}, but must be a multiple of the checkpoint_period of {checkpoint_period}")]
+    LogNotMultiple {
+        /// The log's size.
+        log_size: u64,
+        /// The checkpoint period.
+        checkpoint_period: u64,
+    },
+    /// A log so large that a new view would no longer be a message of bounded size.
+    #[error("log_size is {log_size}, but must be at most {most} in a group of {n}")]
+    LogTooLarge {
+        /// The log's size.
+        log_size: u64,
+        /// The largest in this group.
+        most: u64,
+        /// The group's size.
+        n: usize,
+    },
+    /// A duration that nobody waits for.
+    #[error("{0} must be at most an hour")]
+    TooLong(&'static str),
+}
+
+/// The settings that every protocol with a log and a leader has.
+pub(crate) struct Basics {
+    /// The protocol, and the faults that it stands.
+    pub(crate) protocol: (&'static str, FaultModel),
+    pub(crate) checkpoint_period: u64,
+    pub(crate) log_size: u64,
+    pub(crate) pipeline: u64,
+    pub(crate) max_batch_requests: usize,
+    pub(crate) view_timeout: Duration,
+    pub(crate) status_period: Duration,
+    /// The largest log in this group.
+    pub(crate) most_log_size: u64,
+}
+
+impl Basics {
+    /// Checks them for replica `me` of a group with these quorums.
+    pub(crate) fn check(&self, me: ReplicaId, quorums: Quorums) -> Result<(), ConfigError> {
+        let (protocol, stands) = self.protocol;
+        if quorums.model() != stands {
+            return Err(ConfigError::WrongModel { protocol, stands });
+        }
+        if !quorums.has(me) {
+            return Err(ConfigError::NoSuchReplica { replica: me, n: quorums.n() });
+        }
+        for (name, is_zero) in [
+            ("checkpoint_period", self.checkpoint_period == 0),
+            ("pipeline", self.pipeline == 0),
+            ("max_batch_requests", self.max_batch_requests == 0),
+            ("view_timeout", self.view_timeout.is_zero()),
+            ("status_period", self.status_period.is_zero()),
+        ] {
+            if is_zero {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        for (name, duration) in [("view_timeout", self.view_timeout), ("status_period", self.status_period)] {
+            if duration > MAX_DURATION {
+                return Err(ConfigError::TooLong(name));
+            }
+        }
+        let Self { log_size, checkpoint_period, most_log_size: most, .. } = *self;
+        if log_size > most {
+            return Err(ConfigError::LogTooLarge { log_size, most, n: quorums.n() });
+        }
+        if log_size / 2 < checkpoint_period {
+            return Err(ConfigError::LogTooSmall { log_size, checkpoint_period });
+        }
+        if !log_size.is_multiple_of(checkpoint_period) {
+            return Err(ConfigError::LogNotMultiple { log_size, checkpoint_period });
+        }
+        Ok(())
+    }
+}

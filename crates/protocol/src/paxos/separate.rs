@@ -1,0 +1,107 @@
+//! Large requests apart from the order (*separate request transmission*, TOCS'02 §5.1.5): their clients send
+//! them to all replicas, and the leader proposes them by name. So its link carries no more of them than any
+//! other's.
+//!
+//! An acceptor accepts such a proposal once it has all of it, and the digest tells whether that is what the
+//! leader means. One that lacks something asks for the whole.
+
+use super::message::{PaxosMessage, Proposal, ShortProposal};
+use super::{Paxos, Step};
+use crate::{Batch, Misbehaviour, Request, batch, separate};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use althing_types::{Digest, ReplicaId, Seq, View};
+
+impl Paxos {
+    /// A client has sent this request to the leader, and to this replica for whatever it is proposed as.
+    pub(super) fn on_body(&mut self, request: Request) {
+        if request.is_authentic && self.is_separate(&request) {
+            let settings = &self.config.settings;
+            let under_way = usize::try_from(settings.pipeline).unwrap_or(usize::MAX);
+            self.state.pending.hold_body(request, settings.max_batch_bytes.saturating_mul(under_way));
+        }
+    }
+
+    fn is_separate(&self, request: &Request) -> bool {
+        let least = self.config.settings.separate_bytes;
+        least > 0 && request.operation.len() >= least
+    }
+
+    /// Tells the others, each as shortly as it can do with.
+    pub(super) fn announce_proposal(&mut self, step: &mut Step, proposal: Proposal, digest: Digest) {
+        let Some(short) = self.shortened(&proposal, digest) else {
+            return step.broadcast(PaxosMessage::Accept(proposal));
+        };
+        let others: Vec<_> = self.quorums().replicas().filter(|id| *id != self.me()).collect();
+        let mut lacking = BTreeSet::new();
+        for other in &others {
+            let lacked = short.named.iter().filter(|named| self.state.lacked.take(*other, named.client));
+            if lacked.count() > 0 {
+                lacking.insert(*other);
+            }
+        }
+        for other in others {
+            step.send(
+                other,
+                if lacking.contains(&other) {
+                    PaxosMessage::Accept(proposal.clone())
+                } else {
+                    PaxosMessage::ShortAccept(short.clone())
+                },
+            );
+        }
+    }
+
+    /// The proposal with its large requests by name, if there are any.
+    fn shortened(&self, proposal: &Proposal, digest: Digest) -> Option<ShortProposal> {
+        let Proposal { view, seq, batch } = proposal;
+        let (whole, named) = separate::part(batch, |request| self.is_separate(request))?;
+        Some(ShortProposal { view: *view, seq: *seq, digest, time: batch.time, whole, named })
+    }
+
+    pub(super) fn on_short_accept(&mut self, step: &mut Step, from: ReplicaId, short: &ShortProposal) {
+        let (view, seq, digest) = (short.view, short.seq, short.digest);
+        if from != self.quorums().primary(view) {
+            return self.accuse(step, from, Misbehaviour::InvalidMessage);
+        }
+        match self.put_together(short) {
+            Some(batch) => {
+                self.take_proposal(step, from, Proposal { view, seq, batch: Arc::new(batch) }, digest);
+            }
+            None if view >= self.state.view && seq > self.state.executed => {
+                self.follow_into(step, view, &[]);
+                step.send(from, PaxosMessage::FetchProposal { view, seq });
+            }
+            None => {}
+        }
+    }
+
+    /// The batch that is meant, if this replica has all of it.
+    fn put_together(&self, short: &ShortProposal) -> Option<Batch> {
+        let settings = &self.config.settings;
+        let fits = |requests: &[&Request]| {
+            batch::fit(requests.iter().copied(), settings.max_batch_requests, settings.max_batch_bytes)
+        };
+        let parts = (&*short.whole, &*short.named);
+        let batch = separate::put_together(&self.state.pending, short.time, parts, fits)?;
+        (batch.digest() == short.digest).then_some(batch)
+    }
+
+    /// As leader: somebody lacks some of what this replica has proposed by name.
+    pub(super) fn on_fetch_proposal(&mut self, step: &mut Step, from: ReplicaId, view: View, seq: Seq) {
+        if view != self.state.view || !self.is_leading() {
+            return;
+        }
+        let Some(entry) = self.state.log.get(seq) else { return };
+        let Some(accepted) = entry.accepted.filter(|a| a.is_durable && a.view == view) else { return };
+        let Some(batch) = entry.batch(accepted.digest) else { return };
+        if !self.may_give(step.now, (seq, accepted.digest, from)) {
+            return;
+        }
+        let lacked: Vec<_> =
+            batch.requests.iter().filter(|r| self.is_separate(r)).map(|r| r.client).collect();
+        lacked.into_iter().for_each(|client| self.state.lacked.note(from, client));
+        step.send(from, PaxosMessage::Accept(Proposal { view, seq, batch }));
+    }
+}
