@@ -228,6 +228,12 @@ impl<S: Service> State<S> {
         tree
     }
 
+    /// These pages of the service may not be what they are thought to be: the service is told of them when a state is
+    /// installed, whatever their digests.
+    pub(crate) fn doubt(&mut self, pages: impl Iterator<Item = u32>) {
+        self.spoilt.extend(pages);
+    }
+
     /// Has a bit of the service's state go bad, and of nothing that the engine has of it, as a fault of the
     /// memory would; says whether there was one that the service lets go bad. `choice` says which.
     pub(crate) fn corrupt(&mut self, choice: u64) -> bool {

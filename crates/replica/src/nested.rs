@@ -122,6 +122,9 @@ impl<S: Service> Nested<S> {
     /// # Errors
     /// When they are no state of this service at `seq`; the state is then unchanged.
     pub fn install(&mut self, seq: Seq, pages: &Pages, changed: &[u32]) -> Result<(), InstallError> {
+        // The owner may have found pages to be bad that are thought to be good here.
+        let own = changed.iter().copied().filter(|place| *place < NESTED_PAGES);
+        self.state.doubt(own);
         let mut tree = self.shown.clone();
         let mut first = None;
         for (index, place) in changed.iter().filter_map(|place| Some((inner(*place)?, *place))) {

@@ -28,6 +28,7 @@ fn main() {
                     is_disseminating,
                     has_real_signatures: seed % REAL == REAL - 1,
                     family,
+                    planted: None,
                     seed: seed as u64,
                     trace_lines: number(4).unwrap_or(0),
                 };

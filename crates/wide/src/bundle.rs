@@ -13,15 +13,19 @@ use borsh::{BorshDeserialize, BorshSerialize};
 /// Clients with this bit are slots of sites. No other client may have it.
 const SLOT: u64 = 1 << 63;
 
+/// The most updates in a bundle: each has a signature to be checked.
+pub(crate) const MAX_BUNDLED: usize = 1024;
+
 /// The client that a slot of a site is.
 fn slot_client(site: SiteId, slot: u16) -> ClientId {
     ClientId(SLOT | u64::from(site.0) << 16 | u64::from(slot))
 }
 
-/// Whose slot a client is, if it is one.
-pub(crate) fn site_of_slot(client: ClientId) -> Option<SiteId> {
-    let site = u16::try_from((client.0 & !SLOT) >> 16).ok()?;
-    (client.0 & SLOT != 0).then_some(SiteId(site))
+/// Which site's slot a client is, and which of its slots, if it is one.
+pub(crate) fn slot_of(client: ClientId) -> Option<(SiteId, u16)> {
+    let slot = client.0 & !SLOT;
+    let (site, slot) = (u16::try_from(slot >> 16).ok()?, u16::try_from(slot & 0xffff).ok()?);
+    (client.0 & SLOT != 0).then_some((SiteId(site), slot))
 }
 
 /// A bundle under way.
@@ -41,9 +45,12 @@ pub(crate) struct Bundler {
 }
 
 impl Bundler {
-    /// Takes in a client's request.
+    /// Takes in a client's request, in the place of an earlier one of the same client.
     pub(crate) fn push(&mut self, request: Request) {
-        self.queue.push_back(request);
+        match self.queue.iter_mut().find(|queued| queued.client == request.client) {
+            Some(queued) => *queued = request,
+            None => self.queue.push_back(request),
+        }
     }
 
     /// The next bundle that may leave, as a request of `site`, which has yet to sign it.
@@ -58,7 +65,7 @@ impl Bundler {
         let mut bytes = 0;
         while let Some(request) = self.queue.front() {
             bytes += encode(request).len();
-            if bytes > most_bytes && !bundle.is_empty() {
+            if (bytes > most_bytes && !bundle.is_empty()) || bundle.len() >= MAX_BUNDLED {
                 break;
             }
             bundle.extend(self.queue.pop_front());
@@ -134,7 +141,7 @@ mod tests {
             left.extend(next(&mut bundler));
         }
         assert_eq!(left.iter().map(clients).collect::<Vec<_>>(), [[1], [2]]);
-        assert_eq!(site_of_slot(left[1].client), Some(SiteId(3)));
+        assert_eq!(slot_of(left[1].client), Some((SiteId(3), 1)));
         bundler.on_executed(left[1].client, RequestNumber(1));
         let third = next(&mut bundler).unwrap();
         assert_eq!((third.client, third.number), (left[1].client, RequestNumber(2)));
@@ -145,6 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn of_each_client_one_update_waits() {
+        let mut bundler = Bundler::default();
+        for (client, number) in [(1, 1), (2, 1), (1, 2)] {
+            bundler.push(Request { number: RequestNumber(number), ..update(client) });
+        }
+        let bundle = bundler.next(Instant(1), SiteId(0), (1, 1000)).unwrap();
+        let bundled = bundle.bundled();
+        let numbers: Vec<_> = bundled.iter().map(|request| (request.client.0, request.number.0)).collect();
+        assert_eq!(numbers, [(1, 2), (2, 1)]);
+    }
+
+    #[test]
     fn what_waits_too_long_is_shown_again_and_no_client_is_a_slot() {
         let mut bundler = Bundler::default();
         bundler.push(update(1));
@@ -152,7 +171,7 @@ mod tests {
         assert_eq!(bundler.overdue(Instant(5), Instant(9)).count(), 0);
         assert_eq!(bundler.overdue(Instant(6), Instant(9)).count(), 1);
         assert_eq!(bundler.overdue(Instant(9), Instant(12)).count(), 0);
-        assert_eq!(site_of_slot(ClientId(1 << 62)), None);
+        assert_eq!(slot_of(ClientId(1 << 62)), None);
         assert!(!bundler.is_idle());
     }
 }

@@ -118,12 +118,20 @@ enum Step {
 
 impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
     /// A server that has yet to be started, with the client that it is on each lane, by its id in the group.
+    ///
+    /// # Panics
+    /// If the outpost may submit longer operations than the group takes.
     pub fn new(
         me: ReplicaId,
         replica: Replica<L, LogicalMachine<W, S>>,
         outpost: Outpost,
         lanes: BTreeMap<Lane, (ClientId, Client)>,
     ) -> Self {
+        let most = lanes.values().map(|(_, client)| client.max_operation_bytes()).min();
+        assert!(
+            most.is_none_or(|most| outpost.operation_bytes() <= most),
+            "the group takes what is submitted"
+        );
         let names = lanes.iter().map(|(lane, (id, _))| (*id, *lane)).collect();
         let lanes = lanes.into_iter().map(|(lane, (_, client))| (lane, client)).collect();
         Self { me, replica, outpost, lanes, names }
@@ -230,7 +238,7 @@ impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
                     let mut done = Vec::new();
                     client
                         .submit(now, operation, OperationKind::Ordered, &mut done)
-                        .expect("one operation at a time, and none too long");
+                        .expect("one operation at a time on a lane, and none too long");
                     self.carry_out_for_lane(lane, done, steps, outputs);
                 }
             }

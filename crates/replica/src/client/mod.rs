@@ -152,6 +152,12 @@ impl Client {
         Some(outstanding.number)
     }
 
+    /// The longest operation that the group takes, in bytes.
+    #[must_use]
+    pub fn max_operation_bytes(&self) -> usize {
+        self.config.limits.settings().max_operation_bytes
+    }
+
     /// The operation under way, if there is one.
     #[must_use]
     pub fn outstanding(&self) -> Option<RequestNumber> {

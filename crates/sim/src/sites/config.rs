@@ -132,6 +132,60 @@ impl FromStr for SitesFamily {
     }
 }
 
+/// A bug planted in a system of sites, to see that an oracle catches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SitesPlanted {
+    /// A wide-area protocol that tolerates crashes runs although a site is Byzantine.
+    Traitor,
+    /// The servers of a site go by different settings.
+    UnevenServers,
+    /// One server's word is enough for its site.
+    LoneVoice,
+    /// What is not acknowledged is never sent again, and no virtual link is given up.
+    NoSecondTry,
+    /// What waits is never shown to all sites.
+    NoRelay,
+}
+
+impl SitesPlanted {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Traitor, Self::UnevenServers, Self::LoneVoice, Self::NoSecondTry, Self::NoRelay];
+
+    /// The oracle that has to catch it.
+    #[must_use]
+    pub fn oracle(self) -> &'static str {
+        match self {
+            Self::Traitor => "agreement",
+            Self::UnevenServers => "checkpoint",
+            Self::LoneVoice | Self::NoSecondTry | Self::NoRelay => "liveness",
+        }
+    }
+
+    /// A run in which it may show.
+    #[must_use]
+    pub fn config(self, seed: u64) -> SitesConfig {
+        let (wide, family) = match self {
+            Self::Traitor => (ProtocolKind::Paxos, SitesFamily::ByzantineSites),
+            Self::UnevenServers => (ProtocolKind::Pbft, SitesFamily::Calm),
+            Self::LoneVoice => (ProtocolKind::Pbft, SitesFamily::FaultyServers),
+            Self::NoSecondTry => (ProtocolKind::Pbft, SitesFamily::BadLinks),
+            Self::NoRelay => (ProtocolKind::Pbft, SitesFamily::ByzantineSites),
+        };
+        let sites = if wide == ProtocolKind::Paxos { 3 } else { 4 };
+        SitesConfig {
+            composition: Composition::uniform(wide, sites, ProtocolKind::Pbft, 4),
+            is_disseminating: false,
+            has_real_signatures: false,
+            family,
+            planted: Some(self),
+            seed,
+            trace_lines: 40,
+        }
+    }
+}
+
 /// A name that is none of a fault family of sites.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("there is no fault family {name:?}; there are {}", SitesFamily::ALL.map(SitesFamily::name).join(", "))]
@@ -151,6 +205,8 @@ pub struct SitesConfig {
     pub family: SitesFamily,
     /// Whether sites sign as they do outside of simulations; else by symbols, and a run takes far less time.
     pub has_real_signatures: bool,
+    /// A bug that is planted in it, if one is.
+    pub planted: Option<SitesPlanted>,
     /// What chance follows from.
     pub seed: u64,
     /// How many of the last events a failed run tells.

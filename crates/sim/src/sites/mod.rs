@@ -8,5 +8,7 @@ mod treachery;
 mod uplinks;
 mod world;
 
-pub use config::{Composition, LocalGroup, SitesConfig, SitesFamily, UnknownComposition, UnknownSitesFamily};
+pub use config::{
+    Composition, LocalGroup, SitesConfig, SitesFamily, SitesPlanted, UnknownComposition, UnknownSitesFamily,
+};
 pub use world::{SitesReport, simulate};

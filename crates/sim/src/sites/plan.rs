@@ -1,4 +1,4 @@
-use super::config::{SitesConfig, SitesFamily};
+use super::config::{SitesConfig, SitesFamily, SitesPlanted};
 use super::server::quorums;
 use super::treachery::Treachery;
 use crate::config::ProtocolKind;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Virtual time that a run has after its faults end: view timeouts may have doubled, at both levels.
 pub(super) const RECOVERY: Duration = Duration::from_secs(180);
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(100_000);
 
 /// How a server of a site is faulty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(super) enum ServerFault {
     Equivocates,
     /// It says nothing in its site's protocol.
     Mute,
+    /// It says of each timer of its site that it has expired as soon as it is set.
+    Hasty,
     /// It does nothing at all.
     Down,
 }
@@ -85,7 +90,7 @@ impl SitesPlan {
     pub(super) fn new(config: &SitesConfig) -> Self {
         let mut dice = Dice::new(config.seed.wrapping_mul(37).wrapping_add(config.family as u64));
         let has = |family| config.family == family || config.family == SitesFamily::Chaos;
-        let heal_at = nanos(dice.duration(Duration::from_secs(10), Duration::from_secs(20)));
+        let heal_at = nanos(dice.duration(Duration::from_secs(4), Duration::from_secs(12)));
         let checkpoint_period = dice.pick(&[4, 8]);
         let common = PbftSettings {
             tentative_requests: 0,
@@ -150,6 +155,11 @@ impl SitesPlan {
             plan.fail_sites(config, &mut dice);
         }
         plan.script.push((heal_at, SitesFault::Mend));
+        match config.planted {
+            Some(SitesPlanted::NoSecondTry) => plan.acknowledgement_timeout = NEVER,
+            Some(SitesPlanted::NoRelay) => plan.relay_timeout = NEVER,
+            _ => {}
+        }
         plan
     }
 
@@ -160,7 +170,7 @@ impl SitesPlan {
             let mut servers: Vec<ReplicaId> = local.replicas().collect();
             dice.shuffle(&mut servers);
             for server in servers.into_iter().take(local.f()) {
-                let fault = match dice.below(8) {
+                let fault = match dice.below(9) {
                     // Where servers only crash they do nothing else.
                     _ if group.protocol == ProtocolKind::Paxos => ServerFault::Down,
                     0 => ServerFault::SilentForwarder,
@@ -170,6 +180,7 @@ impl SitesPlan {
                     4 => ServerFault::Lies,
                     5 => ServerFault::Equivocates,
                     6 => ServerFault::Mute,
+                    7 => ServerFault::Hasty,
                     _ => ServerFault::Down,
                 };
                 self.faulty.insert((site, server), fault);
@@ -178,7 +189,7 @@ impl SitesPlan {
     }
 
     fn betray(&mut self, config: &SitesConfig, dice: &mut Dice) {
-        if config.composition.wide == ProtocolKind::Paxos {
+        if config.composition.wide == ProtocolKind::Paxos && config.planted != Some(SitesPlanted::Traitor) {
             return;
         }
         let sites = quorums(config.composition.wide, config.composition.sites.len());
@@ -190,7 +201,7 @@ impl SitesPlan {
     }
 
     fn split_sites(&mut self, config: &SitesConfig, dice: &mut Dice) {
-        let mut at = nanos(Duration::from_secs(1));
+        let mut at = nanos(dice.duration(millis(300), millis(2000)));
         while at < self.heal_at {
             let sites = (0u16..).map(SiteId).take(config.composition.sites.len());
             let group = sites.filter(|_| dice.chance(500)).collect();

@@ -1,6 +1,6 @@
 //! One server of a simulated site, whatever its composition.
 
-use super::config::SitesConfig;
+use super::config::{SitesConfig, SitesPlanted};
 use super::keys::{SiteMaterial, lane_client};
 use super::plan::SitesPlan;
 use super::treachery::{Disguised, Treachery};
@@ -167,7 +167,7 @@ impl Blueprint<'_> {
         treachery: Option<Treachery>,
     ) -> Box<dyn Server> {
         let machine = LogicalMachine::new(
-            self.machine_config(site),
+            self.machine_config(site, me),
             Disguised::new(wide, treachery),
             Witness::new(Kv::new()),
         );
@@ -216,7 +216,8 @@ impl Blueprint<'_> {
         std::iter::once(Lane::Control).chain(sites)
     }
 
-    fn machine_config(&self, site: SiteId) -> MachineConfig {
+    fn machine_config(&self, site: SiteId, me: ReplicaId) -> MachineConfig {
+        let planted = self.config.planted;
         let material = &self.materials[usize::from(site.0)];
         let servers = material.quorums.replicas();
         let lanes =
@@ -224,7 +225,12 @@ impl Blueprint<'_> {
         MachineConfig {
             site,
             sites: quorums(self.config.composition.wide, self.materials.len()),
-            servers: material.quorums,
+            servers: match planted {
+                Some(SitesPlanted::LoneVoice) => {
+                    Quorums::crash(material.quorums.n(), 0).expect("a small group")
+                }
+                _ => material.quorums,
+            },
             lanes: lanes.collect(),
             keys: SiteMaterial::public(self.materials),
             residents: self.residents.clone(),
@@ -237,7 +243,10 @@ impl Blueprint<'_> {
             max_reply_bytes: 4096,
             max_message_bytes: 1 << 20,
             max_unacknowledged_bytes: self.plan.max_unacknowledged_bytes,
-            acknowledgement_delay: Duration::from_millis(50),
+            acknowledgement_delay: match planted {
+                Some(SitesPlanted::UnevenServers) => Duration::from_millis(50 + u64::from(me.0)),
+                _ => Duration::from_millis(50),
+            },
             relay_timeout: self.plan.relay_timeout,
         }
     }
@@ -255,8 +264,7 @@ impl Blueprint<'_> {
             floor_bytes_per_second: 20_000,
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,
-            operation_bytes: 256 * 1024,
-            max_message_bytes: 2 << 20,
+            operation_bytes: 2 << 20,
         }
     }
 }

@@ -14,16 +14,23 @@ use althing_replica::{
 };
 use althing_services::KvOperation;
 use althing_types::{ClientId, Instant, Principal, ReplicaId, RequestNumber, Seq, SiteId, decode, encode};
-use althing_wide::{Answer, Lane, Resident, ServerInput, ServerOutput, ServerTimer, SiteOperation, Update};
+use althing_wide::{
+    Answer, Lane, OutpostTimer, Resident, ServerInput, ServerOutput, ServerTimer, SiteOperation, Update,
+};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 /// Events of one run at most.
 const MAX_EVENTS: u64 = 5_000_000;
 
 /// Operations that each client still has to complete once the faults have ended.
 const AFTER_HEALING: u64 = 2;
+
+/// Updates that a client of a treacherous site makes at most: each may take effect at any time, which the oracle has
+/// to try.
+const MOST_OF_TRAITORS: u64 = 6;
 
 /// A place in the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -422,6 +429,9 @@ impl<'a> World<'a> {
                 }
             }
             ServerOutput::SetTimer { timer, after } => {
+                let is_of_site = matches!(timer, ServerTimer::Outpost(OutpostTimer::Machine(_)));
+                let is_at_once = is_of_site && fault == Some(ServerFault::Hasty);
+                let after = if is_at_once { Duration::ZERO } else { after };
                 self.generation += 1;
                 self.timers.insert((site, me, timer), self.generation);
                 let generation = self.generation;
@@ -504,7 +514,9 @@ impl<'a> World<'a> {
     fn take_turn(&mut self, id: ClientId) {
         let now = self.instant();
         let worker = self.workers.get_mut(&id).expect("it is there");
-        let is_over = worker.goal.is_some_and(|goal| worker.completed >= goal);
+        let is_traitors = self.plan.treacherous.contains_key(&worker.site);
+        let is_over = worker.goal.is_some_and(|goal| worker.completed >= goal)
+            || (is_traitors && worker.made >= MOST_OF_TRAITORS);
         if is_over || worker.client.outstanding().is_some() {
             return;
         }
@@ -525,9 +537,8 @@ impl<'a> World<'a> {
             .client
             .submit(now, submitted, OperationKind::Ordered, &mut outputs)
             .expect("nothing is under way");
-        if self.is_correct_site(self.workers[&id].site) {
-            self.history.called(self.now, id, number, operation);
-        }
+        // What a client of a traitor does takes effect at any time, if at all: what it is told says nothing.
+        self.history.called(self.now, id, number, operation);
         self.ledger.submitted(id, bytes);
         self.client_outputs(id, outputs).expect("submitting completes nothing");
     }

@@ -2,8 +2,8 @@
 //! machines (`althing_replica`), with a site's signature in the place of all others.
 
 use super::drive::site;
-use super::{LogicalMachine, Timer};
-use crate::bundle::site_of_slot;
+use super::{Dissemination, LogicalMachine, Timer};
+use crate::bundle::{MAX_BUNDLED, slot_of};
 use crate::message::{Kind, LinkMessage, Spoken};
 use crate::operation::Update;
 use alloc::vec::Vec;
@@ -15,20 +15,29 @@ use althing_replica::Service;
 use althing_types::{ReplicaId, SiteId, decode, encode};
 
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
-    /// Anybody may have put it in order: a server may lie.
-    pub(super) fn on_incoming(&mut self, message: LinkMessage) {
+    /// Anybody may have put it in order: a server may lie. Says whether it was what it says it is. Finding that out is
+    /// what costs, so a server that brings forward what is not is listened to no further.
+    pub(super) fn on_incoming(&mut self, message: &LinkMessage) -> bool {
         let header = message.header;
         let is_apt = header.to == self.config.site && self.config.sites.has(ReplicaId(header.from.0));
-        if !is_apt || !message.is_genuine(&mut self.config.keys) || !self.core.links.on_heard(&header) {
-            return;
+        if !is_apt {
+            return false;
         }
+        if !self.core.links.is_news(&header) {
+            return true;
+        }
+        if !message.is_genuine(&mut self.config.keys) {
+            return false;
+        }
+        let is_next = self.core.links.on_heard(&header);
         if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {
             self.core.timers.set(Timer::Acknowledge, self.config.acknowledgement_delay);
         }
-        if let Err(misbehaviour) = self.take_in(&message) {
+        if is_next && let Err(misbehaviour) = self.take_in(message) {
             let accused = ReplicaId(header.from.0);
             self.accuse(Evidence { accused, misbehaviour, statements: Vec::new() });
         }
+        true
     }
 
     fn take_in(&mut self, message: &LinkMessage) -> Result<(), Misbehaviour> {
@@ -45,7 +54,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             }
             Kind::Bundle | Kind::UrgentBundle => {
                 let mut request: Request = self.decoded(&message.body)?;
-                if site_of_slot(request.client) != Some(message.header.from) {
+                if slot_of(request.client).map(|(site, _)| site) != Some(message.header.from) {
                     return Err(Misbehaviour::Forgery);
                 }
                 request.auth = RequestAuth::Signed(message.spoken());
@@ -64,7 +73,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     fn protocol_message(&mut self, said: &LinkMessage) -> Result<Event<P::Message>, Misbehaviour> {
         let mut message: P::Message = self.decoded(&said.body)?;
-        for part in message.signed_parts() {
+        let (parts, n) = (message.signed_parts(), self.config.sites.n());
+        // A new view with a view change of each site, each with a certificate by each.
+        if parts.len() > n * (n + 1) + 1 {
+            return Err(Misbehaviour::InvalidMessage);
+        }
+        for part in parts {
             if !self.is_signed(&part) {
                 return Err(Misbehaviour::Forgery);
             }
@@ -84,8 +98,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Checks who has made a request, and for a bundle who has made what is in it. Signatures are the same for all
     /// sites, so whoever says something with a bad one is faulty.
     pub(super) fn authenticate(&mut self, request: &mut Request) -> Result<(), Misbehaviour> {
-        let is_good = match (site_of_slot(request.client), request.kind) {
-            (Some(site), RequestKind::Bundle) => self.is_good_bundle(site, request),
+        let is_good = match (slot_of(request.client), request.kind) {
+            (Some((site, slot)), RequestKind::Bundle) if self.has_slot(slot) => {
+                self.is_good_bundle(site, request)
+            }
             (None, RequestKind::Service) => self.is_good_update(request, None),
             _ => false,
         };
@@ -116,6 +132,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.is_verified(proof, &signed, |_| public.verify_in(system, proof, Domain::Request, &signed))
     }
 
+    /// Whether sites have such a slot.
+    fn has_slot(&self, slot: u16) -> bool {
+        matches!(self.config.dissemination, Dissemination::Origin { slots, .. } if slot < slots)
+    }
+
     fn is_good_bundle(&mut self, site: SiteId, request: &Request) -> bool {
         let RequestAuth::Signed(proof) = &request.auth else { return false };
         let unsigned =
@@ -124,7 +145,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         let is_said = |machine: &mut Self| {
             let kinds = [Kind::Bundle, Kind::UrgentBundle];
             let bundled = request.bundled();
-            !bundled.is_empty()
+            (1..=MAX_BUNDLED).contains(&bundled.len())
                 && Spoken::verify(&mut machine.config.keys, (site, &kinds[..]), proof, &bytes)
                 && bundled.iter().all(|update| machine.is_good_update(update, Some(site)))
         };

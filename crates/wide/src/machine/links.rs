@@ -5,6 +5,9 @@ use alloc::vec::Vec;
 use althing_types::{ReplicaId, Seq, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize};
 
+/// For so many local batches a message that only acknowledges can be sent again.
+const MOST_KEPT: u64 = 256;
+
 /// Where a message stands among those that get one signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Place {
@@ -98,7 +101,8 @@ impl Links {
         let base = if link.queue.is_empty() { link.said } else { link.base() };
         let (number, acknowledged) = (link.said, link.received);
         let header = Header { from, to, number, base, acknowledged, kind };
-        link.is_due = false;
+        // It acknowledges on the way.
+        (link.is_due, link.acknowledgement) = (false, None);
         let place = file(&mut self.batches, now, header.statement(body_digest(&body)));
         link.queue.push_back(Outgoing { header, body, place });
     }
@@ -106,6 +110,8 @@ impl Links {
     /// Acknowledges what has been received and not been acknowledged on the way.
     pub(crate) fn acknowledge_due(&mut self, now: Seq, from: SiteId) {
         for (to, link) in &mut self.links {
+            // Who asks for one that is so old is given a new one.
+            link.acknowledgement.take_if(|(_, place)| place.batch.0 + MOST_KEPT < now.0);
             if core::mem::take(&mut link.is_due) {
                 let (acknowledged, base) = (link.received, link.base());
                 let kind = Kind::Acknowledgement;
@@ -120,17 +126,22 @@ impl Links {
     /// A site has said something; says whether it is the next that was to come from there.
     pub(crate) fn on_heard(&mut self, header: &Header) -> bool {
         let link = self.links.entry(header.from).or_default();
-        if header.acknowledged > link.acknowledged && header.acknowledged <= link.said {
-            link.acknowledged = header.acknowledged;
+        // What a site says to itself is acknowledged by coming.
+        let acknowledged = if header.from == header.to { header.number } else { header.acknowledged };
+        if acknowledged > link.acknowledged && acknowledged <= link.said {
+            link.acknowledged = acknowledged;
             link.suspecting.clear();
-            while link.queue.front().is_some_and(|first| first.header.number <= header.acknowledged) {
+            while link.queue.front().is_some_and(|first| first.header.number <= acknowledged) {
                 link.pop();
             }
             self.forget_batches();
         }
         let link = self.links.entry(header.from).or_default();
         // What it has forgotten will not come.
-        link.received = link.received.max(header.base.saturating_sub(1));
+        if header.base.saturating_sub(1) > link.received {
+            link.received = header.base - 1;
+            link.is_due = header.from != header.to;
+        }
         let is_next = link.received.checked_add(1) == Some(header.number);
         if is_next {
             link.received = header.number;
@@ -140,6 +151,15 @@ impl Links {
             link.is_due = header.from != header.to;
         }
         is_next
+    }
+
+    /// Whether anything could follow from hearing this: whoever wants to know who said it need not look if not.
+    pub(crate) fn is_news(&self, header: &Header) -> bool {
+        let (received, acknowledged) =
+            self.links.get(&header.from).map_or((0, 0), |link| (link.received, link.acknowledged));
+        header.number <= received.saturating_add(1)
+            || header.base.saturating_sub(1) > received
+            || header.acknowledged > acknowledged
     }
 
     /// Whether something received has yet to be acknowledged.
@@ -210,6 +230,21 @@ mod tests {
         assert_eq!(links.links[&B].acknowledgement.unwrap().0.acknowledged, 2);
         links.on_heard(&heard(3, 1, 3));
         assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(3)]);
+        links.acknowledge_due(Seq(300), A);
+        assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(300)], "the one before is superseded");
+        links.acknowledge_due(Seq(300 + MOST_KEPT), A);
+        assert_eq!(links.batches().len(), 1);
+        links.acknowledge_due(Seq(301 + MOST_KEPT), A);
+        assert_eq!(links.batches().len(), 0, "whoever still wants it is given another");
+    }
+
+    #[test]
+    fn what_a_site_says_to_itself_waits_until_it_comes() {
+        let mut links = Links::default();
+        links.say((Seq(1), A, A), Kind::Bundle, alloc::vec![1].into(), 1000);
+        let header = links.links[&A].queue[0].header;
+        assert!(links.on_heard(&header) && !links.on_heard(&header) && !links.is_due());
+        assert!(links.links[&A].queue.is_empty() && links.batches().is_empty());
     }
 
     #[test]

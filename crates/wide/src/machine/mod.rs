@@ -66,6 +66,8 @@ pub struct LogicalMachine<P: Protocol, S> {
     to_handle: VecDeque<Event<P::Message>>,
     /// The last wide-area batch that this server has not executed itself.
     installed: Seq,
+    /// How often this server was brought to a state of its site.
+    lives: u64,
     /// How many pages `core` has taken.
     shown: u32,
     /// What clients have signed, as was found lately.
@@ -100,6 +102,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             checkpoints: BTreeMap::new(),
             to_handle: VecDeque::new(),
             installed: Seq(0),
+            lives: 0,
             shown: 0,
             verified: Recent::new(MOST_VERIFIED),
             evidence: Vec::new(),
@@ -158,6 +161,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         &self.core.timers
     }
 
+    /// How often this server was brought to a state of its site: what it knew before may have been wrong.
+    pub(crate) fn lives(&self) -> u64 {
+        self.lives
+    }
+
     fn me(&self) -> ReplicaId {
         ReplicaId(self.config.site.0)
     }
@@ -168,9 +176,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
     }
 
-    fn on_event(&mut self, server: ReplicaId, event: SiteEvent) {
+    /// Says whether a correct server could have said it.
+    fn on_event(&mut self, server: ReplicaId, event: SiteEvent) -> bool {
         match event {
-            SiteEvent::Incoming(message) => self.on_incoming(message),
+            SiteEvent::Incoming(message) => return self.on_incoming(&message),
             SiteEvent::Expired { timer, generation } => {
                 if self.core.timers.on_expired((timer, generation), server, self.config.enough()) {
                     self.on_timer(timer);
@@ -184,6 +193,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 self.drive_on();
             }
         }
+        true
     }
 
     fn accuse(&mut self, evidence: Evidence) {
@@ -204,7 +214,8 @@ impl<P: Replicable, S: Service> Service for LogicalMachine<P, S> {
             },
             Ok(SiteOperation::Events(events)) => {
                 if let Some(server) = self.config.lanes.get(&context.client).copied() {
-                    events.into_iter().for_each(|event| self.on_event(server, event));
+                    // The first thing that no correct server brings forward ends it.
+                    let _ = events.into_iter().all(|event| self.on_event(server, event));
                 }
                 Outcome::default()
             }

@@ -36,7 +36,9 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.shown = u32::try_from(chunks.len()).expect("there are fewer pages than that");
         self.core = core;
         self.installed = self.core.executed;
+        self.lives += 1;
         self.checkpoints.clear();
+        self.checkpoints.insert(self.core.executed, self.nested.checkpoint());
         self.gather_again();
         Ok(())
     }

@@ -27,8 +27,7 @@ pub struct OutpostConfig {
     pub window_bytes: usize,
     /// How many bytes a second another site is given of this one's state at most.
     pub supply_bytes_per_second: u64,
-    /// How many bytes of messages are put in order at once.
+    /// The longest operation that the site's group takes, in bytes. What comes from other sites and is longer is
+    /// dropped.
     pub operation_bytes: usize,
-    /// The longest message between sites in bytes.
-    pub max_message_bytes: usize,
 }

@@ -27,6 +27,8 @@ pub(super) struct Fetching {
     source: u64,
     /// Whether it has asked for just that.
     has_asked: bool,
+    /// Whether it has been given an answer, which is on its way into the order.
+    has_answer: bool,
     /// When each site will have been given, at the rate that it may be, what it was.
     served_until: BTreeMap<SiteId, Instant>,
 }
@@ -40,7 +42,7 @@ impl Outpost {
     ) {
         let wanted = machine.wanted();
         if wanted != self.fetching.wanted {
-            (self.fetching.ticks, self.fetching.has_asked) = (0, false);
+            (self.fetching.ticks, self.fetching.has_asked, self.fetching.has_answer) = (0, false, false);
             self.fetching.wanted = wanted;
         }
         let Some((seq, state, want)) = &self.fetching.wanted else { return };
@@ -60,7 +62,7 @@ impl Outpost {
     pub(super) fn tick_fetching(&mut self) {
         self.fetching.ticks += 1;
         if self.fetching.has_asked && self.fetching.ticks.is_multiple_of(TICKS_PER_TURN) {
-            self.fetching.has_asked = false;
+            (self.fetching.has_asked, self.fetching.has_answer) = (false, false);
             self.fetching.source += 1;
         }
     }
@@ -97,7 +99,9 @@ impl Outpost {
     /// It has given them, or what it says they are.
     pub(super) fn on_fetched(&mut self, (site, server): (SiteId, ReplicaId), parts: Parts) {
         let was_asked = self.fetching.has_asked && self.source(self.fetching.source) == Some((site, server));
-        if was_asked && self.fetching.wanted.is_some() {
+        let is_wanted = self.fetching.wanted.is_some() && !self.fetching.has_answer;
+        if was_asked && is_wanted {
+            self.fetching.has_answer = true;
             self.control.push(SiteEvent::Fetched(parts));
         }
     }

@@ -14,12 +14,25 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_protocol::Replicable;
 use althing_replica::Service;
-use althing_types::{Instant, ReplicaId, Seq, SiteId, decode};
+use althing_types::{Instant, ReplicaId, Seq, SiteId, decode, encode};
 use fetching::Fetching;
 use io::{LocalMessage, SiteMessage};
 use receiving::Receiving;
 use sending::{Sending, VirtualLink};
 use signing::Signatures;
+
+/// What an operation holds beside the events in it, and an event beside what it is about, at most.
+const OPERATION_OVERHEAD: usize = 64;
+
+/// How many of these events fit into an operation of so many bytes: one at least.
+fn fitting(events: &[SiteEvent], operation_bytes: usize) -> usize {
+    let mut bytes = OPERATION_OVERHEAD;
+    let fits = |event: &SiteEvent| {
+        bytes += encode(event).len();
+        bytes <= operation_bytes
+    };
+    events.iter().map(fits).take_while(|fits| *fits).count().max(1).min(events.len())
+}
 
 /// What stands beside a server of a site: it makes shares of the site's signatures, sends and receives where it is
 /// its turn to, and tells the site's group what happens.
@@ -30,6 +43,8 @@ pub struct Outpost {
     config: OutpostConfig,
     /// The last local batch that was observed.
     executed: Seq,
+    /// How often the server had been brought to a state of its site by then.
+    lives: u64,
     signatures: Signatures,
     sending: BTreeMap<SiteId, Sending>,
     receiving: BTreeMap<SiteId, Receiving>,
@@ -51,6 +66,7 @@ impl Outpost {
         Self {
             config,
             executed: Seq(0),
+            lives: 0,
             signatures: Signatures::default(),
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
@@ -60,6 +76,12 @@ impl Outpost {
             control: Vec::new(),
             busy: BTreeSet::new(),
         }
+    }
+
+    /// The longest operation that it submits, in bytes.
+    #[must_use]
+    pub fn operation_bytes(&self) -> usize {
+        self.config.operation_bytes
     }
 
     /// Takes one input at time `now`, appending what is to be done to `outputs`. `machine` is the one beside which
@@ -78,12 +100,13 @@ impl Outpost {
                 self.resend(now);
                 self.ask_for_shares(outputs);
                 self.tick_fetching();
+                self.signatures.tick();
             }
             OutpostInput::Observe if executed == self.executed => return,
             OutpostInput::Observe => {}
             OutpostInput::FromServer { from, bytes } => self.on_local(now, from, &bytes, outputs),
             OutpostInput::FromSite { site, server, bytes } => {
-                match decode(&bytes, self.config.max_message_bytes) {
+                match decode(&bytes, self.config.operation_bytes - OPERATION_OVERHEAD) {
                     Ok(SiteMessage::Link(message)) => {
                         self.on_link_message(now, (site, server), message, outputs);
                     }
@@ -99,13 +122,19 @@ impl Outpost {
             OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
         }
         self.executed = executed;
+        if self.lives != machine.lives() {
+            self.lives = machine.lives();
+            self.signatures.forget();
+        }
         self.follow_batches(links);
         self.follow_timers(machine, outputs);
         self.forward_all(now, links, outputs);
         self.receive_all(now, links, outputs);
         self.fetch(machine, outputs);
         if !self.busy.contains(&Lane::Control) {
-            let events = core::mem::take(&mut self.control);
+            let rest = fitting(&self.control, self.config.operation_bytes);
+            let rest = self.control.split_off(rest);
+            let events = core::mem::replace(&mut self.control, rest);
             self.submit(Lane::Control, events, outputs);
         }
     }

@@ -1,8 +1,8 @@
 //! What a server does as the peer of a virtual link: it brings what comes to its own group, as a client of that,
 //! and returns acknowledgements.
 
-use super::Outpost;
 use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
+use super::{Outpost, fitting};
 use crate::machine::{Link, Links};
 use crate::message::LinkMessage;
 use crate::operation::{SiteEvent, SiteOperation};
@@ -13,11 +13,19 @@ use althing_types::{Instant, ReplicaId, SiteId, encode};
 /// How far ahead of what is executed messages are held, in messages.
 const MOST_AHEAD: u64 = 8192;
 
+/// What a message takes beside its body, about.
+const OVERHEAD: usize = 256;
+
+/// How many messages of a site are put in order at once.
+const MOST_AT_ONCE: usize = 1024;
+
 /// What comes from a site.
 #[derive(Default)]
 pub(super) struct Receiving {
     /// What has yet to be executed, by number.
     held: BTreeMap<u64, LinkMessage>,
+    /// The one that says most of what the sender has forgotten.
+    skipping: Option<LinkMessage>,
     /// The latest that only acknowledges.
     acknowledging: Option<LinkMessage>,
     /// Who sends, and when that was last heard.
@@ -46,9 +54,13 @@ impl Outpost {
         {
             return;
         }
-        if header.number > 0 {
+        // Others may repeat what they have seen, to be told what the forwarder waits for.
+        if header.number > self.received.get(&site).copied().unwrap_or_default() {
             let tick = self.config.tick;
             let receiving = self.receiving.entry(site).or_default();
+            if receiving.forwarder.is_none_or(|(known, _)| known != server) {
+                receiving.told = 0;
+            }
             receiving.forwarder = Some((server, now));
             if receiving.announced.is_none_or(|then| now.since(then) >= tick) {
                 receiving.announced = Some(now);
@@ -70,8 +82,17 @@ impl Outpost {
             }
         } else if header.number <= received {
             receiving.again = Some(message);
-        } else if header.number.max(header.base) - received <= MOST_AHEAD || header.base > received + 1 {
-            receiving.held.insert(header.number, message);
+        } else {
+            let furthest = receiving.skipping.as_ref().map_or(received + 1, |known| known.header.base);
+            if header.base > furthest {
+                receiving.skipping = Some(message.clone());
+            }
+            let held: usize = receiving.held.values().map(|message| message.body.len() + OVERHEAD).sum();
+            let is_near = header.number <= received.saturating_add(MOST_AHEAD);
+            let is_next = header.number == received + 1;
+            if is_next || (is_near && held <= 2 * self.config.window_bytes) {
+                receiving.held.insert(header.number, message);
+            }
         }
     }
 
@@ -99,29 +120,22 @@ impl Outpost {
         let (received, acknowledged) = link.map_or((0, 0), |link| (link.received, link.acknowledged));
         let Some(receiving) = self.receiving.get_mut(&site) else { return Vec::new() };
         receiving.held = receiving.held.split_off(&(received + 1));
-        let mut messages = Vec::new();
+        let mut events = Vec::new();
         let mut next = received + 1;
         // What the sender has forgotten is passed over first.
-        let furthest = receiving.held.values().max_by_key(|message| message.header.base);
-        if let Some(message) = furthest.filter(|message| message.header.base > next) {
+        if let Some(message) = receiving.skipping.take().filter(|message| message.header.base > next) {
             next = message.header.base;
-            messages.push(message.clone());
-        }
-        let mut bytes = 0;
-        while let Some(message) = receiving.held.get(&next) {
-            bytes += message.body.len();
-            if bytes > self.config.operation_bytes && !messages.is_empty() {
-                break;
-            }
-            messages.push(message.clone());
-            next += 1;
+            events.push(SiteEvent::Incoming(message));
         }
         let acknowledging = receiving.acknowledging.take();
         let is_news = |message: &LinkMessage| message.header.acknowledged > acknowledged;
-        messages.extend(acknowledging.filter(is_news));
+        events.extend(acknowledging.filter(is_news).map(SiteEvent::Incoming));
         // There is no acknowledgement to show: it has to be said anew.
-        messages.extend(receiving.again.take());
-        messages.into_iter().map(SiteEvent::Incoming).collect()
+        events.extend(receiving.again.take().map(SiteEvent::Incoming));
+        let following = (next..).map_while(|number| receiving.held.get(&number)).take(MOST_AT_ONCE);
+        events.extend(following.cloned().map(SiteEvent::Incoming));
+        events.truncate(fitting(&events, self.config.operation_bytes));
+        events
     }
 
     /// Has the site that sends hear of what was received, by way of who sends it.

@@ -27,6 +27,8 @@ pub(super) struct Sending {
     shared: u64,
     /// Up to which number messages were sent.
     sent: u64,
+    /// Whether the peer has been told which messages will not come.
+    has_skipped: bool,
     /// Up to which number they were acknowledged when that was last looked at.
     acknowledged: u64,
     /// What may be under way, in bytes.
@@ -57,7 +59,7 @@ impl Outpost {
         let sending = self.sending.entry(site).or_insert_with(|| Sending { window, ..Sending::default() });
         if sending.via != link.via {
             (sending.via, sending.shared, sending.sent) = (link.via, link.acknowledged, link.acknowledged);
-            sending.window = window;
+            (sending.window, sending.has_skipped) = (window, false);
         }
         if sending.acknowledged < link.acknowledged {
             sending.acknowledged = link.acknowledged;
@@ -78,13 +80,16 @@ impl Outpost {
         if forwarder != self.config.server {
             return;
         }
-        let Sending { sent, window, .. } = self.sending[&site];
+        let Sending { sent, window, has_skipped, .. } = self.sending[&site];
         let has_forgotten =
             link.queue.front().is_some_and(|first| first.header.number > link.acknowledged + 1);
-        if has_forgotten && sent == link.acknowledged {
+        if has_forgotten && !has_skipped {
             // The last one says that those before the first will not come.
             let last = link.queue.back().expect("there is a first one");
-            self.send(site, peer, last, outputs);
+            if !self.send(site, peer, last, outputs) {
+                return;
+            }
+            self.sending.get_mut(&site).expect("it was just there").has_skipped = true;
         }
         let mut sent = sent;
         let mut under_way: usize = 0;
@@ -93,7 +98,8 @@ impl Outpost {
             if outgoing.header.number <= sent {
                 continue;
             }
-            let is_over = under_way > window && outgoing.header.number != link.acknowledged + 1;
+            let is_first = under_way == outgoing.body.len() + 256;
+            let is_over = under_way > window && !is_first;
             if is_over || !self.send(site, peer, outgoing, outputs) {
                 break;
             }
@@ -129,7 +135,7 @@ impl Outpost {
         for sending in self.sending.values_mut() {
             let is_stuck = now.since(sending.moved) > self.config.acknowledgement_timeout / 2;
             if is_stuck && sending.sent > sending.acknowledged {
-                sending.sent = sending.acknowledged;
+                (sending.sent, sending.has_skipped) = (sending.acknowledged, false);
                 sending.window = LEAST_WINDOW_BYTES;
                 sending.moved = now;
             }

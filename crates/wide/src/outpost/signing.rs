@@ -14,6 +14,9 @@ use althing_types::{ReplicaId, Seq, encode};
 /// Shares over batches that far ahead are kept until this server has executed them.
 const MOST_AHEAD: u64 = 1024;
 
+/// Who has sent a wrong share is heard again after so many ticks, at most.
+const PARDON_TICKS: u64 = 1024;
+
 /// What is known of the signature over one batch.
 pub(super) struct Signing {
     batch: SiteBatch,
@@ -33,6 +36,23 @@ pub(super) struct Signatures {
     shares: BTreeMap<Seq, BTreeMap<ReplicaId, SignatureShare>>,
     /// Who has sent a wrong share: each costs as much as a signature, so there is no second one.
     liars: BTreeSet<ReplicaId>,
+    ticks: u64,
+}
+
+impl Signatures {
+    /// What this server thought to have been said may have been wrong.
+    pub(super) fn forget(&mut self) {
+        self.signing.clear();
+        self.shares.clear();
+    }
+
+    /// Time passes: a server that has sent a wrong share may have been repaired since.
+    pub(super) fn tick(&mut self) {
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(PARDON_TICKS) {
+            self.liars.clear();
+        }
+    }
 }
 
 impl Outpost {
@@ -93,7 +113,7 @@ impl Outpost {
 
     /// The proof of a message, if the batch that it belongs to is signed or can be now.
     pub(super) fn proof(&mut self, place: Place, outputs: &mut Vec<OutpostOutput>) -> Option<SiteProof> {
-        let Signatures { signing, shares, liars } = &mut self.signatures;
+        let Signatures { signing, shares, liars, .. } = &mut self.signatures;
         let signing = signing.get_mut(&place.batch)?;
         if signing.signature.is_none() {
             let shares = shares.get_mut(&place.batch)?;

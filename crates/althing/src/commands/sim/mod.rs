@@ -1,3 +1,5 @@
+mod sites;
+
 use crate::output;
 use althing_sim::{Family, Planted, ProtocolKind, RunReport, SimConfig, run};
 use clap::{Args, ValueEnum};
@@ -16,7 +18,8 @@ use std::time::Instant;
     althing sim --protocol paxos --family crash-empty --seeds 500\n  \
     althing sim --family twins --replicas 7 --seeds 100\n  \
     althing sim --family chaos --replicas 4 --first 17 --seeds 1     replay one seed, with its trace hash\n  \
-    althing sim --planted small-quorums                              see an oracle catch a planted bug\n\n\
+    althing sim --planted small-quorums                              see an oracle catch a planted bug\n  \
+    althing sim --sites pbft/paxos,paxos/mixed --seeds 20            whole systems of sites\n\n\
     Exit code 1 if an oracle was violated.")]
 pub(crate) struct Sim {
     /// The protocol
@@ -28,6 +31,11 @@ pub(crate) struct Sim {
     /// Sizes of the group; as many replicas are faulty as it tolerates [default: 4,7 with PBFT, 3,5 with Paxos]
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     replicas: Vec<usize>,
+    /// Simulate systems of sites instead, each by its protocols: wide-area/local, or wide-area/mixed for sites of
+    /// different kinds and sizes. Families are calm, faulty-servers, bad-links, partitions, sites-fail,
+    /// byzantine-sites and chaos
+    #[arg(long, value_delimiter = ',', value_name = "WIDE/LOCAL", conflicts_with_all = ["protocol", "replicas", "planted"])]
+    sites: Vec<String>,
     /// Seeds of each family and size
     #[arg(long, default_value_t = 20)]
     seeds: u64,
@@ -77,6 +85,16 @@ impl Sim {
         if self.replicas.iter().any(|n| !(1..=SimConfig::MAX_REPLICAS).contains(n)) {
             return Err(miette!("--replicas takes sizes from 1 to {}", SimConfig::MAX_REPLICAS));
         }
+        if !self.sites.is_empty() {
+            let sweep = sites::Sweep {
+                compositions: &self.sites,
+                families: &self.family,
+                seeds: self.first..self.first.saturating_add(self.seeds),
+                trace_lines: self.trace,
+                is_json: self.json,
+            };
+            return sweep.run();
+        }
         match &self.planted {
             Some(name) => self.plant(name),
             None => self.sweep(),
@@ -111,7 +129,7 @@ impl Sim {
         }
         let started = Instant::now();
         let sums = Mutex::new(BTreeMap::<(Family, usize), Sum>::new());
-        run_side_by_side(&configs, |report| {
+        run_side_by_side(&configs, run, |report| {
             let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             sums.entry((report.config.family, report.config.replicas)).or_default().add(report);
             if self.json {
@@ -157,7 +175,7 @@ impl Sim {
 }
 
 /// Runs all configurations on as many threads as there are cores.
-fn run_side_by_side(configs: &[SimConfig], report: impl Fn(&RunReport) + Sync) {
+fn run_side_by_side<C: Sync, R>(configs: &[C], run: impl Fn(&C) -> R + Sync, report: impl Fn(&R) + Sync) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
