@@ -79,9 +79,17 @@ fn the_highest_view_counts_and_not_what_most_have_accepted() {
     }
     group.deliver(|wire| is_vote(wire) && wire.to != R[3]);
     assert_eq!(group.executed(3), [(2, 1)]);
-    // Now it is the old leader and two of the others.
+    // Now it is the old leader and two of the others, and they hear of each other's promises only.
     group.down = vec![R[1], R[3]];
+    group.loses = |wire| {
+        let of_views = matches!(wire.message, PaxosMessage::Promise(_));
+        let of_batches =
+            matches!(wire.message, PaxosMessage::FetchBatch { .. } | PaxosMessage::BatchBody { .. });
+        !of_views && !of_batches
+    };
     group.submit(&signed(5, 1));
+    group.run_until(|group| group.nodes[2].paxos.view() == View(2) && group.nodes[2].paxos.is_in_view());
+    group.loses = |_| false;
     group.run_until(|group| [0, 2, 4].iter().all(|i| group.executed(*i).contains(&(5, 1))));
     assert!([0, 2, 4].iter().all(|i| group.executed(*i)[0] == (2, 1)));
 }
@@ -140,6 +148,20 @@ fn the_timeout_doubles_while_there_is_no_progress() {
     assert!((4..=7).contains(&view), "with 1, 2, 4 and so on seconds it came to {view}");
     group.loses = |_| false;
     group.run_until(|group| group.have_executed(&[1, 2], 1));
+}
+
+/// Who missed the start of a view and gets into it by a proposal is brought what it was started with.
+#[test]
+fn the_start_of_a_view_may_get_lost() {
+    let mut group = Group::new(3);
+    group.submit(&signed(1, 1));
+    group.deliver(|wire| is_vote(wire) || wire.to == R[2]);
+    group.down = vec![R[0]];
+    group.loses = |wire| matches!(wire.message, PaxosMessage::StartView(_));
+    group.submit(&signed(2, 1));
+    group.run_until(|group| group.have_executed(&[1, 2], 2));
+    assert_eq!(group.executed(2), [(1, 1), (2, 1)]);
+    assert!([1, 2].iter().all(|i| group.nodes[*i].paxos.view() == View(1)));
 }
 
 /// A new leader fetches a batch that only an acceptor has.
