@@ -1,7 +1,7 @@
 //! Replacing a leader without losing what a majority may have accepted.
 
 use crate::group::{Group, R, Wire, signed};
-use althing_protocol::paxos::PaxosMessage;
+use althing_protocol::paxos::{PaxosMessage, Promise, Vote};
 use althing_protocol::{Batch, Event};
 use althing_types::{Digest, Seq, View};
 use std::time::Duration;
@@ -162,6 +162,19 @@ fn the_start_of_a_view_may_get_lost() {
     group.run_until(|group| group.have_executed(&[1, 2], 2));
     assert_eq!(group.executed(2), [(1, 1), (2, 1)]);
     assert!([1, 2].iter().all(|i| group.nodes[*i].paxos.view() == View(1)));
+}
+
+/// It would have the next leader propose something for billions of numbers.
+#[test]
+fn a_promise_that_no_replica_makes_is_reported() {
+    let mut group = Group::new(3);
+    let vote = Vote { seq: Seq(17), view: View(0), digest: Digest::NULL };
+    let promise = |vote| Promise { view: View(1), stable: None, accepted: vec![vote] };
+    group.receive(1, R[2], PaxosMessage::Promise(promise(vote)));
+    assert_eq!(group.nodes[1].evidence.len(), 1);
+    assert_eq!(group.nodes[1].paxos.view(), View(0));
+    group.receive(1, R[2], PaxosMessage::Promise(promise(Vote { seq: Seq(16), ..vote })));
+    assert_eq!((group.nodes[1].evidence.len(), group.nodes[1].paxos.view()), (1, View(1)));
 }
 
 /// A new leader fetches a batch that only an acceptor has.
