@@ -404,7 +404,7 @@ impl TryFrom<RawGroup> for GroupConfig {
         let (pbft, paxos) = (raw.pbft.settings(), raw.paxos.settings());
         match raw.protocol {
             ProtocolKind::Paxos => {
-                drop(PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?)
+                PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
             }
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
