@@ -14,7 +14,7 @@
 use super::message::{PaxosMessage, Promise, StartView, Vote};
 use super::persistence::{Deferred, Record};
 use super::{Guard, Paxos, Step, VIEW_TIMER};
-use crate::Action;
+use crate::{Action, Misbehaviour};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, ReplicaId, Seq, View};
@@ -150,6 +150,12 @@ impl Paxos {
     }
 
     pub(super) fn on_promise(&mut self, step: &mut Step, from: ReplicaId, promise: Promise) {
+        // Whoever leads proposes something for each number up to the last.
+        let stable = promise.stable_seq();
+        let end = Seq(stable.0.saturating_add(self.window()));
+        if !promise.accepted.iter().all(|vote| stable < vote.seq && vote.seq <= end) {
+            return self.accuse(step, from, Misbehaviour::InvalidMessage);
+        }
         if let Some(checkpoint) = promise.stable {
             self.on_stable(step, checkpoint);
         }
@@ -222,7 +228,7 @@ impl Paxos {
     fn choose(&self) -> Option<Choice> {
         let promised = || self.state.promises.values().filter(|promise| promise.view == self.state.view);
         let start = promised().map(Promise::stable_seq).max()?;
-        let reaches = |promise: &&Promise| promise.stable_seq().0 + self.window() >= start.0;
+        let reaches = |promise: &&Promise| promise.stable_seq().0.saturating_add(self.window()) >= start.0;
         let counted: Vec<_> = promised().filter(reaches).collect();
         if counted.len() < self.quorums().agreement() {
             return None;

@@ -37,6 +37,9 @@ use borsh::{BorshDeserialize, BorshSerialize};
 /// Who was so many logs behind when it was heard last is fetching the state, and not just heard long ago.
 const STRAGGLING_LOGS: u64 = 8;
 
+/// The leader fills up so many logs at most.
+const MOST_FILLED_LOGS: u64 = 8;
+
 /// A learner asks once in each status period; one that was not heard for so many votes again, or is down.
 const HEARD_PERIODS: u32 = 10;
 
@@ -122,7 +125,11 @@ impl Paxos {
     }
 
     pub(super) fn on_fill_to(&mut self, target: Seq) {
-        self.state.fill_to = self.state.fill_to.max(target);
+        // A bar lies at most six logs above any checkpoint that is stable.
+        let most = Seq(self.state.stable.0.saturating_add(MOST_FILLED_LOGS * self.config.settings.log_size));
+        if target <= most {
+            self.state.fill_to = self.state.fill_to.max(target);
+        }
     }
 
     pub(super) fn on_recover_report(

@@ -1,8 +1,10 @@
 //! Checkpoints, the log's bounds, and catching up.
 
 use crate::group::{Group, R, settings, signed};
+use althing_protocol::Event;
 use althing_protocol::paxos::PaxosMessage;
-use althing_types::Seq;
+use althing_types::{Seq, View};
+use std::time::Duration;
 
 #[test]
 fn a_majority_makes_a_checkpoint_stable_and_the_log_short() {
@@ -72,7 +74,27 @@ fn a_leader_that_is_behind_catches_up_before_it_starts() {
     group.work(1..=50);
     group.down = vec![R[0]];
     group.submit(&signed(1, 51));
+    group.run_until(|group| group.nodes[1].fetching.is_some());
+    group.run_for(Duration::from_millis(300));
+    assert!(!group.history.iter().any(|wire| matches!(wire.message, PaxosMessage::StartView(_))));
     group.run_with_transfers(1, 2, |group| group.have_executed(&[1, 2], 51));
+    assert_eq!(group.nodes[1].paxos.view(), View(1));
+}
+
+/// Else it could vouch for a checkpoint that it can't get to from its own disk.
+#[test]
+fn nothing_is_executed_on_a_state_that_was_fetched_before_it_is_on_disk() {
+    let mut group = Group::new(3);
+    group.down = vec![R[2]];
+    group.work(1..=50);
+    (group.down, group.unkept) = (vec![], vec![R[2]]);
+    group.run_until(|group| group.nodes[2].fetching.is_some());
+    group.transfer(2, 0);
+    group.run_for(Duration::from_secs(5));
+    assert_eq!(group.executed(2).len(), 48);
+    group.unkept = vec![];
+    group.event(2, Event::StateKept(Seq(48)));
+    group.run_until(|group| group.have_executed(&[0, 1, 2], 50));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Replacing a leader without losing what a majority may have accepted.
 
 use crate::group::{Group, R, Wire, signed};
-use althing_protocol::paxos::PaxosMessage;
+use althing_protocol::paxos::{PaxosMessage, Promise, Vote};
 use althing_protocol::{Batch, Event};
 use althing_types::{Digest, Seq, View};
 use std::time::Duration;
@@ -79,9 +79,17 @@ fn the_highest_view_counts_and_not_what_most_have_accepted() {
     }
     group.deliver(|wire| is_vote(wire) && wire.to != R[3]);
     assert_eq!(group.executed(3), [(2, 1)]);
-    // Now it is the old leader and two of the others.
+    // Now it is the old leader and two of the others, and they hear of each other's promises only.
     group.down = vec![R[1], R[3]];
+    group.loses = |wire| {
+        let of_views = matches!(wire.message, PaxosMessage::Promise(_));
+        let of_batches =
+            matches!(wire.message, PaxosMessage::FetchBatch { .. } | PaxosMessage::BatchBody { .. });
+        !of_views && !of_batches
+    };
     group.submit(&signed(5, 1));
+    group.run_until(|group| group.nodes[2].paxos.view() == View(2) && group.nodes[2].paxos.is_in_view());
+    group.loses = |_| false;
     group.run_until(|group| [0, 2, 4].iter().all(|i| group.executed(*i).contains(&(5, 1))));
     assert!([0, 2, 4].iter().all(|i| group.executed(*i)[0] == (2, 1)));
 }
@@ -140,6 +148,33 @@ fn the_timeout_doubles_while_there_is_no_progress() {
     assert!((4..=7).contains(&view), "with 1, 2, 4 and so on seconds it came to {view}");
     group.loses = |_| false;
     group.run_until(|group| group.have_executed(&[1, 2], 1));
+}
+
+/// Who missed the start of a view and gets into it by a proposal is brought what it was started with.
+#[test]
+fn the_start_of_a_view_may_get_lost() {
+    let mut group = Group::new(3);
+    group.submit(&signed(1, 1));
+    group.deliver(|wire| is_vote(wire) || wire.to == R[2]);
+    group.down = vec![R[0]];
+    group.loses = |wire| matches!(wire.message, PaxosMessage::StartView(_));
+    group.submit(&signed(2, 1));
+    group.run_until(|group| group.have_executed(&[1, 2], 2));
+    assert_eq!(group.executed(2), [(1, 1), (2, 1)]);
+    assert!([1, 2].iter().all(|i| group.nodes[*i].paxos.view() == View(1)));
+}
+
+/// It would have the next leader propose something for billions of numbers.
+#[test]
+fn a_promise_that_no_replica_makes_is_reported() {
+    let mut group = Group::new(3);
+    let vote = Vote { seq: Seq(17), view: View(0), digest: Digest::NULL };
+    let promise = |vote| Promise { view: View(1), stable: None, accepted: vec![vote] };
+    group.receive(1, R[2], PaxosMessage::Promise(promise(vote)));
+    assert_eq!(group.nodes[1].evidence.len(), 1);
+    assert_eq!(group.nodes[1].paxos.view(), View(0));
+    group.receive(1, R[2], PaxosMessage::Promise(promise(Vote { seq: Seq(16), ..vote })));
+    assert_eq!((group.nodes[1].evidence.len(), group.nodes[1].paxos.view()), (1, View(1)));
 }
 
 /// A new leader fetches a batch that only an acceptor has.

@@ -218,6 +218,13 @@ impl Group {
         }
     }
 
+    /// Replica `i`'s disk syncs the first record that it was given.
+    pub(crate) fn sync_one(&mut self, i: usize) {
+        let (id, record) = self.nodes[i].unsynced.remove(0);
+        self.nodes[i].records.push(record);
+        self.event(i, Event::Persisted(id));
+    }
+
     /// Delivers messages until none is left, except those that `drops` says.
     pub(crate) fn deliver(&mut self, mut drops: impl FnMut(&Wire) -> bool) {
         while let Some(wire) = self.wires.pop_front() {

@@ -3,7 +3,7 @@
 use crate::group::{Group, R, Wire, signed};
 use althing_protocol::Event;
 use althing_protocol::paxos::PaxosMessage;
-use althing_types::View;
+use althing_types::{Seq, View};
 use std::time::Duration;
 
 #[test]
@@ -13,7 +13,14 @@ fn who_lost_its_disk_votes_again_and_no_client_has_to_come_along() {
         group.work(1..=10);
         group.restart_without_disk(1);
         assert!(!group.nodes[1].paxos.is_voting());
+        group.history.clear();
         group.run_with_transfers(1, 0, |group| group.nodes[1].paxos.is_voting());
+        // Four logs of eight above the last checkpoint that was made.
+        assert!(group.nodes[1].paxos.stable() >= Seq(8 + 4 * 8));
+        let said = group.history.iter().filter(|wire| wire.from == R[1]);
+        let is_vote =
+            |message: &PaxosMessage| matches!(message, PaxosMessage::Accepted(_) | PaxosMessage::Promise(_));
+        assert!(!said.map(|wire| &wire.message).any(is_vote), "it was silent");
         group.submit(&signed(1, 11));
         group.run_with_transfers(1, 0, |group| group.executed(1).last() == Some(&(1, 11)));
         // And its vote counts.
