@@ -81,6 +81,7 @@ fn each_planted_bug_is_caught_by_its_oracle() {
         let mut reports = (1..=SEEDS).map(|seed| simulate(&planted.config(seed)));
         let failure = reports.find_map(|report| report.failure);
         let failure = failure.unwrap_or_else(|| panic!("{planted:?} was not caught in {SEEDS} seeds"));
-        assert_eq!(failure.oracle, planted.oracle(), "{planted:?}: {}", failure.message);
+        let (oracle, message) = (failure.oracle, failure.message);
+        assert!(planted.oracles().contains(&oracle), "{planted:?}: {oracle}: {message}");
     }
 }

@@ -200,7 +200,12 @@ impl Message for PaxosMessage {
     }
 
     /// None: nobody lies.
+    /// No replica says both, since here none lies: it shows what happens where one does all the same.
     fn contradiction(&self) -> Option<Self> {
-        None
+        let Self::Accept(proposal) = self else { return None };
+        let mut other = proposal.clone();
+        let time = &mut Arc::make_mut(&mut other.batch).time.0;
+        *time = time.wrapping_add(1);
+        Some(Self::Accept(other))
     }
 }

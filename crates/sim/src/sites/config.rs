@@ -138,28 +138,25 @@ impl FromStr for SitesFamily {
 pub enum SitesPlanted {
     /// A wide-area protocol that tolerates crashes runs although a site is Byzantine.
     Traitor,
-    /// The servers of a site go by different settings.
+    /// A server of each site goes by other settings than the rest.
     UnevenServers,
     /// One server's word is enough for its site.
     LoneVoice,
     /// What is not acknowledged is never sent again, and no virtual link is given up.
     NoSecondTry,
-    /// What waits is never shown to all sites.
-    NoRelay,
 }
 
 impl SitesPlanted {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Traitor, Self::UnevenServers, Self::LoneVoice, Self::NoSecondTry, Self::NoRelay];
+    pub const ALL: [Self; 4] = [Self::Traitor, Self::UnevenServers, Self::LoneVoice, Self::NoSecondTry];
 
-    /// The oracle that has to catch it.
+    /// The oracles of which one has to catch it.
     #[must_use]
-    pub fn oracle(self) -> &'static str {
+    pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            Self::Traitor => "agreement",
-            Self::UnevenServers => "checkpoint",
-            Self::LoneVoice | Self::NoSecondTry | Self::NoRelay => "liveness",
+            Self::Traitor => &["agreement", "linearizability"],
+            Self::UnevenServers => &["checkpoint"],
+            Self::LoneVoice | Self::NoSecondTry => &["liveness"],
         }
     }
 
@@ -171,7 +168,6 @@ impl SitesPlanted {
             Self::UnevenServers => (ProtocolKind::Pbft, SitesFamily::Calm),
             Self::LoneVoice => (ProtocolKind::Pbft, SitesFamily::FaultyServers),
             Self::NoSecondTry => (ProtocolKind::Pbft, SitesFamily::BadLinks),
-            Self::NoRelay => (ProtocolKind::Pbft, SitesFamily::ByzantineSites),
         };
         let sites = if wide == ProtocolKind::Paxos { 3 } else { 4 };
         SitesConfig {

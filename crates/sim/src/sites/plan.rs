@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Virtual time that a run has after its faults end: view timeouts may have doubled, at both levels.
-pub(super) const RECOVERY: Duration = Duration::from_secs(180);
+pub(super) const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Longer than any run.
 const NEVER: Duration = Duration::from_secs(100_000);
@@ -155,10 +155,8 @@ impl SitesPlan {
             plan.fail_sites(config, &mut dice);
         }
         plan.script.push((heal_at, SitesFault::Mend));
-        match config.planted {
-            Some(SitesPlanted::NoSecondTry) => plan.acknowledgement_timeout = NEVER,
-            Some(SitesPlanted::NoRelay) => plan.relay_timeout = NEVER,
-            _ => {}
+        if config.planted == Some(SitesPlanted::NoSecondTry) {
+            plan.acknowledgement_timeout = NEVER;
         }
         plan
     }

@@ -244,7 +244,7 @@ impl Blueprint<'_> {
             max_message_bytes: 1 << 20,
             max_unacknowledged_bytes: self.plan.max_unacknowledged_bytes,
             acknowledgement_delay: match planted {
-                Some(SitesPlanted::UnevenServers) => Duration::from_millis(50 + u64::from(me.0)),
+                Some(SitesPlanted::UnevenServers) => Duration::from_millis(50 + u64::from(me.0 == 0)),
                 _ => Duration::from_millis(50),
             },
             relay_timeout: self.plan.relay_timeout,
