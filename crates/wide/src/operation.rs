@@ -71,12 +71,14 @@ pub enum SiteEvent {
         /// How often it had been set when it was set last.
         generation: u64,
     },
-    /// What was sent over a virtual link to a site is not acknowledged as it should be.
+    /// A virtual link to a site has not done in time what it owes.
     Suspected {
         /// The site.
         site: SiteId,
-        /// The virtual link's place in the order of selection.
-        link: u64,
+        /// The number of the virtual link's turn.
+        turn: u64,
+        /// The message that it owes, and all before it.
+        number: u64,
     },
     /// Another site has given this of the state that this one fetches.
     Fetched(Parts),

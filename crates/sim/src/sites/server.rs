@@ -17,8 +17,8 @@ use althing_replica::{
 use althing_services::Kv;
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{
-    Dissemination, Lane, LogicalMachine, MachineConfig, Outpost, OutpostConfig, Resident, ServerInput,
-    ServerOutput, SiteServer,
+    Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
+    Resident, ServerInput, ServerOutput, SiteServer,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -222,9 +222,8 @@ impl Blueprint<'_> {
         let lanes =
             servers.flat_map(|server| self.lanes().map(move |lane| (lane_client(server, lane), server)));
         MachineConfig {
-            site,
+            links: self.link_config(site),
             sites: quorums(self.config.composition.wide, self.materials.len()),
-            servers: material.quorums,
             lanes: lanes.collect(),
             keys: SiteMaterial::public(self.materials),
             residents: self.residents.clone(),
@@ -242,17 +241,20 @@ impl Blueprint<'_> {
         }
     }
 
+    fn link_config(&self, site: SiteId) -> LinkConfig {
+        let groups = self.materials.iter().map(|material| material.quorums).collect();
+        let pace = LinkPace::new(self.plan.acknowledgement_timeout, 20_000).expect("neither is zero");
+        LinkConfig { site, groups, pace }
+    }
+
     fn outpost_config(&self, site: SiteId, me: ReplicaId) -> OutpostConfig {
         let material = &self.materials[usize::from(site.0)];
         OutpostConfig {
-            site,
+            links: self.link_config(site),
             server: me,
-            sizes: self.materials.iter().map(|material| material.quorums.n()).collect(),
             signer: material.signer(me),
             keys: SiteMaterial::public(self.materials),
             tick: Duration::from_millis(100),
-            acknowledgement_timeout: self.plan.acknowledgement_timeout,
-            floor_bytes_per_second: 20_000,
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,
             operation_bytes: 256 * 1024,

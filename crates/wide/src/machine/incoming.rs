@@ -18,8 +18,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Anybody may have put it in order: a server may lie.
     pub(super) fn on_incoming(&mut self, message: LinkMessage) {
         let header = message.header;
-        let is_apt = header.to == self.config.site && self.config.sites.has(ReplicaId(header.from.0));
-        if !is_apt || !message.is_genuine(&mut self.config.keys) || !self.core.links.on_heard(&header) {
+        let is_apt = header.to == self.config.site() && self.config.sites.has(ReplicaId(header.from.0));
+        if !is_apt
+            || !message.is_genuine(&mut self.config.keys)
+            || !self.core.links.on_heard(self.now.1, &header, &self.config.links)
+        {
             return;
         }
         if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {

@@ -111,7 +111,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Which site it is.
     #[must_use]
     pub fn site(&self) -> SiteId {
-        self.config.site
+        self.config.site()
     }
 
     /// The wide-area protocol.
@@ -159,7 +159,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     }
 
     fn me(&self) -> ReplicaId {
-        ReplicaId(self.config.site.0)
+        ReplicaId(self.config.site().0)
     }
 
     fn start_once(&mut self) {
@@ -176,8 +176,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                     self.on_timer(timer);
                 }
             }
-            SiteEvent::Suspected { site, link } => {
-                self.core.links.on_suspected((site, link), server, self.config.enough());
+            SiteEvent::Suspected { site, turn, number } => {
+                let (now, enough) = (self.now.1, self.config.enough());
+                let owed = (site, turn, number);
+                self.core.links.on_suspected(now, owed, (server, enough), &self.config.links);
             }
             SiteEvent::Fetched(parts) => {
                 self.on_fetched(parts);

@@ -24,7 +24,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// A client of this site has an update; `None` where it has to wait for the answer.
     pub(super) fn on_update(&mut self, context: &Context, update: Update) -> Option<Answer> {
         let (client, local, since) = (context.client, context.number, context.time);
-        let lives_here = self.config.residents.get(&client).is_some_and(|it| it.site == self.config.site);
+        let lives_here = self.config.residents.get(&client).is_some_and(|it| it.site == self.config.site());
         let mut request = update.into_request(client);
         if !lives_here || self.authenticate(&mut request).is_err() {
             return Some(Answer::Refused);
@@ -98,7 +98,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Has bundles leave as long as there is something to bundle, and a slot.
     pub(super) fn dispatch_bundles(&mut self) {
         let Dissemination::Origin { slots, most_bytes } = self.config.dissemination else { return };
-        let (now, site) = (self.now.1, self.config.site);
+        let (now, site) = (self.now.1, self.config.site());
         while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes)) {
             // This site too has to have it signed, to order it or to know it by name.
             self.say_to_all(Kind::Bundle, encode(&bundle).into(), true);

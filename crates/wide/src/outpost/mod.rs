@@ -8,7 +8,8 @@ mod signing;
 pub use config::OutpostConfig;
 pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer};
 
-use crate::machine::{LogicalMachine, Timer};
+use crate::blink::VirtualLink;
+use crate::machine::{Link, LogicalMachine, Timer};
 use crate::operation::SiteEvent;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,7 +19,7 @@ use althing_types::{Instant, ReplicaId, Seq, SiteId, decode};
 use fetching::Fetching;
 use io::{LocalMessage, SiteMessage};
 use receiving::Receiving;
-use sending::{Sending, VirtualLink};
+use sending::Sending;
 use signing::Signatures;
 
 /// What stands beside a server of a site: it makes shares of the site's signatures, sends and receives where it is
@@ -95,7 +96,7 @@ impl Outpost {
                 }
             }
             OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
-            OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(site, links),
+            OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(now, site, links),
             OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
         }
         self.executed = executed;
@@ -141,20 +142,11 @@ impl Outpost {
     }
 
     fn servers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
-        (0u16..).take(self.config.sizes[usize::from(self.config.site.0)]).map(ReplicaId)
+        self.config.links.servers(self.config.links.site).replicas()
     }
 
-    /// Who carries what is said to a site, by the virtual link's place in the order of selection.
-    fn virtual_link(&self, to: SiteId, via: u64) -> VirtualLink {
-        let size = |site: SiteId| self.config.sizes[usize::from(site.0)] as u64;
-        let (a, b) = (size(self.config.site), size(to));
-        let series = a * b / gcd(a, b);
-        let (s, i) = (via / series % a, via % series);
-        let id = |place: u64| ReplicaId(u16::try_from(place).expect("a site has at most 100 servers"));
-        VirtualLink { forwarder: id((i + s) % a), peer: id(i % b) }
+    /// Who carries what is said to a site.
+    fn virtual_link(&self, to: SiteId, link: &Link) -> VirtualLink {
+        self.config.links.order(to).virtual_link(link.progress.turn())
     }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

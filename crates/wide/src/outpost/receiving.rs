@@ -42,7 +42,9 @@ impl Outpost {
         outputs: &mut Vec<OutpostOutput>,
     ) {
         let header = message.header;
-        if header.from != site || header.to != self.config.site || !message.is_genuine(&mut self.config.keys)
+        if header.from != site
+            || header.to != self.config.links.site
+            || !message.is_genuine(&mut self.config.keys)
         {
             return;
         }
@@ -128,7 +130,7 @@ impl Outpost {
     fn acknowledge(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
         let Some((header, place)) = link.acknowledgement else { return };
         let Some(receiving) = self.receiving.get_mut(&site) else { return };
-        let patience = self.config.acknowledgement_timeout;
+        let patience = self.config.links.pace.timeout();
         receiving.receivers.retain(|_, then| now.since(*then) < patience);
         let receivers: Vec<ReplicaId> = receiving.receivers.keys().copied().collect();
         let forwarder = receiving.forwarder.filter(|(_, then)| now.since(*then) < patience);
