@@ -7,7 +7,7 @@ use althing_components::{
 };
 use althing_fuzz::shadow::{Shadowed, install_hostile};
 use althing_replica::{Context, Service};
-use althing_types::{ClientId, Instant, ReplicaId, Seq, encode};
+use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq, encode};
 use borsh::BorshDeserialize;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -66,7 +66,8 @@ fuzz_target!(|bytes: &[u8]| {
         };
         let client = ClientId(u64::from(client % 11));
         let time = Instant(seq * 5_000_000);
-        let context = Context { client, seq: Seq(seq), time, seed: [step; 32] };
+        let number = RequestNumber(seq);
+        let context = Context { client, number, seq: Seq(seq), time, seed: [step; 32] };
         assert_eq!(one.service.query(&operation, client), other.service.query(&operation, client));
         assert_eq!(one.service.execute(&operation, &context), other.service.execute(&operation, &context));
         assert!(one.pages() == other.pages(), "two replicas differ");

@@ -20,8 +20,8 @@ mod outpost;
 mod server;
 
 pub use blink::{
-    LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect, TooFewServers, Turn,
-    VirtualLink,
+    LinkConfig, LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect,
+    TooFewServers, Turn, VirtualLink,
 };
 pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer};
 pub use message::{Header, Kind, LinkMessage, Spoken};

@@ -71,12 +71,14 @@ pub enum SiteEvent {
         /// How often it had been set when it was set last.
         generation: u64,
     },
-    /// What was sent over a virtual link to a site is not acknowledged as it should be.
+    /// A virtual link to a site has not done in time what it owes.
     Suspected {
         /// The site.
         site: SiteId,
-        /// The virtual link's place in the order of selection.
-        link: u64,
+        /// The number of the virtual link's turn.
+        turn: u64,
+        /// The message that it owes, and all before it.
+        number: u64,
     },
     /// Another site has given this of the state that this one fetches.
     Fetched(Parts),
@@ -87,9 +89,9 @@ pub enum SiteEvent {
 pub enum Answer {
     /// It was executed.
     Executed(ReplyOutcome),
-    /// Its number is not above the last one that was executed for this client: it will not be executed.
+    /// The client has gone on: this update will not be executed, unless it was asked for before and is under way.
     Superseded {
-        /// The last one executed.
+        /// The last one executed, or asked for.
         last: RequestNumber,
     },
     /// It is malformed, or not signed by this client, or the client does not live in this site.

@@ -106,6 +106,7 @@ impl SitesPlan {
                 max_batch_requests: dice.pick(&[1, 4, 16]),
                 pipeline: dice.pick(&[1, 4]),
                 separate_bytes: usize::from(config.is_disseminating),
+                max_batch_bytes: 256 * 1024,
                 view_timeout: Duration::from_secs(3),
                 status_period: millis(500),
                 ..common.clone()

@@ -17,8 +17,8 @@ use althing_replica::{
 use althing_services::Kv;
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{
-    Dissemination, Lane, LogicalMachine, MachineConfig, Outpost, OutpostConfig, Resident, ServerInput,
-    ServerOutput, SiteServer,
+    Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
+    Resident, ServerInput, ServerOutput, SiteServer,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -223,14 +223,11 @@ impl Blueprint<'_> {
         let lanes =
             servers.flat_map(|server| self.lanes().map(move |lane| (lane_client(server, lane), server)));
         MachineConfig {
-            site,
-            sites: quorums(self.config.composition.wide, self.materials.len()),
-            servers: match planted {
-                Some(SitesPlanted::LoneVoice) => {
-                    Quorums::crash(material.quorums.n(), 0).expect("a small group")
-                }
-                _ => material.quorums,
+            links: match self.config.planted {
+                Some(SitesPlanted::LoneVoice) => self.gullible_link_config(site),
+                _ => self.link_config(site),
             },
+            sites: quorums(self.config.composition.wide, self.materials.len()),
             lanes: lanes.collect(),
             keys: SiteMaterial::public(self.materials),
             residents: self.residents.clone(),
@@ -251,17 +248,28 @@ impl Blueprint<'_> {
         }
     }
 
+    fn link_config(&self, site: SiteId) -> LinkConfig {
+        let groups = self.materials.iter().map(|material| material.quorums).collect();
+        let pace = LinkPace::new(self.plan.acknowledgement_timeout, 20_000).expect("neither is zero");
+        LinkConfig { site, groups, pace }
+    }
+
+    /// For a site that takes one server's word for that of all.
+    fn gullible_link_config(&self, site: SiteId) -> LinkConfig {
+        let mut config = self.link_config(site);
+        let group = &mut config.groups[usize::from(site.0)];
+        *group = Quorums::byzantine(group.n(), 0).expect("a small group");
+        config
+    }
+
     fn outpost_config(&self, site: SiteId, me: ReplicaId) -> OutpostConfig {
         let material = &self.materials[usize::from(site.0)];
         OutpostConfig {
-            site,
+            links: self.link_config(site),
             server: me,
-            sizes: self.materials.iter().map(|material| material.quorums.n()).collect(),
             signer: material.signer(me),
             keys: SiteMaterial::public(self.materials),
             tick: Duration::from_millis(100),
-            acknowledgement_timeout: self.plan.acknowledgement_timeout,
-            floor_bytes_per_second: 20_000,
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,
             operation_bytes: 2 << 20,

@@ -30,8 +30,10 @@
 //!   it is the network that is slower than was thought. The paper has the network's bound unknown, and says
 //!   nothing of it here.
 
+mod config;
 mod order;
 mod progress;
 
+pub use config::LinkConfig;
 pub use order::{SelectionOrder, Servers, Suspect, TooFewServers, Turn, VirtualLink};
 pub use progress::{LinkPace, LinkPaceError, LinkProgress, Obligation};

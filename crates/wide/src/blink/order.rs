@@ -1,4 +1,4 @@
-use althing_types::ReplicaId;
+use althing_types::{FaultModel, Quorums, ReplicaId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -56,6 +56,13 @@ impl Servers {
     }
 }
 
+impl From<Quorums> for Servers {
+    fn from(quorums: Quorums) -> Self {
+        let may_lie = quorums.model() == FaultModel::Byzantine;
+        Self { all: quorums.n() as u64, faulty: quorums.f() as u64, may_lie }
+    }
+}
+
 /// A server that sends, and one that receives (SRDS'07 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VirtualLink {
@@ -105,7 +112,8 @@ impl SelectionOrder {
             let spread = spread % (self.from.all * self.to.all);
             return Turn { number: 2 * spread, peers: spread };
         }
-        Turn { number: spread % self.round(), peers: 0 }
+        // In the first series, where neighbouring turns have other servers on both sides.
+        Turn { number: spread % self.series_length(), peers: 0 }
     }
 
     /// The virtual link whose turn it is.

@@ -46,6 +46,12 @@ impl LinkPace {
         Ok(Self { timeout, floor_bytes_per_s })
     }
 
+    /// How long a message may go without an acknowledgement, beside the time that its bytes take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// How long so many bytes may take.
     fn carrying(&self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.floor_bytes_per_s);

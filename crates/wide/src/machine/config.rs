@@ -1,3 +1,4 @@
+use crate::blink::LinkConfig;
 use alloc::collections::BTreeMap;
 use althing_crypto::PublicIdentity;
 use althing_crypto::site::SiteKeys;
@@ -30,12 +31,10 @@ pub struct Resident {
 /// What a logical machine has to know from the start: equal at all servers of a site.
 #[derive(Debug, Clone)]
 pub struct MachineConfig {
-    /// Which site it is.
-    pub site: SiteId,
+    /// Which site it is, and what its links go by.
+    pub links: LinkConfig,
     /// The system's quorums, of sites.
     pub sites: Quorums,
-    /// The site's own, of servers.
-    pub servers: Quorums,
     /// As which client of the site's group each server speaks.
     pub lanes: BTreeMap<ClientId, ReplicaId>,
     /// The public keys of all sites, with the system's name.
@@ -48,7 +47,8 @@ pub struct MachineConfig {
     pub max_update_bytes: usize,
     /// The longest result of an update in bytes.
     pub max_reply_bytes: usize,
-    /// The longest message between sites in bytes, at least several times an update.
+    /// The longest message between sites in bytes: longer than any batch of the wide-area protocol with all that is
+    /// around it, or correct sites are taken for faulty. A message has to fit into an operation of the site's group.
     pub max_message_bytes: usize,
     /// How much may wait for a site that does not answer, in bytes.
     pub max_unacknowledged_bytes: u64,
@@ -59,6 +59,11 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
+    /// Which site it is.
+    pub(super) fn site(&self) -> SiteId {
+        self.links.site
+    }
+
     /// The system's name.
     pub(super) fn system(&self) -> GroupId {
         self.keys.system()
@@ -66,6 +71,6 @@ impl MachineConfig {
 
     /// How many servers have to say something for it to be true: one of them is correct.
     pub(super) fn enough(&self) -> usize {
-        self.servers.one_correct()
+        self.links.servers(self.links.site).one_correct()
     }
 }

@@ -102,8 +102,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// Says something to a site.
     pub(super) fn say(&mut self, to: SiteId, kind: Kind, body: Arc<[u8]>) {
-        let place = (self.now.0, self.config.site, to);
-        self.core.links.say(place, kind, body, self.config.max_unacknowledged_bytes);
+        let most_bytes = self.config.max_unacknowledged_bytes;
+        self.core.links.say(self.now, (to, kind, body), most_bytes, &self.config.links);
     }
 
     /// Says something to all sites, this one included or not.
@@ -117,7 +117,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     pub(super) fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Protocol(id) => self.drive(Event::Timer(TimerId(id))),
-            Timer::Acknowledge => self.core.links.acknowledge_due(self.now.0, self.config.site),
+            Timer::Acknowledge => self.core.links.acknowledge_due(self.now.0, self.config.site()),
             Timer::Relay => self.relay(),
         }
     }

@@ -19,7 +19,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// what costs, so a server that brings forward what is not is listened to no further.
     pub(super) fn on_incoming(&mut self, message: &LinkMessage) -> bool {
         let header = message.header;
-        let is_apt = header.to == self.config.site && self.config.sites.has(ReplicaId(header.from.0));
+        let is_apt = header.to == self.config.site() && self.config.sites.has(ReplicaId(header.from.0));
         if !is_apt {
             return false;
         }
@@ -29,7 +29,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         if !message.is_genuine(&mut self.config.keys) {
             return false;
         }
-        let is_next = self.core.links.on_heard(&header);
+        let is_next = self.core.links.on_heard(self.now.1, &header, &self.config.links);
         if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {
             self.core.timers.set(Timer::Acknowledge, self.config.acknowledgement_delay);
         }

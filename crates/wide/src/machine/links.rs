@@ -1,8 +1,10 @@
+use crate::blink::{LinkConfig, LinkProgress, Suspect};
 use crate::message::{Header, Kind, body_digest};
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{ReplicaId, Seq, SiteId};
+use althing_crypto::site::SiteBatch;
+use althing_types::{Instant, ReplicaId, Seq, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// For so many local batches a message that only acknowledges can be sent again.
@@ -17,6 +19,9 @@ pub(crate) struct Place {
     pub(crate) index: u32,
 }
 
+/// What a message takes beside its body, about: header, signature and path.
+const OVERHEAD_BYTES: u64 = 256;
+
 /// A message that is not acknowledged yet.
 #[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Outgoing {
@@ -25,8 +30,15 @@ pub(crate) struct Outgoing {
     pub(crate) place: Place,
 }
 
+impl Outgoing {
+    /// How many bytes it takes, with all that goes with it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.body.len() as u64 + OVERHEAD_BYTES
+    }
+}
+
 /// What a site has said to another and heard from it.
-#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
+#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Link {
     /// The last number that was given out.
     pub(crate) said: u64,
@@ -36,10 +48,10 @@ pub(crate) struct Link {
     pub(crate) queue: VecDeque<Outgoing>,
     /// How many bytes that is.
     bytes: u64,
-    /// The virtual link's place in the order of selection.
-    pub(crate) via: u64,
-    /// The servers that suspect it.
-    suspecting: BTreeSet<ReplicaId>,
+    /// Which virtual link has its turn, and what it owes.
+    pub(crate) progress: LinkProgress,
+    /// The servers that suspect it, each of owing this message.
+    suspecting: BTreeMap<ReplicaId, u64>,
     /// Up to which number this site has received.
     pub(crate) received: u64,
     /// Whether the other one has yet to hear of that.
@@ -49,6 +61,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    fn new(progress: LinkProgress) -> Self {
+        Self {
+            said: 0,
+            acknowledged: 0,
+            queue: VecDeque::new(),
+            bytes: 0,
+            progress,
+            suspecting: BTreeMap::new(),
+            received: 0,
+            is_due: false,
+            acknowledgement: None,
+        }
+    }
+
     /// The lowest number that the other site may still be sent.
     fn base(&self) -> u64 {
         self.queue.front().map_or(self.said + 1, |first| first.header.number)
@@ -58,6 +84,13 @@ impl Link {
         if let Some(first) = self.queue.pop_front() {
             self.bytes -= first.body.len() as u64;
         }
+    }
+
+    /// The virtual link owes nothing any more of what waits no more, and is suspected of that no more.
+    fn settle(&mut self, now: Instant, config: &LinkConfig) {
+        self.progress.on_settled(now, self.base() - 1, &config.pace);
+        let (progress, turn) = (&self.progress, self.progress.turn().number);
+        self.suspecting.retain(|_, number| progress.is_owed(turn, *number));
     }
 }
 
@@ -83,16 +116,24 @@ impl Links {
         &self.batches
     }
 
-    /// Says something to a site, during the execution of the local batch `now`. Where more than `most_bytes`
-    /// wait for it the oldest are forgotten: a protocol repeats what matters.
+    fn link_mut(&mut self, site: SiteId, config: &LinkConfig) -> &mut Link {
+        self.links.entry(site).or_insert_with(|| Link::new(LinkProgress::new(config.start(site))))
+    }
+
+    /// Says something to a site, during the execution of a local batch at this agreed time. Where more than
+    /// `most_bytes` wait for it the oldest are forgotten, and where more is said at once than one signature can
+    /// cover the rest is not said: a protocol repeats what matters.
     pub(crate) fn say(
         &mut self,
-        (now, from, to): (Seq, SiteId, SiteId),
-        kind: Kind,
-        body: Arc<[u8]>,
+        (batch, now): (Seq, Instant),
+        (to, kind, body): (SiteId, Kind, Arc<[u8]>),
         most_bytes: u64,
+        config: &LinkConfig,
     ) {
-        let link = self.links.entry(to).or_default();
+        if self.batches.get(&batch).is_some_and(|said| said.len() >= SiteBatch::MAX_MESSAGES) {
+            return;
+        }
+        let link = self.link_mut(to, config);
         link.said += 1;
         link.bytes += body.len() as u64;
         while link.bytes > most_bytes && !link.queue.is_empty() {
@@ -100,11 +141,15 @@ impl Links {
         }
         let base = if link.queue.is_empty() { link.said } else { link.base() };
         let (number, acknowledged) = (link.said, link.received);
-        let header = Header { from, to, number, base, acknowledged, kind };
+        let header = Header { from: config.site, to, number, base, acknowledged, kind };
         // It acknowledges on the way.
         (link.is_due, link.acknowledgement) = (false, None);
-        let place = file(&mut self.batches, now, header.statement(body_digest(&body)));
-        link.queue.push_back(Outgoing { header, body, place });
+        let place = file(&mut self.batches, batch, header.statement(body_digest(&body)));
+        let outgoing = Outgoing { header, body, place };
+        let link = self.link_mut(to, config);
+        link.progress.on_queued(now, number, outgoing.bytes(), &config.pace);
+        link.queue.push_back(outgoing);
+        link.settle(now, config);
     }
 
     /// Acknowledges what has been received and not been acknowledged on the way.
@@ -112,7 +157,8 @@ impl Links {
         for (to, link) in &mut self.links {
             // Who asks for one that is so old is given a new one.
             link.acknowledgement.take_if(|(_, place)| place.batch.0 + MOST_KEPT < now.0);
-            if core::mem::take(&mut link.is_due) {
+            let has_room = self.batches.get(&now).is_none_or(|said| said.len() < SiteBatch::MAX_MESSAGES);
+            if has_room && core::mem::take(&mut link.is_due) {
                 let (acknowledged, base) = (link.received, link.base());
                 let kind = Kind::Acknowledgement;
                 let header = Header { from, to: *to, number: 0, base, acknowledged, kind };
@@ -124,19 +170,18 @@ impl Links {
     }
 
     /// A site has said something; says whether it is the next that was to come from there.
-    pub(crate) fn on_heard(&mut self, header: &Header) -> bool {
-        let link = self.links.entry(header.from).or_default();
+    pub(crate) fn on_heard(&mut self, now: Instant, header: &Header, config: &LinkConfig) -> bool {
+        let link = self.link_mut(header.from, config);
         // What a site says to itself is acknowledged by coming.
         let acknowledged = if header.from == header.to { header.number } else { header.acknowledged };
-        if acknowledged > link.acknowledged && acknowledged <= link.said {
+        let is_news = acknowledged > link.acknowledged && acknowledged <= link.said;
+        if is_news {
             link.acknowledged = acknowledged;
-            link.suspecting.clear();
             while link.queue.front().is_some_and(|first| first.header.number <= acknowledged) {
                 link.pop();
             }
-            self.forget_batches();
+            link.settle(now, config);
         }
-        let link = self.links.entry(header.from).or_default();
         // What it has forgotten will not come.
         if header.base.saturating_sub(1) > link.received {
             link.received = header.base - 1;
@@ -149,6 +194,9 @@ impl Links {
         // What comes twice may not have been acknowledged.
         if (1..=link.received).contains(&header.number) {
             link.is_due = header.from != header.to;
+        }
+        if is_news {
+            self.forget_batches();
         }
         is_next
     }
@@ -167,14 +215,32 @@ impl Links {
         self.links.values().any(|link| link.is_due)
     }
 
-    /// A server suspects the virtual link in this place to a site; when `enough` do, the next is taken.
-    pub(crate) fn on_suspected(&mut self, (site, via): (SiteId, u64), server: ReplicaId, enough: usize) {
-        let Some(link) = self.links.get_mut(&site).filter(|link| link.via == via) else { return };
-        link.suspecting.insert(server);
-        if link.suspecting.len() >= enough {
-            link.suspecting.clear();
-            link.via += 1;
+    /// A server says that the virtual link to a site owes this message since too long; when `enough` do, the next is
+    /// taken. Where nobody lies its forwarder is believed at once that it is the peer.
+    pub(crate) fn on_suspected(
+        &mut self,
+        now: Instant,
+        (site, turn, number): (SiteId, u64, u64),
+        (server, enough): (ReplicaId, usize),
+        config: &LinkConfig,
+    ) {
+        let Some(link) = self.links.get_mut(&site) else { return };
+        if !link.progress.is_owed(turn, number) {
+            return;
         }
+        let order = config.order(site);
+        let is_forwarder = order.virtual_link(link.progress.turn()).forwarder == server;
+        let suspect = if order.keeps_forwarders() && is_forwarder {
+            Suspect::Peer
+        } else {
+            link.suspecting.insert(server, number);
+            if link.suspecting.len() < enough {
+                return;
+            }
+            Suspect::Forwarder
+        };
+        link.suspecting.clear();
+        link.progress.on_given_up(now, suspect, &order, &config.pace);
     }
 
     fn forget_batches(&mut self) {
@@ -199,13 +265,29 @@ fn file(batches: &mut BTreeMap<Seq, Vec<Vec<u8>>>, now: Seq, statement: Vec<u8>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blink::LinkPace;
+    use althing_types::Quorums;
+    use core::time::Duration;
 
     const A: SiteId = SiteId(0);
     const B: SiteId = SiteId(1);
+    const NOW: Instant = Instant(1_000_000_000);
+
+    /// Two sites of four or of five.
+    fn config(may_lie: bool) -> LinkConfig {
+        let quorums = if may_lie { Quorums::byzantine(4, 1) } else { Quorums::crash(5, 2) };
+        let pace = LinkPace::new(Duration::from_secs(1), 1_000_000).unwrap();
+        LinkConfig { site: A, groups: alloc::vec![quorums.unwrap(); 2], pace }
+    }
 
     fn say(links: &mut Links, batch: u64, bytes: usize, most_bytes: u64) -> Header {
-        links.say((Seq(batch), A, B), Kind::Protocol, alloc::vec![0; bytes].into(), most_bytes);
+        let said = (B, Kind::Protocol, alloc::vec![0; bytes].into());
+        links.say((Seq(batch), NOW), said, most_bytes, &config(true));
         links.links[&B].queue.back().expect("it was just said").header
+    }
+
+    fn hear(links: &mut Links, header: Header) -> bool {
+        links.on_heard(NOW, &header, &config(true))
     }
 
     fn heard(number: u64, base: u64, acknowledged: u64) -> Header {
@@ -219,16 +301,16 @@ mod tests {
             say(&mut links, batch, 10, 1000);
         }
         assert_eq!(links.batches().values().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
-        assert!(links.on_heard(&heard(1, 1, 2)));
+        assert!(hear(&mut links, heard(1, 1, 2)));
         assert_eq!(links.links[&B].queue.len(), 1);
         assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(2)]);
-        assert!(links.on_heard(&heard(2, 1, 9)), "what was never said can't be acknowledged");
+        assert!(hear(&mut links, heard(2, 1, 9)), "what was never said can't be acknowledged");
         assert_eq!(links.links[&B].acknowledged, 2);
         assert!(links.is_due());
         links.acknowledge_due(Seq(3), A);
         assert!(!links.is_due());
         assert_eq!(links.links[&B].acknowledgement.unwrap().0.acknowledged, 2);
-        links.on_heard(&heard(3, 1, 3));
+        hear(&mut links, heard(3, 1, 3));
         assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(3)]);
         links.acknowledge_due(Seq(300), A);
         assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(300)], "the one before is superseded");
@@ -241,24 +323,24 @@ mod tests {
     #[test]
     fn what_a_site_says_to_itself_waits_until_it_comes() {
         let mut links = Links::default();
-        links.say((Seq(1), A, A), Kind::Bundle, alloc::vec![1].into(), 1000);
+        links.say((Seq(1), NOW), (A, Kind::Bundle, alloc::vec![1].into()), 1000, &config(true));
         let header = links.links[&A].queue[0].header;
-        assert!(links.on_heard(&header) && !links.on_heard(&header) && !links.is_due());
+        assert!(hear(&mut links, header) && !hear(&mut links, header) && !links.is_due());
         assert!(links.links[&A].queue.is_empty() && links.batches().is_empty());
     }
 
     #[test]
     fn what_comes_is_taken_in_order_and_once() {
         let mut links = Links::default();
-        let heard: Vec<bool> = [1, 1, 3, 2, 3, 2].map(|number| links.on_heard(&heard(number, 1, 0))).into();
+        let heard: Vec<bool> = [1, 1, 3, 2, 3, 2].map(|number| hear(&mut links, heard(number, 1, 0))).into();
         assert_eq!(heard, [true, false, false, true, true, false]);
     }
 
     #[test]
     fn numbers_at_the_end_of_all_are_no_harm() {
         let mut links = Links::default();
-        assert!(links.on_heard(&heard(u64::MAX, u64::MAX, u64::MAX)));
-        assert!(!links.on_heard(&heard(0, u64::MAX, 0)) && !links.on_heard(&heard(1, 1, 0)));
+        assert!(hear(&mut links, heard(u64::MAX, u64::MAX, u64::MAX)));
+        assert!(!hear(&mut links, heard(0, u64::MAX, 0)) && !hear(&mut links, heard(1, 1, 0)));
         say(&mut links, 1, 10, 1000);
     }
 
@@ -268,26 +350,70 @@ mod tests {
         let headers: Vec<Header> = (1..=9).map(|batch| say(&mut links, batch, 100, 300)).collect();
         assert_eq!(links.links[&B].queue.iter().map(|o| o.header.number).collect::<Vec<_>>(), [7, 8, 9]);
         let flip = |header: Header| Header { from: B, to: A, ..header };
-        assert!(!other.on_heard(&flip(headers[8])), "7 is still to come");
-        let taken: Vec<bool> = headers.iter().map(|header| other.on_heard(&flip(*header))).collect();
+        assert!(!hear(&mut other, flip(headers[8])), "7 is still to come");
+        let taken: Vec<bool> = headers.iter().map(|header| hear(&mut other, flip(*header))).collect();
         assert_eq!(taken, [false, false, false, false, false, false, true, true, true]);
         say(&mut links, 10, 1000, 300);
         assert_eq!(links.links[&B].queue.len(), 1, "the last one waits, however long");
+    }
+
+    /// What servers say in turn of the link to B, in this turn of that message; which turn it is then.
+    fn suspect(links: &mut Links, may_lie: bool, said: &[(u64, u64, u16)]) -> u64 {
+        for (turn, number, server) in said {
+            let enough = if may_lie { 2 } else { 1 };
+            let suspected = ((B, *turn, *number), (ReplicaId(*server), enough));
+            links.on_suspected(NOW, suspected.0, suspected.1, &config(may_lie));
+        }
+        links.links[&B].progress.turn().number
     }
 
     #[test]
     fn enough_servers_have_the_next_virtual_link_taken() {
         let mut links = Links::default();
         say(&mut links, 1, 10, 1000);
-        for (via, server) in [(0, 1), (1, 2), (0, 1)] {
-            links.on_suspected((B, via), ReplicaId(server), 2);
-        }
-        assert_eq!(links.links[&B].via, 0);
-        links.on_suspected((B, 0), ReplicaId(2), 2);
-        assert_eq!(links.links[&B].via, 1);
-        links.on_suspected((B, 1), ReplicaId(1), 2);
-        links.on_heard(&heard(0, 1, 1));
-        links.on_suspected((B, 1), ReplicaId(2), 2);
-        assert_eq!(links.links[&B].via, 1, "it was acknowledged meanwhile");
+        say(&mut links, 1, 10, 1000);
+        let first = links.links[&B].progress.turn().number;
+        assert_eq!(suspect(&mut links, true, &[(first, 1, 1), (first + 1, 1, 2), (first, 1, 1)]), first);
+        assert_eq!(suspect(&mut links, true, &[(first, 2, 2)]), first + 1);
+        assert_eq!(suspect(&mut links, true, &[(first + 1, 1, 1)]), first + 1);
+        hear(&mut links, heard(0, 1, 1));
+        assert_eq!(
+            suspect(&mut links, true, &[(first + 1, 2, 2)]),
+            first + 1,
+            "what the other one missed has come"
+        );
+        assert_eq!(suspect(&mut links, true, &[(first + 1, 2, 3)]), first + 2);
+        hear(&mut links, heard(0, 1, 2));
+        assert_eq!(
+            suspect(&mut links, true, &[(first + 2, 2, 0), (first + 2, 3, 1)]),
+            first + 2,
+            "it owes nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_forgotten_is_owed_no_more() {
+        let mut links = Links::default();
+        say(&mut links, 1, 10, 15);
+        let first = links.links[&B].progress.turn().number;
+        suspect(&mut links, true, &[(first, 1, 1)]);
+        say(&mut links, 1, 10, 15);
+        assert_eq!(suspect(&mut links, true, &[(first, 1, 2), (first, 2, 2)]), first);
+    }
+
+    #[test]
+    fn where_nobody_lies_the_forwarder_is_believed_about_its_peer() {
+        let mut links = Links::default();
+        let (config, said) = (config(false), (B, Kind::Protocol, Arc::from([0; 10])));
+        links.say((Seq(1), NOW), said, 1000, &config);
+        let link = |links: &Links| config.order(B).virtual_link(links.links[&B].progress.turn());
+        let before = link(&links);
+        let turn = links.links[&B].progress.turn().number;
+        suspect(&mut links, false, &[(turn, 1, before.forwarder.0)]);
+        let (peers, others) = (link(&links), ReplicaId((before.forwarder.0 + 1) % 5));
+        assert_eq!((peers.forwarder, peers.peer.0), (before.forwarder, before.peer.0 + 1));
+        suspect(&mut links, false, &[(turn + 1, 1, others.0)]);
+        assert_eq!(link(&links).peer, peers.peer);
+        assert_ne!(link(&links).forwarder, before.forwarder);
     }
 }

@@ -46,6 +46,8 @@ struct Core<P> {
     /// The clients of this site that wait for an update.
     waiting: BTreeMap<ClientId, Waiting>,
     bundler: Bundler,
+    /// How often the relay timer has expired.
+    relays: u64,
     /// The state that the protocol wants to be brought to.
     fetching: Option<Fetching>,
 }
@@ -95,6 +97,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 links: Links::default(),
                 waiting: BTreeMap::new(),
                 bundler: Bundler::default(),
+                relays: 0,
                 fetching: None,
             },
             nested: Nested::new(service),
@@ -114,7 +117,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Which site it is.
     #[must_use]
     pub fn site(&self) -> SiteId {
-        self.config.site
+        self.config.site()
     }
 
     /// The wide-area protocol.
@@ -167,7 +170,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     }
 
     fn me(&self) -> ReplicaId {
-        ReplicaId(self.config.site.0)
+        ReplicaId(self.config.site().0)
     }
 
     fn start_once(&mut self) {
@@ -185,8 +188,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                     self.on_timer(timer);
                 }
             }
-            SiteEvent::Suspected { site, link } => {
-                self.core.links.on_suspected((site, link), server, self.config.enough());
+            SiteEvent::Suspected { site, turn, number } => {
+                let (now, enough) = (self.now.1, self.config.enough());
+                let owed = (site, turn, number);
+                self.core.links.on_suspected(now, owed, (server, enough), &self.config.links);
             }
             SiteEvent::Fetched(parts) => {
                 self.on_fetched(parts);

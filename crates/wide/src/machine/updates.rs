@@ -7,8 +7,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_protocol::{Event, Replicable, Request};
 use althing_replica::{Context, LateResult, ReplyOutcome, Service, Standing};
-use althing_types::{ClientId, Instant, RequestNumber, encode};
+use althing_types::{ClientId, RequestNumber, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
+
+/// So many updates are shown to all sites at once.
+const MOST_RELAYED: usize = 1024;
 
 /// An update that has not been executed.
 #[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
@@ -16,15 +19,15 @@ pub(super) struct Waiting {
     request: Request,
     /// The number of the client's request to this site.
     local: RequestNumber,
-    /// When it came, or was last shown to all sites.
-    since: Instant,
+    /// How often the relay timer had expired when it came, or was last shown to all sites.
+    since: u64,
 }
 
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// A client of this site has an update; `None` where it has to wait for the answer.
     pub(super) fn on_update(&mut self, context: &Context, update: Update) -> Option<Answer> {
-        let (client, local, since) = (context.client, context.number, context.time);
-        let lives_here = self.config.residents.get(&client).is_some_and(|it| it.site == self.config.site);
+        let (client, local, since) = (context.client, context.number, self.core.relays);
+        let lives_here = self.config.residents.get(&client).is_some_and(|it| it.site == self.config.site());
         let mut request = update.into_request(client);
         if !lives_here || self.authenticate(&mut request).is_err() {
             return Some(Answer::Refused);
@@ -98,7 +101,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Has bundles leave as long as there is something to bundle, and a slot.
     pub(super) fn dispatch_bundles(&mut self) {
         let Dissemination::Origin { slots, most_bytes } = self.config.dissemination else { return };
-        let (now, site) = (self.now.1, self.config.site);
+        let (now, site) = (self.core.relays, self.config.site());
         while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes)) {
             // This site too has to have it signed, to order it or to know it by name.
             self.say_to_all(Kind::Bundle, encode(&bundle).into(), true);
@@ -107,22 +110,24 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// Shows all sites what has waited for long, so that each sees to it that it is ordered.
     pub(super) fn relay(&mut self) {
-        let (now, timeout) = (self.now.1, self.config.relay_timeout);
-        let then = Instant(now.0.saturating_sub(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)));
+        self.core.relays += 1;
+        // Not by agreed time, which a faulty server can have stand still: whatever has seen a whole period go by.
+        let now = self.core.relays;
         let mut overdue: Vec<(Kind, Arc<[u8]>)> = Vec::new();
         if self.config.dissemination == Dissemination::Leader {
-            for waiting in self.core.waiting.values_mut().filter(|waiting| waiting.since <= then) {
+            let waiting = self.core.waiting.values_mut().filter(|waiting| waiting.since + 2 <= now);
+            for waiting in waiting.take(MOST_RELAYED) {
                 waiting.since = now;
                 overdue.push((Kind::Request, encode(&waiting.request).into()));
             }
         }
-        let bundles = self.core.bundler.overdue(then, now);
+        let bundles = self.core.bundler.overdue(now);
         overdue.extend(bundles.map(|bundle| (Kind::UrgentBundle, encode(bundle).into())));
         for (kind, body) in overdue {
             self.say_to_all(kind, body, kind == Kind::UrgentBundle);
         }
         if !self.core.waiting.is_empty() || !self.core.bundler.is_idle() {
-            self.core.timers.set(Timer::Relay, timeout);
+            self.core.timers.set(Timer::Relay, self.config.relay_timeout);
         }
     }
 }

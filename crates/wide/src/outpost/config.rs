@@ -1,30 +1,24 @@
+use crate::blink::LinkConfig;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use althing_crypto::site::{SiteKeys, SiteSigner};
-use althing_types::{ReplicaId, SiteId};
+use althing_types::ReplicaId;
 use core::time::Duration;
 
 /// What an outpost has to know from the start.
 #[derive(Clone)]
 pub struct OutpostConfig {
-    /// Which site it belongs to.
-    pub site: SiteId,
+    /// Which site it belongs to, and what the links go by.
+    pub links: LinkConfig,
     /// Beside which server.
     pub server: ReplicaId,
-    /// How many servers each site has, by id.
-    pub sizes: Vec<usize>,
     /// How it signs with the other servers of the site.
     pub signer: Arc<dyn SiteSigner>,
     /// The public keys of all sites.
     pub keys: SiteKeys,
     /// How often what may have been lost is asked for or sent again.
     pub tick: Duration,
-    /// How long a message may go without an acknowledgement, beside the time that its bytes take.
-    pub acknowledgement_timeout: Duration,
-    /// How many bytes a second a virtual link has to bring over at least.
-    pub floor_bytes_per_second: u64,
     /// How many bytes may be under way to a site.
-    pub window_bytes: usize,
+    pub window_bytes: u64,
     /// How many bytes a second another site is given of this one's state at most.
     pub supply_bytes_per_second: u64,
     /// The longest operation that the site's group takes, in bytes. What comes from other sites and is longer is

@@ -69,10 +69,11 @@ impl Outpost {
 
     /// The servers of the other sites, one after the other, each site in turn.
     fn source(&self, turn: u64) -> Option<(SiteId, ReplicaId)> {
-        let others = (0u16..).zip(&self.config.sizes).filter(|(site, _)| *site != self.config.site.0);
+        let others =
+            (0u16..).zip(&self.config.links.groups).filter(|(site, _)| *site != self.config.links.site.0);
         let others: Vec<_> = others.collect();
         let (site, servers) = others.get(usize::try_from(turn % others.len().max(1) as u64).ok()?)?;
-        let server = turn / others.len() as u64 % **servers as u64;
+        let server = turn / others.len() as u64 % servers.n() as u64;
         Some((SiteId(*site), ReplicaId(u16::try_from(server).ok()?)))
     }
 

@@ -8,7 +8,8 @@ mod signing;
 pub use config::OutpostConfig;
 pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer};
 
-use crate::machine::{LogicalMachine, Timer};
+use crate::blink::VirtualLink;
+use crate::machine::{Link, LogicalMachine, Timer};
 use crate::operation::SiteEvent;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,7 +19,7 @@ use althing_types::{Instant, ReplicaId, Seq, SiteId, decode, encode};
 use fetching::Fetching;
 use io::{LocalMessage, SiteMessage};
 use receiving::Receiving;
-use sending::{Sending, VirtualLink};
+use sending::Sending;
 use signing::Signatures;
 
 /// What an operation holds beside the events in it, and an event beside what it is about, at most.
@@ -53,6 +54,8 @@ pub struct Outpost {
     received: BTreeMap<SiteId, u64>,
     /// Which setting of each timer runs here.
     armed: BTreeMap<Timer, u64>,
+    /// Which of them have expired here.
+    expired: BTreeMap<Timer, u64>,
     /// What has yet to be submitted of what happens in the site.
     control: Vec<SiteEvent>,
     /// Lanes with something under way.
@@ -73,6 +76,7 @@ impl Outpost {
             fetching: Fetching::default(),
             received: BTreeMap::new(),
             armed: BTreeMap::new(),
+            expired: BTreeMap::new(),
             control: Vec::new(),
             busy: BTreeSet::new(),
         }
@@ -101,6 +105,7 @@ impl Outpost {
                 self.ask_for_shares(outputs);
                 self.tick_fetching();
                 self.signatures.tick();
+                self.say_again_what_expired(machine);
             }
             OutpostInput::Observe if executed == self.executed => return,
             OutpostInput::Observe => {}
@@ -118,7 +123,7 @@ impl Outpost {
                 }
             }
             OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
-            OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(site, links),
+            OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(now, site, links),
             OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
         }
         self.executed = executed;
@@ -165,25 +170,30 @@ impl Outpost {
         let running = machine.timers().iter().find(|(running, ..)| *running == timer);
         let generation = running.map(|(_, generation, _)| generation);
         if let Some(generation) = generation.filter(|it| self.armed.get(&timer) == Some(it)) {
+            self.expired.insert(timer, generation);
             self.control.push(SiteEvent::Expired { timer, generation });
         }
     }
 
+    /// What this server has said of the timers that still run may have been lost with the client that it is.
+    fn say_again_what_expired<P: Replicable, S: Service>(&mut self, machine: &LogicalMachine<P, S>) {
+        let running: BTreeMap<Timer, u64> =
+            machine.timers().iter().map(|(timer, generation, _)| (timer, generation)).collect();
+        self.expired.retain(|timer, generation| running.get(timer) == Some(generation));
+        for (timer, generation) in &self.expired {
+            let event = SiteEvent::Expired { timer: *timer, generation: *generation };
+            if !self.control.contains(&event) {
+                self.control.push(event);
+            }
+        }
+    }
+
     fn servers(&self) -> impl Iterator<Item = ReplicaId> + use<> {
-        (0u16..).take(self.config.sizes[usize::from(self.config.site.0)]).map(ReplicaId)
+        self.config.links.servers(self.config.links.site).replicas()
     }
 
-    /// Who carries what is said to a site, by the virtual link's place in the order of selection.
-    fn virtual_link(&self, to: SiteId, via: u64) -> VirtualLink {
-        let size = |site: SiteId| self.config.sizes[usize::from(site.0)] as u64;
-        let (a, b) = (size(self.config.site), size(to));
-        let series = a * b / gcd(a, b);
-        let (s, i) = (via / series % a, via % series);
-        let id = |place: u64| ReplicaId(u16::try_from(place).expect("a site has at most 100 servers"));
-        VirtualLink { forwarder: id((i + s) % a), peer: id(i % b) }
+    /// Who carries what is said to a site.
+    fn virtual_link(&self, to: SiteId, link: &Link) -> VirtualLink {
+        self.config.links.order(to).virtual_link(link.progress.turn())
     }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -14,7 +14,7 @@ use althing_types::{Instant, ReplicaId, SiteId, encode};
 const MOST_AHEAD: u64 = 8192;
 
 /// What a message takes beside its body, about.
-const OVERHEAD: usize = 256;
+const OVERHEAD: u64 = 256;
 
 /// How many messages of a site are put in order at once.
 const MOST_AT_ONCE: usize = 1024;
@@ -50,7 +50,9 @@ impl Outpost {
         outputs: &mut Vec<OutpostOutput>,
     ) {
         let header = message.header;
-        if header.from != site || header.to != self.config.site || !message.is_genuine(&mut self.config.keys)
+        if header.from != site
+            || header.to != self.config.links.site
+            || !message.is_genuine(&mut self.config.keys)
         {
             return;
         }
@@ -87,7 +89,7 @@ impl Outpost {
             if header.base > furthest {
                 receiving.skipping = Some(message.clone());
             }
-            let held: usize = receiving.held.values().map(|message| message.body.len() + OVERHEAD).sum();
+            let held: u64 = receiving.held.values().map(|message| message.body.len() as u64 + OVERHEAD).sum();
             let is_near = header.number <= received.saturating_add(MOST_AHEAD);
             let is_next = header.number == received + 1;
             if is_next || (is_near && held <= 2 * self.config.window_bytes) {
@@ -142,7 +144,7 @@ impl Outpost {
     fn acknowledge(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
         let Some((header, place)) = link.acknowledgement else { return };
         let Some(receiving) = self.receiving.get_mut(&site) else { return };
-        let patience = self.config.acknowledgement_timeout;
+        let patience = self.config.links.pace.timeout();
         receiving.receivers.retain(|_, then| now.since(*then) < patience);
         let receivers: Vec<ReplicaId> = receiving.receivers.keys().copied().collect();
         let forwarder = receiving.forwarder.filter(|(_, then)| now.since(*then) < patience);

@@ -2,27 +2,21 @@
 
 use super::Outpost;
 use super::io::{OutpostOutput, OutpostTimer, SiteMessage};
+use crate::blink::{LinkConfig, Obligation, VirtualLink};
 use crate::machine::{Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
-use core::time::Duration;
-
-/// Who sends and who receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct VirtualLink {
-    pub(super) forwarder: ReplicaId,
-    pub(super) peer: ReplicaId,
-}
 
 /// The least that is under way to a site that does not acknowledge, in bytes.
-const LEAST_WINDOW_BYTES: usize = 16 * 1024;
+const LEAST_WINDOW_BYTES: u64 = 16 * 1024;
 
 /// What this server has sent to a site, over the present virtual link.
 #[derive(Default)]
 pub(super) struct Sending {
-    via: u64,
+    /// The number of that link's turn.
+    turn: u64,
     /// Up to which number shares were given to the forwarder.
     shared: u64,
     /// Up to which number messages were sent.
@@ -32,16 +26,13 @@ pub(super) struct Sending {
     /// Up to which number they were acknowledged when that was last looked at.
     acknowledged: u64,
     /// What may be under way, in bytes.
-    window: usize,
+    window: u64,
     /// When something was last sent or acknowledged.
     moved: Instant,
-    watch: Option<Watch>,
-}
-
-/// Up to which number a virtual link has to be acknowledged by the time that a timer expires.
-struct Watch {
-    via: u64,
-    goal: u64,
+    /// When the timer expires by which the virtual link is watched.
+    watched_until: Option<Instant>,
+    /// What it was suspected of last: turn and message.
+    suspected: Option<(u64, u64)>,
 }
 
 impl Outpost {
@@ -49,7 +40,7 @@ impl Outpost {
         for (site, link) in links.iter() {
             self.follow(now, site, link, outputs);
             self.forward(now, site, link, outputs);
-            self.watch(site, link, outputs);
+            self.watch(now, site, link, outputs);
         }
     }
 
@@ -57,8 +48,9 @@ impl Outpost {
     fn follow(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
         let window = self.config.window_bytes;
         let sending = self.sending.entry(site).or_insert_with(|| Sending { window, ..Sending::default() });
-        if sending.via != link.via {
-            (sending.via, sending.shared, sending.sent) = (link.via, link.acknowledged, link.acknowledged);
+        let turn = link.progress.turn().number;
+        if sending.turn != turn {
+            (sending.turn, sending.shared, sending.sent) = (turn, link.acknowledged, link.acknowledged);
             (sending.window, sending.has_skipped) = (window, false);
         }
         if sending.acknowledged < link.acknowledged {
@@ -68,7 +60,7 @@ impl Outpost {
             sending.moved = now;
         }
         let shared = core::mem::replace(&mut sending.shared, link.said);
-        let forwarder = self.virtual_link(site, link.via).forwarder;
+        let forwarder = self.virtual_link(site, link).forwarder;
         for outgoing in after(link, shared) {
             self.give_share(outgoing.place.batch, forwarder, outputs);
         }
@@ -76,7 +68,7 @@ impl Outpost {
 
     /// Sends what may be sent, if it is this server's turn.
     fn forward(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
-        let VirtualLink { forwarder, peer } = self.virtual_link(site, link.via);
+        let VirtualLink { forwarder, peer } = self.virtual_link(site, link);
         if forwarder != self.config.server {
             return;
         }
@@ -92,13 +84,13 @@ impl Outpost {
             self.sending.get_mut(&site).expect("it was just there").has_skipped = true;
         }
         let mut sent = sent;
-        let mut under_way: usize = 0;
+        let mut under_way = 0;
         for outgoing in &link.queue {
-            under_way += outgoing.body.len() + 256;
+            under_way += outgoing.bytes();
             if outgoing.header.number <= sent {
                 continue;
             }
-            let is_first = under_way == outgoing.body.len() + 256;
+            let is_first = under_way == outgoing.bytes();
             let is_over = under_way > window && !is_first;
             if is_over || !self.send(site, peer, outgoing, outputs) {
                 break;
@@ -121,7 +113,7 @@ impl Outpost {
     ) -> bool {
         let Some(proof) = self.proof(outgoing.place, outputs) else { return false };
         let message = LinkMessage { header: outgoing.header, proof, body: outgoing.body.to_vec() };
-        if site == self.config.site {
+        if site == self.config.links.site {
             self.take_in(message);
         } else {
             let bytes = encode(&SiteMessage::Link(message)).into();
@@ -132,8 +124,9 @@ impl Outpost {
 
     /// What nobody has acknowledged for long is sent again, a little at first.
     pub(super) fn resend(&mut self, now: Instant) {
+        let patience = self.config.links.pace.timeout() / 2;
         for sending in self.sending.values_mut() {
-            let is_stuck = now.since(sending.moved) > self.config.acknowledgement_timeout / 2;
+            let is_stuck = now.since(sending.moved) > patience;
             if is_stuck && sending.sent > sending.acknowledged {
                 (sending.sent, sending.has_skipped) = (sending.acknowledged, false);
                 sending.window = LEAST_WINDOW_BYTES;
@@ -142,34 +135,40 @@ impl Outpost {
         }
     }
 
-    /// Sees to it that what waits is acknowledged in time: as a whole, so that a forwarder which brings over one
-    /// message now and then is found out too.
-    fn watch(&mut self, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
+    /// What the virtual link owes first, and when this server suspects it of that.
+    ///
+    /// Where nobody lies the forwarder is to say that its peer does not answer, if it is there itself: the others wait
+    /// for that for half a timeout more.
+    fn owed(&self, site: SiteId, link: &Link) -> Option<(Obligation, Instant)> {
+        let LinkConfig { pace, .. } = &self.config.links;
+        let owed = link.progress.obligation(pace)?;
+        let order = self.config.links.order(site);
+        let forwarder = order.virtual_link(link.progress.turn()).forwarder;
+        let is_after = order.keeps_forwarders() && forwarder != self.config.server;
+        Some((owed, if is_after { owed.by + pace.timeout() / 2 } else { owed.by }))
+    }
+
+    /// Sees to it that this server wakes up when the virtual link may be suspected.
+    fn watch(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
+        let Some((owed, by)) = self.owed(site, link) else { return };
         let sending = self.sending.get_mut(&site).expect("it is followed");
-        let is_watched = sending
-            .watch
-            .as_ref()
-            .is_some_and(|watch| watch.via == link.via && link.acknowledged < watch.goal);
-        let Some(last) = link.queue.back() else {
-            sending.watch = None;
-            return;
-        };
-        if !is_watched {
-            sending.watch = Some(Watch { via: link.via, goal: last.header.number });
-            let bytes: u64 = link.queue.iter().map(|outgoing| outgoing.body.len() as u64 + 256).sum();
-            let needed = bytes * 1_000_000 / self.config.floor_bytes_per_second.max(1);
-            let after = self.config.acknowledgement_timeout + Duration::from_micros(needed);
-            outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Watch(site), after });
+        let is_known = sending.suspected == Some((owed.turn, owed.number));
+        if !is_known && sending.watched_until.is_none_or(|until| by < until) {
+            sending.watched_until = Some(by);
+            outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Watch(site), after: by.since(now) });
         }
     }
 
-    /// The time is over in which what waited had to be acknowledged.
-    pub(super) fn on_watch_expired(&mut self, site: SiteId, links: &Links) {
-        let Some(link) = links.link(site) else { return };
+    /// It wakes up; what the link owed then may have come.
+    pub(super) fn on_watch_expired(&mut self, now: Instant, site: SiteId, links: &Links) {
+        let owed = links.link(site).and_then(|link| self.owed(site, link));
         let Some(sending) = self.sending.get_mut(&site) else { return };
-        let Some(watch) = sending.watch.take() else { return };
-        if watch.via == link.via && link.acknowledged < watch.goal {
-            self.control.push(SiteEvent::Suspected { site, link: link.via });
+        sending.watched_until = None;
+        if let Some((Obligation { turn, number, .. }, by)) = owed
+            && by <= now
+        {
+            sending.suspected = Some((turn, number));
+            self.control.push(SiteEvent::Suspected { site, turn, number });
         }
     }
 }

@@ -58,7 +58,7 @@ impl Signatures {
 impl Outpost {
     /// Takes up what was said since the last time, and forgets what is said no more.
     pub(super) fn follow_batches(&mut self, links: &Links) {
-        let (system, site) = (self.config.keys.system(), self.config.site);
+        let (system, site) = (self.config.keys.system(), self.config.links.site);
         let batches = links.batches();
         let signatures = &mut self.signatures;
         signatures.signing.retain(|seq, _| batches.contains_key(seq));
