@@ -79,8 +79,7 @@ impl Setting {
             tick: Duration::from_millis(100),
             window_bytes: 100_000,
             supply_bytes_per_second: 1_000_000,
-            operation_bytes: 50_000,
-            max_message_bytes: 200_000,
+            operation_bytes: 200_000,
         }
     }
 }
