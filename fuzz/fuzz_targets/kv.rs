@@ -4,7 +4,7 @@
 use althing_fuzz::shadow::{Shadowed, install_hostile};
 use althing_replica::{Context, Service};
 use althing_services::{Kv, KvOperation, KvResult};
-use althing_types::{ClientId, Instant, Seq};
+use althing_types::{ClientId, Instant, RequestNumber, Seq};
 use borsh::BorshDeserialize;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
@@ -38,6 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(step) = u8::deserialize(&mut input) else { return };
         let context = Context {
             client: ClientId(u64::from(step & 3)),
+            number: RequestNumber(seq),
             seq: Seq(seq),
             time: Instant(seq),
             seed: [step; 32],
