@@ -140,15 +140,13 @@ pub enum SitesPlanted {
     Traitor,
     /// A server of each site goes by other settings than the rest.
     UnevenServers,
-    /// One server's word is enough for its site.
-    LoneVoice,
     /// What is not acknowledged is never sent again, and no virtual link is given up.
     NoSecondTry,
 }
 
 impl SitesPlanted {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Traitor, Self::UnevenServers, Self::LoneVoice, Self::NoSecondTry];
+    pub const ALL: [Self; 3] = [Self::Traitor, Self::UnevenServers, Self::NoSecondTry];
 
     /// The oracles of which one has to catch it.
     #[must_use]
@@ -156,7 +154,7 @@ impl SitesPlanted {
         match self {
             Self::Traitor => &["agreement", "linearizability"],
             Self::UnevenServers => &["checkpoint"],
-            Self::LoneVoice | Self::NoSecondTry => &["liveness"],
+            Self::NoSecondTry => &["liveness"],
         }
     }
 
@@ -166,7 +164,6 @@ impl SitesPlanted {
         let (wide, family) = match self {
             Self::Traitor => (ProtocolKind::Paxos, SitesFamily::ByzantineSites),
             Self::UnevenServers => (ProtocolKind::Pbft, SitesFamily::Calm),
-            Self::LoneVoice => (ProtocolKind::Pbft, SitesFamily::FaultyServers),
             Self::NoSecondTry => (ProtocolKind::Pbft, SitesFamily::BadLinks),
         };
         let sites = if wide == ProtocolKind::Paxos { 3 } else { 4 };

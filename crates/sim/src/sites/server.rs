@@ -223,10 +223,7 @@ impl Blueprint<'_> {
         let lanes =
             servers.flat_map(|server| self.lanes().map(move |lane| (lane_client(server, lane), server)));
         MachineConfig {
-            links: match self.config.planted {
-                Some(SitesPlanted::LoneVoice) => self.gullible_link_config(site),
-                _ => self.link_config(site),
-            },
+            links: self.link_config(site),
             sites: quorums(self.config.composition.wide, self.materials.len()),
             lanes: lanes.collect(),
             keys: SiteMaterial::public(self.materials),
@@ -252,14 +249,6 @@ impl Blueprint<'_> {
         let groups = self.materials.iter().map(|material| material.quorums).collect();
         let pace = LinkPace::new(self.plan.acknowledgement_timeout, 20_000).expect("neither is zero");
         LinkConfig { site, groups, pace }
-    }
-
-    /// For a site that takes one server's word for that of all.
-    fn gullible_link_config(&self, site: SiteId) -> LinkConfig {
-        let mut config = self.link_config(site);
-        let group = &mut config.groups[usize::from(site.0)];
-        *group = Quorums::byzantine(group.n(), 0).expect("a small group");
-        config
     }
 
     fn outpost_config(&self, site: SiteId, me: ReplicaId) -> OutpostConfig {
