@@ -32,6 +32,8 @@ pub(crate) use memory::{Holdings, MemoryBound};
 pub(crate) use succession::{Succession, spoke_after_leaving};
 pub(crate) use throughput::{hold_to_share, keep_primary};
 
+use std::any::Any;
+
 /// Something that should have held and did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -44,6 +46,13 @@ pub struct Violation {
 impl Violation {
     pub(crate) fn new(oracle: &'static str, message: impl Into<String>) -> Self {
         Self { oracle, message: message.into() }
+    }
+
+    /// Some code panicked.
+    pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = panic.downcast_ref::<String>().cloned();
+        let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Self::new("panic", message.unwrap_or_else(|| "a panic without a message".to_owned()))
     }
 }
 

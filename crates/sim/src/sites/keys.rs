@@ -27,6 +27,19 @@ pub(super) fn lane_client(server: ReplicaId, lane: Lane) -> ClientId {
     ClientId(1 << 32 | u64::from(server.0) << 16 | lane)
 }
 
+/// The server that a client of a group is a lane of, if it is one.
+pub(super) fn lane_of(id: ClientId) -> Option<(ReplicaId, Lane)> {
+    if id.0 >> 32 != 1 {
+        return None;
+    }
+    let server = ReplicaId(u16::try_from(id.0 >> 16 & 0xffff).ok()?);
+    let lane = match u16::try_from(id.0 & 0xffff).ok()? {
+        0 => Lane::Control,
+        site => Lane::From(SiteId(site - 1)),
+    };
+    Some((server, lane))
+}
+
 /// A client of a site.
 pub(super) fn resident(site: SiteId, index: u64) -> ClientId {
     ClientId(u64::from(site.0) * 100 + index + 1)

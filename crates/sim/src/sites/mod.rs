@@ -3,6 +3,7 @@
 mod config;
 mod keys;
 mod plan;
+mod report;
 mod server;
 mod treachery;
 mod uplinks;
@@ -11,4 +12,5 @@ mod world;
 pub use config::{
     Composition, LocalGroup, SitesConfig, SitesFamily, SitesPlanted, UnknownComposition, UnknownSitesFamily,
 };
-pub use world::{SitesReport, simulate};
+pub use report::SitesReport;
+pub use world::simulate;

@@ -103,12 +103,7 @@ impl<'a, X: Subject> World<'a, X> {
     fn of(subject: &'a X, config: &'a SimConfig, plan: Plan) -> Self {
         let mut world = World::new(subject, config, plan);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-                .unwrap_or_else(|| "a panic without a message".to_owned());
-            world.violation = Some(Violation::new("panic", message));
+            world.violation = Some(Violation::of_panic(&*panic));
         }
         world
     }
