@@ -2,12 +2,17 @@
 //! planned, described and drawn.
 #![no_main]
 
-use althing_components::{Application, Plan};
+use althing_components::{Plan, SitePlan, Spec};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    match Application::parse(text) {
-        Ok(application) => {
+    match Spec::parse(text) {
+        Ok(Spec::Sites(system)) => {
+            let plan = SitePlan::of(&system);
+            assert_eq!(plan.sites().len(), system.quorums().n());
+            assert!(!plan.text().is_empty());
+        }
+        Ok(Spec::Application(application)) => {
             let plan = Plan::of(&application);
             for (index, _) in plan.groups().iter().enumerate() {
                 drop(plan.service_table(u16::try_from(index).expect("few groups")));

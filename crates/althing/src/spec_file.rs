@@ -1,7 +1,7 @@
 //! Reading a spec file, and showing what is wrong with it at the place where it is wrong.
 
-use althing_components::Application;
 use althing_components::spec::{MAX_SPEC_BYTES, Problem, Problems, Severity};
+use althing_components::{Application, Spec};
 use miette::{Diagnostic, IntoDiagnostic, LabeledSpan, NamedSource, Result, SourceCode, WrapErr, miette};
 use serde::Serialize;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A spec file's text, and what became of it.
 pub(crate) struct SpecFile {
     source: Arc<NamedSource<String>>,
-    pub(crate) parsed: Result<Application, Problems>,
+    pub(crate) parsed: Result<Spec, Problems>,
 }
 
 /// A problem as a program reads it.
@@ -38,17 +38,29 @@ impl SpecFile {
             .wrap_err_with(|| format!("cannot read the spec file {shown}"))?;
         let text = String::from_utf8(bytes)
             .map_err(|_| miette!(help = "a spec file is YAML in UTF-8", "{shown} is not text"))?;
-        let parsed = Application::parse(&text);
+        let parsed = Spec::parse(&text);
         let source = Arc::new(NamedSource::new(shown, text).with_language("YAML"));
         Ok(Self { source, parsed })
     }
 
     /// The application, or a report of every problem.
     pub(crate) fn application(self) -> Result<Application> {
+        match self.spec()? {
+            Spec::Application(application) => Ok(application),
+            Spec::Sites(system) => Err(miette!(
+                help = "`check` and `plan` understand it",
+                "`{}` is a system of sites, and no application",
+                system.name()
+            )),
+        }
+    }
+
+    /// What the file describes, or a report of every problem.
+    pub(crate) fn spec(self) -> Result<Spec> {
         let shown = |problem: &Problem| Shown { problem: problem.clone(), source: Arc::clone(&self.source) };
         match &self.parsed {
-            Ok(application) => {
-                for warning in application.warnings() {
+            Ok(spec) => {
+                for warning in spec.warnings() {
                     eprintln!("{:?}", miette::Report::new(shown(warning)));
                 }
             }
@@ -63,7 +75,7 @@ impl SpecFile {
     /// Every problem, warnings included.
     pub(crate) fn problems(&self) -> Vec<ProblemReport> {
         let problems = match &self.parsed {
-            Ok(application) => application.warnings(),
+            Ok(spec) => spec.warnings(),
             Err(problems) => problems.all(),
         };
         problems.iter().map(ProblemReport::of).collect()

@@ -21,12 +21,12 @@ pub use component::{Component, ComponentContext, ComponentError, OutputEvent};
 pub use courier::Courier;
 pub use edge::{EdgeError, EdgeVoter};
 pub use outbox::{MAX_OUTBOX_BYTES, MAX_OUTBOX_EVENTS};
-pub use plan::{Plan, WireId};
+pub use plan::{Plan, SitePlan, WireId};
 pub use service::{
     ComponentService, Incoming, MAX_EVENTS_PER_DELIVERY, MAX_OPERATION_BYTES, MAX_OUTPUTS_BYTES,
     MAX_OUTPUTS_PER_EVENT, MAX_REPLY_BYTES, MAX_SNAPSHOT_BYTES, NumberedEvent, Operation, Outgoing,
     OutputCopy, Refusal, Reply, ServiceTable, Sink, Source,
 };
-pub use spec::Application;
+pub use spec::{Application, SiteSystem, Spec};
 pub use value::{MAX_EVENT_BYTES, PortType, ValueError, canonical, parse};
 pub use voter::{Offer, VOTER_WINDOW, Voter};

@@ -4,7 +4,7 @@
 mod common;
 
 use althing_components::plan::{ClientRole, PlannedEnd, Runs};
-use althing_components::{Application, Plan, Sink, Source, WireId};
+use althing_components::{Plan, Sink, SitePlan, Source, Spec, WireId};
 use althing_types::ReplicaId;
 use common::*;
 use std::collections::BTreeSet;
@@ -16,6 +16,18 @@ const EXAMPLES: [(&str, &str); 4] = [
     ("greenhouse-two-stage", TWO_STAGE),
     ("house", include_str!("plans/house.yaml")),
 ];
+
+const SITES: [(&str, &str); 2] = [
+    ("five-sites", include_str!("../../../examples/five-sites.yaml")),
+    ("mixed-sites", include_str!("../../../examples/mixed-sites.yaml")),
+];
+
+fn site_plan(spec: &str) -> SitePlan {
+    match Spec::parse(spec) {
+        Ok(Spec::Sites(system)) => SitePlan::of(&system),
+        other => panic!("no system of sites: {other:?}"),
+    }
+}
 
 /// Compares with a file below this crate.
 fn expect(path: &str, actual: &str) {
@@ -34,6 +46,9 @@ fn plans_look_as_expected() {
         expect(&format!("tests/plans/{name}.txt"), &plan.text());
         expect(&format!("tests/plans/{name}.svg"), &plan.svg());
     }
+    for (name, spec) in SITES {
+        expect(&format!("tests/plans/{name}.txt"), &site_plan(spec).text());
+    }
 }
 
 #[test]
@@ -45,14 +60,16 @@ fn the_book_shows_the_present_picture() {
 fn the_json_of_a_plan_and_the_schema_stay_as_they_are() {
     let json = serde_json::to_string_pretty(&plan(TWO_STAGE)).unwrap();
     expect("tests/plans/greenhouse-two-stage.json", &(json + "\n"));
-    let schema = serde_json::to_string_pretty(&Application::json_schema()).unwrap();
+    let json = serde_json::to_string_pretty(&site_plan(SITES[1].1)).unwrap();
+    expect("tests/plans/mixed-sites.json", &(json + "\n"));
+    let schema = serde_json::to_string_pretty(&Spec::json_schema()).unwrap();
     expect("tests/plans/schema.json", &(schema + "\n"));
 }
 
 #[test]
 fn examples_have_no_warnings() {
-    for (name, spec) in EXAMPLES {
-        let warnings = Application::parse(spec).unwrap().warnings().to_vec();
+    for (name, spec) in EXAMPLES.into_iter().chain(SITES) {
+        let warnings = Spec::parse(spec).unwrap().warnings().to_vec();
         assert!(warnings.is_empty(), "{name}: {warnings:?}");
     }
 }

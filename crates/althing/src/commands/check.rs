@@ -1,6 +1,6 @@
 use crate::output;
 use crate::spec_file::{ProblemReport, SpecFile};
-use althing_components::{Application, Plan};
+use althing_components::{Plan, SitePlan, Spec};
 use clap::Args;
 use miette::Result;
 use serde::Serialize;
@@ -32,7 +32,7 @@ struct Checked {
 impl Check {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let Some(path) = self.spec else {
-            output::print_json(&Application::json_schema())?;
+            output::print_json(&Spec::json_schema())?;
             return Ok(ExitCode::SUCCESS);
         };
         let file = SpecFile::read(&path)?;
@@ -41,15 +41,20 @@ impl Check {
             output::print_json(&Checked { valid, problems: file.problems() })?;
             return Ok(if valid { ExitCode::SUCCESS } else { ExitCode::from(output::INVALID) });
         }
-        let application = file.application()?;
-        let plan = Plan::of(&application);
-        println!(
-            "{} is valid: {} component(s), {} wire(s), {} process(es) when it runs",
-            path.display(),
-            application.components().len(),
-            application.wires().len(),
-            plan.processes().len()
-        );
+        let shown = path.display();
+        match file.spec()? {
+            Spec::Application(application) => println!(
+                "{shown} is valid: {} component(s), {} wire(s), {} process(es) when it runs",
+                application.components().len(),
+                application.wires().len(),
+                Plan::of(&application).processes().len()
+            ),
+            Spec::Sites(system) => println!(
+                "{shown} is valid: {} sites, {} servers",
+                system.sites().len(),
+                SitePlan::of(&system).server_count()
+            ),
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

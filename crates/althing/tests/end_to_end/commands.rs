@@ -59,7 +59,13 @@ fn every_help_has_an_example() {
 
 #[test]
 fn good_specs_are_valid_and_have_plans() {
-    for name in ["greenhouse.yaml", "greenhouse-python.yaml", "greenhouse-two-stage.yaml"] {
+    for (name, process) in [
+        ("greenhouse.yaml", "thermostat-3"),
+        ("greenhouse-python.yaml", "thermostat-3"),
+        ("greenhouse-two-stage.yaml", "thermostat-3"),
+        ("five-sites.yaml", "reykjavik-3"),
+        ("mixed-sites.yaml", "station-4"),
+    ] {
         let spec = example(name);
         let (out, error) = expect(&run(["check".as_ref(), spec.as_os_str()]), 0);
         assert!(out.contains("is valid"), "{out}");
@@ -68,10 +74,13 @@ fn good_specs_are_valid_and_have_plans() {
         assert_eq!(checked["valid"], true);
         assert_eq!(checked["problems"].as_array().map(Vec::len), Some(0));
         let (plan, _) = expect(&run(["plan".as_ref(), spec.as_os_str()]), 0);
-        assert!(plan.contains("thermostat-3"), "{plan}");
+        assert!(plan.contains(process), "{plan}");
         assert!(json(&run(["plan".as_ref(), spec.as_os_str(), "--json".as_ref()]), 0).is_object());
     }
-    assert!(json(&run(["check", "--schema"]), 0)["properties"]["components"].is_object());
+    let schema = json(&run(["check", "--schema"]), 0);
+    for (kind, key) in [("Application", "components"), ("Sites", "sites")] {
+        assert!(schema["$defs"][kind]["properties"][key].is_object(), "{schema}");
+    }
 }
 
 #[test]

@@ -8,9 +8,11 @@
 
 mod clients;
 mod drawing;
+mod sites;
 mod text;
 
 pub use clients::ClientRole;
+pub use sites::{LinkBound, PlannedSite, SiteGroup, SitePlan};
 
 use crate::builtins::BuiltinError;
 use crate::component::Component;

@@ -4,7 +4,7 @@ use althing_types::ReplicaId;
 use std::fmt::Write;
 
 /// Columns that the text keeps to where it can.
-const COLUMNS: usize = 96;
+pub(super) const COLUMNS: usize = 96;
 
 impl Plan {
     /// The application before and after planning, as text for a terminal.

@@ -1,5 +1,6 @@
 use super::problem::Severity;
-use super::rule::{Direction, Named, Rule};
+use super::rule::{Choice, Direction, Named, Rule};
+use super::sites::ReplicationProtocol;
 use super::{LEAST_TURN_S, MAX_FAULTS, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
 use crate::builtins::{Builtin, BuiltinError};
 use crate::value::PortType;
@@ -10,7 +11,9 @@ impl Rule {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Unconnected { .. } | Self::ForgetsWhenItStops { .. } => Severity::Warning,
+            Self::Unconnected { .. }
+            | Self::ForgetsWhenItStops { .. }
+            | Self::ForgetfulSites { wide: ReplicationProtocol::Pbft } => Severity::Warning,
             _ => Severity::Error,
         }
     }
@@ -56,6 +59,16 @@ impl Rule {
             Self::TypeMismatch { .. } => "spec::type_mismatch",
             Self::DuplicateWire { .. } => "spec::duplicate_wire",
             Self::Unconnected { .. } => "spec::unconnected",
+            Self::UnknownChoice { what: Choice::Protocol, .. } => "spec::unknown_protocol",
+            Self::UnknownChoice { what: Choice::Service, .. } => "spec::unknown_service",
+            Self::UnknownChoice { what: Choice::Updates, .. } => "spec::unknown_updates",
+            Self::SitesOutOfRange { .. } => "spec::sites_out_of_range",
+            Self::TooFewSites { .. } => "spec::too_few_sites",
+            Self::FaultsAtLevel { .. } => "spec::faults_at_level",
+            Self::ServersOutOfRange { .. } => "spec::servers_out_of_range",
+            Self::DelayOutOfRange { .. } => "spec::delay_out_of_range",
+            Self::RateOutOfRange { .. } => "spec::rate_out_of_range",
+            Self::ForgetfulSites { .. } => "spec::forgetful_sites",
         }
     }
 
@@ -67,6 +80,7 @@ impl Rule {
             | Self::UnknownBuiltin { nearest, .. }
             | Self::UnknownType { nearest, .. }
             | Self::UnknownDurability { nearest, .. }
+            | Self::UnknownChoice { nearest, .. }
             | Self::UnknownComponent { nearest, .. }
             | Self::UnknownPort { nearest, .. } => match nearest {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -127,6 +141,14 @@ impl Rule {
                 format!("possible: {}", quoted(&PortType::ALL.map(PortType::name)))
             }
             Self::UnknownFaultModel { .. } => "possible: `byzantine`".into(),
+            Self::UnknownChoice { .. }
+            | Self::SitesOutOfRange { .. }
+            | Self::TooFewSites { .. }
+            | Self::FaultsAtLevel { .. }
+            | Self::ServersOutOfRange { .. }
+            | Self::DelayOutOfRange { .. }
+            | Self::RateOutOfRange { .. }
+            | Self::ForgetfulSites { .. } => self.help_with_sites(),
             Self::FaultsOutOfRange { f } if *f < 1 => {
                 "`f: 1` survives one lying replica of four; without `replicate` there is one \
                  replica that nothing protects"
@@ -186,12 +208,51 @@ impl Rule {
             }
         }
     }
+
+    /// What to do about a rule of systems of sites.
+    fn help_with_sites(&self) -> String {
+        match self {
+            Self::UnknownChoice { known, .. } => format!("possible: {}", quoted(known)),
+            Self::SitesOutOfRange { .. } => {
+                "a faulty site takes 3 sites with `protocol: paxos`, and 4 with `pbft`".into()
+            }
+            Self::TooFewSites { protocol, count, f } => {
+                let needed = protocol.least(*f);
+                let other = match protocol {
+                    ReplicationProtocol::Pbft if *count >= ReplicationProtocol::Paxos.least(*f) => {
+                        ", or `paxos`, where sites fail and don't lie"
+                    }
+                    _ => "",
+                };
+                format!("that takes {needed} sites{other}")
+            }
+            Self::FaultsAtLevel { f, .. } if *f < 1 => {
+                "what tolerates no fault is down as soon as one machine is".into()
+            }
+            Self::FaultsAtLevel { protocol, most, .. } => {
+                format!(
+                    "f faults take {}f + 1, and there are {} at most",
+                    protocol.least(1) - 1,
+                    protocol.least(*most)
+                )
+            }
+            Self::ServersOutOfRange { .. } => "leave `servers` out for as few as tolerate f faults".into(),
+            Self::DelayOutOfRange { .. } => "give the time that one way takes".into(),
+            Self::RateOutOfRange { .. } => {
+                "give what a site can send to all others together, in megabits a second".into()
+            }
+            Self::ForgetfulSites { wide: ReplicationProtocol::Paxos } => {
+                "write `durability: sync` or `async`: Paxos is safe only among sites that remember".into()
+            }
+            _ => "write `durability: sync`, or count such a site among the f faulty ones".into(),
+        }
+    }
 }
 
 fn name_help(what: Named) -> String {
     let also = match what {
         Named::Port => ", `-` and `_`",
-        Named::Application | Named::Component => " and `-`",
+        Named::Application | Named::System | Named::Site | Named::Component => " and `-`",
     };
     format!("use up to {MAX_NAME_CHARS} lower-case letters, digits{also}, a letter first and no sign last")
 }

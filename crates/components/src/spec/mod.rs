@@ -1,6 +1,6 @@
-//! The spec file: what an application consists of, in YAML.
+//! The spec file: what an application consists of, or a system of sites, in YAML.
 //!
-//! [`Application::parse`] is the only way to an [`Application`]. It deserialises into raw structs
+//! [`Spec::parse`] is the only way to an [`Application`] or a [`SiteSystem`]. It deserialises into raw structs
 //! whose fields know their place in the file, checks every rule, and reports each one that is
 //! broken, with the place and the remedy. A file whose shape is wrong (no YAML, an unknown or missing
 //! key, a list in place of a mapping) can't be checked further, so that a problem of that kind comes
@@ -14,11 +14,13 @@ mod problem;
 mod raw;
 mod rule;
 mod shape;
+pub mod sites;
 mod topic;
 
 pub use application::{Application, BrokerAddress, ComponentSpec, End, Implementation, Replication, Wire};
 pub use problem::{Problem, Problems, Severity, Span};
-pub use rule::{Direction, Named, Rule};
+pub use rule::{Choice, Direction, Named, Rule};
+pub use sites::{LinkSpec, ReplicationProtocol, SiteService, SiteSpec, SiteSystem, Updates};
 
 use schemars::Schema;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -53,25 +55,75 @@ pub const MOST_RECOVERY_S: i64 = 365 * 24 * 3600;
 /// The prefix of a wire's end that is MQTT.
 const MQTT_PREFIX: &str = "mqtt:";
 
-impl Application {
+/// What a spec file describes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Spec {
+    /// Components and the wires between them.
+    Application(Application),
+    /// A service that sites replicate.
+    Sites(SiteSystem),
+}
+
+impl Spec {
     /// Reads and checks a spec file.
     ///
     /// # Errors
     /// Every rule that `text` breaks, in the order of the file.
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        let raw = shape::read(text)?;
-        check::check(text, &raw)
+        if shape::is_of_sites(text) {
+            let raw = shape::read(text)?;
+            return sites::check(text, &raw).map(Self::Sites);
+        }
+        Application::parse(text).map(Self::Application)
+    }
+
+    /// The name of what it describes.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Application(application) => application.name(),
+            Self::Sites(system) => system.name(),
+        }
+    }
+
+    /// What is allowed but probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        match self {
+            Self::Application(application) => application.warnings(),
+            Self::Sites(system) => system.warnings(),
+        }
     }
 
     /// The JSON Schema of the spec file, for editors.
     #[must_use]
     pub fn json_schema() -> serde_json::Value {
-        let mut schema = schemars::schema_for!(raw::RawApplication);
+        let mut schema = schemars::schema_for!(RawSpec);
         // Optional keys are absent by default, not null.
         let mut without_default = RecursiveTransform(|schema: &mut Schema| {
             schema.remove("default");
         });
         without_default.transform(&mut schema);
         schema.to_value()
+    }
+}
+
+/// A spec file as its schema describes it.
+#[derive(schemars::JsonSchema)]
+#[schemars(title = "Althing spec file", untagged)]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+enum RawSpec {
+    Application(raw::RawApplication),
+    Sites(sites::RawSites),
+}
+
+impl Application {
+    /// Reads and checks a spec file of an application.
+    ///
+    /// # Errors
+    /// Every rule that `text` breaks, in the order of the file.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        let raw = shape::read(text)?;
+        check::check(text, &raw)
     }
 }

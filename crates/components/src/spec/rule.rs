@@ -1,6 +1,8 @@
+use super::sites::{LEAST_MBPS, LEAST_SITES, MAX_DELAY_MS, MAX_MBPS, MAX_SITES, ReplicationProtocol};
 use super::{MAX_COMPONENTS, MAX_FAULTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES, MOST_RECOVERY_S};
 use crate::builtins::BuiltinError;
 use crate::value::PortType;
+use althing_types::Quorums;
 use std::fmt;
 use thiserror::Error;
 
@@ -59,8 +61,10 @@ pub enum Rule {
         name: String,
     },
     /// A name that Althing uses itself.
-    #[error("a component can't be called `{name}`: that means something else here")]
+    #[error("{what} can't be called `{name}`: that means something else here")]
     ReservedName {
+        /// What it names.
+        what: Named,
         /// The name.
         name: String,
     },
@@ -254,6 +258,72 @@ pub enum Rule {
         /// The line of the one before.
         first_line: usize,
     },
+    /// A word that names none of the things that are possible.
+    #[error("there is no {what} `{name}`")]
+    UnknownChoice {
+        /// What is chosen.
+        what: Choice,
+        /// The word.
+        name: String,
+        /// One that looks like it.
+        nearest: Option<String>,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// Fewer than [`LEAST_SITES`] or more than [`MAX_SITES`].
+    #[error("{count} site(s), but a system has from {LEAST_SITES} to {MAX_SITES}")]
+    SitesOutOfRange {
+        /// Sites given.
+        count: usize,
+    },
+    /// Too few sites for the faults asked for.
+    #[error("{count} sites that run {protocol} tolerate {} faulty, not {f}", protocol.most_faulty(*count))]
+    TooFewSites {
+        /// The protocol among them.
+        protocol: ReplicationProtocol,
+        /// Sites given.
+        count: usize,
+        /// The faults asked for.
+        f: usize,
+    },
+    /// No fault, or more than the protocol tolerates in the largest group.
+    #[error("f is {f}, but with {protocol} it must be from 1 to {most}")]
+    FaultsAtLevel {
+        /// The protocol.
+        protocol: ReplicationProtocol,
+        /// The faults asked for.
+        f: i64,
+        /// The most that are possible.
+        most: usize,
+    },
+    /// Too few servers for the faults asked for, or more than a site can have.
+    #[error("{servers} server(s), but with f = {f} a site has from {least} to {}", Quorums::MAX_REPLICAS)]
+    ServersOutOfRange {
+        /// Servers given.
+        servers: i64,
+        /// The faults asked for.
+        f: usize,
+        /// The fewest servers.
+        least: usize,
+    },
+    /// A delay below zero, or above [`MAX_DELAY_MS`].
+    #[error("`delay_ms` is {ms}, but it must be from 0 to {MAX_DELAY_MS}")]
+    DelayOutOfRange {
+        /// The delay asked for, in milliseconds.
+        ms: i64,
+    },
+    /// A rate below [`LEAST_MBPS`] or above [`MAX_MBPS`].
+    #[error("`mbps` is {mbps}, but it must be from {LEAST_MBPS} to {MAX_MBPS}")]
+    RateOutOfRange {
+        /// The rate asked for, in megabits a second.
+        mbps: f64,
+    },
+    /// Sites that write nothing. An error where the sites are taken not to lie, else a warning.
+    #[error("a site whose servers all stop at once forgets what it told the other sites")]
+    ForgetfulSites {
+        /// The protocol among the sites.
+        wide: ReplicationProtocol,
+    },
     /// A port that no wire touches: a warning.
     #[error("no wire {} `{component}.{port}`", direction.verb())]
     Unconnected {
@@ -271,6 +341,10 @@ pub enum Rule {
 pub enum Named {
     /// An application.
     Application,
+    /// A system of sites.
+    System,
+    /// A site.
+    Site,
     /// A component.
     Component,
     /// A port.
@@ -281,8 +355,31 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Application => "an application",
+            Self::System => "a system",
+            Self::Site => "a site",
             Self::Component => "a component",
             Self::Port => "a port",
+        })
+    }
+}
+
+/// What a word chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// A replication protocol.
+    Protocol,
+    /// What sites replicate.
+    Service,
+    /// Who carries updates.
+    Updates,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol => "protocol",
+            Self::Service => "service of sites",
+            Self::Updates => "way of updates",
         })
     }
 }

@@ -60,7 +60,7 @@ impl Checker<'_> {
     pub(super) fn component<'a>(&mut self, name: &'a Spanned<String>, raw: &RawComponent) -> Draft<'a> {
         self.name(name, Named::Component);
         if RESERVED.contains(&name.value.as_str()) {
-            let rule = Rule::ReservedName { name: name.value.clone() };
+            let rule = Rule::ReservedName { what: Named::Component, name: name.value.clone() };
             self.report(rule, name);
         }
         let mut draft = Draft {
@@ -218,14 +218,7 @@ impl Checker<'_> {
 
     fn durability(&mut self, component: &Spanned<String>, raw: &RawComponent) -> Durability {
         let Some(name) = &raw.durability else { return Durability::default() };
-        let Some(durability) = Durability::named(&name.value) else {
-            let rule = Rule::UnknownDurability {
-                name: shortened(&name.value),
-                nearest: nearest(&name.value, Durability::ALL.iter().map(|d| d.name())),
-            };
-            self.report(rule, name);
-            return Durability::default();
-        };
+        let Some(durability) = self.durability_named(name) else { return Durability::default() };
         if durability == Durability::None && raw.replicate.is_none() {
             self.report(Rule::ForgetsWhenItStops { component: component.value.clone() }, name);
         }

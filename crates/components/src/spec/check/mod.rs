@@ -2,16 +2,18 @@ mod component;
 mod wire;
 
 use super::application::{Application, BrokerAddress};
+use super::nearest::nearest;
 use super::problem::{Problem, Problems, Severity, Span};
 use super::raw::RawApplication;
 use super::rule::{Direction, Named, Rule};
 use super::{MAX_COMPONENTS, MAX_NAME_CHARS, MAX_WIRES};
+use althing_replica::Durability;
 use component::Draft;
 use serde_saphyr::Spanned;
 
 /// Checks every rule on `raw`, which was read from `text`.
 pub(super) fn check(text: &str, raw: &RawApplication) -> Result<Application, Problems> {
-    let mut checker = Checker { text, problems: Vec::new() };
+    let mut checker = Checker::new(text);
     checker.name(&raw.name, Named::Application);
     let broker = raw.mqtt.as_ref().and_then(|mqtt| checker.broker(&mqtt.broker));
     let components = &raw.components.value.0;
@@ -37,29 +39,42 @@ pub(super) fn check(text: &str, raw: &RawApplication) -> Result<Application, Pro
     let wires = checker.wires(wires, &drafts);
     checker.unconnected(&drafts, &wires);
 
-    let mut problems = checker.problems;
-    problems.sort_by_key(Problem::span);
-    if problems.iter().any(|p| p.severity() == Severity::Error) {
-        // Warnings would hide the errors, and half of them go away with them.
-        problems.retain(|p| p.severity() == Severity::Error);
-        return Err(Problems::new(problems));
-    }
+    let warnings = checker.finish()?;
     Ok(Application {
         name: raw.name.value.clone(),
         broker,
         components: drafts.into_iter().filter_map(Draft::finish).collect(),
         wires: wires.into_iter().flatten().map(|w| w.wire).collect(),
-        warnings: problems,
+        warnings,
     })
 }
 
-struct Checker<'a> {
+/// Collects what is wrong with a spec file.
+pub(super) struct Checker<'a> {
     text: &'a str,
     problems: Vec<Problem>,
 }
 
+impl<'a> Checker<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, problems: Vec::new() }
+    }
+
+    /// The warnings, or all errors, in the order of the file.
+    pub(super) fn finish(self) -> Result<Vec<Problem>, Problems> {
+        let mut problems = self.problems;
+        problems.sort_by_key(Problem::span);
+        if problems.iter().any(|p| p.severity() == Severity::Error) {
+            // Warnings would hide the errors, and half of them go away with them.
+            problems.retain(|p| p.severity() == Severity::Error);
+            return Err(Problems::new(problems));
+        }
+        Ok(problems)
+    }
+}
+
 impl Checker<'_> {
-    fn report<T>(&mut self, rule: Rule, place: &Spanned<T>) {
+    pub(super) fn report<T>(&mut self, rule: Rule, place: &Spanned<T>) {
         let span = self.span(place);
         self.report_at(rule, span);
     }
@@ -72,7 +87,7 @@ impl Checker<'_> {
         Span::of(place.referenced, self.text)
     }
 
-    fn name(&mut self, name: &Spanned<String>, what: Named) {
+    pub(super) fn name(&mut self, name: &Spanned<String>, what: Named) {
         let may_underscore = what == Named::Port;
         let is_sign = |c: char| c == '-' || (may_underscore && c == '_');
         let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || is_sign(c);
@@ -85,6 +100,18 @@ impl Checker<'_> {
             let rule = Rule::BadName { what, name: shortened(text) };
             self.report(rule, name);
         }
+    }
+
+    pub(super) fn durability_named(&mut self, name: &Spanned<String>) -> Option<Durability> {
+        let durability = Durability::named(&name.value);
+        if durability.is_none() {
+            let rule = Rule::UnknownDurability {
+                name: shortened(&name.value),
+                nearest: nearest(&name.value, Durability::ALL.iter().map(|d| d.name())),
+            };
+            self.report(rule, name);
+        }
+        durability
     }
 
     fn broker(&mut self, address: &Spanned<String>) -> Option<BrokerAddress> {
@@ -122,7 +149,7 @@ impl Checker<'_> {
 }
 
 /// Text from the file as messages show it.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let mut shown: String = text.chars().take(80).collect();
     if shown.len() < text.len() {
         shown.push('…');
