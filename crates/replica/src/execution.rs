@@ -106,6 +106,10 @@ impl<S: Service> State<S> {
         &self.service
     }
 
+    pub(crate) fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
     pub(crate) fn table(&self) -> &ClientTable {
         &self.table
     }

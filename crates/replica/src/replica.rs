@@ -281,6 +281,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.state.service()
     }
 
+    /// The service, for fault injection: nobody else has what is changed here.
+    pub fn service_mut(&mut self) -> &mut S {
+        self.state.service_mut()
+    }
+
     /// The keys that it goes by now.
     #[must_use]
     pub fn keyring(&self) -> &Keyring {

@@ -23,7 +23,7 @@ pub use blink::{
     LinkConfig, LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect,
     TooFewServers, Turn, VirtualLink,
 };
-pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer};
+pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
 pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer};

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_protocol::{Action, Auth, Decision, Event, Replicable, TimerId};
 use althing_replica::Service;
-use althing_types::{ReplicaId, SiteId, encode};
+use althing_types::{ReplicaId, SiteId};
 
 /// The site that the wide-area protocol calls by this id.
 pub(super) fn site(id: ReplicaId) -> SiteId {
@@ -45,11 +45,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 if to == self.me() && auth == Auth::Mac {
                     self.to_handle.push_back(Event::Message { from: to, message, proof: None, key: 0 });
                 } else {
-                    self.say(site(to), kind(auth), encode(&message).into());
+                    self.say_message(site(to), kind(auth), &message);
                 }
             }
-            Action::Broadcast { message, auth } => self.broadcast(&message, auth),
-            Action::Piggyback(message) => self.broadcast(&message, Auth::Mac),
+            Action::Broadcast { message, auth } => self.say_message_to_all(kind(auth), &message, auth),
+            Action::Piggyback(message) => self.say_message_to_all(Kind::Protocol, &message, Auth::Mac),
             Action::SetTimer { id: TimerId(id), after } => {
                 self.core.timers.set(Timer::Protocol(id), after);
             }
@@ -93,11 +93,6 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             state
         });
         self.to_handle.push_back(Event::Executed { seq: decision.seq, state });
-    }
-
-    /// A transferable message comes back to this site too, with its proof.
-    fn broadcast(&mut self, message: &P::Message, auth: Auth) {
-        self.say_to_all(kind(auth), encode(message).into(), auth == Auth::Transferable);
     }
 
     /// Says something to a site.

@@ -33,7 +33,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {
             self.core.timers.set(Timer::Acknowledge, self.config.acknowledgement_delay);
         }
-        if is_next && let Err(misbehaviour) = self.take_in(message) {
+        let is_taken_in = is_next && !self.is_deaf_to(header.from);
+        if is_taken_in && let Err(misbehaviour) = self.take_in(message) {
             let accused = ReplicaId(header.from.0);
             self.accuse(Evidence { accused, misbehaviour, statements: Vec::new() });
         }

@@ -5,10 +5,12 @@ mod links;
 mod pages;
 mod timers;
 mod transfer;
+mod treachery;
 mod updates;
 
 pub use config::{Dissemination, MachineConfig, Resident};
 pub use timers::Timer;
+pub use treachery::Treachery;
 
 use crate::bundle::Bundler;
 use crate::operation::{SiteEvent, SiteOperation};
@@ -80,6 +82,10 @@ pub struct LogicalMachine<P: Protocol, S> {
     now: (Seq, Instant),
     /// What the present operation has led to for clients that waited.
     late: Vec<LateResult>,
+    /// How it betrays the other sites, if it does.
+    treachery: Option<Treachery>,
+    /// How many messages that concerned during the present local batch.
+    said: u64,
 }
 
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
@@ -111,6 +117,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             evidence: Vec::new(),
             now: (Seq(0), Instant(0)),
             late: Vec::new(),
+            treachery: None,
+            said: 0,
         }
     }
 
@@ -210,7 +218,9 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
 impl<P: Replicable, S: Service> Service for LogicalMachine<P, S> {
     fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome {
-        self.now = (context.seq, context.time);
+        if core::mem::replace(&mut self.now, (context.seq, context.time)).0 != context.seq {
+            self.said = 0;
+        }
         self.start_once();
         let outcome = match decode(operation, usize::MAX) {
             Ok(SiteOperation::Update(update)) => match self.on_update(context, update) {
