@@ -86,19 +86,26 @@ pub enum SitesFamily {
     SitesFail,
     /// As many sites as the system tolerates are wholly Byzantine.
     ByzantineSites,
+    /// In as many sites more servers lie than the site tolerates, each in its own way or several together.
+    OverrunSites,
+    /// Servers are killed, or the power goes, at one of a site, at a whole site, or everywhere; they start again from
+    /// their disks.
+    Restarts,
     /// All of these.
     Chaos,
 }
 
 impl SitesFamily {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Calm,
         Self::FaultyServers,
         Self::BadLinks,
         Self::Partitions,
         Self::SitesFail,
         Self::ByzantineSites,
+        Self::OverrunSites,
+        Self::Restarts,
         Self::Chaos,
     ];
 
@@ -112,6 +119,8 @@ impl SitesFamily {
             Self::Partitions => "partitions",
             Self::SitesFail => "sites-fail",
             Self::ByzantineSites => "byzantine-sites",
+            Self::OverrunSites => "overrun-sites",
+            Self::Restarts => "restarts",
             Self::Chaos => "chaos",
         }
     }
@@ -142,11 +151,24 @@ pub enum SitesPlanted {
     UnevenServers,
     /// What is not acknowledged is never sent again, and no virtual link is given up.
     NoSecondTry,
+    /// What waits for long is not shown to all sites, while the one that leads takes no notice of one of them.
+    NoRelay,
+    /// A server acknowledges what is not on its disk.
+    NoDisk,
+    /// Sites take messages for malformed that are only long.
+    ShortMessages,
 }
 
 impl SitesPlanted {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Traitor, Self::UnevenServers, Self::NoSecondTry];
+    pub const ALL: [Self; 6] = [
+        Self::Traitor,
+        Self::UnevenServers,
+        Self::NoSecondTry,
+        Self::NoRelay,
+        Self::NoDisk,
+        Self::ShortMessages,
+    ];
 
     /// The oracles of which one has to catch it.
     #[must_use]
@@ -154,7 +176,9 @@ impl SitesPlanted {
         match self {
             Self::Traitor => &["agreement", "linearizability"],
             Self::UnevenServers => &["checkpoint"],
-            Self::NoSecondTry => &["liveness"],
+            Self::NoSecondTry | Self::NoRelay => &["liveness"],
+            Self::ShortMessages => &["accusation"],
+            Self::NoDisk => &["agreement", "linearizability", "checkpoint", "liveness"],
         }
     }
 
@@ -163,8 +187,11 @@ impl SitesPlanted {
     pub fn config(self, seed: u64) -> SitesConfig {
         let (wide, family) = match self {
             Self::Traitor => (ProtocolKind::Paxos, SitesFamily::ByzantineSites),
-            Self::UnevenServers => (ProtocolKind::Pbft, SitesFamily::Calm),
+            Self::UnevenServers | Self::NoRelay | Self::ShortMessages => {
+                (ProtocolKind::Pbft, SitesFamily::Calm)
+            }
             Self::NoSecondTry => (ProtocolKind::Pbft, SitesFamily::BadLinks),
+            Self::NoDisk => (ProtocolKind::Pbft, SitesFamily::Restarts),
         };
         let sites = if wide == ProtocolKind::Paxos { 3 } else { 4 };
         SitesConfig {

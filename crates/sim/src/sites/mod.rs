@@ -1,11 +1,11 @@
 //! Systems of sites: whole compositions under virtual time, with faults at both levels at once.
 
 mod config;
+mod host;
 mod keys;
 mod plan;
 mod report;
 mod server;
-mod treachery;
 mod uplinks;
 mod world;
 

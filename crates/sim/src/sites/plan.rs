@@ -1,12 +1,13 @@
 use super::config::{SitesConfig, SitesFamily, SitesPlanted};
 use super::server::quorums;
-use super::treachery::Treachery;
 use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
+use crate::disk::End;
 use crate::network::Weather;
 use althing_protocol::pbft::PbftSettings;
-use althing_replica::Injected;
-use althing_types::{ReplicaId, SiteId};
+use althing_replica::{Durability, Injected};
+use althing_types::{ReplicaId, Seq, SiteId};
+use althing_wide::Treachery;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) enum ServerFault {
     Mute,
     /// It says of each timer of its site that it has expired as soon as it is set.
     Hasty,
+    /// It has made-up and repeated things ordered by its site, and sends them to others.
+    Fabricates,
     /// It does nothing at all.
     Down,
 }
@@ -46,6 +49,8 @@ pub(super) enum SitesFault {
     Split(Vec<SiteId>),
     /// These sites fail.
     Fail(Vec<SiteId>),
+    /// These servers go down, and start again after this time.
+    Crash(Vec<(SiteId, ReplicaId)>, End, Duration),
     /// All of that is over.
     Mend,
 }
@@ -64,13 +69,34 @@ pub(super) struct SitesPlan {
     /// How many bytes a second leave a site.
     pub(super) uplink: u64,
     pub(super) faulty: BTreeMap<(SiteId, ReplicaId), ServerFault>,
+    /// The sites that nothing is expected of.
     pub(super) treacherous: BTreeMap<SiteId, Treachery>,
+    /// The servers that go by that: all of those sites, or more than the sites tolerate.
+    pub(super) traitors: Vec<(SiteId, ReplicaId)>,
+    pub(super) durability: Durability,
+    /// How long a disk takes to write something.
+    pub(super) disk_delay: Duration,
     pub(super) script: Vec<(u64, SitesFault)>,
     pub(super) heal_at: u64,
     pub(super) think: Duration,
 }
 
 impl ServerFault {
+    fn any(dice: &mut Dice) -> Self {
+        match dice.below(10) {
+            0 => Self::SilentForwarder,
+            1 => Self::SlowForwarder(dice.duration(millis(100), millis(1500))),
+            2 => Self::DeafPeer,
+            3 => Self::WrongShares,
+            4 => Self::Lies,
+            5 => Self::Equivocates,
+            6 => Self::Mute,
+            7 => Self::Hasty,
+            8 => Self::Fabricates,
+            _ => Self::Down,
+        }
+    }
+
     /// What its replica does, if that is it.
     pub(super) fn lie(self) -> Option<Injected> {
         match self {
@@ -79,6 +105,27 @@ impl ServerFault {
             Self::Mute => Some(Injected::Mute),
             _ => None,
         }
+    }
+}
+
+/// The servers of a site.
+fn servers(config: &SitesConfig, site: SiteId) -> impl Iterator<Item = ReplicaId> + use<> {
+    let group = config.composition.sites[usize::from(site.0)];
+    quorums(group.protocol, group.servers).replicas()
+}
+
+/// Some way to betray the other sites.
+fn any_treachery(config: &SitesConfig, dice: &mut Dice) -> Treachery {
+    let (contradicts, keeps_silent) =
+        dice.pick(&[(500, 0), (200, 200), (0, 500), (1000, 0), (300, 100), (0, 0)]);
+    let sites = config.composition.sites.len() as u64;
+    let deaf = SiteId(u16::try_from(dice.below(sites)).expect("small"));
+    Treachery {
+        from: Seq(dice.pick(&[0, 50])),
+        seed: dice.below(u64::MAX),
+        contradicts,
+        keeps_silent,
+        is_deaf_to: dice.chance(300).then_some(deaf),
     }
 }
 
@@ -133,6 +180,9 @@ impl SitesPlan {
             uplink: dice.pick(&[200_000, 1_250_000]),
             faulty: BTreeMap::new(),
             treacherous: BTreeMap::new(),
+            traitors: Vec::new(),
+            durability: if has(SitesFamily::Restarts) { Durability::Sync } else { Durability::None },
+            disk_delay: millis(1),
             script: Vec::new(),
             heal_at,
             think: dice.pick(&[millis(10), millis(200)]),
@@ -146,7 +196,11 @@ impl SitesPlan {
             plan.wan.spikes = 50;
             plan.wan.spike_delay = Duration::from_secs(1);
         }
-        if has(SitesFamily::ByzantineSites) {
+        let is_overrun = config.family == SitesFamily::OverrunSites
+            || (config.family == SitesFamily::Chaos && dice.chance(300));
+        if is_overrun {
+            plan.overrun_sites(config, &mut dice);
+        } else if has(SitesFamily::ByzantineSites) {
             plan.betray(config, &mut dice);
         }
         if has(SitesFamily::Partitions) {
@@ -155,11 +209,30 @@ impl SitesPlan {
         if has(SitesFamily::SitesFail) {
             plan.fail_sites(config, &mut dice);
         }
-        plan.script.push((heal_at, SitesFault::Mend));
-        if config.planted == Some(SitesPlanted::NoSecondTry) {
-            plan.acknowledgement_timeout = NEVER;
+        if has(SitesFamily::Restarts) {
+            plan.restart_servers(config, &mut dice);
         }
+        plan.script.push((heal_at, SitesFault::Mend));
+        plan.plant(config);
         plan
+    }
+
+    fn plant(&mut self, config: &SitesConfig) {
+        match config.planted {
+            Some(SitesPlanted::NoSecondTry) => self.acknowledgement_timeout = NEVER,
+            Some(SitesPlanted::NoRelay) => {
+                self.relay_timeout = NEVER;
+                let deaf = Treachery {
+                    from: Seq(0),
+                    seed: 0,
+                    contradicts: 0,
+                    keeps_silent: 0,
+                    is_deaf_to: Some(SiteId(1)),
+                };
+                self.overtake(config, SiteId(0), deaf);
+            }
+            _ => {}
+        }
     }
 
     /// In each site, as many as it tolerates.
@@ -169,33 +242,76 @@ impl SitesPlan {
             let mut servers: Vec<ReplicaId> = local.replicas().collect();
             dice.shuffle(&mut servers);
             for server in servers.into_iter().take(local.f()) {
-                let fault = match dice.below(9) {
-                    // Where servers only crash they do nothing else.
-                    _ if group.protocol == ProtocolKind::Paxos => ServerFault::Down,
-                    0 => ServerFault::SilentForwarder,
-                    1 => ServerFault::SlowForwarder(dice.duration(millis(100), millis(1500))),
-                    2 => ServerFault::DeafPeer,
-                    3 => ServerFault::WrongShares,
-                    4 => ServerFault::Lies,
-                    5 => ServerFault::Equivocates,
-                    6 => ServerFault::Mute,
-                    7 => ServerFault::Hasty,
-                    _ => ServerFault::Down,
-                };
+                // Where servers only crash they do nothing else.
+                let may_lie = group.protocol == ProtocolKind::Pbft;
+                let fault = if may_lie { ServerFault::any(dice) } else { ServerFault::Down };
                 self.faulty.insert((site, server), fault);
             }
         }
     }
 
-    fn betray(&mut self, config: &SitesConfig, dice: &mut Dice) {
+    /// As many sites as the system tolerates, if it tolerates any that lie.
+    fn victims(config: &SitesConfig, dice: &mut Dice) -> Vec<SiteId> {
         if config.composition.wide == ProtocolKind::Paxos && config.planted != Some(SitesPlanted::Traitor) {
-            return;
+            return Vec::new();
         }
         let sites = quorums(config.composition.wide, config.composition.sites.len());
-        let mut traitors: Vec<ReplicaId> = sites.replicas().collect();
-        dice.shuffle(&mut traitors);
-        for traitor in traitors.into_iter().take(sites.f()) {
-            self.treacherous.insert(SiteId(traitor.0), Treachery::new(traitor, sites, dice));
+        let mut all: Vec<ReplicaId> = sites.replicas().collect();
+        dice.shuffle(&mut all);
+        all.into_iter().take(sites.f()).map(|site| SiteId(site.0)).collect()
+    }
+
+    /// Has all servers of a site go by this.
+    fn overtake(&mut self, config: &SitesConfig, site: SiteId, treachery: Treachery) {
+        self.treacherous.insert(site, treachery);
+        self.traitors.extend(servers(config, site).map(|server| (site, server)));
+    }
+
+    fn betray(&mut self, config: &SitesConfig, dice: &mut Dice) {
+        for site in Self::victims(config, dice) {
+            let treachery = any_treachery(config, dice);
+            self.overtake(config, site, treachery);
+        }
+    }
+
+    /// More servers than the site tolerates are faulty, but not all of them.
+    fn overrun_sites(&mut self, config: &SitesConfig, dice: &mut Dice) {
+        for site in Self::victims(config, dice) {
+            let group = config.composition.sites[usize::from(site.0)];
+            let local = quorums(group.protocol, group.servers);
+            let tolerated = if group.protocol == ProtocolKind::Pbft { local.f() } else { 0 };
+            let mut all: Vec<ReplicaId> = local.replicas().collect();
+            dice.shuffle(&mut all);
+            let count = dice.between(tolerated as u64 + 1, local.n() as u64 - 1);
+            for server in all.into_iter().take(usize::try_from(count).expect("small")) {
+                if dice.chance(600) {
+                    self.traitors.push((site, server));
+                }
+                if dice.chance(600) {
+                    self.faulty.insert((site, server), ServerFault::any(dice));
+                }
+            }
+            self.treacherous.insert(site, any_treachery(config, dice));
+        }
+    }
+
+    /// One server of a site goes down, or all of a site, or all there are.
+    fn restart_servers(&mut self, config: &SitesConfig, dice: &mut Dice) {
+        let all: Vec<SiteId> = (0u16..).map(SiteId).take(config.composition.sites.len()).collect();
+        let mut at = nanos(dice.duration(millis(500), millis(2000)));
+        while at < self.heal_at {
+            let sites = if dice.chance(200) { all.clone() } else { vec![dice.pick(&all)] };
+            let is_whole = sites.len() > 1 || dice.chance(400);
+            let mut places = Vec::new();
+            for site in sites {
+                let servers: Vec<ReplicaId> = servers(config, site).collect();
+                let chosen = if is_whole { servers } else { vec![dice.pick(&servers)] };
+                places.extend(chosen.into_iter().map(|server| (site, server)));
+            }
+            let how = dice.pick(&[End::Killed, End::PowerCut, End::PowerCut, End::Orderly]);
+            let down = dice.duration(millis(50), millis(3000));
+            self.script.push((at, SitesFault::Crash(places, how, down)));
+            at += nanos(dice.duration(millis(300), millis(3000)));
         }
     }
 

@@ -3,7 +3,6 @@
 use super::config::{SitesConfig, SitesPlanted};
 use super::keys::{SiteMaterial, lane_client};
 use super::plan::SitesPlan;
-use super::treachery::{Disguised, Treachery};
 use crate::config::ProtocolKind;
 use crate::oracle::{Execution, Ledger, Verdict};
 use crate::witness::Witness;
@@ -18,7 +17,7 @@ use althing_services::Kv;
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{
     Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
-    Resident, ServerInput, ServerOutput, SiteServer,
+    Resident, ServerInput, ServerOutput, SiteServer, Treachery,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,9 +29,13 @@ pub(super) trait Server {
     fn standing(&self) -> (Seq, Digest);
     /// Shows the ledger what it has executed since `from`, or since it was brought to a state.
     fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict;
+    /// The sites that it has caught at something.
+    fn accused(&self) -> Vec<SiteId>;
     fn describe(&self) -> String;
     /// Has it lie in its site's protocol.
     fn tamper(&mut self, lie: Injected);
+    /// Has it betray the other sites.
+    fn betray(&mut self, treachery: Treachery);
 }
 
 impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, Witness<Kv>> {
@@ -62,6 +65,14 @@ impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, W
 
     fn tamper(&mut self, lie: Injected) {
         self.replica_mut().set_tamper(Some(Box::new(lie)));
+    }
+
+    fn betray(&mut self, treachery: Treachery) {
+        self.replica_mut().service_mut().set_treachery(Some(treachery));
+    }
+
+    fn accused(&self) -> Vec<SiteId> {
+        self.replica().service().evidence().iter().map(|evidence| SiteId(evidence.accused.0)).collect()
     }
 
     fn describe(&self) -> String {
@@ -116,7 +127,12 @@ fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
 }
 
 /// A client of a site's group.
-pub(super) fn client(material: &SiteMaterial, id: ClientId, retry: Duration) -> Client {
+pub(super) fn client(
+    material: &SiteMaterial,
+    id: ClientId,
+    retry: Duration,
+    first_number: RequestNumber,
+) -> Client {
     Client::new(ClientConfig {
         client: id,
         keyring: material.client(id),
@@ -128,7 +144,7 @@ pub(super) fn client(material: &SiteMaterial, id: ClientId, retry: Duration) -> 
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
         retry,
-        first_number: RequestNumber(1),
+        first_number,
     })
 }
 
@@ -141,55 +157,56 @@ pub(super) struct Blueprint<'a> {
 }
 
 impl Blueprint<'_> {
-    /// A server that has yet to be started.
-    pub(super) fn server(&self, site: SiteId, me: ReplicaId) -> Box<dyn Server> {
+    /// A server that has yet to be started, on a machine that was down so often.
+    pub(super) fn server(&self, (site, me): (SiteId, ReplicaId), incarnation: u32) -> Box<dyn Server> {
         let settings = self.plan.wide.clone();
         let sites = quorums(self.config.composition.wide, self.materials.len());
-        let treachery = self.plan.treacherous.get(&site).cloned();
-        match self.config.composition.wide {
+        let mut server = match self.config.composition.wide {
             ProtocolKind::Pbft => {
                 let config = PbftConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
-                self.with_wide(site, me, Pbft::new(config), treachery)
+                self.with_wide((site, me), incarnation, Pbft::new(config))
             }
             ProtocolKind::Paxos => {
                 let settings = paxos_settings(&settings);
                 let config = PaxosConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
-                self.with_wide(site, me, Paxos::new(config), treachery)
+                self.with_wide((site, me), incarnation, Paxos::new(config))
             }
+        };
+        if let Some(lie) = self.plan.faulty.get(&(site, me)).and_then(|fault| fault.lie()) {
+            server.tamper(lie);
         }
+        if self.plan.traitors.contains(&(site, me)) {
+            server.betray(self.plan.treacherous[&site].clone());
+        }
+        server
     }
 
     fn with_wide<W: Replicable + std::fmt::Debug + 'static>(
         &self,
-        site: SiteId,
-        me: ReplicaId,
+        (site, me): (SiteId, ReplicaId),
+        incarnation: u32,
         wide: W,
-        treachery: Option<Treachery>,
     ) -> Box<dyn Server> {
-        let machine = LogicalMachine::new(
-            self.machine_config(site, me),
-            Disguised::new(wide, treachery),
-            Witness::new(Kv::new()),
-        );
+        let machine = LogicalMachine::new(self.machine_config(site, me), wide, Witness::new(Kv::new()));
         let material = &self.materials[usize::from(site.0)];
         match self.config.composition.sites[usize::from(site.0)].protocol {
             ProtocolKind::Pbft => {
                 let settings = self.plan.local.clone();
                 let config = PbftConfig::new(me, material.quorums, settings).expect("valid settings");
-                Box::new(self.with_local(site, me, Pbft::new(config), machine))
+                Box::new(self.with_local((site, me), incarnation, Pbft::new(config), machine))
             }
             ProtocolKind::Paxos => {
                 let settings = paxos_settings(&self.plan.local);
                 let config = PaxosConfig::new(me, material.quorums, settings).expect("valid settings");
-                Box::new(self.with_local(site, me, Paxos::new(config), machine))
+                Box::new(self.with_local((site, me), incarnation, Paxos::new(config), machine))
             }
         }
     }
 
     fn with_local<L: Protocol, W: Replicable>(
         &self,
-        site: SiteId,
-        me: ReplicaId,
+        (site, me): (SiteId, ReplicaId),
+        incarnation: u32,
         local: L,
         machine: LogicalMachine<W, Witness<Kv>>,
     ) -> SiteServer<L, W, Witness<Kv>> {
@@ -200,12 +217,17 @@ impl Blueprint<'_> {
             keyring: material.replica(me),
             limits: limits(),
             request_auth: RequestAuthPolicy::MacsOrSignature,
-            durability: Durability::None,
+            durability: match self.config.planted {
+                Some(SitesPlanted::NoDisk) => Durability::None,
+                _ => self.plan.durability,
+            },
             membership: None,
         };
         let lanes = self.lanes().map(|lane| {
             let id = lane_client(me, lane);
-            (lane, (id, client(material, id, self.plan.local_retry)))
+            // One that starts again has forgotten its numbers.
+            let first_number = RequestNumber(1 | u64::from(incarnation) << 32);
+            (lane, (id, client(material, id, self.plan.local_retry, first_number)))
         });
         let outpost = Outpost::new(self.outpost_config(site, me));
         SiteServer::new(me, Replica::new(config, local, machine), outpost, lanes.collect())
@@ -235,7 +257,10 @@ impl Blueprint<'_> {
             },
             max_update_bytes: 4096,
             max_reply_bytes: 4096,
-            max_message_bytes: 1 << 20,
+            max_message_bytes: match planted {
+                Some(SitesPlanted::ShortMessages) => 300,
+                _ => 1 << 20,
+            },
             max_unacknowledged_bytes: self.plan.max_unacknowledged_bytes,
             acknowledgement_delay: match planted {
                 Some(SitesPlanted::UnevenServers) => Duration::from_millis(50 + u64::from(me.0 == 0)),

@@ -1,23 +1,27 @@
 //! One run of a system of sites.
 
 mod clients;
+mod fabricator;
+mod hosts;
 mod servers;
 
 use super::config::SitesConfig;
+use super::host::Host;
 use super::keys::{RESIDENTS, SiteMaterial, client_identity, resident};
-use super::plan::{RECOVERY, SitesFault, SitesPlan};
+use super::plan::{RECOVERY, ServerFault, SitesFault, SitesPlan};
 use super::report::SitesReport;
-use super::server::{Blueprint, Server, client};
+use super::server::client;
 use super::uplinks::Uplinks;
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
 use crate::oracle::{History, Ledger, Verdict, Violation};
 use crate::report::Failure;
 use crate::trace::Trace;
-use althing_replica::{ClientInput, Input, Startup};
-use althing_types::{ClientId, Instant, ReplicaId, Seq, SiteId};
+use althing_replica::{ClientInput, Input};
+use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{Resident, ServerInput, ServerTimer};
 use clients::Worker;
+use fabricator::Fabricator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -43,6 +47,14 @@ enum Happening {
     ClientTimer(ClientId, u64),
     Turn(ClientId),
     Fault(SitesFault),
+    /// A machine starts its server.
+    Boot(SiteId, ReplicaId),
+    /// A disk has written what it was given, unless its machine has gone down since.
+    Written(SiteId, ReplicaId, u32),
+    /// A disk has written a state.
+    Kept(SiteId, ReplicaId, u32),
+    /// A server that fabricates does.
+    Fabricate(SiteId, ReplicaId),
 }
 
 impl Happening {
@@ -62,6 +74,10 @@ impl Happening {
             Self::ClientTimer(..) => (7, 0, &[]),
             Self::Turn(_) => (8, 0, &[]),
             Self::Fault(_) => (9, 0, &[]),
+            Self::Boot(site, me) => (10, at(site, me), &[]),
+            Self::Written(site, me, _) => (11, at(site, me), &[]),
+            Self::Kept(site, me, _) => (12, at(site, me), &[]),
+            Self::Fabricate(site, me) => (13, at(site, me), &[]),
         }
     }
 }
@@ -69,10 +85,13 @@ impl Happening {
 struct World<'a> {
     config: &'a SitesConfig,
     plan: SitesPlan,
+    materials: Vec<SiteMaterial>,
+    residents: BTreeMap<ClientId, Resident>,
     now: u64,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
-    servers: BTreeMap<(SiteId, ReplicaId), Box<dyn Server>>,
+    hosts: BTreeMap<(SiteId, ReplicaId), Host>,
+    fabricators: BTreeMap<(SiteId, ReplicaId), Fabricator>,
     timers: BTreeMap<(SiteId, ReplicaId, ServerTimer), u64>,
     generation: u64,
     workers: BTreeMap<ClientId, Worker>,
@@ -118,21 +137,20 @@ impl<'a> World<'a> {
         let residents: BTreeMap<ClientId, Resident> = residents
             .map(|(site, id)| (id, Resident { site, public: client_identity(id).public() }))
             .collect();
-        let blueprint = Blueprint { config, plan: &plan, materials: &materials, residents: &residents };
-        let mut servers = BTreeMap::new();
+        let mut hosts = BTreeMap::new();
+        let mut fabricators = BTreeMap::new();
         for site in sites() {
             for me in materials[usize::from(site.0)].quorums.replicas() {
-                let mut server = blueprint.server(site, me);
-                if let Some(lie) = plan.faulty.get(&(site, me)).and_then(|fault| fault.lie()) {
-                    server.tamper(lie);
+                hosts.insert((site, me), Host::new(plan.durability, &mut dice));
+                if plan.faulty.get(&(site, me)) == Some(&ServerFault::Fabricates) {
+                    fabricators.insert((site, me), Fabricator::new(dice.fork()));
                 }
-                servers.insert((site, me), server);
             }
         }
         let mut workers = BTreeMap::new();
         for (id, resident) in &residents {
             let material = &materials[usize::from(resident.site.0)];
-            let client = client(material, *id, plan.client_retry);
+            let client = client(material, *id, plan.client_retry, RequestNumber(1));
             let worker = Worker {
                 site: resident.site,
                 client,
@@ -151,7 +169,10 @@ impl<'a> World<'a> {
             now: 0,
             queue: BTreeMap::new(),
             scheduled: 0,
-            servers,
+            hosts,
+            fabricators,
+            materials,
+            residents,
             timers: BTreeMap::new(),
             generation: 0,
             workers,
@@ -172,9 +193,11 @@ impl<'a> World<'a> {
         for (at, fault) in world.plan.script.clone() {
             world.schedule(at, Happening::Fault(fault));
         }
-        for (site, me) in world.servers.keys().copied().collect::<Vec<_>>() {
-            let start = ServerInput::Replica(Input::Start(Startup::Genesis));
-            world.schedule(0, Happening::Input(site, me, start));
+        for (site, me) in world.hosts.keys().copied().collect::<Vec<_>>() {
+            world.schedule(0, Happening::Boot(site, me));
+        }
+        for (site, me) in world.fabricators.keys().copied().collect::<Vec<_>>() {
+            world.schedule(0, Happening::Fabricate(site, me));
         }
         for id in world.workers.keys().copied().collect::<Vec<_>>() {
             world.schedule(1_000_000, Happening::Turn(id));
@@ -232,10 +255,10 @@ impl<'a> World<'a> {
     }
 
     fn is_even(&self) -> bool {
-        let correct = self.servers.iter().filter(|(place, _)| self.is_correct(**place));
-        let mut executed = correct.map(|(_, server)| server.standing().0);
-        let first = executed.next();
-        executed.all(|seq| Some(seq) == first)
+        let correct = self.hosts.iter().filter(|(place, _)| self.is_correct(**place));
+        let mut executed = correct.map(|(_, host)| host.server.as_ref().map(|server| server.standing().0));
+        let first = executed.next().flatten();
+        first.is_some() && executed.all(|seq| seq == first)
     }
 
     fn stuck(&self) -> Violation {
@@ -244,8 +267,9 @@ impl<'a> World<'a> {
             let Worker { completed, goal, .. } = worker;
             lines.push(format!("{id} of {}: {completed} of {goal:?}", worker.site));
         }
-        for ((_, me), server) in &self.servers {
-            lines.push(format!("{me}: {}", server.describe()));
+        for ((site, me), host) in &self.hosts {
+            let words = host.server.as_ref().map_or_else(|| format!("{site}: down"), |it| it.describe());
+            lines.push(format!("{me}: {words}"));
         }
         Violation::new("liveness", format!("not done in time:\n{}", lines.join("\n")))
     }
@@ -279,6 +303,13 @@ impl<'a> World<'a> {
                 self.strike(fault);
                 Ok(())
             }
+            Happening::Boot(site, me) => self.boot(site, me),
+            Happening::Written(site, me, incarnation) => self.written(site, me, incarnation),
+            Happening::Kept(site, me, incarnation) => self.kept(site, me, incarnation),
+            Happening::Fabricate(site, me) => {
+                self.fabricate(site, me);
+                Ok(())
+            }
         }
     }
 
@@ -287,6 +318,12 @@ impl<'a> World<'a> {
         match fault {
             SitesFault::Split(group) => self.uplinks.split(&group, sites()),
             SitesFault::Fail(sites) => self.failed.extend(sites),
+            SitesFault::Crash(places, how, down) => {
+                for (site, me) in places {
+                    self.crash(site, me, how);
+                    self.schedule(self.now + nanos(down), Happening::Boot(site, me));
+                }
+            }
             SitesFault::Mend => {
                 self.failed.clear();
                 self.uplinks.mend();

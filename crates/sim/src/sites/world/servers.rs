@@ -1,6 +1,7 @@
 use super::{Happening, Place, World};
 use crate::clock::Clock;
 use crate::dice::nanos;
+use crate::disk::End;
 use crate::oracle::{Verdict, Violation};
 use crate::sites::keys::{lane_client, lane_of};
 use crate::sites::plan::ServerFault;
@@ -13,19 +14,33 @@ impl World<'_> {
     pub(super) fn input(&mut self, site: SiteId, me: ReplicaId, input: ServerInput) -> Verdict {
         let fault = self.plan.faulty.get(&(site, me)).copied();
         let is_from_site = matches!(input, ServerInput::FromSite { .. });
-        let is_cut_off = self.failed.contains(&site) && !matches!(input, ServerInput::Timer(_));
+        let is_from_outside = match &input {
+            ServerInput::Replica(input) => matches!(input, Input::Frame { .. }),
+            ServerInput::Timer(_) => false,
+            ServerInput::ForLane { .. } | ServerInput::FromServer { .. } | ServerInput::FromSite { .. } => {
+                true
+            }
+        };
+        let is_cut_off = self.failed.contains(&site) && is_from_outside;
         if is_cut_off
             || fault == Some(ServerFault::Down)
             || (is_from_site && fault == Some(ServerFault::DeafPeer))
         {
             return Ok(());
         }
+        if let (Some(fabricator), ServerInput::FromSite { bytes, .. }) =
+            (self.fabricators.get_mut(&(site, me)), &input)
+        {
+            fabricator.overhear(bytes);
+        }
         let mut outputs = Vec::new();
-        let server = self.servers.get_mut(&(site, me)).expect("it is there");
+        let host = self.hosts.get_mut(&(site, me)).expect("it is there");
+        let Some(server) = &mut host.server else { return Ok(()) };
         server.handle(Clock::TRUE.read(self.now), input, &mut outputs);
         for output in outputs {
             self.output(site, me, output)?;
         }
+        self.write(site, me);
         self.check(site, me)
     }
 
@@ -35,8 +50,12 @@ impl World<'_> {
         if !self.is_correct(place) {
             return Ok(());
         }
-        let host = usize::from(site.0) * 100 + usize::from(me.0);
-        let server = &self.servers[&place];
+        let host = Self::number(place);
+        let Some(server) = &self.hosts[&place].server else { return Ok(()) };
+        if let Some(accused) = server.accused().into_iter().find(|site| self.is_correct_site(*site)) {
+            let message = format!("{me} of {site} accuses {accused}, which is correct");
+            return Err(Violation::new("accusation", message));
+        }
         let seq = server.standing().0;
         let from = self.shown.insert(place, seq).unwrap_or_default();
         if seq > from { server.show(host, from, &mut self.ledger) } else { Ok(()) }
@@ -130,10 +149,11 @@ impl World<'_> {
                 let message = format!("{me} of {site} has diverged at {seq}");
                 return Err(Violation::new("checkpoint", message));
             }
-            Output::Stop(reason) => {
+            Output::Stop(reason) if self.is_correct((site, me)) => {
                 return Err(Violation::new("checkpoint", format!("{me} of {site} stops: {reason}")));
             }
-            _ => {}
+            Output::Stop(_) => self.crash(site, me, End::Killed),
+            output => self.disk_output(site, me, output),
         }
         Ok(())
     }
