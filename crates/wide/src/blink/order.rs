@@ -148,6 +148,12 @@ impl SelectionOrder {
         !self.from.may_lie && !self.to.may_lie
     }
 
+    /// How many peers can be faulty.
+    #[must_use]
+    pub fn most_faulty_peers(&self) -> u64 {
+        self.to.faulty
+    }
+
     /// How many virtual links in a row have a faulty server, at most and wherever one starts. The one after
     /// them has two correct ones.
     ///

@@ -8,6 +8,9 @@ use thiserror::Error;
 /// How often timeouts double at most.
 const MOST_SLOWNESS: u32 = 10;
 
+/// How often they do while nothing is heard: the other site may not be slow but away.
+const MOST_UNHEARD: u32 = 3;
+
 /// A virtual link that has done what it has to for so many timeouts shows that the network is no slower than that.
 const REDEEMED_AFTER_TIMEOUTS: u32 = 64;
 
@@ -97,6 +100,12 @@ pub struct LinkProgress {
     given_up: u64,
     /// How often timeouts were doubled.
     slowness: u32,
+    /// How often they were doubled beyond that, while nothing was heard.
+    unheard: u32,
+    /// Whether anything was acknowledged since timeouts were doubled.
+    is_heard: bool,
+    /// How many peers were given up since anything was acknowledged, or since the forwarder was.
+    peers_given_up: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -111,7 +120,16 @@ impl LinkProgress {
     /// Nothing to carry yet, and this turn.
     #[must_use]
     pub fn new(turn: Turn) -> Self {
-        Self { turn, since: Instant::default(), pending: VecDeque::new(), given_up: 0, slowness: 0 }
+        Self {
+            turn,
+            since: Instant::default(),
+            pending: VecDeque::new(),
+            given_up: 0,
+            slowness: 0,
+            unheard: 0,
+            is_heard: false,
+            peers_given_up: 0,
+        }
     }
 
     /// Whose turn it is.
@@ -123,7 +141,7 @@ impl LinkProgress {
     /// How many times its timeout and its carrying time a link now gets: a power of two.
     #[must_use]
     pub fn patience(&self) -> u32 {
-        1 << self.slowness
+        1 << (self.slowness + self.unheard).min(MOST_SLOWNESS)
     }
 
     /// What the virtual link owes first, if anything: what it owes then is owed later.
@@ -152,6 +170,15 @@ impl LinkProgress {
         self.pending.push_back(Pending { number, bytes, carried });
     }
 
+    /// The other site has acknowledged something, over whichever virtual link. If it was away, it is back: what timeouts
+    /// were doubled for meanwhile is over, and what waits is owed from now on.
+    pub fn on_heard(&mut self, now: Instant, pace: &LinkPace) {
+        (self.is_heard, self.peers_given_up) = (true, 0);
+        if core::mem::take(&mut self.unheard) > 0 {
+            self.begin(now, pace);
+        }
+    }
+
     /// Messages up to this number have arrived, or have been forgotten and need not.
     pub fn on_settled(&mut self, now: Instant, number: u64, pace: &LinkPace) {
         let before = self.pending.len();
@@ -168,14 +195,28 @@ impl LinkProgress {
     /// The virtual link is given up, and the next has its turn. It owes all that is there, from now on.
     ///
     /// Of as many as can be faulty in a row and one more, one has two correct servers. If all of them were
-    /// given up, and none had its turn for long, the network is slower than was thought: timeouts double.
+    /// given up, and none had its turn for long, the network is slower than was thought: timeouts double. Or else the
+    /// other site is away. Then nothing is acknowledged by it, by no link and however late.
+    ///
+    /// A forwarder that has blamed more peers than can have failed is itself to blame: it may be cut off.
     pub fn on_given_up(&mut self, now: Instant, suspect: Suspect, order: &SelectionOrder, pace: &LinkPace) {
-        self.turn = order.after(self.turn, suspect);
+        let is_peers = suspect == Suspect::Peer && self.peers_given_up <= order.most_faulty_peers();
+        self.peers_given_up = if is_peers { self.peers_given_up + 1 } else { 0 };
+        self.turn = order.after(self.turn, if is_peers { Suspect::Peer } else { Suspect::Forwarder });
         self.given_up += 1;
         if self.given_up > order.most_faulty_in_a_row() {
             self.given_up = 0;
-            self.slowness = (self.slowness + 1).min(MOST_SLOWNESS);
+            if core::mem::take(&mut self.is_heard) {
+                self.slowness = (self.slowness + 1).min(MOST_SLOWNESS);
+            } else {
+                self.unheard = (self.unheard + 1).min(MOST_UNHEARD);
+            }
         }
+        self.begin(now, pace);
+    }
+
+    /// What waits is owed from now on.
+    fn begin(&mut self, now: Instant, pace: &LinkPace) {
         self.since = now;
         let (patience, mut carried) = (self.patience(), now);
         for pending in &mut self.pending {

@@ -70,6 +70,7 @@ fn timeouts_double_when_a_link_with_two_correct_servers_was_of_no_use() {
     let mut progress = queued(&[(0, 1, 100)]);
     let patience: Vec<u32> = (1..=7)
         .map(|_| {
+            progress.on_heard(ms(0), &pace());
             progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
             progress.patience()
         })
@@ -87,9 +88,40 @@ fn timeouts_double_when_a_link_with_two_correct_servers_was_of_no_use() {
     progress.on_settled(ms(64 * 2000 + 1), 3, &pace());
     assert_eq!(progress.patience(), 2, "not at once again");
     for _ in 0..100 {
+        progress.on_heard(ms(0), &pace());
         progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
     }
     assert_eq!(progress.patience(), 1024);
+}
+
+#[test]
+fn a_site_that_was_away_is_held_to_the_old_timeouts_when_it_is_back() {
+    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
+    for _ in 0..100 {
+        progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
+    }
+    assert_eq!(progress.patience(), 8);
+    progress.on_heard(ms(9000), &pace());
+    progress.on_settled(ms(9000), 1, &pace());
+    assert_eq!((progress.patience(), owed(&progress)), (1, Some((2, ms(9520)))));
+}
+
+#[test]
+fn a_forwarder_that_blames_more_peers_than_can_have_failed_is_given_up() {
+    let servers = Servers::benign(5, 2).unwrap();
+    let order = SelectionOrder::new(servers, servers);
+    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
+    let links: Vec<(u16, u16)> = (1..=8)
+        .map(|step| {
+            if step == 6 {
+                progress.on_heard(ms(0), &pace());
+            }
+            progress.on_given_up(ms(0), Suspect::Peer, &order, &pace());
+            let link = order.virtual_link(progress.turn());
+            (link.forwarder.0, link.peer.0)
+        })
+        .collect();
+    assert_eq!(links, [(0, 1), (0, 2), (0, 3), (1, 3), (1, 4), (1, 0), (1, 1), (1, 2)]);
 }
 
 #[test]
@@ -138,6 +170,8 @@ struct Model {
     /// When the last message was carried on this virtual link.
     last: Instant,
     carried: u64,
+    /// What correct links that were given up still bring: when which message is acknowledged.
+    late: VecDeque<(Instant, u64)>,
 }
 
 impl Model {
@@ -170,6 +204,14 @@ impl Model {
         }
     }
 
+    fn on_acknowledged(&mut self, number: u64) {
+        if self.waiting[0].0 <= number {
+            self.waiting.retain(|(waiting, ..)| *waiting > number);
+            self.progress.on_heard(self.now, &pace());
+            self.progress.on_settled(self.now, number, &pace());
+        }
+    }
+
     /// Goes on until `until`, or until nothing waits; how many virtual links were given up.
     fn run(&mut self, until: Instant) -> u64 {
         let mut given_up = 0;
@@ -177,19 +219,26 @@ impl Model {
             let owed = self.progress.obligation(&pace());
             assert_eq!(owed.map(|owed| owed.number), self.waiting.front().map(|first| first.0));
             let Some(owed) = owed else { return given_up };
-            let acknowledged = self.acknowledged().map(|at| at.max(self.now)).filter(|at| *at <= owed.by);
-            let next = acknowledged.unwrap_or(owed.by);
+            let acknowledged = self.acknowledged().map(|at| at.max(self.now));
+            let in_time = acknowledged.filter(|at| *at <= owed.by);
+            let late = self.late.front().map(|(at, _)| *at);
+            let next = in_time.unwrap_or(owed.by).min(late.unwrap_or(owed.by));
             if next > until {
                 self.now = until;
                 return given_up;
             }
             self.now = next;
-            if acknowledged.is_some() {
-                let (number, _, _) = self.waiting.pop_front().unwrap();
+            if late == Some(next) {
+                let (_, number) = self.late.pop_front().unwrap();
+                self.on_acknowledged(number);
+            } else if in_time == Some(next) {
                 (self.last, self.carried) = (self.now, self.carried + 1);
-                self.progress.on_settled(self.now, number, &pace());
+                self.on_acknowledged(self.waiting[0].0);
             } else {
                 assert!(self.latency > TIMEOUT || !self.is_correct(), "a correct link is never given up");
+                if self.is_correct() {
+                    self.late.extend(acknowledged.map(|at| (at, self.waiting[0].0)));
+                }
                 self.progress.on_given_up(self.now, Suspect::Forwarder, &self.order, &pace());
                 given_up += 1;
                 (self.began, self.last, self.carried) = (self.now, self.now, 0);
@@ -212,7 +261,20 @@ fn model(
     };
     let order = SelectionOrder::new(site(kinds.0).unwrap(), site(kinds.1).unwrap());
     let (progress, waiting) = (LinkProgress::new(order.start(start)), VecDeque::new());
-    Model { order, faulty, tactics, latency, progress, now: T0, began: T0, waiting, last: T0, carried: 0 }
+    let late = VecDeque::new();
+    Model {
+        order,
+        faulty,
+        tactics,
+        latency,
+        progress,
+        now: T0,
+        began: T0,
+        waiting,
+        last: T0,
+        carried: 0,
+        late,
+    }
 }
 
 /// Bits of which at most as many are set as servers of that kind may be faulty.
@@ -282,7 +344,9 @@ proptest! {
             model.waiting.push_back((number, 100, T0));
         }
         let rounds = u64::from((slower + 1).next_power_of_two().ilog2());
-        let most = (model.order.most_faulty_in_a_row() + 1) * (rounds + 1);
+        // While nothing is heard there are eight timeouts at last; each time that something is they may have doubled.
+        let unheard = u64::from(slower) / 8 + (model.order.most_faulty_in_a_row() + 1) * 4;
+        let most = unheard * (rounds + 1);
         let given_up = model.run(Instant(u64::MAX - 1));
         prop_assert!(model.waiting.is_empty());
         prop_assert!(given_up <= most, "{given_up} links of at most {most}");

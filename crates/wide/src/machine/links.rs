@@ -177,6 +177,7 @@ impl Links {
         let is_news = acknowledged > link.acknowledged && acknowledged <= link.said;
         if is_news {
             link.acknowledged = acknowledged;
+            link.progress.on_heard(now, &config.pace);
             while link.queue.front().is_some_and(|first| first.header.number <= acknowledged) {
                 link.pop();
             }
