@@ -29,8 +29,9 @@ pub(super) struct Fetching {
     has_asked: bool,
     /// Whether it has been given an answer, which is on its way into the order.
     has_answer: bool,
-    /// When each site will have been given, at the rate that it may be, what it was.
-    served_until: BTreeMap<SiteId, Instant>,
+    /// When each server of another site will have been given, at the rate that it may be, what it was: one that asks
+    /// for more than it needs takes nothing away from its fellows.
+    served_until: BTreeMap<(SiteId, ReplicaId), Instant>,
 }
 
 impl Outpost {
@@ -86,14 +87,15 @@ impl Outpost {
         machine: &LogicalMachine<P, S>,
         outputs: &mut Vec<OutpostOutput>,
     ) {
-        let busy_until = self.fetching.served_until.get(&site).copied().unwrap_or_default().max(now);
+        let busy_until =
+            self.fetching.served_until.get(&(site, server)).copied().unwrap_or_default().max(now);
         if busy_until.since(now) > Duration::from_secs(1) {
             return;
         }
         let Some(parts) = machine.supply(seq, state, want) else { return };
         let bytes = encode(&SiteMessage::Fetched(parts));
         let nanos = bytes.len() as u64 * 1_000_000_000 / self.config.supply_bytes_per_second.max(1);
-        self.fetching.served_until.insert(site, busy_until + Duration::from_nanos(nanos));
+        self.fetching.served_until.insert((site, server), busy_until + Duration::from_nanos(nanos));
         outputs.push(OutpostOutput::ToSite { site, server, bytes: bytes.into() });
     }
 
