@@ -103,7 +103,7 @@ impl Running {
     pub(crate) async fn replica(&self, process: &str) -> Result<ReplicaReport> {
         match self.status(process).await? {
             Status::Replica(report) => Ok(report),
-            Status::Edge(_) => Err(miette!("`{process}` is no replica")),
+            Status::Edge(_) | Status::Links(_) => Err(miette!("`{process}` is no replica")),
         }
     }
 
@@ -186,7 +186,7 @@ pub(crate) async fn asked_to_end() {
 /// Whether a process has subscribed to all topics that it is to hear. Replicas hear none.
 fn hears_everything(status: &Status) -> bool {
     match status {
-        Status::Replica(_) => true,
+        Status::Replica(_) | Status::Links(_) => true,
         Status::Edge(report) => {
             report.groups.iter().flat_map(|group| &group.incoming).all(|wire| wire.is_connected)
         }

@@ -8,6 +8,7 @@ pub mod control;
 pub mod deployment;
 mod edge;
 pub mod frame;
+mod links;
 pub mod log;
 pub mod net;
 mod parent;
@@ -21,6 +22,7 @@ mod wiring;
 
 pub use client::{Answer, GroupClient, InvokeError, ReplicaEmission};
 pub use edge::{EdgeError, run_edge};
+pub use links::{LinksError, run_links};
 pub use parent::die_with_parent;
 pub use process_component::{LAUNCH_COMMAND, StartProgramError, launch};
 pub use replica::{Ended, ReplicaError, RunOptions, run_replica, wipe};

@@ -40,7 +40,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The processes of a deployment, as the binary's `replica` and `edge` commands run them. Replicas
+    /// The processes of a deployment, as the binary's `replica`, `edge` and `links` commands run them. Replicas
     /// are always told that their group is new: those that have begun once know better, whatever was
     /// kept from starting with them.
     #[must_use]
@@ -49,6 +49,7 @@ impl Launch {
             let command: &[&str] = match process.runs {
                 ProcessKind::Replica { .. } => &["replica", "--genesis"],
                 ProcessKind::Edge => &["edge"],
+                ProcessKind::Links => &["links"],
             };
             let name = process.name.as_str();
             let mut arguments: Vec<OsString> = command.iter().map(Into::into).collect();

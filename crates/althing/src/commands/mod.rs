@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Keygen(keygen::Keygen),
     Replica(process::RunReplica),
     Edge(process::RunEdge),
+    Links(process::RunLinks),
     #[command(hide = true)]
     Launch(process::Launch),
     #[command(hide = true)]
@@ -80,6 +81,7 @@ impl Command {
             Self::Keygen(command) => command.run(),
             Self::Replica(command) => command.run(services),
             Self::Edge(command) => command.run(),
+            Self::Links(command) => command.run(),
             Self::Launch(command) => command.run(),
             Self::Load(command) => command.run(),
             Self::Attack(command) => command.run(),

@@ -1,8 +1,9 @@
-//! The processes of a deployment: what `up` starts, one for each replica and one for the edge.
+//! The processes of a deployment: what `up` starts, one for each replica, and one for the edge or for the links between
+//! sites.
 
 use crate::running::{asked_to_end, run_to_end};
-use althing_node::config::{EdgeConfig, ReplicaFile};
-use althing_node::{Ended, RunOptions, Services, die_with_parent, launch, run_edge, run_replica};
+use althing_node::config::{EdgeConfig, LinksConfig, ReplicaFile};
+use althing_node::{Ended, RunOptions, Services, die_with_parent, launch, run_edge, run_links, run_replica};
 use clap::Args;
 use miette::{IntoDiagnostic, Result};
 use std::os::unix::process::CommandExt;
@@ -90,6 +91,33 @@ impl RunEdge {
         }
         let config = EdgeConfig::load(&self.config).into_diagnostic()?;
         run_to_end(async { run_edge(config, asked_to_end()).await.into_diagnostic() })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Run the links between the sites of a system, with the delay, the rate and the faults that are imposed on them
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  althing links --config .althing/five-sites/processes/links/config.json\n\n\
+    All traffic between the sites goes through this process, sealed end to end. It is for systems of sites on\n\
+    one machine: between real sites there is a real network."
+)]
+pub(crate) struct RunLinks {
+    /// Its configuration, as `up` writes it
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// End when the process that started this one, with this id, ends
+    #[arg(long, value_name = "PID")]
+    die_with_parent: Option<u32>,
+}
+
+impl RunLinks {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(parent) = self.die_with_parent {
+            die_with_parent(parent).into_diagnostic()?;
+        }
+        let config = LinksConfig::load(&self.config).into_diagnostic()?;
+        run_to_end(async { run_links(config, asked_to_end()).await.into_diagnostic() })?;
         Ok(ExitCode::SUCCESS)
     }
 }

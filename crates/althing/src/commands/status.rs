@@ -1,7 +1,7 @@
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
-use althing_node::control::{EdgeReport, Fault, ReplicaReport, Role, Status};
+use althing_node::control::{EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, Status};
 use althing_node::deployment::Deployment;
 use clap::Args;
 use miette::Result;
@@ -72,6 +72,7 @@ fn print(processes: &[ProcessReport]) {
         match &process.status {
             Some(Status::Replica(report)) => print_replica(report),
             Some(Status::Edge(report)) => print_edge(report),
+            Some(Status::Links(report)) => print_links(report),
             None => println!("{:<20} down: {}", process.name, process.error.as_deref().unwrap_or_default()),
         }
     }
@@ -126,6 +127,40 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
         remarks.push(format!("diverged {} time(s)", report.counters.divergences));
     }
     remarks
+}
+
+fn print_links(report: &LinksReport) {
+    let rate = match report.uplink_bps {
+        Some(bps) => format!("{} Mbit/s out of each site", bps as f64 / 1e6),
+        None => "any rate".to_owned(),
+    };
+    println!(
+        "{:<20} {:<9} {:>36} {:>8}  {} ms one way, {rate}",
+        report.name, "links", "", report.pid, report.delay_ms
+    );
+    for uplink in &report.uplinks {
+        let sent = report.pairs.iter().filter(|pair| pair.from == uplink.site);
+        let bytes: u64 = sent.clone().map(|pair| pair.delivered_bytes).sum();
+        println!(
+            "{:<20}   {}: {} kB sent, {} ms wait for the uplink",
+            "",
+            uplink.site,
+            bytes / 1000,
+            uplink.backlog_ms
+        );
+        for pair in sent.filter(|pair| pair.fault != LinkFault::None) {
+            let fault = match pair.fault {
+                LinkFault::None => continue,
+                LinkFault::Cut => "cut".to_owned(),
+                LinkFault::Slow { delay_ms, bps: None } => format!("{delay_ms} ms slower"),
+                LinkFault::Slow { delay_ms, bps: Some(bps) } => {
+                    format!("{delay_ms} ms slower, {} Mbit/s", bps as f64 / 1e6)
+                }
+                LinkFault::Corrupt { .. } => format!("corrupt, {} packet(s) so far", pair.corrupted),
+            };
+            println!("{:<20}     → {}: injected: {fault}, {} byte(s) held", "", pair.to, pair.held_bytes);
+        }
+    }
 }
 
 fn print_edge(report: &EdgeReport) {

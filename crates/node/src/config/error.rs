@@ -211,6 +211,39 @@ pub enum Rule {
         /// Its site.
         site: String,
     },
+    /// A site that is there twice.
+    #[error("the site `{0}` is there twice")]
+    DuplicateSite(String),
+    /// A site that is not there.
+    #[error("there is no site `{name}`; there are {}", known.join(", "))]
+    UnknownSite {
+        /// The site asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A link that leads nowhere.
+    #[error("a way of `{0}` leads to itself; servers of one site reach each other without the links")]
+    LinkToItself(String),
+    /// Two ways that begin at one address, or one that leads there.
+    #[error("`listen` {0} is taken; each way needs an address of its own")]
+    SharedListen(std::net::SocketAddr),
+    /// A delay that is too long.
+    #[error("delay_ms is {ms}, but must be at most {most}")]
+    LinkDelay {
+        /// The delay given.
+        ms: u64,
+        /// The longest.
+        most: u64,
+    },
+    /// A rate that is too low.
+    #[error("uplink_bps is {bps}, but must be at least {least}; leave it out for any rate")]
+    UplinkRate {
+        /// The rate given.
+        bps: u64,
+        /// The lowest.
+        least: u64,
+    },
     /// Keys of a site that don't belong together.
     #[error(transparent)]
     SiteShares(#[from] SharesError),

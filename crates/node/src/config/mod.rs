@@ -6,6 +6,7 @@
 //! | group | a group's members with their addresses and public keys, and its settings | everybody |
 //! | replica | which replica to run, with which secret key and service | `replica` |
 //! | edge | the MQTT ends of wires | `edge` |
+//! | links | the ways between sites, and what is imposed on them | `links` |
 //! | client | which client of which group to be | command lines, loads, tests |
 //! | site | the public keys of a site, and how its key is shared | its servers |
 //!
@@ -18,6 +19,7 @@ mod edge;
 mod error;
 mod files;
 mod group;
+mod links;
 mod protocols;
 mod replica;
 mod service;
@@ -31,6 +33,7 @@ pub use group::{
     ClientEntry, GroupConfig, MAX_SESSIONS, RawClientEntry, RawGroup, RawReplicaEntry, ReadKind,
     ReplicaEntry, RequestAuthKind,
 };
+pub use links::{LinksConfig, RawLinks, RawWay, WayConfig};
 pub use protocols::{ProtocolKind, RawPaxos, RawPbft};
 pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
 pub use service::{

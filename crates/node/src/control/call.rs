@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use super::links::{LinkFault, LinkSelection};
 use super::report::Status;
 use super::server::{ShortPath, path_error};
 
@@ -25,6 +26,13 @@ pub enum Request {
     Inject {
         /// How.
         fault: Fault,
+    },
+    /// To make links between sites faulty from now on, where the file allows that.
+    InjectLink {
+        /// Which.
+        links: LinkSelection,
+        /// How.
+        fault: LinkFault,
     },
     /// To have a bit of its state go bad in memory, where its file allows that.
     Corrupt,

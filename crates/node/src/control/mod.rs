@@ -4,14 +4,17 @@
 //! ```text
 //! {"request":"status"}                              → {"response":"status","runs":"replica",…}
 //! {"request":"inject","fault":{"kind":"delay","ms":200}} → {"response":"done"}
+//! {"request":"inject_link","links":{"site":"vik"},"fault":{"kind":"cut"}} → {"response":"done"}
 //! {"request":"shutdown"}                            → {"response":"done"}
 //! ```
 
 mod call;
+mod links;
 mod report;
 mod server;
 
 pub use call::{ControlError, Fault, Flood, Request, Response, request};
+pub use links::{LinkFault, LinkSelection, LinksReport, PairReport, UplinkReport};
 pub use report::{
     EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, RecoveryReport,
     ReplicaCounters, ReplicaReport, Role, Status,

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::call::Fault;
+use super::links::LinksReport;
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -11,6 +12,8 @@ pub enum Status {
     Replica(ReplicaReport),
     /// The edge.
     Edge(EdgeReport),
+    /// The links between sites.
+    Links(LinksReport),
 }
 
 /// What part a replica plays.

@@ -14,11 +14,13 @@
 //! ```
 
 mod application;
+mod links;
 mod newcomer;
 mod ports;
 mod provision;
 
 pub use application::provision_application;
+pub use links::provision_links;
 pub use newcomer::{Newcomer, NewcomerError, provision_replica};
 pub use ports::{PortsError, free_ports};
 pub use provision::{ProvisionError, ProvisionOptions, ServiceGroup, provision_service};
@@ -82,6 +84,8 @@ pub enum ProcessKind {
     },
     /// The MQTT ends of all wires.
     Edge,
+    /// The links between sites.
+    Links,
 }
 
 impl Deployment {
@@ -166,7 +170,8 @@ impl Deployment {
     }
 
     /// The file of a process, for [`ReplicaFile::load`](crate::config::ReplicaFile::load) or
-    /// [`EdgeConfig::load`](crate::config::EdgeConfig::load).
+    /// [`EdgeConfig::load`](crate::config::EdgeConfig::load), or
+    /// [`LinksConfig::load`](crate::config::LinksConfig::load).
     #[must_use]
     pub fn config_file(&self, process: &str) -> PathBuf {
         self.process_directory(process).join("config.json")

@@ -134,7 +134,7 @@ fn answer(call: ControlCall, config: &EdgeConfig, reports: &[Shared<EdgeGroupRep
     let (response, is_end) = match call.request {
         Request::Status => (Response::Status(Box::new(Status::Edge(report(config, reports)))), false),
         Request::Shutdown => (Response::Done, true),
-        Request::Inject { .. } | Request::Corrupt => {
+        Request::Inject { .. } | Request::InjectLink { .. } | Request::Corrupt => {
             let reason = "the edge has no faults to inject; choose a replica".to_owned();
             (Response::Refused { reason }, false)
         }

@@ -17,6 +17,9 @@ impl<P: NodeProtocol> Runtime<P> {
         let response = match call.request {
             Request::Status => Response::Status(Box::new(Status::Replica(self.report()))),
             Request::Inject { fault } => self.inject(fault),
+            Request::InjectLink { .. } => {
+                refused("a replica has no links between sites; ask the process `links`")
+            }
             Request::Corrupt => self.corrupt(),
             Request::Shutdown => {
                 self.end_as_told();

@@ -123,7 +123,7 @@ impl Cluster {
         match answer.ok()? {
             Response::Status(status) => match *status {
                 Status::Replica(report) => Some(report),
-                Status::Edge(_) => None,
+                Status::Edge(_) | Status::Links(_) => None,
             },
             _ => None,
         }

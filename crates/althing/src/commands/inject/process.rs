@@ -1,38 +1,19 @@
-use super::bench::kill;
-use super::place::Place;
+use crate::commands::bench::kill;
 use crate::running::{ask, block_on, status};
 use althing_node::control::{Fault, Flood, Request, Status};
-use clap::{Args, Subcommand, ValueEnum};
+use althing_node::deployment::Deployment;
+use clap::{Subcommand, ValueEnum};
 use miette::{IntoDiagnostic, Result, miette};
 use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 /// What the names of files with pages of the state begin with.
 const PAGES_PREFIX: &str = "pages-";
 
-/// Make a running replica faulty, on purpose
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  althing inject thermostat-2 lie\n  althing inject thermostat-0 crash\n  \
-    althing inject thermostat-1 delay 300\n  althing inject thermostat-3 flood signatures\n  \
-    althing inject thermostat-2 corrupt disk\n  althing inject thermostat-2 heal\n\n\
-    `up` starts a crashed replica again by itself. A deployment takes faults only if it was made with\n\
-    `up --allow-injection`; a crash needs no permission."
-)]
-pub(crate) struct Inject {
-    #[command(flatten)]
-    place: Place,
-    /// The process, as `status` names it
-    #[arg(value_name = "REPLICA")]
-    process: String,
-    #[command(subcommand)]
-    fault: Kind,
-}
-
+/// How a process is to fail.
 #[derive(Debug, Clone, Copy, Subcommand)]
-enum Kind {
+pub(super) enum ProcessFault {
     /// Kill the process on the spot (SIGKILL)
     Crash,
     /// It runs and sends nothing
@@ -64,52 +45,64 @@ enum Kind {
 
 /// Where a bit goes bad.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Spot {
+pub(super) enum Spot {
     /// In the service's state; its pages on disk are right
     Memory,
     /// In a page on disk; the state in memory is right
     Disk,
 }
 
-impl Inject {
-    pub(crate) fn run(self) -> Result<ExitCode> {
-        let deployment = self.place.deployment()?;
-        let known: Vec<_> = deployment.processes().iter().map(|process| process.name.as_str()).collect();
-        if deployment.process(&self.process).is_none() {
-            return Err(miette!("there is no process `{}`; there are: {}", self.process, known.join(", ")));
+impl ProcessFault {
+    /// Makes a process of a deployment fail so, and says that it does.
+    pub(super) fn inject(self, deployment: &Deployment, process: &str) -> Result<()> {
+        if deployment.process(process).is_none() {
+            return Err(miette!("there is no process `{process}`; there are: {}", names(deployment)));
         }
-        let fault = match self.fault {
-            Kind::Crash => {
-                let pid = match block_on(status(&deployment, &self.process))? {
-                    Status::Replica(report) => report.pid,
-                    Status::Edge(report) => report.pid,
-                };
-                kill(pid)?;
-                println!("{} (process {pid}) is killed", self.process);
-                return Ok(ExitCode::SUCCESS);
+        let fault = match self {
+            Self::Crash => {
+                let pid = crash(deployment, process)?;
+                println!("{process} (process {pid}) is killed");
+                return Ok(());
             }
-            Kind::Mute => Fault::Mute,
-            Kind::Lie => Fault::Lie,
-            Kind::Equivocate => Fault::Equivocate,
-            Kind::Delay { ms } => Fault::Delay { ms },
-            Kind::Flood { with } => Fault::Flood { with },
-            Kind::Corrupt { spot } => {
+            Self::Mute => Fault::Mute,
+            Self::Lie => Fault::Lie,
+            Self::Equivocate => Fault::Equivocate,
+            Self::Delay { ms } => Fault::Delay { ms },
+            Self::Flood { with } => Fault::Flood { with },
+            Self::Corrupt { spot } => {
                 match spot {
-                    Spot::Memory => drop(block_on(ask(&deployment, &self.process, &Request::Corrupt))?),
-                    Spot::Disk => flip_bit_of_a_page(&deployment.data_directory(&self.process))?,
+                    Spot::Memory => drop(block_on(ask(deployment, process, &Request::Corrupt))?),
+                    Spot::Disk => flip_bit_of_a_page(&deployment.data_directory(process))?,
                 }
-                println!("a bit of the state of {} went bad", self.process);
-                return Ok(ExitCode::SUCCESS);
+                println!("a bit of the state of {process} went bad");
+                return Ok(());
             }
-            Kind::Heal => Fault::None,
+            Self::Heal => Fault::None,
         };
-        block_on(ask(&deployment, &self.process, &Request::Inject { fault }))?;
+        block_on(ask(deployment, process, &Request::Inject { fault }))?;
         match fault {
-            Fault::None => println!("{} is honest again", self.process),
-            _ => println!("{} is faulty now; `althing inject {} heal` ends it", self.process, self.process),
+            Fault::None => println!("{process} is honest again"),
+            _ => println!("{process} is faulty now; `althing inject {process} heal` ends it"),
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
+}
+
+/// The names of all processes, as messages show them.
+pub(super) fn names(deployment: &Deployment) -> String {
+    let names: Vec<_> = deployment.processes().iter().map(|process| process.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// Kills a process on the spot; returns which it was.
+pub(super) fn crash(deployment: &Deployment, process: &str) -> Result<u32> {
+    let pid = match block_on(status(deployment, process))? {
+        Status::Replica(report) => report.pid,
+        Status::Edge(report) => report.pid,
+        Status::Links(report) => report.pid,
+    };
+    kill(pid)?;
+    Ok(pid)
 }
 
 /// What a replica floods others with, as arguments name it.

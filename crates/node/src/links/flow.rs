@@ -1,0 +1,111 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
+
+use super::Uplink;
+use super::pair::{Counted, Pair};
+
+/// The most bytes of one direction of a connection that are held, whatever keeps them.
+pub(super) const WINDOW: usize = 1 << 20;
+
+/// The most pieces of one direction of a connection that are held, as they were read.
+const MAX_PIECES: usize = 1024;
+
+/// How long before its last bytes have left a connection gives the uplink more. Timers are late now and then, and the
+/// uplink must not stand still meanwhile.
+const AHEAD: Duration = Duration::from_millis(10);
+
+/// Some bytes under way.
+struct Piece {
+    bytes: Bytes,
+    /// When they arrive at the earliest.
+    due: Instant,
+    _room: OwnedSemaphorePermit,
+    _held: Counted,
+}
+
+/// One direction of a connection: from one site to another, over the uplink of the one.
+#[derive(Debug, Clone)]
+pub(super) struct Flow {
+    pub(super) pair: Arc<Pair>,
+    pub(super) uplink: Arc<Uplink>,
+}
+
+impl Flow {
+    /// Carries everything from `source` to `target`, and then its end.
+    pub(super) async fn carry(self, source: OwnedReadHalf, target: OwnedWriteHalf) -> io::Result<()> {
+        let (queue, under_way) = mpsc::channel(MAX_PIECES);
+        tokio::try_join!(self.send(source, queue), self.deliver(under_way, target))?;
+        Ok(())
+    }
+
+    /// Sends what comes from `source`, in turns with all others that use the uplink.
+    async fn send(&self, source: OwnedReadHalf, queue: mpsc::Sender<Piece>) -> io::Result<()> {
+        let room = Arc::new(Semaphore::new(WINDOW));
+        let mut buffer = Vec::new();
+        loop {
+            let most = self.uplink.chunk_bytes();
+            let permits = u32::try_from(most).expect("a turn is short");
+            let mut room = Arc::clone(&room).acquire_many_owned(permits).await.expect("never closed");
+            source.readable().await?;
+            // What comes while the link is cut stays where it is, and so does the end.
+            self.pair.until_open().await;
+            buffer.resize(most, 0);
+            let read = match source.try_read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+            drop(room.split(most - read));
+            let left = self.leave(read).await;
+            self.pair.corrupt(&mut buffer[..read]);
+            let piece = Piece {
+                bytes: Bytes::copy_from_slice(&buffer[..read]),
+                due: left + self.pair.delay(),
+                _room: room,
+                _held: self.pair.held(read),
+            };
+            if queue.send(piece).await.is_err() {
+                break;
+            }
+            sleep_until(left - AHEAD).await;
+        }
+        Ok(())
+    }
+
+    /// When the last of so many bytes has left, which is soon.
+    async fn leave(&self, bytes: usize) -> Instant {
+        let mut earliest = Instant::now();
+        if let Some(throttle) = self.pair.throttle() {
+            // The uplink is not kept from others by a pair that is slow.
+            earliest = throttle.send(bytes, earliest);
+            sleep_until(earliest - AHEAD).await;
+        }
+        self.uplink.send(bytes, Instant::now()).max(earliest)
+    }
+
+    /// Brings what is under way to `target` when it is due.
+    async fn deliver(
+        &self,
+        mut under_way: mpsc::Receiver<Piece>,
+        mut target: OwnedWriteHalf,
+    ) -> io::Result<()> {
+        while let Some(piece) = under_way.recv().await {
+            sleep_until(piece.due).await;
+            self.pair.until_open().await;
+            target.write_all(&piece.bytes).await?;
+            self.pair.delivered(piece.bytes.len());
+        }
+        // The end is under way as well.
+        sleep_until(Instant::now() + self.pair.delay()).await;
+        self.pair.until_open().await;
+        target.shutdown().await
+    }
+}
