@@ -18,13 +18,15 @@ mod message;
 mod operation;
 mod outpost;
 mod server;
+mod station;
 
 pub use blink::{
     LinkConfig, LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect,
     TooFewServers, Turn, VirtualLink,
 };
-pub use machine::{Dissemination, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
+pub use machine::{Dissemination, LinkStanding, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
 pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer};
 pub use server::{ServerInput, ServerOutput, ServerTimer, SiteServer};
+pub use station::{Station, StationInput, StationOutput};

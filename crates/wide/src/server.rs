@@ -1,12 +1,10 @@
-use crate::{Lane, LogicalMachine, Outpost, OutpostInput, OutpostOutput, OutpostTimer};
+use crate::{Lane, LogicalMachine, Outpost, OutpostTimer, Station, StationInput, StationOutput};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_protocol::{Protocol, Replicable};
-use althing_replica::{
-    Client, ClientInput, ClientOutput, Input, OperationKind, Output, Replica, Service, Timer,
-};
+use althing_replica::{Client, Input, Output, Replica, Service, Timer};
 use althing_types::{ClientId, Instant, Principal, ReplicaId, SiteId};
 use core::time::Duration;
 
@@ -35,14 +33,14 @@ pub enum ServerInput {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// As [`OutpostInput::FromServer`].
+    /// As [`StationInput::FromServer`].
     FromServer {
         /// Which.
         from: ReplicaId,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// As [`OutpostInput::FromSite`].
+    /// As [`StationInput::FromSite`].
     FromSite {
         /// Which site.
         site: SiteId,
@@ -69,14 +67,14 @@ pub enum ServerOutput {
         /// What.
         frame: Arc<[u8]>,
     },
-    /// As [`OutpostOutput::ToServer`].
+    /// As [`StationOutput::ToServer`].
     ToServer {
         /// Which.
         to: ReplicaId,
         /// What.
         bytes: Arc<[u8]>,
     },
-    /// As [`OutpostOutput::ToSite`].
+    /// As [`StationOutput::ToSite`].
     ToSite {
         /// Which site.
         site: SiteId,
@@ -98,43 +96,31 @@ pub enum ServerOutput {
     WrongShare(ReplicaId),
 }
 
-/// One server of a site: a replica of the site's group, the outpost beside it, and the clients as which that speaks
-/// to the group.
+/// One server of a site: a replica of the site's group, and the [`Station`] beside it.
 pub struct SiteServer<L: Protocol, W: Replicable, S: Service> {
     me: ReplicaId,
     replica: Replica<L, LogicalMachine<W, S>>,
-    outpost: Outpost,
-    lanes: BTreeMap<Lane, Client>,
-    /// By which client ids the group knows the lanes.
-    names: BTreeMap<ClientId, Lane>,
+    station: Station,
 }
 
 /// What goes on inside a server.
 enum Step {
     Replica(Input),
-    Lane(Lane, ClientInput),
-    Outpost(OutpostInput),
+    Station(StationInput),
 }
 
 impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
     /// A server that has yet to be started, with the client that it is on each lane, by its id in the group.
     ///
     /// # Panics
-    /// If the outpost may submit longer operations than the group takes.
+    /// As [`Station::new`].
     pub fn new(
         me: ReplicaId,
         replica: Replica<L, LogicalMachine<W, S>>,
         outpost: Outpost,
         lanes: BTreeMap<Lane, (ClientId, Client)>,
     ) -> Self {
-        let most = lanes.values().map(|(_, client)| client.max_operation_bytes()).min();
-        assert!(
-            most.is_none_or(|most| outpost.operation_bytes() <= most),
-            "the group takes what is submitted"
-        );
-        let names = lanes.iter().map(|(lane, (id, _))| (*id, *lane)).collect();
-        let lanes = lanes.into_iter().map(|(lane, (_, client))| (lane, client)).collect();
-        Self { me, replica, outpost, lanes, names }
+        Self { me, replica, station: Station::new(me, outpost, lanes) }
     }
 
     /// Its replica.
@@ -151,35 +137,31 @@ impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
     /// Takes one input at time `now`, appending what is to be done to `outputs`.
     pub fn handle(&mut self, now: Instant, input: ServerInput, outputs: &mut Vec<ServerOutput>) {
         let mut steps = VecDeque::new();
-        if matches!(input, ServerInput::Replica(Input::Start(_))) {
-            steps.push_back(Step::Outpost(OutpostInput::Start));
-        }
-        steps.push_front(match input {
+        let is_start = matches!(input, ServerInput::Replica(Input::Start(_)));
+        steps.push_back(match input {
             ServerInput::Replica(input) => Step::Replica(input),
             ServerInput::ForLane { lane, from, bytes } => {
-                Step::Lane(lane, ClientInput::Frame { from, bytes })
+                Step::Station(StationInput::ForLane { lane, from, bytes })
             }
             ServerInput::FromServer { from, bytes } => {
-                Step::Outpost(OutpostInput::FromServer { from, bytes })
+                Step::Station(StationInput::FromServer { from, bytes })
             }
             ServerInput::FromSite { site, server, bytes } => {
-                Step::Outpost(OutpostInput::FromSite { site, server, bytes })
+                Step::Station(StationInput::FromSite { site, server, bytes })
             }
             ServerInput::Timer(ServerTimer::Replica(timer)) => Step::Replica(Input::Timer(timer)),
-            ServerInput::Timer(ServerTimer::Outpost(timer)) => Step::Outpost(OutpostInput::Timer(timer)),
-            ServerInput::Timer(ServerTimer::Lane(lane)) => Step::Lane(lane, ClientInput::Timer),
+            ServerInput::Timer(ServerTimer::Outpost(timer)) => {
+                Step::Station(StationInput::OutpostTimer(timer))
+            }
+            ServerInput::Timer(ServerTimer::Lane(lane)) => Step::Station(StationInput::LaneTimer(lane)),
         });
+        if is_start {
+            steps.push_back(Step::Station(StationInput::Start));
+        }
         while let Some(step) = steps.pop_front() {
             match step {
                 Step::Replica(input) => self.step_replica(now, input, &mut steps, outputs),
-                Step::Lane(lane, input) => {
-                    if let Some(client) = self.lanes.get_mut(&lane) {
-                        let mut done = Vec::new();
-                        client.handle(now, input, &mut done);
-                        self.carry_out_for_lane(lane, done, &mut steps, outputs);
-                    }
-                }
-                Step::Outpost(input) => self.step_outpost(now, input, &mut steps, outputs),
+                Step::Station(input) => self.step_station(now, input, &mut steps, outputs),
             }
         }
     }
@@ -191,13 +173,15 @@ impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
         steps: &mut VecDeque<Step>,
         outputs: &mut Vec<ServerOutput>,
     ) {
+        let is_started = !matches!(input, Input::Start(_));
         let mut done = Vec::new();
         self.replica.handle(now, input, &mut done);
         for output in done {
             match output {
-                Output::Send { to: Principal::Client(to), frame } if self.names.contains_key(&to) => {
-                    let input = ClientInput::Frame { from: self.me, bytes: frame.to_vec() };
-                    steps.push_back(Step::Lane(self.names[&to], input));
+                Output::Send { to: Principal::Client(to), frame } if self.station.lane_of(to).is_some() => {
+                    let lane = self.station.lane_of(to).expect("it was just there");
+                    let input = StationInput::ForLane { lane, from: self.me, bytes: frame.to_vec() };
+                    steps.push_back(Step::Station(input));
                 }
                 Output::SetTimer { timer, after } => {
                     outputs.push(ServerOutput::SetTimer { timer: ServerTimer::Replica(timer), after });
@@ -208,13 +192,15 @@ impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
                 output => outputs.push(ServerOutput::Replica(Box::new(output))),
             }
         }
-        steps.push_back(Step::Outpost(OutpostInput::Observe));
+        if is_started {
+            steps.push_back(Step::Station(StationInput::Observe));
+        }
     }
 
-    fn step_outpost(
+    fn step_station(
         &mut self,
         now: Instant,
-        input: OutpostInput,
+        input: StationInput,
         steps: &mut VecDeque<Step>,
         outputs: &mut Vec<ServerOutput>,
     ) {
@@ -222,62 +208,20 @@ impl<L: Protocol, W: Replicable, S: Service> SiteServer<L, W, S> {
         assert!(!self.replica.is_tentative(), "a site's group executes nothing tentatively");
         let mut done = Vec::new();
         let machine = (self.replica.service(), self.replica.executed());
-        self.outpost.handle(now, input, machine, &mut done);
+        self.station.handle(now, input, machine, &mut done);
         for output in done {
-            match output {
-                OutpostOutput::ToServer { to, bytes } => outputs.push(ServerOutput::ToServer { to, bytes }),
-                OutpostOutput::ToSite { site, server, bytes } => {
-                    outputs.push(ServerOutput::ToSite { site, server, bytes });
+            outputs.push(match output {
+                StationOutput::ToReplica { from, bytes } => {
+                    steps.push_back(Step::Replica(Input::Frame { from: Principal::Client(from), bytes }));
+                    continue;
                 }
-                OutpostOutput::SetTimer { timer, after } => {
-                    outputs.push(ServerOutput::SetTimer { timer: ServerTimer::Outpost(timer), after });
-                }
-                OutpostOutput::WrongShare(server) => outputs.push(ServerOutput::WrongShare(server)),
-                OutpostOutput::Submit { lane, operation } => {
-                    let client = self.lanes.get_mut(&lane).expect("there is a client for each lane");
-                    let mut done = Vec::new();
-                    client
-                        .submit(now, operation, OperationKind::Ordered, &mut done)
-                        .expect("one operation at a time on a lane, and none too long");
-                    self.carry_out_for_lane(lane, done, steps, outputs);
-                }
-            }
-        }
-    }
-
-    fn carry_out_for_lane(
-        &mut self,
-        lane: Lane,
-        done: Vec<ClientOutput>,
-        steps: &mut VecDeque<Step>,
-        outputs: &mut Vec<ServerOutput>,
-    ) {
-        let name = self.names.iter().find(|(_, named)| **named == lane).map(|(id, _)| *id);
-        for output in done {
-            match output {
-                ClientOutput::Send { to, frame } if to == self.me => {
-                    let from = Principal::Client(name.expect("each lane has a name"));
-                    steps.push_back(Step::Replica(Input::Frame { from, bytes: frame.to_vec() }));
-                }
-                ClientOutput::Send { to, frame } => outputs.push(ServerOutput::FromLane { lane, to, frame }),
-                ClientOutput::SetTimer { after } => {
-                    outputs.push(ServerOutput::SetTimer { timer: ServerTimer::Lane(lane), after });
-                }
-                ClientOutput::CancelTimer => {
-                    outputs.push(ServerOutput::CancelTimer(ServerTimer::Lane(lane)));
-                }
-                ClientOutput::Completed { .. }
-                | ClientOutput::ResultTooLong { .. }
-                | ClientOutput::Superseded { .. } => {
-                    steps.push_back(Step::Outpost(OutpostInput::Completed(lane)));
-                }
-                ClientOutput::Renumbered { .. }
-                | ClientOutput::Busy { .. }
-                | ClientOutput::Epoch(_)
-                | ClientOutput::Emission { .. }
-                | ClientOutput::EmissionsEnded { .. }
-                | ClientOutput::Refused { .. } => {}
-            }
+                StationOutput::FromLane { lane, to, frame } => ServerOutput::FromLane { lane, to, frame },
+                StationOutput::ToServer { to, bytes } => ServerOutput::ToServer { to, bytes },
+                StationOutput::ToSite { site, server, bytes } => ServerOutput::ToSite { site, server, bytes },
+                StationOutput::SetTimer { timer, after } => ServerOutput::SetTimer { timer, after },
+                StationOutput::CancelTimer(timer) => ServerOutput::CancelTimer(timer),
+                StationOutput::WrongShare(server) => ServerOutput::WrongShare(server),
+            });
         }
     }
 }

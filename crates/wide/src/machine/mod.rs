@@ -3,12 +3,14 @@ mod drive;
 mod incoming;
 mod links;
 mod pages;
+mod standing;
 mod timers;
 mod transfer;
 mod treachery;
 mod updates;
 
 pub use config::{Dissemination, MachineConfig, Resident};
+pub use standing::LinkStanding;
 pub use timers::Timer;
 pub use treachery::Treachery;
 
