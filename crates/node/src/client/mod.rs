@@ -1,6 +1,7 @@
 //! A client of a group on a real network: asks, and gets the answer that enough replicas agree on.
 
 mod sessions;
+mod updates;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,23 @@ pub enum InvokeError {
     /// What the group says about a change of its members can't be read: it runs another version.
     #[error("the group's answer is no outcome of a command: {0}; does it run the same version?")]
     Outcome(DecodeError),
+    /// The site does not take the update: its settings are others than this client's file says.
+    #[error(
+        "the site refuses the update: it does not know this client, or its system takes no update that long; are \
+         the system files of site and client the same?"
+    )]
+    RefusedBySite,
+    /// The update is longer than the system allows.
+    #[error("the operation of {bytes} bytes is longer than the {most} that the system of sites takes")]
+    UpdateTooLong {
+        /// Its length.
+        bytes: usize,
+        /// What the system takes.
+        most: usize,
+    },
+    /// What the site says of an update can't be read: it runs another version.
+    #[error("the site's answer is none to an update: {0}; does it run the same version?")]
+    SiteAnswer(DecodeError),
     /// Somebody else uses the same client at the same time.
     #[error(
         "another program is using the same client file; whether the operation takes effect is unknown. \

@@ -2,12 +2,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use althing_replica::membership::Membership;
-use althing_replica::{Client, ClientConfig, ClientInput, ClientOutput, Limits, RequestAuthKind};
+use althing_replica::{
+    Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind,
+};
 use althing_types::{ClientId, Principal, ReplicaId, RequestNumber};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::updates::Updates;
 use super::{Answer, Command, InvokeError, ReplicaEmission};
 use crate::clock::WallClock;
 use crate::config::{self, ClientFile};
@@ -39,6 +42,8 @@ pub(super) struct Sessions {
 
 struct Session {
     client: Client,
+    /// What it asks is an update of a system of sites, if its group is one.
+    updates: Option<Updates>,
     /// Who waits for the operation under way.
     answer: Option<oneshot::Sender<Result<Answer, InvokeError>>>,
 }
@@ -60,7 +65,8 @@ impl Sessions {
         let session = |session: u16| {
             let id = ClientId(file.client().0 + u64::from(session));
             let config = client_config(file, id, first_number, limits.clone());
-            Session { client: Client::new(config), answer: None }
+            let updates = file.system().map(|system| Updates::new(system, id, file.identity(), first_number));
+            Session { client: Client::new(config), updates, answer: None }
         };
         let sessions = Self {
             sessions: (0..file.sessions()).map(session).collect(),
@@ -164,14 +170,21 @@ impl Sessions {
             return;
         }
         let session = self.free.pop().expect("the caller has seen one");
-        let Session { client, answer: waiter } = &mut self.sessions[usize::from(session)];
+        let Session { client, updates, answer: waiter } = &mut self.sessions[usize::from(session)];
         let mut outputs = Vec::new();
-        match client.submit(self.clock.now(), operation, kind, &mut outputs) {
+        let wrapped = match updates {
+            Some(updates) => updates.wrap(operation).map(|update| (update, OperationKind::Ordered)),
+            None => Ok((operation, kind)),
+        };
+        let submitted = wrapped.and_then(|(operation, kind)| {
+            Ok(client.submit(self.clock.now(), operation, kind, &mut outputs)?)
+        });
+        match submitted {
             Ok(_) => *waiter = Some(answer),
             Err(error) => {
                 self.free.push(session);
                 // Whoever asked may have gone.
-                let _ = answer.send(Err(error.into()));
+                let _ = answer.send(Err(error));
             }
         }
         self.carry_out(session, outputs);
@@ -180,7 +193,7 @@ impl Sessions {
     /// Gives up the operations that nobody waits for any more.
     fn abandon(&mut self) {
         for session in 0..self.sessions.len() {
-            let Session { client, answer } = &mut self.sessions[session];
+            let Session { client, answer, .. } = &mut self.sessions[session];
             if answer.take_if(|answer| answer.is_closed()).is_some() {
                 let mut outputs = Vec::new();
                 client.abandon(&mut outputs);
@@ -206,7 +219,12 @@ impl Sessions {
                 ClientOutput::SetTimer { after } => self.timers.set(session, after),
                 ClientOutput::CancelTimer => self.timers.cancel(session),
                 ClientOutput::Completed { result, was_ordered, .. } => {
-                    self.complete(session, Ok(Answer { result, was_ordered }));
+                    let updates = &mut self.sessions[usize::from(session)].updates;
+                    let result = match updates {
+                        Some(updates) => updates.unwrap(&result),
+                        None => Ok(result),
+                    };
+                    self.complete(session, result.map(|result| Answer { result, was_ordered }));
                 }
                 ClientOutput::ResultTooLong { bytes, .. } => {
                     self.complete(session, Err(InvokeError::ResultTooLong { bytes }));

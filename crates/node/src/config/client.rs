@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, relative_to};
 use super::group::{GroupConfig, parse_client_id};
+use super::system::SystemConfig;
 
 /// How long a client waits before it sends a request again, in milliseconds.
 const DEFAULT_RETRY_MS: u64 = 300;
@@ -30,6 +31,9 @@ pub struct RawClient {
     /// Which replicas are asked to answer, at first.
     #[serde(default)]
     pub answers: AnswerKind,
+    /// The system file, where the group is a site of one: what is asked is then ordered by all sites.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<PathBuf>,
 }
 
 /// Which replicas a client asks to answer, at first.
@@ -61,7 +65,8 @@ impl RawClient {
     /// A client with the usual timeout.
     #[must_use]
     pub fn new(group: PathBuf, client: ClientId, secret_key: PathBuf, answers: AnswerKind) -> Self {
-        Self { group, client: client.0.to_string(), secret_key, retry_ms: DEFAULT_RETRY_MS, answers }
+        let client = client.0.to_string();
+        Self { group, client, secret_key, retry_ms: DEFAULT_RETRY_MS, answers, system: None }
     }
 }
 
@@ -74,6 +79,7 @@ pub struct ClientFile {
     identity: Identity,
     retry: Duration,
     answers: AnswerKind,
+    system: Option<Arc<SystemConfig>>,
 }
 
 impl ClientFile {
@@ -100,7 +106,11 @@ impl ClientFile {
         let secret = relative_to(path, &raw.secret_key);
         let identity = group.secret_of(Principal::Client(client), path, &secret)?;
         let (retry, answers) = (Duration::from_millis(raw.retry_ms), raw.answers);
-        Ok(Self { group, client, sessions, identity, retry, answers })
+        let system = raw.system.map(|file| SystemConfig::load(&relative_to(path, &file))).transpose()?;
+        if let Some(system) = &system {
+            check_residence(system, &group, client).map_err(&rule)?;
+        }
+        Ok(Self { group, client, sessions, identity, retry, answers, system: system.map(Arc::new) })
     }
 
     /// The group to speak to.
@@ -133,9 +143,27 @@ impl ClientFile {
         self.answers
     }
 
+    /// The system, where the group is a site of one.
+    #[must_use]
+    pub fn system(&self) -> Option<&Arc<SystemConfig>> {
+        self.system.as_ref()
+    }
+
     /// How long to wait before a request is sent again, at first.
     #[must_use]
     pub fn retry(&self) -> Duration {
         self.retry
     }
+}
+
+/// A client asks the site in which it lives: no other knows it.
+fn check_residence(system: &SystemConfig, group: &GroupConfig, client: ClientId) -> Result<(), Rule> {
+    let site = group.name().to_owned();
+    let id = system.site_named(&site).ok_or_else(|| Rule::NoSuchSite(site.clone()))?;
+    let key = group.key_of(Principal::Client(client));
+    let resident = system.residents().get(&client);
+    if resident.is_some_and(|resident| resident.site == id && Some(&resident.public) == key) {
+        return Ok(());
+    }
+    Err(Rule::NotAResident { client, site })
 }

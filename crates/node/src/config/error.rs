@@ -7,6 +7,7 @@ use althing_crypto::site::SharesError;
 use althing_protocol::ConfigError as SettingsError;
 use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
+use althing_wide::LinkPaceError;
 
 use super::group::MAX_SESSIONS;
 
@@ -250,6 +251,110 @@ pub enum Rule {
     /// A threshold key of nobody knows how many.
     #[error("a site with a threshold key needs `f`: f + 1 of its servers sign together")]
     SiteWithoutF,
+    /// Sites, or servers of a site, with nothing between them.
+    #[error("sites run `pbft` or `paxos`, among themselves and among their servers; not `unreplicated`")]
+    SystemProtocol,
+    /// Sites that replicate something that only a group of its own can run.
+    #[error(
+        "the sites of a system replicate `kv`, `null` or a service of your own, no component and no system"
+    )]
+    SystemService,
+    /// Something among sites that a site can't do as one machine.
+    #[error("pbft: {0} must be 0 among sites")]
+    SystemSetting(&'static str),
+    /// A site that is not in the system.
+    #[error("there is no site `{0}` in the system")]
+    NoSuchSite(String),
+    /// A key that two sites have.
+    #[error("the site `{0}` has the same public key as another one; each deals its own")]
+    SharedSiteKey(String),
+    /// A key that does not fit what the site's servers may do.
+    #[error(
+        "the site `{site}` needs a {} key: its servers {}",
+        if *may_lie { "threshold" } else { "plain" },
+        if *may_lie { "may lie, and f + 1 sign together" } else { "do not lie, and each signs" }
+    )]
+    SiteKeyKind {
+        /// The site.
+        site: String,
+        /// Whether its servers may lie.
+        may_lie: bool,
+    },
+    /// A client with an id that sites use themselves.
+    #[error("client {0}: ids from 2⁶³ on are names for sites; give the client a lower one")]
+    ReservedClient(ClientId),
+    /// A client that can't ask the site.
+    #[error("client {client} does not live in the site `{site}`, as the system file has it")]
+    NotAResident {
+        /// The client.
+        client: ClientId,
+        /// The site that it is to ask.
+        site: String,
+    },
+    /// Something that would be dropped each time, since it does not fit into what has to carry it.
+    #[error("{what} can have {bytes} bytes with all that goes with it, and what carries it takes {most}")]
+    TooLongForSite {
+        /// What.
+        what: &'static str,
+        /// How long it can be.
+        bytes: usize,
+        /// How long it may be.
+        most: usize,
+    },
+    /// Links that could be held to nothing.
+    #[error(transparent)]
+    LinkPace(#[from] LinkPaceError),
+    /// A group that is another than the system takes the site to be.
+    #[error("the group of the site `{0}` has another size, f or protocol than the system file says")]
+    OtherSite(String),
+    /// Keys of a site that the others do not know it by.
+    #[error("the site `{0}` has another public key in the system file; it has been dealt again")]
+    OtherSiteKey(String),
+    /// Servers of a site that could change: other sites know them by number, and the site's key is shared among them.
+    #[error("the servers of a site do not change: leave `admins` out of its group file")]
+    SiteAdmins,
+    /// Servers of a site that recover in turn, while what they hold of the site's key stays the same.
+    #[error(
+        "the servers of a site keep their part of its key: leave proactive_recovery_ms of its group at 0"
+    )]
+    SiteRecovery,
+    /// A site that could say what it then takes back.
+    #[error(
+        "pbft: tentative_requests must be 0 in the group of a site: what it has said can't be taken back"
+    )]
+    SiteTentative,
+    /// Not one client of the group for each server.
+    #[error("`lanes` lists other servers than 0 to {}, each with a client of its own", n.saturating_sub(1))]
+    WrongLanes {
+        /// How many servers there are.
+        n: usize,
+    },
+    /// A server's client that can't speak for each site.
+    #[error("client {client} needs {needed} sessions to be the lanes of a server, and has {sessions}")]
+    LaneSessions {
+        /// The client.
+        client: ClientId,
+        /// The sessions that it has.
+        sessions: u16,
+        /// One for the site itself, and one for each site.
+        needed: u16,
+    },
+    /// A peer that is no other server of the system, or is there twice.
+    #[error("`peers`: {server} of the site `{site}` is listed twice, or is no other server of the system")]
+    WrongPeer {
+        /// The site.
+        site: String,
+        /// The server.
+        server: ReplicaId,
+    },
+    /// A server of the system that is no peer.
+    #[error("`peers` lacks {server} of the site `{site}`")]
+    MissingPeer {
+        /// The site.
+        site: String,
+        /// The server.
+        server: ReplicaId,
+    },
     /// The group has no such replica.
     #[error("the group `{group}` has no replica {replica}; it has {n}")]
     NoSuchReplica {

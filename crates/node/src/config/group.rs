@@ -263,6 +263,12 @@ impl GroupConfig {
         PaxosConfig::new(replica, self.quorums, self.paxos.clone()).expect("checked when the file was read")
     }
 
+    /// Whether replicas execute what is not decided yet.
+    #[must_use]
+    pub fn is_tentative(&self) -> bool {
+        self.protocol == ProtocolKind::Pbft && self.pbft.tentative_requests > 0
+    }
+
     /// What an acknowledged operation survives.
     #[must_use]
     pub fn durability(&self) -> Durability {
@@ -483,7 +489,8 @@ pub(super) fn parse_client_id(text: &str) -> Result<ClientId, Rule> {
     text.parse().map(ClientId).map_err(|_| Rule::ClientId(text.to_owned()))
 }
 
-fn parse_group_id(text: &str) -> Result<GroupId, Rule> {
+/// An id from its 32 hexadecimal digits.
+pub(super) fn parse_group_id(text: &str) -> Result<GroupId, Rule> {
     let wrong = || Rule::GroupId(text.to_owned());
     let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let number = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();

@@ -9,6 +9,7 @@
 //! | links | the ways between sites, and what is imposed on them | `links` |
 //! | client | which client of which group to be | command lines, loads, tests |
 //! | site | the public keys of a site, and how its key is shared | its servers |
+//! | system | the sites that replicate something together, their keys and their clients | their servers and clients |
 //!
 //! Where the members of a group change, a group file gets successors ([`write_successor`]).
 //!
@@ -24,7 +25,10 @@ mod protocols;
 mod replica;
 mod service;
 mod site;
+mod site_server;
 mod succession;
+mod system;
+mod system_settings;
 
 pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
@@ -41,7 +45,10 @@ pub use service::{
     RawMember, RawOutgoing, RawService, RawSink, RawSource, ServiceConfig,
 };
 pub use site::{DealtSite, RawSiteKeys, SiteKeysFile, deal_site};
+pub use site_server::{OutpostPeer, RawOutpostPeer, RawSiteServer, SiteServerConfig};
 pub use succession::write_successor;
+pub use system::{RawResident, RawSystem, RawSystemSite, SystemConfig, SystemSite};
+pub use system_settings::{DisseminationKind, RawSystemSettings};
 
 pub(crate) use files::{create_directory, generate_identity, read_json, write_json, write_secret};
 pub(crate) use group::{DEFAULT_KEY_REFRESH_MS, LEAST_SLOT_MS};

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use althing_components::spec::ReplicationProtocol;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
 use althing_types::{Quorums, QuorumsError};
@@ -56,6 +57,16 @@ impl ProtocolKind {
     #[must_use]
     pub fn has_successors(self) -> bool {
         self == Self::Pbft
+    }
+}
+
+/// As spec files name them.
+impl From<ReplicationProtocol> for ProtocolKind {
+    fn from(protocol: ReplicationProtocol) -> Self {
+        match protocol {
+            ReplicationProtocol::Pbft => Self::Pbft,
+            ReplicationProtocol::Paxos => Self::Paxos,
+        }
     }
 }
 
@@ -119,6 +130,26 @@ impl Default for RawPbft {
 }
 
 impl RawPbft {
+    /// What suits sites that are far apart: each message costs a signature of the site, and there is no pressure of
+    /// single clients on the leading site.
+    #[must_use]
+    pub fn among_sites() -> Self {
+        Self {
+            checkpoint_period: 16,
+            log_size: 64,
+            pipeline: 4,
+            max_batch_requests: 64,
+            max_batch_bytes: 256 * 1024,
+            tentative_requests: 0,
+            piggyback_commits: false,
+            view_timeout_ms: 5000,
+            status_period_ms: 500,
+            primary_slack: 0,
+            primary_passes: 0,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn settings(&self) -> PbftSettings {
         PbftSettings {
             checkpoint_period: self.checkpoint_period,

@@ -101,7 +101,7 @@ impl ReplicaFile {
         let secret = relative_to(path, &raw.secret_key);
         let (group, replica, identity) = own_place(path, &raw, &secret)?;
         let group = Arc::new(group);
-        let service = raw.service.check(path, &group).map_err(&rule)?;
+        let service = raw.service.check(path, &group, replica)?;
         if matches!(service, ServiceConfig::Component(_)) && group.membership().is_some() {
             return Err(rule(Rule::ComponentAdmins));
         }

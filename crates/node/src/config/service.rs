@@ -9,9 +9,10 @@ use althing_types::{ClientId, ReplicaId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::Rule;
+use super::error::{ConfigError, Rule};
 use super::files::relative_to;
 use super::group::{GroupConfig, parse_client_id};
+use super::site_server::{RawSiteServer, SiteServerConfig};
 
 /// How long a process may take for an event, in milliseconds, unless its file says otherwise.
 const DEFAULT_DEADLINE_MS: u64 = 1000;
@@ -34,6 +35,8 @@ pub enum RawService {
     },
     /// A component of an application.
     Component(Box<RawComponent>),
+    /// What a system of sites replicates, of which this group is one.
+    Site(Box<RawSiteServer>),
 }
 
 /// A component as it is written.
@@ -167,6 +170,8 @@ pub enum ServiceConfig {
     Own(String),
     /// A component of an application.
     Component(Box<ComponentConfig>),
+    /// What a system of sites replicates, of which this group is one.
+    Site(Box<SiteServerConfig>),
 }
 
 /// A component, checked.
@@ -206,13 +211,22 @@ pub struct ProcessConfig {
 }
 
 impl RawService {
-    /// Checks what stands in the file at `path`, for a replica of `group`.
-    pub(super) fn check(self, path: &Path, group: &GroupConfig) -> Result<ServiceConfig, Rule> {
+    /// Checks what stands in the file at `path`, for this replica of `group`.
+    pub(super) fn check(
+        self,
+        path: &Path,
+        group: &GroupConfig,
+        replica: ReplicaId,
+    ) -> Result<ServiceConfig, ConfigError> {
         Ok(match self {
             Self::Kv => ServiceConfig::Kv,
             Self::Null { reply_bytes } => ServiceConfig::Null { reply_bytes },
             Self::Own { name } => ServiceConfig::Own(name),
-            Self::Component(raw) => ServiceConfig::Component(Box::new(raw.check(path, group)?)),
+            Self::Component(raw) => {
+                let component = raw.check(path, group).map_err(ConfigError::rule(path))?;
+                ServiceConfig::Component(Box::new(component))
+            }
+            Self::Site(raw) => ServiceConfig::Site(Box::new(raw.check(path, group, replica)?)),
         })
     }
 }

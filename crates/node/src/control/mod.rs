@@ -12,11 +12,13 @@ mod call;
 mod links;
 mod report;
 mod server;
+mod site_report;
 
 pub use call::{ControlError, Fault, Flood, Request, Response, request};
 pub use links::{LinkFault, LinkSelection, LinksReport, PairReport, UplinkReport};
 pub use report::{
-    EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, RecoveryReport,
+    Accused, EdgeGroupReport, EdgeReport, EvidenceReport, IncomingReport, OutgoingReport, RecoveryReport,
     ReplicaCounters, ReplicaReport, Role, Status,
 };
 pub(crate) use server::{ControlCall, ControlServer};
+pub use site_report::{LinkReport, SiteReport};

@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::call::Fault;
 use super::links::LinksReport;
+use super::site_report::SiteReport;
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,9 @@ pub struct ReplicaReport {
     pub counters: Box<ReplicaCounters>,
     /// What the service says about itself.
     pub service: Value,
+    /// Where its site stands among the others, if the group is a site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Box<SiteReport>>,
 }
 
 /// A recovery in turn.
@@ -101,11 +105,25 @@ pub struct RecoveryReport {
     pub took_ms: u64,
 }
 
-/// That a replica broke the protocol.
+/// Who can be accused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accused {
+    /// A replica of the group.
+    #[default]
+    Replica,
+    /// A site of the system that the group is a site of.
+    Site,
+}
+
+/// That a replica, or a site, broke the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvidenceReport {
     /// Who did it.
     pub accused: u16,
+    /// Who that is.
+    #[serde(default)]
+    pub of: Accused,
     /// What it did.
     pub misbehaviour: String,
     /// Whether the proof convinces those who did not see it.

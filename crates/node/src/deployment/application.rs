@@ -8,7 +8,7 @@ use althing_components::{Plan, ServiceTable, Sink, Source};
 use althing_crypto::Identity;
 use althing_types::{ClientId, ReplicaId};
 
-use super::provision::{Maker, Members, ProvisionError, ProvisionOptions};
+use super::provision::{Maker, Members, NewClient, ProvisionError, ProvisionOptions};
 use super::{Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, process_directory};
 use crate::config::{
     ConfigError, ProtocolKind, RawBroker, RawClient, RawComponent, RawConsumer, RawCourier, RawEdge,
@@ -94,9 +94,12 @@ impl<'a> Made<'a> {
                 proactive_recovery_ms: group.recovery_s.unwrap_or(0) * 1000,
                 replicas: names.iter().map(String::as_str).collect(),
                 addresses: addresses.by_ref().take(names.len()).collect(),
-                clients: group.clients.iter().map(|c| (c.id, role(c.role))).collect(),
                 // Events of a wire are delivered one after the other.
-                sessions: 1,
+                clients: group
+                    .clients
+                    .iter()
+                    .map(|c| NewClient { id: c.id, role: role(c.role), sessions: 1 })
+                    .collect(),
                 // A component keeps its replicas.
                 admin: None,
             };
@@ -221,7 +224,7 @@ impl<'a> Made<'a> {
             for client in group.clients.iter().filter(is_operator) {
                 let name = format!("{}-operator", group.component);
                 let identity = &self.clients[&(group.index, client.id)];
-                self.maker.client(&name, &group.component, client.id, identity)?;
+                self.maker.client((&name, &group.component), client.id, identity, None)?;
                 operators.push(DeployedClient { name, group: group.component.clone() });
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! DIR/deployment.json                what there is
+//! DIR/system.json                    the sites, where the groups are sites of one system
+//! DIR/sites/SITE.site.json           what a site's servers sign with as one: what all may know
 //! DIR/groups/GROUP.json              the members of a group, with addresses and public keys
 //! DIR/groups/GROUP.epoch-3.json        its members after a change
 //! DIR/clients/CLIENT.json, .key      clients for people and programs: operators, users, loads
@@ -18,12 +20,14 @@ mod links;
 mod newcomer;
 mod ports;
 mod provision;
+mod sites;
 
 pub use application::provision_application;
 pub use links::provision_links;
 pub use newcomer::{Newcomer, NewcomerError, provision_replica};
 pub use ports::{PortsError, free_ports};
 pub use provision::{ProvisionError, ProvisionOptions, ServiceGroup, provision_service};
+pub use sites::{Relay, SitesOptions, provision_sites};
 
 use std::path::{Path, PathBuf};
 

@@ -89,9 +89,7 @@ pub fn provision_service(
     getrandom::fill(&mut id.0).map_err(ConfigError::Random)?;
     let names: Vec<String> = (0..group.n).map(|i| format!("{}-{i}", group.name)).collect();
     let clients: Vec<_> = (0..group.clients)
-        .map(|i| {
-            (format!("client-{i}"), ClientId(1 + i as u64 * u64::from(group.sessions)), "client".to_owned())
-        })
+        .map(|i| (format!("client-{i}"), ClientId(1 + i as u64 * u64::from(group.sessions))))
         .collect();
     let plain = Members {
         name: &group.name,
@@ -102,8 +100,10 @@ pub fn provision_service(
         proactive_recovery_ms: options.proactive_recovery_ms,
         replicas: names.iter().map(String::as_str).collect(),
         addresses: maker.addresses[..group.n].to_vec(),
-        clients: clients.iter().map(|(_, id, role)| (*id, role.clone())).collect(),
-        sessions: group.sessions,
+        clients: clients
+            .iter()
+            .map(|(_, id)| NewClient { id: *id, role: "client".to_owned(), sessions: group.sessions })
+            .collect(),
         // One alone could not tell that the group has grown, should it lose its disk.
         admin: (group.n > 1 && group.protocol.has_successors())
             .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
@@ -113,11 +113,11 @@ pub fn provision_service(
         let replica = u16::try_from(i).expect("a group has at most 100 replicas");
         maker.replica(name, &group.name, replica, identity, |_| group.service.clone(), None)?;
     }
-    for ((name, id, _), identity) in clients.iter().zip(&keys.clients) {
-        maker.client(name, &group.name, *id, identity)?;
+    for ((name, id), identity) in clients.iter().zip(&keys.clients) {
+        maker.client((name, &group.name), *id, identity, None)?;
     }
     if let (Some(id), Some(identity)) = (plain.admin, &keys.admin) {
-        maker.client(ADMIN, &group.name, id, identity)?;
+        maker.client((ADMIN, &group.name), id, identity, None)?;
     }
     let process = |(replica, name): (u16, String)| DeployedProcess {
         name,
@@ -154,12 +154,17 @@ pub(super) struct Members<'a> {
     /// The names of the replicas' processes.
     pub(super) replicas: Vec<&'a str>,
     pub(super) addresses: Vec<SocketAddr>,
-    /// Each client with its role.
-    pub(super) clients: Vec<(ClientId, String)>,
-    /// The sessions of each client.
-    pub(super) sessions: u16,
+    pub(super) clients: Vec<NewClient>,
     /// Who may change the members, as a client.
     pub(super) admin: Option<ClientId>,
+}
+
+/// A client of a group that is made.
+pub(super) struct NewClient {
+    pub(super) id: ClientId,
+    /// What it is there for, for people.
+    pub(super) role: String,
+    pub(super) sessions: u16,
 }
 
 /// The secret keys of a group's members, in their order.
@@ -207,11 +212,11 @@ impl<'a> Maker<'a> {
             address: *address,
             public_key: identity.public().to_string(),
         };
-        let client = |((id, role), identity): (&(ClientId, String), &Identity)| RawClientEntry {
-            id: id.0.to_string(),
-            role: role.clone(),
+        let client = |(client, identity): (&NewClient, &Identity)| RawClientEntry {
+            id: client.id.0.to_string(),
+            role: client.role.clone(),
             public_key: identity.public().to_string(),
-            sessions: members.sessions,
+            sessions: client.sessions,
         };
         let clients = members.clients.iter().zip(&keys.clients).map(client);
         let admin = members.admin.zip(keys.admin.as_ref()).map(|(id, identity)| RawClientEntry {
@@ -286,19 +291,20 @@ impl<'a> Maker<'a> {
         Ok(RawClient::new(self.group_from_process(group), id, file, AnswerKind::All))
     }
 
-    /// Writes the files of a client for people and programs.
+    /// Writes the files of a client for people and programs, of a group that is a site of the system in this file if
+    /// there is one.
     pub(super) fn client(
         &self,
-        name: &str,
-        group: &str,
+        (name, group): (&str, &str),
         id: ClientId,
         identity: &Identity,
+        system: Option<PathBuf>,
     ) -> Result<(), ConfigError> {
         let directory = self.directory.join("clients");
         let key = format!("{name}.key");
         write_secret(&directory.join(&key), identity)?;
         let group = PathBuf::from("../groups").join(format!("{group}.json"));
-        let client = RawClient::new(group, id, key.into(), AnswerKind::default());
+        let client = RawClient { system, ..RawClient::new(group, id, key.into(), AnswerKind::default()) };
         write_json(&directory.join(format!("{name}.json")), &client)
     }
 

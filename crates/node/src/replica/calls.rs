@@ -114,6 +114,7 @@ impl<P: NodeProtocol> Runtime<P> {
             evidence: self.evidence.iter().cloned().collect(),
             counters: Box::new(self.counters()),
             service: self.replica.service().inspect(client),
+            site: self.site_report().map(Box::new),
         }
     }
 

@@ -11,6 +11,7 @@ mod outgoing;
 mod recovery;
 mod runtime;
 mod service;
+mod site;
 mod startup;
 
 pub use startup::wipe;
@@ -25,6 +26,7 @@ use althing_replica::storage::{begin_recovery, is_recovering};
 use althing_replica::{KeptState, Limits, Replica, ReplicaConfig, RequestAuthPolicy, StateError};
 use althing_types::{Instant, Principal};
 
+use crate::clock::WallClock;
 use crate::config::{self, ConfigError, GroupConfig, ProtocolKind, ReplicaFile, Rule};
 use crate::control::{ControlError, ControlServer};
 use crate::log::{Files, LogError};
@@ -35,6 +37,7 @@ use crate::services::Services;
 use crate::wiring;
 use runtime::{NodeProtocol, Runtime};
 use service::NodeService;
+use site::SitePart;
 use startup::Started;
 
 /// Why a replica did not start, or stopped.
@@ -170,8 +173,10 @@ async fn run_protocol<P: NodeProtocol>(
     let (network, events) = Network::start(network).await?;
     let (control, calls) = ControlServer::open(file.control())?;
     let couriers = courier::start(&file).await?;
+    let site = SitePart::start(&file, WallClock::default().now(), &limits).await?;
     let startup = started.startup;
     let mut runtime = Runtime::new(file, replica, (network, roster), started.log, couriers);
+    runtime.site = site;
     runtime.recovery.started = runtime.clock.now();
     let since = options.recovering_since_ns.map(Instant);
     runtime.recovery.since = recovers.then(|| since.unwrap_or(runtime.clock.now()));

@@ -24,20 +24,21 @@ use super::members::Members;
 use super::outgoing::Outgoing;
 use super::recovery::Recovery;
 use super::service::NodeService;
+use super::site::{SitePart, next_arrival};
 use super::{Ended, ReplicaError};
 use crate::clock::WallClock;
 use crate::config::{ReplicaFile, ServiceConfig};
-use crate::control::{ControlCall, EvidenceReport, Fault, ReplicaCounters};
+use crate::control::{Accused, ControlCall, EvidenceReport, Fault, ReplicaCounters};
 use crate::log::{LogError, LogEvent, LogThread};
 use crate::net::{NetEvent, NetEvents, NetworkHandle};
 use crate::roster::Roster;
 use crate::timers::Timers;
 
 /// Frames handled before what they led to is sent, at most.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// And how long that may take: frames that cost a lot are not to hold up what others led to.
-const LONGEST_BATCH: Duration = Duration::from_micros(500);
+pub(super) const LONGEST_BATCH: Duration = Duration::from_micros(500);
 
 /// Pieces of evidence kept for the control socket.
 const MAX_EVIDENCE: usize = 100;
@@ -114,6 +115,8 @@ pub(super) struct Runtime<P: NodeProtocol> {
     /// Clients outside of any group that listen to a channel.
     listeners: BTreeMap<u32, ClientId>,
     couriers: Couriers,
+    /// What stands beside the replica, where it is a site's.
+    pub(super) site: Option<SitePart>,
     pub(super) outputs: Vec<Output>,
     pub(super) fault: Fault,
     pub(super) counters: ReplicaCounters,
@@ -146,6 +149,7 @@ impl<P: NodeProtocol> Runtime<P> {
             log,
             log_events,
             couriers,
+            site: None,
             outputs: Vec::new(),
             fault: Fault::None,
             counters: ReplicaCounters::default(),
@@ -186,6 +190,9 @@ impl<P: NodeProtocol> Runtime<P> {
             log.close().await;
         }
         self.network.shutdown().await;
+        if let Some(site) = &self.site {
+            site.shutdown().await;
+        }
         result?;
         if !self.recovery.is_due {
             return Ok(Ended::AsTold);
@@ -204,6 +211,7 @@ impl<P: NodeProtocol> Runtime<P> {
     async fn begin(&mut self) -> Result<(), ReplicaError> {
         self.refresh_at = self.file.group().key_refresh().map(|_| Instant::now());
         self.refresh_keys()?;
+        self.start_site();
         self.perform().await?;
         if self.replica.is_retired() {
             self.on_retired(self.members.epoch());
@@ -221,7 +229,8 @@ impl<P: NodeProtocol> Runtime<P> {
         while !self.has_left() {
             let leaving = self.leaving.map(Leaving::wakes);
             let farewell = self.members.farewell_at();
-            let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving, farewell];
+            let beside = self.site.as_ref().and_then(SitePart::next);
+            let wake = [self.timers.next(), self.outgoing.next(), self.refresh_at, leaving, farewell, beside];
             let wake = wake.into_iter().flatten().min();
             let mut are_more_waiting = false;
             tokio::select! {
@@ -233,6 +242,9 @@ impl<P: NodeProtocol> Runtime<P> {
                     Some(event) => are_more_waiting = self.on_net_events(event, events),
                     None => return Ok(()),
                 },
+                Some(arrival) = next_arrival(self.site.as_mut()) => {
+                    are_more_waiting = self.on_site_arrival(arrival);
+                }
                 event = next_log_event(self.log_events.as_mut()) => self.on_log_event(event)?,
                 Some(call) = calls.recv() => self.on_call(call),
                 // What is tentative must not reach another group.
@@ -345,11 +357,21 @@ impl<P: NodeProtocol> Runtime<P> {
         while let Some(timer) = self.timers.expired(now) {
             self.handle(Input::Timer(timer));
         }
+        self.expire_site(now);
         self.outgoing.flush(Some(now));
     }
 
-    /// Does what the engine wants done, in its order.
+    /// Does what the engine wants done, and what stands beside it, until there is nothing more.
     async fn perform(&mut self) -> Result<(), ReplicaError> {
+        self.carry_out().await?;
+        while self.observe() {
+            self.carry_out().await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the engine wants done, in its order.
+    async fn carry_out(&mut self) -> Result<(), ReplicaError> {
         // What a broken component led to must not leave.
         if let Some(reason) = self.replica.service().broken() {
             return Err(ReplicaError::Broken(reason));
@@ -357,6 +379,7 @@ impl<P: NodeProtocol> Runtime<P> {
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             match output {
+                Output::Send { to: Principal::Client(to), frame } if self.answers_lane(to, &frame) => {}
                 Output::Send { to, frame } => {
                     if let Some(to) = self.members.route(to) {
                         self.outgoing.send(to, frame);
@@ -432,11 +455,17 @@ impl<P: NodeProtocol> Runtime<P> {
     fn on_evidence(&mut self, evidence: &Evidence) {
         let report = EvidenceReport {
             accused: evidence.accused.0,
+            of: Accused::Replica,
             misbehaviour: evidence.misbehaviour.to_string(),
             is_transferable: evidence.is_transferable(),
             seen_ns: self.clock.now().0,
         };
-        tracing::warn!(accused = %evidence.accused, misbehaviour = report.misbehaviour, "evidence");
+        self.note_evidence(report);
+    }
+
+    pub(super) fn note_evidence(&mut self, report: EvidenceReport) {
+        let EvidenceReport { accused, of, misbehaviour, .. } = &report;
+        tracing::warn!(accused, ?of, misbehaviour, "evidence");
         if self.evidence.len() >= MAX_EVIDENCE {
             self.evidence.pop_front();
         }

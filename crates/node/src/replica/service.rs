@@ -6,6 +6,7 @@ use althing_services::{Kv, Null};
 use althing_types::ClientId;
 use serde_json::{Value, json};
 
+use super::site::SiteMachine;
 use super::{ReplicaError, RunOptions};
 use crate::config::{ComponentConfig, ImplementationConfig, ServiceConfig};
 use crate::process_component::ChildComponent;
@@ -16,6 +17,7 @@ pub(super) enum NodeService {
     Null(Null),
     Own { name: String, service: Box<dyn Service + Send> },
     Component(Box<ComponentService>),
+    Site(SiteMachine),
 }
 
 impl NodeService {
@@ -32,6 +34,10 @@ impl NodeService {
             ServiceConfig::Component(component) => {
                 Self::Component(Box::new(build(component, options.launcher.as_deref())?))
             }
+            ServiceConfig::Site(site) => {
+                let replicated = Self::new(site.system.service(), options)?;
+                Self::Site(SiteMachine::new(site, replicated))
+            }
         })
     }
 
@@ -39,7 +45,7 @@ impl NodeService {
     pub(super) fn broken(&self) -> Option<String> {
         match self {
             Self::Component(service) => service.broken(),
-            Self::Kv(_) | Self::Null(_) | Self::Own { .. } => None,
+            Self::Kv(_) | Self::Null(_) | Self::Own { .. } | Self::Site(_) => None,
         }
     }
 
@@ -49,6 +55,7 @@ impl NodeService {
             Self::Kv(kv) => json!({ "service": "kv", "keys": kv.len() }),
             Self::Null(service) => json!({ "service": "null", "operations": service.executed() }),
             Self::Own { name, .. } => json!({ "service": name }),
+            Self::Site(machine) => machine.service().inspect(client),
             Self::Component(service) => client
                 .and_then(|client| service.query(&Operation::Inspect.encode(), client))
                 .and_then(|reply| match Reply::decode(&reply) {
@@ -84,6 +91,7 @@ macro_rules! each {
             Self::Null($service) => $call,
             Self::Own { service: $service, .. } => $call,
             Self::Component($service) => $call,
+            Self::Site($service) => $call,
         }
     };
 }
