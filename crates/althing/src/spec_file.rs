@@ -1,7 +1,7 @@
 //! Reading a spec file, and showing what is wrong with it at the place where it is wrong.
 
+use althing_components::Spec;
 use althing_components::spec::{MAX_SPEC_BYTES, Problem, Problems, Severity};
-use althing_components::{Application, Spec};
 use miette::{Diagnostic, IntoDiagnostic, LabeledSpan, NamedSource, Result, SourceCode, WrapErr, miette};
 use serde::Serialize;
 use std::fmt;
@@ -41,18 +41,6 @@ impl SpecFile {
         let parsed = Spec::parse(&text);
         let source = Arc::new(NamedSource::new(shown, text).with_language("YAML"));
         Ok(Self { source, parsed })
-    }
-
-    /// The application, or a report of every problem.
-    pub(crate) fn application(self) -> Result<Application> {
-        match self.spec()? {
-            Spec::Application(application) => Ok(application),
-            Spec::Sites(system) => Err(miette!(
-                help = "`check` and `plan` understand it",
-                "`{}` is a system of sites, and no application",
-                system.name()
-            )),
-        }
     }
 
     /// What the file describes, or a report of every problem.

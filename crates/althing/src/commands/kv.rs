@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Use a replicated key-value store
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  althing serve kv &\n  althing kv put colour green\n  \
-    althing kv get colour\n  althing kv cas colour green blue")]
+    althing kv get colour\n  althing kv cas colour green blue\n  \
+    althing kv put colour green --site vik      in a system of sites")]
 pub(crate) struct KvCommand {
     #[command(subcommand)]
     what: What,
@@ -34,6 +35,9 @@ struct Access {
     /// Which of the store's clients to be: two at once must be different ones
     #[arg(long, default_value = "client-0", value_name = "NAME")]
     client: String,
+    /// The site to ask, in a system of sites: its client of that name
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
     /// How long to wait for the answer, in seconds
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     within: f64,
@@ -122,11 +126,12 @@ impl Access {
             .into_diagnostic()
             .wrap_err("--within is no number of seconds that one can wait")?;
         let deployment = self.place.deployment()?;
-        if !deployment.clients().iter().any(|client| client.name == self.client) {
+        let name = self.site.as_ref().map_or(self.client.clone(), |site| format!("{site}-{}", self.client));
+        if !deployment.clients().iter().any(|client| client.name == name) {
             let known: Vec<_> = deployment.clients().iter().map(|client| client.name.as_str()).collect();
-            return Err(miette!("there is no client `{}`; there are: {}", self.client, known.join(", ")));
+            return Err(miette!("there is no client `{name}`; there are: {}", known.join(", ")));
         }
-        let file = ClientFile::load(&deployment.client_file(&self.client)).into_diagnostic()?;
+        let file = ClientFile::load(&deployment.client_file(&name)).into_diagnostic()?;
         let answer = block_on(async {
             let client = GroupClient::connect(&file).await.into_diagnostic()?;
             client.invoke_within(operation.encode(), within).await.into_diagnostic()

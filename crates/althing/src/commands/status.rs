@@ -1,7 +1,9 @@
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
-use althing_node::control::{EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, Status};
+use althing_node::control::{
+    Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
+};
 use althing_node::deployment::Deployment;
 use clap::Args;
 use miette::Result;
@@ -99,7 +101,37 @@ fn print_replica(report: &ReplicaReport) {
     );
     for evidence in &report.evidence {
         let proof = if evidence.is_transferable { "provable" } else { "seen here only" };
-        println!("{:<20}   caught replica {}: {} ({proof})", "", evidence.accused, evidence.misbehaviour);
+        let who = match evidence.of {
+            Accused::Replica => "replica",
+            Accused::Site => "site",
+        };
+        println!("{:<20}   caught {who} {}: {} ({proof})", "", evidence.accused, evidence.misbehaviour);
+    }
+    if let Some(site) = &report.site {
+        print_site(site);
+    }
+}
+
+fn print_site(site: &SiteReport) {
+    let SiteReport { protocol, view, leader, executed, connected, servers, .. } = site;
+    println!(
+        "{:<20}   among the sites: {protocol} in view {view}, led by {leader}, executed {executed}; \
+         {connected} of {} other servers connected",
+        "",
+        servers.saturating_sub(1)
+    );
+    for link in &site.links {
+        println!(
+            "{:<20}     to {}: link {} → {} (turn {}), acknowledged {}, {} waiting; received {}",
+            "",
+            link.site,
+            link.forwarder,
+            link.peer,
+            link.turn,
+            link.acknowledged,
+            link.unacknowledged,
+            link.received
+        );
     }
 }
 

@@ -1,16 +1,19 @@
 use super::place::{HOME, is_deployment};
 use crate::running::{Running, block_on};
 use crate::spec_file::SpecFile;
-use althing_components::{Application, Plan};
+use althing_components::spec::SiteSystem;
+use althing_components::{Application, Plan, Spec};
 use althing_node::config::RawBroker;
-use althing_node::deployment::{Deployment, ProvisionOptions, provision_application};
+use althing_node::deployment::{
+    Deployment, ProvisionOptions, SitesOptions, provision_application, provision_sites,
+};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Run an application on this machine, one process a replica
+/// Run an application, or a system of sites, on this machine: one process a replica or server
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  althing up examples/greenhouse.yaml\n  \
     mosquitto_sub -p PORT -t greenhouse/heater &\n  \
@@ -36,14 +39,14 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let application = SpecFile::read(&self.spec)?.application()?;
-        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(application.name()));
-        let deployment = self.deployment(&application, &directory)?;
+        let spec = SpecFile::read(&self.spec)?.spec()?;
+        let directory = self.dir.clone().unwrap_or_else(|| Path::new(HOME).join(spec.name()));
+        let deployment = self.deployment(&spec, &directory)?;
         block_on(run(deployment))
     }
 
     /// The deployment in `directory`, made if there is none.
-    fn deployment(&self, application: &Application, directory: &Path) -> Result<Deployment> {
+    fn deployment(&self, spec: &Spec, directory: &Path) -> Result<Deployment> {
         if self.fresh && is_deployment(directory) {
             std::fs::remove_dir_all(directory)
                 .into_diagnostic()
@@ -61,6 +64,15 @@ impl Up {
             }
             return Deployment::load(directory).into_diagnostic();
         }
+        let deployment = match spec {
+            Spec::Application(application) => self.provision_application(application, directory)?,
+            Spec::Sites(system) => self.provision_sites(system, directory)?,
+        };
+        std::fs::write(&copy, text).into_diagnostic()?;
+        Ok(deployment)
+    }
+
+    fn provision_application(&self, application: &Application, directory: &Path) -> Result<Deployment> {
         let plan = Plan::of(application);
         let options = ProvisionOptions {
             allow_injection: self.allow_injection,
@@ -69,9 +81,19 @@ impl Up {
         };
         let beside = std::path::absolute(&self.spec).into_diagnostic()?;
         let working_directory = beside.parent().unwrap_or(Path::new("/"));
-        let deployment =
-            provision_application(directory, &plan, working_directory, &options).into_diagnostic()?;
-        std::fs::write(&copy, text).into_diagnostic()?;
+        provision_application(directory, &plan, working_directory, &options).into_diagnostic()
+    }
+
+    fn provision_sites(&self, system: &SiteSystem, directory: &Path) -> Result<Deployment> {
+        if system.links().is_imposed() {
+            return Err(miette!(
+                help = "take `links` out: sites then reach each other as fast as this machine lets them",
+                "`up` imposes nothing on the links between sites yet"
+            ));
+        }
+        let mut options = SitesOptions::suiting(system);
+        options.groups.allow_injection = self.allow_injection;
+        let (deployment, _) = provision_sites(directory, system, &options).into_diagnostic()?;
         Ok(deployment)
     }
 

@@ -18,5 +18,6 @@ mod mqtt;
 mod own_service;
 mod process;
 mod recovery;
+mod sites;
 mod soak;
 mod torture;

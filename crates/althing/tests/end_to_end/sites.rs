@@ -1,0 +1,118 @@
+//! A system of sites as its users see it: each site a group of processes, and each site's clients ask it alone.
+
+use super::deployment::{Deployment, pid};
+use super::process::{signal, until};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use tempfile::TempDir;
+
+/// Paxos among a site whose servers may lie and two whose servers may crash.
+const MIXED: &str = "
+name: north
+wide: { protocol: paxos }
+sites:
+  oslo: { local: pbft, f: 1 }
+  vik: { local: paxos, f: 1 }
+  turku: { local: paxos, f: 1 }
+";
+
+const SITES: [&str; 3] = ["oslo", "vik", "turku"];
+
+struct System {
+    deployment: Deployment,
+    _spec: TempDir,
+}
+
+impl System {
+    fn up(spec: &str) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let path = home.path().join("sites.yaml");
+        fs::write(&path, spec).expect("a file in a temporary directory");
+        Self { deployment: Deployment::up(&path), _spec: home }
+    }
+
+    fn put(&self, site: &str, key: &str, value: &str) {
+        let told = self.deployment.tell(&["kv", "put", key, value, "--site", site, "--within", "40"]);
+        assert_eq!(told, "stored\n");
+    }
+
+    fn get(&self, site: &str, key: &str) -> String {
+        self.deployment.tell(&["kv", "get", key, "--site", site, "--within", "40"])
+    }
+
+    /// The servers of a site that answer.
+    fn servers(&self, site: &str) -> Vec<Value> {
+        self.deployment.replicas(site)
+    }
+
+    /// Waits until all servers of all sites have executed the same, and as much as any.
+    #[track_caller]
+    fn has_settled(&self, servers: usize) {
+        until("that all servers are where the others are", || {
+            let reports: Vec<Value> = SITES.iter().flat_map(|site| self.servers(site)).collect();
+            let executed: Vec<_> = reports.iter().map(|report| &report["site"]["executed"]).collect();
+            let is_even = executed.iter().all(|it| *it == executed[0]);
+            (reports.len() == servers && is_even).then_some(())
+        });
+    }
+}
+
+#[test]
+fn each_sites_clients_see_what_those_of_all_others_wrote_while_servers_and_sites_come_and_go() {
+    let system = System::up(MIXED);
+    for site in SITES {
+        system.put(site, site, "here");
+    }
+    for site in SITES {
+        for other in SITES {
+            assert_eq!(system.get(site, other), "here\n", "{site} of {other}");
+        }
+    }
+
+    // A server lies. Its site signs without it, and the others find out.
+    system.deployment.tell(&["inject", "oslo-1", "lie"]);
+    let is_caught = || {
+        SITES.iter().for_each(|site| system.put(site, "lied", site));
+        let others = system.servers("oslo").into_iter().filter(|report| report["replica"] != 1);
+        let caught = others.flat_map(|report| report["evidence"].as_array().cloned().unwrap_or_default());
+        let is_it = |evidence: &Value| {
+            evidence["accused"] == 1 && evidence["misbehaviour"].to_string().contains("wrong share")
+        };
+        caught.into_iter().any(|evidence| is_it(&evidence)).then_some(())
+    };
+    until("that a wrong share is reported", is_caught);
+    assert_eq!(system.get("vik", "lied"), "turku\n");
+
+    // A server comes back with its disk, and its own site does not wait for it.
+    let server = system.deployment.process("oslo-1").expect("it answers");
+    signal(pid(&server), Signal::KILL);
+    system.put("oslo", "one", "down");
+    assert_eq!(system.get("turku", "one"), "down\n");
+
+    // A whole site comes back with its disks, and catches up with what the others did meanwhile.
+    let servers = system.servers("vik");
+    assert_eq!(servers.len(), 3);
+    servers.iter().for_each(|server| signal(pid(server), Signal::KILL));
+    system.put("turku", "two", "down");
+    assert_eq!(system.get("vik", "two"), "down\n");
+    assert_eq!(system.get("vik", "oslo"), "here\n");
+    system.has_settled(10);
+
+    // All of them at once.
+    for server in SITES.iter().flat_map(|site| system.servers(site)) {
+        signal(pid(&server), Signal::KILL);
+    }
+    for site in SITES {
+        assert_eq!(system.get(site, "two"), "down\n");
+        system.put(site, "three", site);
+    }
+    assert_eq!(system.get("oslo", "three"), "turku\n");
+    system.has_settled(10);
+    let reports: Vec<Value> = SITES.iter().flat_map(|site| system.servers(site)).collect();
+    for report in &reports {
+        assert_eq!(report["evidence"], Value::Array(Vec::new()), "nobody is accused: {report}");
+        assert_eq!(report["counters"]["divergences"], 0, "{report}");
+    }
+    system.deployment.end();
+}
