@@ -5,7 +5,7 @@ use althing_components::spec::SiteSystem;
 use althing_components::{Application, Plan, Spec};
 use althing_node::config::RawBroker;
 use althing_node::deployment::{
-    Deployment, ProvisionOptions, SitesOptions, provision_application, provision_sites,
+    Deployment, ProvisionOptions, SitesOptions, provision_application, provision_links, provision_sites,
 };
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
@@ -85,16 +85,14 @@ impl Up {
     }
 
     fn provision_sites(&self, system: &SiteSystem, directory: &Path) -> Result<Deployment> {
-        if system.links().is_imposed() {
-            return Err(miette!(
-                help = "take `links` out: sites then reach each other as fast as this machine lets them",
-                "`up` imposes nothing on the links between sites yet"
-            ));
-        }
         let mut options = SitesOptions::suiting(system);
         options.groups.allow_injection = self.allow_injection;
-        let (deployment, _) = provision_sites(directory, system, &options).into_diagnostic()?;
-        Ok(deployment)
+        options.has_relays |= self.allow_injection;
+        let (deployment, relays) = provision_sites(directory, system, &options).into_diagnostic()?;
+        if !options.has_relays {
+            return Ok(deployment);
+        }
+        provision_links(deployment, system, &relays, self.allow_injection).into_diagnostic()
     }
 
     /// Addresses for the replicas and the broker: all free ports unless the broker's is given.
