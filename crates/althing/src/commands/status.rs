@@ -144,6 +144,11 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
         Fault::None => {}
         Fault::Delay { ms } => remarks.push(format!("injected: delay {ms} ms")),
         Fault::Flood { with } => remarks.push(format!("injected: flood of {}", with.name())),
+        Fault::SilentForwarder => remarks.push("injected: silent forwarder".to_owned()),
+        Fault::SlowForwarder { ms } => remarks.push(format!("injected: slow forwarder, {ms} ms")),
+        Fault::DeafPeer => remarks.push("injected: deaf peer".to_owned()),
+        Fault::WrongShares => remarks.push("injected: wrong shares".to_owned()),
+        Fault::Betray { from, .. } => remarks.push(format!("injected: its site lies from batch {from} on")),
         fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
     }
     if report.is_transferring {

@@ -12,6 +12,7 @@ mod flood;
 mod greenhouse;
 mod hostile;
 mod kv;
+mod links;
 mod load;
 mod members;
 mod mqtt;

@@ -63,6 +63,40 @@ pub enum Fault {
         /// With what.
         with: Flood,
     },
+    /// As a site's server: it sends nothing to other sites.
+    SilentForwarder,
+    /// As a site's server: what it sends to other sites leaves late.
+    SlowForwarder {
+        /// By so many milliseconds.
+        ms: u64,
+    },
+    /// As a site's server: it drops what other sites send.
+    DeafPeer,
+    /// As a site's server: its shares of the site's signature are wrong.
+    WrongShares,
+    /// As a site's server: it has its site tell each other site something else, as far as the servers that do
+    /// the same are more than the site tolerates.
+    Betray {
+        /// From this batch of the site on, the same at all of them.
+        from: u64,
+        /// What chance follows from, the same at all of them.
+        seed: u64,
+    },
+}
+
+impl Fault {
+    /// Whether only a site's server can have it.
+    #[must_use]
+    pub fn is_of_sites(self) -> bool {
+        matches!(
+            self,
+            Self::SilentForwarder
+                | Self::SlowForwarder { .. }
+                | Self::DeafPeer
+                | Self::WrongShares
+                | Self::Betray { .. }
+        )
+    }
 }
 
 /// What a replica floods the others with.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use althing_replica::Injected;
-use althing_types::Principal;
+use althing_types::{Principal, Seq};
+use althing_wide::Treachery;
 
 use super::flood::Flooding;
 use super::runtime::{NodeProtocol, Runtime};
+use super::service::NodeService;
 use crate::config::ServiceConfig;
 use crate::control::{
     ControlCall, Fault, Flood, ReplicaCounters, ReplicaReport, Request, Response, Role, Status,
@@ -47,7 +49,16 @@ impl<P: NodeProtocol> Runtime<P> {
         if !self.file.allows_injection() {
             return refused("this deployment does not allow faults to be injected");
         }
+        if fault.is_of_sites() && self.site.is_none() {
+            return refused("only a site's server can fail towards other sites; this replica is of no site");
+        }
         let (tamper, delay, flood) = match fault {
+            // Carried out beside the replica.
+            Fault::SilentForwarder
+            | Fault::SlowForwarder { .. }
+            | Fault::DeafPeer
+            | Fault::WrongShares
+            | Fault::Betray { .. } => (None, 0, None),
             Fault::None => (None, 0, None),
             Fault::Mute => (Some(Injected::Mute), 0, None),
             Fault::Lie => (Some(Injected::Lie), 0, None),
@@ -59,6 +70,13 @@ impl<P: NodeProtocol> Runtime<P> {
             },
         };
         tracing::warn!(?fault, "told to be faulty");
+        let treachery = match fault {
+            Fault::Betray { from, seed } => Some(betrayal(from, seed)),
+            _ => None,
+        };
+        if let NodeService::Site(machine) = self.replica.service_mut() {
+            machine.set_treachery(treachery);
+        }
         self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
         self.outgoing.set_delay(Duration::from_millis(delay));
         self.outgoing.set_flood(flood);
@@ -140,6 +158,11 @@ impl<P: NodeProtocol> Runtime<P> {
             ..self.counters.clone()
         }
     }
+}
+
+/// A site that contradicts itself as often as not, and now and then keeps silent.
+fn betrayal(from: u64, seed: u64) -> Treachery {
+    Treachery { from: Seq(from), seed, contradicts: 500, keeps_silent: 100, is_deaf_to: None }
 }
 
 fn refused(reason: &str) -> Response {

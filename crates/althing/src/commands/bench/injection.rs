@@ -170,6 +170,8 @@ impl fmt::Display for Injection {
             Kind::Fault(Fault::Equivocate) => f.write_str("equivocate")?,
             Kind::Fault(Fault::Delay { ms }) => write!(f, "delay={ms}")?,
             Kind::Fault(Fault::Flood { with }) => write!(f, "flood={}", with.name())?,
+            // None of a site: those have no form here.
+            Kind::Fault(fault) => write!(f, "{fault:?}")?,
         }
         match self.whom {
             Whom::Primary => f.write_str(":primary")?,

@@ -14,9 +14,10 @@ use std::process::ExitCode;
     subcommand_precedence_over_arg = true,
     after_help = "Examples:\n  althing inject thermostat-2 lie\n  althing inject thermostat-0 crash\n  \
     althing inject thermostat-1 delay 300\n  althing inject thermostat-3 flood signatures\n  \
-    althing inject thermostat-2 corrupt disk\n  althing inject thermostat-2 heal\n\n  \
+    althing inject thermostat-2 corrupt disk\n  althing inject thermostat-2 heal\n  \
+    althing inject vik-0 silent-forwarder\n\n  \
     althing inject link reykjavik vik cut\n  althing inject link vik all slow 200 --mbps 0.5\n  \
-    althing inject site vik crash\n  althing inject site vik mend\n\n\
+    althing inject site vik crash\n  althing inject site vik lie\n  althing inject site vik mend\n\n\
     `up` starts a crashed replica again by itself. A deployment takes faults only if it was made with\n\
     `up --allow-injection`; a crash needs no permission."
 )]

@@ -39,6 +39,17 @@ pub(super) enum ProcessFault {
         #[arg(value_enum, default_value_t = Spot::Memory)]
         spot: Spot,
     },
+    /// A site's server: it sends nothing to other sites
+    SilentForwarder,
+    /// A site's server: what it sends to other sites leaves late
+    SlowForwarder {
+        /// By so many milliseconds
+        ms: u64,
+    },
+    /// A site's server: it drops what other sites send
+    DeafPeer,
+    /// A site's server: its shares of the site's signature are wrong
+    WrongShares,
     /// It is honest again
     Heal,
 }
@@ -77,6 +88,10 @@ impl ProcessFault {
                 println!("a bit of the state of {process} went bad");
                 return Ok(());
             }
+            Self::SilentForwarder => Fault::SilentForwarder,
+            Self::SlowForwarder { ms } => Fault::SlowForwarder { ms },
+            Self::DeafPeer => Fault::DeafPeer,
+            Self::WrongShares => Fault::WrongShares,
             Self::Heal => Fault::None,
         };
         block_on(ask(deployment, process, &Request::Inject { fault }))?;

@@ -1,12 +1,15 @@
 use super::process::crash;
-use crate::running::{ask, block_on};
-use althing_node::control::{Fault, LinkFault, LinkSelection, Request};
+use crate::running::{ask, block_on, status};
+use althing_node::control::{Fault, LinkFault, LinkSelection, Request, Status};
 use althing_node::deployment::{Deployment, ProcessKind};
 use clap::Subcommand;
 use miette::{Result, miette};
 
 /// Stands for each site.
 const ALL: &str = "all";
+
+/// How many batches later than its latest one a site is to betray the others: time to tell all its servers.
+const BATCHES_AHEAD: u64 = 50;
 
 /// How a link between sites is to fail.
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -40,6 +43,8 @@ pub(super) enum SiteKind {
     Crash,
     /// Its servers run and send nothing
     Mute,
+    /// All its servers are taken over: it contradicts itself towards other sites, and signs that
+    Lie,
 }
 
 impl LinkKind {
@@ -105,6 +110,15 @@ pub(super) fn inject_site(deployment: &Deployment, site: &str, kind: SiteKind) -
             }
             println!("the {} servers of {site} are killed", servers.len());
         }
+        SiteKind::Lie => {
+            let fault = betrayal(deployment, &servers)?;
+            for server in &servers {
+                block_on(ask(deployment, server, &Request::Inject { fault }))?;
+            }
+            println!(
+                "{site} tells the other sites what it likes now; `althing inject site {site} mend` ends it"
+            );
+        }
         SiteKind::Mute => {
             for server in &servers {
                 block_on(ask(deployment, server, &Request::Inject { fault: Fault::Mute }))?;
@@ -116,6 +130,17 @@ pub(super) fn inject_site(deployment: &Deployment, site: &str, kind: SiteKind) -
         }
     }
     Ok(())
+}
+
+/// What has all servers of a site betray the others alike: from a batch on that none of them has come to.
+fn betrayal(deployment: &Deployment, servers: &[String]) -> Result<Fault> {
+    let mut latest = 0;
+    for server in servers {
+        if let Status::Replica(report) = block_on(status(deployment, server))? {
+            latest = latest.max(report.executed);
+        }
+    }
+    Ok(Fault::Betray { from: latest + BATCHES_AHEAD, seed: u64::from(std::process::id()) })
 }
 
 fn remedy(kind: LinkKind, what: &str) -> String {

@@ -1,6 +1,6 @@
 use std::mem;
 use std::sync::Arc;
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use althing_replica::Input;
 use althing_types::{ClientId, Principal, ReplicaId};
@@ -71,6 +71,9 @@ impl<P: NodeProtocol> Runtime<P> {
             SiteArrival::Outpost(NetEvent::Frame { from: Principal::Replica(slot), bytes, .. }) => {
                 let Some((from, server)) = site.slots.get(usize::from(slot.0)).copied() else { return };
                 let bytes = bytes.into();
+                if from != site.config.site && self.fault == Fault::DeafPeer {
+                    return;
+                }
                 match from == site.config.site {
                     true => StationInput::FromServer { from: server, bytes },
                     false => StationInput::FromSite { site: from, server, bytes },
@@ -90,6 +93,11 @@ impl<P: NodeProtocol> Runtime<P> {
     }
 
     pub(in crate::replica) fn expire_site(&mut self, now: Instant) {
+        if let Some(site) = &mut self.site {
+            while let Some((to, bytes)) = site.late.due(now) {
+                let _ = site.outposts.network.send(to, bytes);
+            }
+        }
         while let Some(timer) = self.site.as_mut().and_then(|site| site.timers.expired(now)) {
             match timer {
                 ServerTimer::Outpost(timer) => self.attend(StationInput::OutpostTimer(timer)),
@@ -133,13 +141,22 @@ impl<P: NodeProtocol> Runtime<P> {
                 let _ = site.lanes.network.send_in(session_of(lane), Principal::Replica(to), frame);
             }
             StationOutput::ToServer { to, bytes } => {
-                let bytes = if fault == Fault::Lie { garbled(&bytes) } else { Bytes::from_owner(bytes) };
+                let bytes = if matches!(fault, Fault::Lie | Fault::WrongShares) {
+                    garbled(&bytes)
+                } else {
+                    Bytes::from_owner(bytes)
+                };
                 let to = site.slot((site.config.site, to));
                 let _ = to.map(|to| site.outposts.network.send(to, bytes));
             }
+            StationOutput::ToSite { .. } if fault == Fault::SilentForwarder => {}
             StationOutput::ToSite { site: other, server, bytes } => {
-                let to = site.slot((other, server));
-                let _ = to.map(|to| site.outposts.network.send(to, Bytes::from_owner(bytes)));
+                let Some(to) = site.slot((other, server)) else { return };
+                let bytes = Bytes::from_owner(bytes);
+                match fault {
+                    Fault::SlowForwarder { ms } => site.late.push(to, bytes, Duration::from_millis(ms)),
+                    _ => drop(site.outposts.network.send(to, bytes)),
+                }
             }
         }
     }

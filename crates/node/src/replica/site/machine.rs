@@ -8,6 +8,7 @@ use althing_protocol::pbft::Pbft;
 use althing_protocol::{Evidence, Replicable};
 use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_types::{ClientId, Instant, ReplicaId, Seq, SiteId};
+use althing_wide::Treachery;
 use althing_wide::{LogicalMachine, MachineConfig, Station, StationInput, StationOutput};
 
 /// A site as one machine, whatever the sites run among themselves.
@@ -46,6 +47,11 @@ impl SiteMachine {
     /// What the sites replicate.
     pub(in crate::replica) fn service(&self) -> &NodeService {
         each!(self, machine => machine.service())
+    }
+
+    /// Has the site betray the others, or no more.
+    pub(in crate::replica) fn set_treachery(&mut self, treachery: Option<Treachery>) {
+        each!(self, machine => machine.set_treachery(treachery));
     }
 
     /// What sites were caught at.

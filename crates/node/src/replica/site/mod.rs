@@ -6,6 +6,7 @@
 //! other, as bounded and as fairly served. So the network of the group itself knows nothing of sites.
 
 mod attend;
+mod late;
 mod machine;
 mod part;
 

@@ -6,6 +6,7 @@ use althing_replica::{Client, ClientConfig, Limits, ReadPolicy, RequestAuthKind}
 use althing_types::{Instant, Principal, ReplicaId, RequestNumber, SiteId};
 use althing_wide::{Lane, Outpost, OutpostConfig, ServerTimer, Station, StationOutput};
 
+use super::late::Late;
 use crate::config::{self, AnswerKind, ReplicaFile, ServiceConfig, SiteServerConfig};
 use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, StartError};
 use crate::roster::Roster;
@@ -35,6 +36,8 @@ pub(in crate::replica) struct SitePart {
     pub(super) me: ReplicaId,
     pub(super) station: Station,
     pub(super) timers: Timers<ServerTimer>,
+    /// What leaves late, because the server was told to be a slow forwarder.
+    pub(super) late: Late,
     /// To the other servers of the system.
     pub(super) outposts: Line,
     /// To the own group.
@@ -80,6 +83,7 @@ impl SitePart {
             me: file.replica(),
             station,
             timers: Timers::default(),
+            late: Late::default(),
             outposts,
             lanes,
             slots,
@@ -93,7 +97,7 @@ impl SitePart {
 
     /// When the next timer expires.
     pub(in crate::replica) fn next(&self) -> Option<tokio::time::Instant> {
-        self.timers.next()
+        [self.timers.next(), self.late.next()].into_iter().flatten().min()
     }
 
     /// The network's name for a server of the system.

@@ -1,0 +1,93 @@
+//! A system of sites whose links and servers fail on purpose, while its clients go on.
+
+use super::commands::json;
+use super::deployment::Deployment;
+use super::process::until;
+use serde_json::Value;
+use std::fs;
+use tempfile::TempDir;
+
+/// Four sites, of which one may be taken over as a whole, over links as slow as real ones.
+const NORTH: &str = "
+name: north
+wide: { protocol: pbft }
+sites:
+  oslo: { local: pbft, f: 1 }
+  vik: { local: paxos, f: 1 }
+  turku: { local: paxos, f: 1 }
+  umea: { local: paxos, f: 1 }
+links: { delay_ms: 10, mbps: 20 }
+";
+
+const SITES: [&str; 4] = ["oslo", "vik", "turku", "umea"];
+
+const SERVERS: usize = 13;
+
+fn put(system: &Deployment, site: &str, key: &str) {
+    assert_eq!(system.tell(&["kv", "put", key, key, "--site", site, "--within", "40"]), "stored\n");
+}
+
+fn reports(system: &Deployment) -> Vec<Value> {
+    SITES.iter().flat_map(|site| system.replicas(site)).collect()
+}
+
+/// Which site leads, as most servers see it.
+fn leader(system: &Deployment) -> String {
+    let reports = reports(system);
+    let leads = |site: &&str| reports.iter().filter(|report| report["site"]["leader"] == **site).count();
+    (*SITES.iter().max_by_key(|site| leads(site)).expect("there are sites")).to_owned()
+}
+
+/// The report of the process of the links.
+fn links(system: &Deployment) -> Value {
+    system.process("links").expect("it answers")
+}
+
+#[test]
+fn clients_go_on_while_links_are_cut_and_corrupt_and_servers_fail_towards_other_sites() {
+    let home = TempDir::new().expect("a temporary directory");
+    let path = home.path().join("north.yaml");
+    fs::write(&path, NORTH).expect("a file in a temporary directory");
+    let system = Deployment::up(&path);
+    SITES.iter().for_each(|site| put(&system, site, site));
+    let delivered = links(&system)["pairs"].as_array().map_or(0, Vec::len);
+    assert_eq!(delivered, 12, "all traffic goes through the links");
+
+    // What one site sends arrives with bits flipped, until it is mended.
+    system.tell(&["inject", "link", "oslo", "vik", "corrupt", "100"]);
+    // A forwarder that forwards nothing is replaced, and a peer that drops what comes.
+    system.tell(&["inject", "oslo-0", "silent-forwarder"]);
+    system.tell(&["inject", "vik-1", "mute"]);
+    put(&system, "oslo", "corrupt");
+    put(&system, "vik", "corrupted");
+    let corrupted =
+        || links(&system)["pairs"].as_array().into_iter().flatten().any(|it| it["corrupted"] != 0);
+    until("that a packet was corrupted", || corrupted().then_some(()));
+    system.tell(&["inject", "link", "oslo", "vik", "mend"]);
+    system.tell(&["inject", "oslo-0", "heal"]);
+    system.tell(&["inject", "vik-1", "heal"]);
+
+    // The leading site is cut off: the others take another one.
+    let cut = leader(&system);
+    system.tell(&["inject", "site", &cut, "cut"]);
+    let others: Vec<_> = SITES.into_iter().filter(|site| *site != cut).collect();
+    others.iter().for_each(|site| put(&system, site, &format!("without-{site}")));
+    system.tell(&["inject", "site", &cut, "mend"]);
+    put(&system, &cut, "back");
+
+    until("that all servers are where the others are", || {
+        let reports = reports(&system);
+        let executed: Vec<_> = reports.iter().map(|report| &report["site"]["executed"]).collect();
+        let is_even = executed.iter().all(|it| *it == executed[0]);
+        (reports.len() == SERVERS && is_even).then_some(())
+    });
+    for site in SITES {
+        let got =
+            system.tell(&["kv", "get", &format!("without-{}", others[0]), "--site", site, "--within", "40"]);
+        assert_eq!(got, format!("without-{}\n", others[0]));
+    }
+    assert!(reports(&system).iter().all(|report| report["counters"]["divergences"] == 0));
+    let status = json(&system.ask(&["status", "--json"]), 0);
+    assert!(status["processes"].as_array().is_some_and(|all| all.len() == SERVERS + 1), "{status}");
+    system.end();
+}
