@@ -109,6 +109,18 @@ fn each_sites_clients_see_what_those_of_all_others_wrote_while_servers_and_sites
     }
     assert_eq!(system.get("oslo", "three"), "turku\n");
     system.has_settled(10);
+
+    // One that loses its disk is brought up by the others of its site.
+    let server = system.deployment.process("turku-0").expect("it answers");
+    fs::remove_dir_all(system.deployment.data("turku-0")).expect("it has a disk");
+    signal(pid(&server), Signal::KILL);
+    system.put("turku", "four", "here");
+    until("that it votes again", || {
+        let again = system.deployment.process("turku-0").filter(|it| it["pid"] != server["pid"])?;
+        (again["is_voting"] == true && again["is_transferring"] == false).then_some(())
+    });
+    assert_eq!(system.get("turku", "four"), "here\n");
+    system.has_settled(10);
     let reports: Vec<Value> = SITES.iter().flat_map(|site| system.servers(site)).collect();
     for report in &reports {
         assert_eq!(report["evidence"], Value::Array(Vec::new()), "nobody is accused: {report}");
