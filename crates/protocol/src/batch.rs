@@ -76,6 +76,30 @@ pub enum RequestKind {
     Bundle,
 }
 
+/// The operation of a [`RequestKind::Bundle`].
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Bundle {
+    /// Requests, each with its client's authentication.
+    Signed(Vec<Request>),
+    /// Operations for the service, each with its client and the client's number for it. Whoever made the bundle answers
+    /// for them.
+    Vouched(Vec<(ClientId, RequestNumber, Vec<u8>)>),
+}
+
+impl Bundle {
+    /// The requests in it, in order.
+    #[must_use]
+    pub fn requests(self) -> Vec<Request> {
+        match self {
+            Self::Signed(requests) => requests,
+            Self::Vouched(operations) => operations
+                .into_iter()
+                .map(|(client, number, operation)| Request::vouched(client, number, operation))
+                .collect(),
+        }
+    }
+}
+
 /// A client's request to execute an operation.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Request {
@@ -110,8 +134,24 @@ impl Request {
     #[must_use]
     pub fn bundled(&self) -> Vec<Self> {
         match self.kind {
-            RequestKind::Bundle => decode(&self.operation, usize::MAX).unwrap_or_default(),
-            RequestKind::Service | RequestKind::Reconfigure => Vec::new(),
+            RequestKind::Bundle => decode::<Bundle>(&self.operation, usize::MAX).map(Bundle::requests),
+            RequestKind::Service | RequestKind::Reconfigure => return Vec::new(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// A request that somebody else answers for: it has no authentication of its own.
+    #[must_use]
+    pub fn vouched(client: ClientId, number: RequestNumber, operation: Vec<u8>) -> Self {
+        Self {
+            client,
+            number,
+            kind: RequestKind::Service,
+            operation,
+            epoch: Epoch(0),
+            answers: Answers::All,
+            auth: RequestAuth::Signed(Proof(Vec::new())),
+            is_authentic: false,
         }
     }
 

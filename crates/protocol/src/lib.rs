@@ -20,7 +20,7 @@ mod pending;
 mod separate;
 pub mod unreplicated;
 
-pub use batch::{Answers, Batch, Request, RequestAuth, RequestKind, Share};
+pub use batch::{Answers, Batch, Bundle, Request, RequestAuth, RequestKind, Share};
 pub use config::ConfigError;
 pub use contract::{
     Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, Replicable, SignedPart, Start,

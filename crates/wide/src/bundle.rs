@@ -5,9 +5,9 @@
 //! is free an update leaves at once; while none is, updates gather. So bundles grow with the load, and only then.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use althing_crypto::Proof;
-use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
-use althing_types::{ClientId, Epoch, RequestNumber, SiteId, encode};
+use alloc::vec::Vec;
+use althing_protocol::{Bundle, Request, RequestKind};
+use althing_types::{ClientId, RequestNumber, SiteId, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// Clients with this bit are slots of sites. No other client may have it.
@@ -15,6 +15,9 @@ const SLOT: u64 = 1 << 63;
 
 /// The most updates in a bundle: each has a signature to be checked.
 pub(crate) const MAX_BUNDLED: usize = 1024;
+
+/// What an update takes in a bundle beside its operation, where its signature is left out: client, number and length.
+const VOUCHED_BYTES: usize = 20;
 
 /// The client that a slot of a site is.
 fn slot_client(site: SiteId, slot: u16) -> ClientId {
@@ -54,37 +57,39 @@ impl Bundler {
         }
     }
 
-    /// The next bundle that may leave, as a request of `site`, which has yet to sign it.
+    /// The next bundle that may leave, as a request of `site`, which has yet to sign it; with the signatures of the
+    /// clients in it, or without where the site answers for them.
     pub(crate) fn next(
         &mut self,
         now: u64,
         site: SiteId,
-        (slots, most_bytes): (u16, usize),
+        (slots, most_bytes, is_vouching): (u16, usize, bool),
     ) -> Option<Request> {
         let slot = (0..slots).find(|slot| !self.under_way.contains_key(slot))?;
-        let mut bundle: VecDeque<Request> = VecDeque::new();
+        let mut requests = Vec::new();
         let mut bytes = 0;
         while let Some(request) = self.queue.front() {
-            bytes += encode(request).len();
-            if (bytes > most_bytes && !bundle.is_empty()) || bundle.len() >= MAX_BUNDLED {
+            bytes +=
+                if is_vouching { request.operation.len() + VOUCHED_BYTES } else { encode(request).len() };
+            if (bytes > most_bytes && !requests.is_empty()) || requests.len() >= MAX_BUNDLED {
                 break;
             }
-            bundle.extend(self.queue.pop_front());
+            requests.extend(self.queue.pop_front());
         }
-        if bundle.is_empty() {
+        if requests.is_empty() {
             return None;
         }
+        let vouched = |request: Request| (request.client, request.number, request.operation);
+        let bundle = if is_vouching {
+            Bundle::Vouched(requests.into_iter().map(vouched).collect())
+        } else {
+            Bundle::Signed(requests)
+        };
         let number = self.numbers.entry(slot).or_default();
         number.0 += 1;
         let request = Request {
-            client: slot_client(site, slot),
-            number: *number,
             kind: RequestKind::Bundle,
-            operation: encode(&bundle),
-            epoch: Epoch(0),
-            answers: Answers::All,
-            auth: RequestAuth::Signed(Proof(alloc::vec::Vec::new())),
-            is_authentic: false,
+            ..Request::vouched(slot_client(site, slot), *number, encode(&bundle))
         };
         self.under_way.insert(slot, Outstanding { request: request.clone(), since: now });
         Some(request)
@@ -113,7 +118,9 @@ impl Bundler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
+    use althing_crypto::Proof;
+    use althing_protocol::{Answers, RequestAuth};
+    use althing_types::Epoch;
 
     fn update(client: u64) -> Request {
         Request {
@@ -135,7 +142,7 @@ mod tests {
     #[test]
     fn what_finds_no_free_slot_gathers() {
         let mut bundler = Bundler::default();
-        let next = |bundler: &mut Bundler| bundler.next(1, SiteId(3), (2, 1000));
+        let next = |bundler: &mut Bundler| bundler.next(1, SiteId(3), (2, 1000, false));
         assert!(next(&mut bundler).is_none());
         let mut left = Vec::new();
         for client in 1..=12 {
@@ -159,7 +166,7 @@ mod tests {
         for (client, number) in [(1, 1), (2, 1), (1, 2)] {
             bundler.push(Request { number: RequestNumber(number), ..update(client) });
         }
-        let bundle = bundler.next(1, SiteId(0), (1, 1000)).unwrap();
+        let bundle = bundler.next(1, SiteId(0), (1, 1000, false)).unwrap();
         let bundled = bundle.bundled();
         let numbers: Vec<_> = bundled.iter().map(|request| (request.client.0, request.number.0)).collect();
         assert_eq!(numbers, [(1, 2), (2, 1)]);
@@ -169,10 +176,25 @@ mod tests {
     fn what_waits_too_long_is_shown_again_and_no_client_is_a_slot() {
         let mut bundler = Bundler::default();
         bundler.push(update(1));
-        bundler.next(5, SiteId(0), (1, 1000)).unwrap();
+        bundler.next(5, SiteId(0), (1, 1000, false)).unwrap();
         let counts = [6, 7, 8, 9, 10].map(|now| bundler.overdue(now).count());
         assert_eq!(counts, [0, 1, 0, 1, 0]);
         assert_eq!(slot_of(ClientId(1 << 62)), None);
         assert!(!bundler.is_idle());
+    }
+
+    #[test]
+    fn where_the_site_answers_for_its_clients_their_signatures_stay_at_home() {
+        let mut bundler = Bundler::default();
+        for client in 1..=9 {
+            let auth = RequestAuth::Signed(Proof(alloc::vec![7; 64]));
+            bundler.push(Request { auth, ..update(client) });
+        }
+        let bundle = bundler.next(1, SiteId(0), (1, 8 * (100 + VOUCHED_BYTES), true)).unwrap();
+        let vouched: Vec<Request> = (1..=8)
+            .map(|client| Request::vouched(ClientId(client), RequestNumber(1), alloc::vec![0; 100]))
+            .collect();
+        assert_eq!(bundle.bundled(), vouched, "as many as fit");
+        assert_eq!(bundle.operation.len(), 1 + 4 + 8 * (100 + VOUCHED_BYTES));
     }
 }

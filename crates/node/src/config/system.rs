@@ -205,6 +205,7 @@ impl SystemConfig {
             DisseminationKind::Origin => Dissemination::Origin {
                 slots: self.settings.bundles,
                 most_bytes: self.settings.max_bundle_bytes,
+                is_vouching: false,
             },
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn limits() -> Limits {
 }
 
 /// The quorums of a group that runs `protocol`.
-pub(super) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
+pub(crate) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
     match protocol {
         ProtocolKind::Pbft => Quorums::byzantine(n, (n - 1) / 3).expect("f follows from n"),
         ProtocolKind::Paxos => Quorums::crash(n, (n - 1) / 2).expect("f follows from n"),
@@ -112,7 +112,7 @@ pub(super) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
 }
 
 /// The same settings for Paxos, as far as it has them.
-fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
+pub(crate) fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
     PaxosSettings {
         checkpoint_period: settings.checkpoint_period,
         log_size: settings.log_size,
@@ -251,7 +251,11 @@ impl Blueprint<'_> {
             keys: SiteMaterial::public(self.materials),
             residents: self.residents.clone(),
             dissemination: if self.config.is_disseminating {
-                Dissemination::Origin { slots: 4, most_bytes: 16 * 1024 }
+                Dissemination::Origin {
+                    slots: 4,
+                    most_bytes: 16 * 1024,
+                    is_vouching: self.config.seed.is_multiple_of(4),
+                }
             } else {
                 Dissemination::Leader
             },
@@ -287,6 +291,7 @@ impl Blueprint<'_> {
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,
             operation_bytes: 2 << 20,
+            events_at_once: 1024,
         }
     }
 }

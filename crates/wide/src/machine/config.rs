@@ -16,6 +16,10 @@ pub enum Dissemination {
         slots: u16,
         /// How long a bundle may be in bytes; one with a single update may be longer.
         most_bytes: usize,
+        /// Whether the site answers for its clients: their signatures are checked by its own servers, and not carried.
+        /// Where no site is Byzantine nothing is lost. A wholly Byzantine site can then invent updates of its own
+        /// clients, though not of any others.
+        is_vouching: bool,
     },
 }
 

@@ -78,6 +78,8 @@ pub struct LogicalMachine<P: Protocol, S> {
     shown: u32,
     /// What clients have signed, as was found lately.
     verified: Recent<Digest>,
+    /// How many signatures of clients were checked.
+    checked: u64,
     /// What sites were caught at.
     evidence: Vec<Evidence>,
     /// The local batch that is executed, and its agreed time.
@@ -116,6 +118,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             lives: 0,
             shown: 0,
             verified: Recent::new(MOST_VERIFIED),
+            checked: 0,
             evidence: Vec::new(),
             now: (Seq(0), Instant(0)),
             late: Vec::new(),
@@ -164,6 +167,19 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     #[must_use]
     pub fn evidence(&self) -> &[Evidence] {
         &self.evidence
+    }
+
+    /// How many messages to sites were said during a local batch, and may still have to be sent: one signature of
+    /// this site covers them.
+    #[must_use]
+    pub fn said_in(&self, batch: Seq) -> usize {
+        self.core.links.batches().get(&batch).map_or(0, Vec::len)
+    }
+
+    /// How many signatures of clients this server has checked since it started.
+    #[must_use]
+    pub fn checked(&self) -> u64 {
+        self.checked
     }
 
     pub(crate) fn links(&self) -> &Links {

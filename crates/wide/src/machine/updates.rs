@@ -100,9 +100,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// Has bundles leave as long as there is something to bundle, and a slot.
     pub(super) fn dispatch_bundles(&mut self) {
-        let Dissemination::Origin { slots, most_bytes } = self.config.dissemination else { return };
+        let Dissemination::Origin { slots, most_bytes, is_vouching } = self.config.dissemination else {
+            return;
+        };
         let (now, site) = (self.core.relays, self.config.site());
-        while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes)) {
+        while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes, is_vouching)) {
             // This site too has to have it signed, to order it or to know it by name.
             self.say_to_all(Kind::Bundle, encode(&bundle).into(), true);
         }

@@ -24,4 +24,6 @@ pub struct OutpostConfig {
     /// The longest operation that the site's group takes, in bytes. What comes from other sites and is longer is
     /// dropped.
     pub operation_bytes: usize,
+    /// How many events it puts into one operation at most, at least one. The more there are the less each costs.
+    pub events_at_once: usize,
 }

@@ -1,5 +1,5 @@
 use crate::machine::Timer;
-use crate::message::LinkMessage;
+use crate::message::{Header, LinkMessage};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::site::SignatureShare;
@@ -106,6 +106,15 @@ pub(super) enum SiteMessage {
     Fetched(Parts),
 }
 
+/// The header of what [`OutpostOutput::ToSite`] carries, where that is a message between the sites: for whoever
+/// watches the wide-area network.
+#[must_use]
+pub fn link_header(bytes: &[u8]) -> Option<Header> {
+    const LINK: u8 = 0;
+    let (kind, mut rest) = bytes.split_first()?;
+    if *kind == LINK { Header::deserialize(&mut rest).ok() } else { None }
+}
+
 /// What the outposts of a site say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) enum LocalMessage {
@@ -122,4 +131,34 @@ impl LocalMessage {
     pub(super) const MAX_BATCHES: usize = 64;
     /// The longest encoding, in bytes.
     pub(super) const MAX_BYTES: usize = 16 * Self::MAX_BATCHES + SignatureShare::MAX_BYTES;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Kind;
+    use althing_crypto::site::{SiteBatch, SiteDeal};
+    use althing_crypto::{Domain, KeySeed};
+    use althing_types::{GroupId, encode};
+
+    #[test]
+    fn the_header_of_a_message_is_found_in_its_bytes() {
+        let header = Header {
+            from: SiteId(1),
+            to: SiteId(2),
+            number: 7,
+            base: 3,
+            acknowledged: 9,
+            kind: Kind::Bundle,
+        };
+        let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
+        let batch = SiteBatch::new(GroupId([1; 16]), SiteId(1), &[(Domain::Link, b"said")]);
+        let shares = [(ReplicaId(0), deal.secrets[0].share(&batch.statement()))].into();
+        let signature = deal.shares.combine(&batch.statement(), &shares).signature.expect("one is enough");
+        let message = LinkMessage { header, proof: batch.proof(0, signature), body: alloc::vec![5; 100] };
+        assert_eq!(link_header(&encode(&SiteMessage::Link(message))), Some(header));
+        let fetched = SiteMessage::Fetch { seq: Seq(1), state: Digest::NULL, want: Want::Pages(Vec::new()) };
+        assert_eq!(link_header(&encode(&fetched)), None);
+        assert_eq!(link_header(&[]), None);
+    }
 }

@@ -6,7 +6,7 @@ mod sending;
 mod signing;
 
 pub use config::OutpostConfig;
-pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer};
+pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, link_header};
 
 use crate::blink::VirtualLink;
 use crate::machine::{Link, LogicalMachine, Timer};
@@ -24,16 +24,6 @@ use signing::Signatures;
 
 /// What an operation holds beside the events in it, and an event beside what it is about, at most.
 const OPERATION_OVERHEAD: usize = 64;
-
-/// How many of these events fit into an operation of so many bytes: one at least.
-fn fitting(events: &[SiteEvent], operation_bytes: usize) -> usize {
-    let mut bytes = OPERATION_OVERHEAD;
-    let fits = |event: &SiteEvent| {
-        bytes += encode(event).len();
-        bytes <= operation_bytes
-    };
-    events.iter().map(fits).take_while(|fits| *fits).count().max(1).min(events.len())
-}
 
 /// What stands beside a server of a site: it makes shares of the site's signatures, sends and receives where it is
 /// its turn to, and tells the site's group what happens.
@@ -133,11 +123,11 @@ impl Outpost {
         }
         self.follow_batches(links);
         self.follow_timers(machine, outputs);
-        self.forward_all(now, links, outputs);
+        self.forward_all(now, machine.leader(), links, outputs);
         self.receive_all(now, links, outputs);
         self.fetch(machine, outputs);
         if !self.busy.contains(&Lane::Control) {
-            let rest = fitting(&self.control, self.config.operation_bytes);
+            let rest = self.fitting(&self.control);
             let rest = self.control.split_off(rest);
             let events = core::mem::replace(&mut self.control, rest);
             self.submit(Lane::Control, events, outputs);
@@ -186,6 +176,18 @@ impl Outpost {
                 self.control.push(event);
             }
         }
+    }
+
+    /// How many of these events go into one operation: one at least.
+    fn fitting(&self, events: &[SiteEvent]) -> usize {
+        let mut bytes = OPERATION_OVERHEAD;
+        let fits = |event: &SiteEvent| {
+            bytes += encode(event).len();
+            bytes <= self.config.operation_bytes
+        };
+        let fitting =
+            events.iter().take(self.config.events_at_once).map(fits).take_while(|fits| *fits).count();
+        fitting.max(1).min(events.len())
     }
 
     fn servers(&self) -> impl Iterator<Item = ReplicaId> + use<> {

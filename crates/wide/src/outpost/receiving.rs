@@ -1,8 +1,8 @@
 //! What a server does as the peer of a virtual link: it brings what comes to its own group, as a client of that,
 //! and returns acknowledgements.
 
+use super::Outpost;
 use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
-use super::{Outpost, fitting};
 use crate::machine::{Link, Links};
 use crate::message::LinkMessage;
 use crate::operation::{SiteEvent, SiteOperation};
@@ -15,9 +15,6 @@ const MOST_AHEAD: u64 = 8192;
 
 /// What a message takes beside its body, about.
 const OVERHEAD: u64 = 256;
-
-/// How many messages of a site are put in order at once.
-const MOST_AT_ONCE: usize = 1024;
 
 /// What comes from a site.
 #[derive(Default)]
@@ -134,9 +131,10 @@ impl Outpost {
         events.extend(acknowledging.filter(is_news).map(SiteEvent::Incoming));
         // There is no acknowledgement to show: it has to be said anew.
         events.extend(receiving.again.take().map(SiteEvent::Incoming));
-        let following = (next..).map_while(|number| receiving.held.get(&number)).take(MOST_AT_ONCE);
+        let following =
+            (next..).map_while(|number| receiving.held.get(&number)).take(self.config.events_at_once);
         events.extend(following.cloned().map(SiteEvent::Incoming));
-        events.truncate(fitting(&events, self.config.operation_bytes));
+        events.truncate(self.fitting(&events));
         events
     }
 

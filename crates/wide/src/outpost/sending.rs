@@ -36,8 +36,17 @@ pub(super) struct Sending {
 }
 
 impl Outpost {
-    pub(super) fn forward_all(&mut self, now: Instant, links: &Links, outputs: &mut Vec<OutpostOutput>) {
-        for (site, link) in links.iter() {
+    /// Sends what may be sent, to the site that leads last: it may name to the others what it is told, and they should
+    /// have that by then.
+    pub(super) fn forward_all(
+        &mut self,
+        now: Instant,
+        leader: SiteId,
+        links: &Links,
+        outputs: &mut Vec<OutpostOutput>,
+    ) {
+        let (last, first): (Vec<_>, Vec<_>) = links.iter().partition(|(site, _)| *site == leader);
+        for (site, link) in first.into_iter().chain(last) {
             self.follow(now, site, link, outputs);
             self.forward(now, site, link, outputs);
             self.watch(now, site, link, outputs);

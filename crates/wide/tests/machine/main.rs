@@ -3,6 +3,7 @@
 mod register;
 mod shadow;
 mod system;
+mod vouching;
 
 use althing_protocol::Replicable;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
@@ -46,7 +47,8 @@ fn setting(sites: Quorums, dissemination: Dissemination) -> Setting {
     Setting { sites, dissemination, max_unacknowledged_bytes: 3000 }
 }
 
-const ORIGIN: Dissemination = Dissemination::Origin { slots: 2, most_bytes: 2000 };
+const ORIGIN: Dissemination = Dissemination::Origin { slots: 2, most_bytes: 2000, is_vouching: false };
+const VOUCHED: Dissemination = Dissemination::Origin { slots: 2, most_bytes: 2000, is_vouching: true };
 
 /// A site is cut off until it has to be brought up, then the leading one until another leads. Every operation is
 /// also executed by a machine that was just brought to the state before it, and by one that was behind
@@ -113,4 +115,10 @@ fn brought_to_a_state_with_pbft_and_the_leader_disseminating() {
 fn brought_to_a_state_with_pbft_and_all_disseminating() {
     let sites = Quorums::byzantine(4, 1).expect("valid");
     who_is_brought_to_a_state_goes_on_as_the_original(setting(sites, ORIGIN), pbft);
+}
+
+#[test]
+fn brought_to_a_state_with_pbft_and_all_answering_for_their_clients() {
+    let sites = Quorums::byzantine(4, 1).expect("valid");
+    who_is_brought_to_a_state_goes_on_as_the_original(setting(sites, VOUCHED), pbft);
 }

@@ -80,6 +80,7 @@ impl Setting {
             window_bytes: 100_000,
             supply_bytes_per_second: 1_000_000,
             operation_bytes: 200_000,
+            events_at_once: 1024,
         }
     }
 }

@@ -143,6 +143,9 @@ async fn lane_network(
     Ok(Line { network, events })
 }
 
+/// How many events an outpost has ordered at once.
+const EVENTS_AT_ONCE: usize = 1024;
+
 fn outpost_config(file: &ReplicaFile, config: &SiteServerConfig, limits: &Limits) -> OutpostConfig {
     let settings = config.system.settings();
     OutpostConfig {
@@ -154,6 +157,7 @@ fn outpost_config(file: &ReplicaFile, config: &SiteServerConfig, limits: &Limits
         window_bytes: settings.window_bytes,
         supply_bytes_per_second: settings.supply_bytes_per_s,
         operation_bytes: limits.settings().max_operation_bytes,
+        events_at_once: EVENTS_AT_ONCE,
     }
 }
 
