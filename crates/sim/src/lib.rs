@@ -34,6 +34,7 @@ mod script;
 pub mod sites;
 mod subject;
 mod trace;
+pub mod wan;
 mod witness;
 mod workload;
 mod world;

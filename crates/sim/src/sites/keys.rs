@@ -1,25 +1,24 @@
 //! The keys of simulated sites. They don't depend on the seed.
 
 use super::server::quorums;
+use super::symbolic::{SymbolicSigner, SymbolicVerifier};
 use crate::config::ProtocolKind;
 use crate::keys::identity;
-use althing_crypto::site::{
-    Combination, SignatureShare, SiteDeal, SiteKeys, SiteSignature, SiteSigner, SiteStatement, SiteVerifier,
-};
-use althing_crypto::{Identity, KeySeed, Keyring, PublicIdentity, hash};
-use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId, SiteId, decode, encode};
+use althing_crypto::site::{SiteDeal, SiteKeys, SiteSigner};
+use althing_crypto::{Identity, KeySeed, Keyring, PublicIdentity};
+use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId, SiteId};
 use althing_wide::Lane;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The system that the sites make up.
-pub(super) const SYSTEM: GroupId = GroupId([3; 16]);
+pub(crate) const SYSTEM: GroupId = GroupId([3; 16]);
 
 /// Clients that live in one site.
 pub(super) const RESIDENTS: u64 = 2;
 
 /// As which client of its group a server speaks on a lane.
-pub(super) fn lane_client(server: ReplicaId, lane: Lane) -> ClientId {
+pub(crate) fn lane_client(server: ReplicaId, lane: Lane) -> ClientId {
     let lane = match lane {
         Lane::Control => 0,
         Lane::From(site) => u64::from(site.0) + 1,
@@ -46,7 +45,7 @@ pub(super) fn resident(site: SiteId, index: u64) -> ClientId {
 }
 
 /// The secret keys of a client.
-pub(super) fn client_identity(id: ClientId) -> Identity {
+pub(crate) fn client_identity(id: ClientId) -> Identity {
     identity(Principal::Client(ClientId(id.0 | 1 << 40)))
 }
 
@@ -100,9 +99,7 @@ impl SiteMaterial {
             Signatures::Real(deal) => {
                 Arc::new((deal.secrets[usize::from(me.0)].clone(), deal.shares.clone()))
             }
-            Signatures::Symbolic { site, needed } => {
-                Arc::new(SymbolicSigner { site: *site, needed: *needed, me })
-            }
+            Signatures::Symbolic { site, needed } => Arc::new(SymbolicSigner::new(*site, *needed, me)),
         }
     }
 
@@ -126,56 +123,4 @@ enum Signatures {
     /// By digests that anybody could make, and nobody in a simulation does. All that matters to the code around it
     /// is the same: how many shares it takes, and that wrong ones are found.
     Symbolic { site: SiteId, needed: usize },
-}
-
-/// What stands for a signature, or for a share of one.
-fn symbol(site: SiteId, server: Option<ReplicaId>, statement: &SiteStatement) -> SiteSignature {
-    let mut bytes = [0; 48];
-    let digest = hash("symbolic site signature", &encode(&(site, server, statement.digest())));
-    bytes[..32].copy_from_slice(&digest.0);
-    SiteSignature::Threshold(bytes)
-}
-
-#[derive(Debug)]
-struct SymbolicVerifier;
-
-impl SiteVerifier for SymbolicVerifier {
-    fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool {
-        *signature == symbol(site, None, statement)
-    }
-}
-
-struct SymbolicSigner {
-    site: SiteId,
-    needed: usize,
-    me: ReplicaId,
-}
-
-impl SymbolicSigner {
-    fn share_of(&self, server: ReplicaId, statement: &SiteStatement) -> SignatureShare {
-        let symbol = encode(&symbol(self.site, Some(server), statement));
-        decode(&symbol, SignatureShare::MAX_BYTES).expect("a share is encoded as a signature is")
-    }
-}
-
-impl SiteSigner for SymbolicSigner {
-    fn needed(&self) -> usize {
-        self.needed
-    }
-
-    fn share(&self, statement: &SiteStatement) -> SignatureShare {
-        self.share_of(self.me, statement)
-    }
-
-    fn combine(
-        &self,
-        statement: &SiteStatement,
-        shares: &BTreeMap<ReplicaId, SignatureShare>,
-    ) -> Combination {
-        let is_wrong =
-            |(server, share): &(&ReplicaId, &SignatureShare)| **share != self.share_of(**server, statement);
-        let wrong: Vec<ReplicaId> = shares.iter().filter(is_wrong).map(|(server, _)| *server).collect();
-        let is_enough = shares.len() - wrong.len() >= self.needed;
-        Combination { signature: is_enough.then(|| symbol(self.site, None, statement)), wrong }
-    }
 }

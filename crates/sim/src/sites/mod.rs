@@ -2,15 +2,17 @@
 
 mod config;
 mod host;
-mod keys;
+pub(crate) mod keys;
 mod plan;
 mod report;
 mod server;
-mod uplinks;
+pub(crate) mod symbolic;
+pub(crate) mod uplinks;
 mod world;
 
 pub use config::{
     Composition, LocalGroup, SitesConfig, SitesFamily, SitesPlanted, UnknownComposition, UnknownSitesFamily,
 };
 pub use report::SitesReport;
+pub(crate) use server::{paxos_settings, quorums};
 pub use world::simulate;

@@ -5,22 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The wide-area network: each site has one link out, which takes so many bytes a second, and what leaves it takes
 /// its time to each other site.
-pub(super) struct Uplinks {
+pub(crate) struct Uplinks {
     weather: Weather,
     bytes_per_second: u64,
+    /// How long what leaves a site may have to wait for its link, in nanoseconds.
+    most_wait: u64,
     /// When each site's link is free again.
     free_at: BTreeMap<SiteId, u64>,
     cut: BTreeSet<(SiteId, SiteId)>,
     dice: Dice,
     /// Bytes that left each site.
-    pub(super) sent: BTreeMap<SiteId, u64>,
+    pub(crate) sent: BTreeMap<SiteId, u64>,
 }
 
 impl Uplinks {
-    pub(super) fn new(weather: Weather, bytes_per_second: u64, dice: Dice) -> Self {
+    pub(crate) fn new(weather: Weather, bytes_per_second: u64, dice: Dice) -> Self {
         Self {
             weather,
             bytes_per_second,
+            most_wait: 1_000_000_000,
             free_at: BTreeMap::new(),
             cut: BTreeSet::new(),
             dice,
@@ -28,12 +31,17 @@ impl Uplinks {
         }
     }
 
-    /// When what leaves `from` now arrives at `to`: never, once or twice. A link whose queue is longer than a
-    /// second drops what comes.
-    pub(super) fn arrivals(&mut self, now: u64, from: SiteId, to: SiteId, bytes: usize) -> Vec<u64> {
+    /// Has links queue as much as there is.
+    pub(crate) fn unbounded(self) -> Self {
+        Self { most_wait: u64::MAX, ..self }
+    }
+
+    /// When what leaves `from` now arrives at `to`: never, once or twice. A link whose queue is longer than
+    /// it may be drops what comes.
+    pub(crate) fn arrivals(&mut self, now: u64, from: SiteId, to: SiteId, bytes: usize) -> Vec<u64> {
         let free_at = self.free_at.entry(from).or_default();
         let start = now.max(*free_at);
-        if start - now > 1_000_000_000 {
+        if start - now > self.most_wait {
             return Vec::new();
         }
         *self.sent.entry(from).or_default() += bytes as u64;

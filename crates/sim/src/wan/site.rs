@@ -1,0 +1,260 @@
+use super::config::{Carriage, Composition, WanConfig};
+use super::costs::LocalCosts;
+use super::cpu::{Cpu, Work};
+use super::meter::SiteCounts;
+use super::tally::Tally;
+use crate::config::ProtocolKind;
+use crate::sites::keys::{SYSTEM, lane_client};
+use crate::sites::symbolic::{SymbolicSigner, SymbolicVerifier};
+use crate::sites::{paxos_settings, quorums};
+use althing_crypto::site::{SiteKeys, SiteSignature, SiteStatement, SiteVerifier};
+use althing_protocol::Replicable;
+use althing_protocol::paxos::{Paxos, PaxosConfig};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_types::{ClientId, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
+use althing_wide::{
+    Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
+    Resident,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Longer than any update waits, however many clients there are: no experiment is about a leader that seems slow.
+const NEVER: Duration = Duration::from_secs(3000);
+
+/// A wide-area protocol as the experiments run it.
+pub(super) trait Wide: Replicable {
+    /// Site `me`'s part in it.
+    fn of_site(me: SiteId, sites: usize, settings: PbftSettings) -> Self;
+}
+
+impl Wide for Pbft {
+    fn of_site(me: SiteId, sites: usize, settings: PbftSettings) -> Self {
+        let quorums = quorums(ProtocolKind::Pbft, sites);
+        Self::new(PbftConfig::new(ReplicaId(me.0), quorums, settings).expect("valid settings"))
+    }
+}
+
+impl Wide for Paxos {
+    fn of_site(me: SiteId, sites: usize, settings: PbftSettings) -> Self {
+        let quorums = quorums(ProtocolKind::Paxos, sites);
+        let settings = paxos_settings(&settings);
+        Self::new(PaxosConfig::new(ReplicaId(me.0), quorums, settings).expect("valid settings"))
+    }
+}
+
+/// How the wide-area protocol is set: where each update is a message of its own, as in the paper, or where bundles are
+/// ordered by name, several at once.
+fn wide_settings(carriage: Carriage) -> PbftSettings {
+    let common = PbftSettings {
+        checkpoint_period: 1000,
+        log_size: 4000,
+        max_batch_bytes: 1 << 20,
+        tentative_requests: 0,
+        piggyback_commits: false,
+        primary_slack: 0,
+        primary_passes: 0,
+        view_timeout: NEVER,
+        status_period: Duration::from_secs(10),
+        ..PbftSettings::default()
+    };
+    match carriage {
+        Carriage::Leader => {
+            PbftSettings { pipeline: 2000, adaptive_batching: false, max_batch_requests: 1, ..common }
+        }
+        Carriage::Origin | Carriage::Vouched => {
+            PbftSettings { pipeline: 4, max_batch_requests: 256, separate_bytes: 1, ..common }
+        }
+    }
+}
+
+/// Checks symbols, and counts how often.
+#[derive(Debug, Default)]
+struct CountingVerifier(AtomicU64);
+
+impl SiteVerifier for CountingVerifier {
+    fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SymbolicVerifier.verify(site, statement, signature)
+    }
+}
+
+/// Something to be ordered in a site.
+#[derive(Debug, Clone)]
+pub(super) struct Submitted {
+    pub(super) client: ClientId,
+    pub(super) number: RequestNumber,
+    pub(super) operation: Vec<u8>,
+    /// Which server's outpost has submitted it on which lane; a client has, where none did.
+    pub(super) by: Option<(usize, Lane)>,
+}
+
+/// What waits to be ordered: what comes from each site, and from the clients, takes turns (SRDS'07 §5.1, fairness).
+#[derive(Debug, Default)]
+pub(super) struct LocalQueue {
+    queues: BTreeMap<Option<(usize, Lane)>, VecDeque<Submitted>>,
+    last: Option<(usize, Lane)>,
+}
+
+impl LocalQueue {
+    pub(super) fn push(&mut self, submitted: Submitted) {
+        self.queues.entry(submitted.by).or_default().push_back(submitted);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
+    /// The next one, of the queue whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<Submitted> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.queues.range((Excluded(self.last), Unbounded)).next().map(|(by, _)| *by);
+        let by = after.or_else(|| self.queues.keys().next().copied())?;
+        let queue = self.queues.get_mut(&by)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&by);
+        }
+        self.last = by;
+        next
+    }
+}
+
+/// A site: the production code of one server or of all of them, and a model of what makes them one machine.
+pub(super) struct Site<W: Wide> {
+    pub(super) machine: LogicalMachine<W, Tally>,
+    pub(super) outposts: Vec<Outpost>,
+    pub(super) queue: LocalQueue,
+    pub(super) cpu: Cpu,
+    pub(super) costs: LocalCosts,
+    /// The last local batch that was executed.
+    pub(super) seq: Seq,
+    /// When the last one that was begun is ordered.
+    pub(super) ordered_at: u64,
+    /// When all that was said is signed.
+    pub(super) signed_at: u64,
+    /// Whether it is going to look at its queue.
+    pub(super) is_waking: bool,
+    /// The last number on each lane.
+    pub(super) numbers: BTreeMap<(usize, Lane), u64>,
+    /// Its processor's time apart.
+    pub(super) counts: SiteCounts,
+    /// How much of what was executed was compared with the others.
+    pub(super) compared: u64,
+    verifier: Arc<CountingVerifier>,
+    /// Signatures of sites and of clients that were checked and paid for.
+    paid: (u64, u64),
+}
+
+impl<W: Wide> Site<W> {
+    pub(super) fn new(
+        (config, composition): (&WanConfig, Composition),
+        id: SiteId,
+        residents: &BTreeMap<ClientId, Resident>,
+    ) -> Self {
+        let Composition { wide, local, carriage } = composition;
+        let verifier = Arc::new(CountingVerifier::default());
+        let keys = SiteKeys::with_verifier(SYSTEM, Arc::clone(&verifier) as Arc<dyn SiteVerifier>);
+        let build = Build { config, id, group: group(local), keys };
+        let protocol = W::of_site(id, usize::from(config.sites), wide_settings(carriage));
+        let machine =
+            LogicalMachine::new(build.machine(residents.clone(), wide, carriage), protocol, Tally::default());
+        Self {
+            machine,
+            outposts: build.group.replicas().map(|server| Outpost::new(build.outpost(server))).collect(),
+            queue: LocalQueue::default(),
+            cpu: Cpu::default(),
+            costs: LocalCosts::new(&config.costs, local, config.servers, config.lan_delay),
+            seq: Seq(0),
+            ordered_at: 0,
+            signed_at: 0,
+            is_waking: false,
+            numbers: BTreeMap::new(),
+            counts: SiteCounts::default(),
+            compared: 0,
+            verifier,
+            paid: (0, 0),
+        }
+    }
+
+    /// Has the processor do what was checked since the last time; says when that is done.
+    pub(super) fn pay_for_checks(&mut self, now: u64) -> u64 {
+        let checked = (self.verifier.0.load(Ordering::Relaxed), self.machine.checked());
+        let busy = (checked.0 - self.paid.0) * self.costs.verify_site
+            + (checked.1 - self.paid.1) * self.costs.verify_client;
+        self.paid = checked;
+        if busy == 0 { now } else { self.cpu.take(now, Work::of(busy)) }
+    }
+}
+
+/// The servers that have an outpost of their own.
+fn group(local: ProtocolKind) -> Quorums {
+    quorums(local, 1)
+}
+
+/// What a site's parts are made from.
+struct Build<'a> {
+    config: &'a WanConfig,
+    id: SiteId,
+    group: Quorums,
+    keys: SiteKeys,
+}
+
+impl Build<'_> {
+    fn links(&self) -> LinkConfig {
+        let groups = vec![self.group; usize::from(self.config.sites)];
+        // No experiment of the normal case is about links that seem to be slow.
+        let pace = LinkPace::new(NEVER, 1000).expect("neither is zero");
+        LinkConfig { site: self.id, groups, pace }
+    }
+
+    fn machine(
+        &self,
+        residents: BTreeMap<ClientId, Resident>,
+        wide: ProtocolKind,
+        carriage: Carriage,
+    ) -> MachineConfig {
+        let lanes = self.group.replicas().flat_map(|server| {
+            let sites = (0..self.config.sites).map(|site| Lane::From(SiteId(site)));
+            let lanes = std::iter::once(Lane::Control).chain(sites);
+            lanes.map(move |lane| (lane_client(server, lane), server))
+        });
+        MachineConfig {
+            links: self.links(),
+            sites: quorums(wide, usize::from(self.config.sites)),
+            lanes: lanes.collect(),
+            keys: self.keys.clone(),
+            residents,
+            dissemination: match carriage {
+                Carriage::Leader => Dissemination::Leader,
+                Carriage::Origin | Carriage::Vouched => Dissemination::Origin {
+                    slots: 8,
+                    most_bytes: 32 * 1024,
+                    is_vouching: carriage == Carriage::Vouched,
+                },
+            },
+            max_update_bytes: 4096,
+            max_reply_bytes: 4096,
+            max_message_bytes: 1 << 20,
+            max_unacknowledged_bytes: 64 << 20,
+            acknowledgement_delay: Duration::from_millis(250),
+            relay_timeout: NEVER,
+        }
+    }
+
+    fn outpost(&self, server: ReplicaId) -> OutpostConfig {
+        OutpostConfig {
+            links: self.links(),
+            server,
+            signer: Arc::new(SymbolicSigner::new(self.id, self.group.one_correct(), server)),
+            keys: self.keys.clone(),
+            tick: Duration::from_millis(100),
+            window_bytes: 256 * 1024,
+            supply_bytes_per_second: 100_000,
+            operation_bytes: 4 << 20,
+            events_at_once: if self.config.is_optimised { 1024 } else { 1 },
+        }
+    }
+}

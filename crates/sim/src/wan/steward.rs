@@ -1,0 +1,340 @@
+//! A model of Steward: Amir et al., "Scaling Byzantine Fault-Tolerant Replication to Wide Area Networks", DSN'06, as far
+//! as SRDS'07 §2 and §7 tell of it. Only its normal case, and nothing of it is code that could run outside of a
+//! simulation.
+//!
+//! A site forwards its clients' updates to the leading site as they are. That assigns sequence numbers by one run of
+//! PBFT (assign-sequence), threshold-signs a proposal for each, and sends it to all sites. A site that gets a proposal
+//! does not order it, but threshold-signs an accept at once and sends that to all. Whoever has the proposal and the
+//! accepts of half of the sites, its own among them, orders the update. Optimised, a site assigns numbers to all
+//! updates that wait at once, and one signature with a Merkle tree covers all that waits to be said.
+
+use super::config::WanConfig;
+use super::costs::LocalCosts;
+use super::cpu::{Cpu, Work};
+use super::meter::{LEADER, Meter, SiteCounts};
+use super::report::WanReport;
+use crate::config::ProtocolKind;
+use crate::dice::{Dice, nanos};
+use crate::network::Weather;
+use crate::sites::uplinks::Uplinks;
+use althing_types::{ClientId, SiteId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Type, sites, view, sequence number, client and time stamp.
+const HEADER_BYTES: usize = 40;
+
+/// A digest in a Merkle tree, as long as ours.
+const DIGEST_BYTES: usize = 32;
+
+/// UDP and IP.
+const DATAGRAM_BYTES: usize = super::world::DATAGRAM_BYTES;
+
+/// What sites say to each other, with the number of the signature that covers it.
+#[derive(Debug, Clone, Copy)]
+enum Message {
+    Update(ClientId),
+    Proposal { number: u64, client: ClientId, signature: u64 },
+    Accept { number: u64, signature: u64 },
+}
+
+enum Happening {
+    Turn(ClientId),
+    Arrival {
+        from: SiteId,
+        to: SiteId,
+        message: Message,
+    },
+    /// What has arrived was checked.
+    Checked {
+        from: SiteId,
+        to: SiteId,
+        message: Message,
+    },
+    Waking(SiteId),
+    /// The leading site has assigned numbers.
+    Assigned(Vec<ClientId>),
+    Signed {
+        site: SiteId,
+        numbers: Vec<u64>,
+        signature: u64,
+    },
+    Answered(ClientId),
+}
+
+#[derive(Default)]
+struct StewardSite {
+    cpu: Cpu,
+    is_waking: bool,
+    /// At the leading site: what has no number yet.
+    updates: VecDeque<ClientId>,
+    /// What the site has to sign a proposal or an accept for.
+    unsigned: VecDeque<u64>,
+    proposals: BTreeMap<u64, ClientId>,
+    accepts: BTreeMap<u64, BTreeSet<SiteId>>,
+    /// The last number that was executed.
+    executed: u64,
+    /// The signatures that were checked.
+    known: BTreeSet<(SiteId, u64)>,
+    counts: SiteCounts,
+}
+
+pub(super) struct Steward<'a> {
+    config: &'a WanConfig,
+    costs: LocalCosts,
+    signature_bytes: usize,
+    now: u64,
+    queue: BTreeMap<(u64, u64), Happening>,
+    scheduled: u64,
+    sites: Vec<StewardSite>,
+    uplinks: Uplinks,
+    homes: BTreeMap<ClientId, SiteId>,
+    called: BTreeMap<ClientId, u64>,
+    numbers: u64,
+    meter: Meter,
+}
+
+impl<'a> Steward<'a> {
+    pub(super) fn new(config: &'a WanConfig) -> Self {
+        let mut dice = Dice::new(config.seed);
+        let weather =
+            Weather { least_delay: config.diameter, most_delay: config.diameter, ..Weather::fair() };
+        // There is no retransmission in the model.
+        let uplinks = Uplinks::new(weather, config.uplink_bits_per_s / 8, dice.fork()).unbounded();
+        let clients = (0..config.clients).map(|index| (ClientId(index + 1), config.home(index)));
+        let mut world = Self {
+            config,
+            costs: LocalCosts::new(&config.costs, ProtocolKind::Pbft, config.servers, config.lan_delay),
+            signature_bytes: config.costs.threshold.bytes,
+            now: 0,
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            sites: (0..config.sites).map(|_| StewardSite::default()).collect(),
+            uplinks,
+            homes: clients.collect(),
+            called: BTreeMap::new(),
+            numbers: 0,
+            meter: Meter::default(),
+        };
+        let ids: Vec<ClientId> = world.homes.keys().copied().collect();
+        for id in ids {
+            let at = nanos(dice.duration(config.lan_delay, 4 * config.diameter));
+            world.schedule(at, Happening::Turn(id));
+        }
+        world
+    }
+
+    fn schedule(&mut self, at: u64, happening: Happening) {
+        self.scheduled += 1;
+        self.queue.insert((at, self.scheduled), happening);
+    }
+
+    fn site(&mut self, id: SiteId) -> &mut StewardSite {
+        &mut self.sites[usize::from(id.0)]
+    }
+
+    pub(super) fn run(mut self) -> WanReport {
+        let start = nanos(self.config.warm_up);
+        let end = start + nanos(self.config.measured);
+        while let Some(((at, _), happening)) = self.queue.pop_first() {
+            if at >= end {
+                break;
+            }
+            if at >= start && !self.meter.is_measuring() {
+                let leader = self.leader_counts();
+                self.meter.begin(leader, &self.uplinks.sent);
+            }
+            self.now = at;
+            self.meter.trace(at, &happening.essence());
+            self.step(happening);
+        }
+        let (leader, executed) = (self.leader_counts(), self.sites.iter().map(|site| site.executed).max());
+        self.meter.report(self.config, leader, &self.uplinks.sent, executed.unwrap_or_default())
+    }
+
+    fn leader_counts(&mut self) -> SiteCounts {
+        let site = self.site(LEADER);
+        SiteCounts { busy: site.cpu.busy, ..site.counts }
+    }
+
+    fn step(&mut self, happening: Happening) {
+        let lan = nanos(self.config.lan_delay);
+        match happening {
+            Happening::Turn(id) => {
+                self.called.insert(id, self.now);
+                let home = self.homes[&id];
+                if home == LEADER {
+                    let (from, to, message) = (home, home, Message::Update(id));
+                    self.schedule(self.now + lan, Happening::Arrival { from, to, message });
+                } else {
+                    // The server that has it passes it on.
+                    self.send(home, LEADER, Message::Update(id), 0, self.now + lan);
+                }
+            }
+            Happening::Arrival { from, to, message } => self.arrive(from, to, message),
+            Happening::Checked { from, to, message } => self.take_in(from, to, message),
+            Happening::Waking(id) => {
+                self.site(id).is_waking = false;
+                self.work(id);
+            }
+            Happening::Assigned(clients) => {
+                for client in clients {
+                    self.numbers += 1;
+                    let number = self.numbers;
+                    let leader = self.site(LEADER);
+                    leader.proposals.insert(number, client);
+                    leader.unsigned.push_back(number);
+                }
+                self.work(LEADER);
+            }
+            Happening::Signed { site, numbers, signature } => self.say(site, &numbers, signature),
+            Happening::Answered(id) => {
+                self.meter.answered(self.now, self.called[&id]);
+                self.step(Happening::Turn(id));
+            }
+        }
+    }
+
+    /// Checks what has come: the client's signature on an update, and the site's unless it is known.
+    fn arrive(&mut self, from: SiteId, to: SiteId, message: Message) {
+        let (client, signature) = match message {
+            Message::Update(_) => (self.costs.verify_client, None),
+            Message::Proposal { signature, .. } => (self.costs.verify_client, Some(signature)),
+            Message::Accept { signature, .. } => (0, Some(signature)),
+        };
+        let verify_site = self.costs.verify_site;
+        let now = self.now;
+        let site = self.site(to);
+        let is_new = signature.is_some_and(|signature| site.known.insert((from, signature)));
+        let busy = client + if is_new { verify_site } else { 0 };
+        let at = if busy > 0 { site.cpu.take(now, Work::of(busy)) } else { now };
+        self.schedule(at, Happening::Checked { from, to, message });
+    }
+
+    fn take_in(&mut self, from: SiteId, to: SiteId, message: Message) {
+        let site = self.site(to);
+        match message {
+            Message::Update(client) => site.updates.push_back(client),
+            Message::Proposal { number, client, .. } => {
+                site.proposals.insert(number, client);
+                site.unsigned.push_back(number);
+            }
+            Message::Accept { number, .. } => drop(site.accepts.entry(number).or_default().insert(from)),
+        }
+        self.execute(to);
+        self.work(to);
+    }
+
+    /// Has a site assign numbers or sign, as soon as its processor is free: for all that waits, or for one update.
+    fn work(&mut self, id: SiteId) {
+        let (now, costs) = (self.now, self.costs.clone());
+        let most = if self.config.is_optimised { usize::MAX } else { 1 };
+        let site = self.site(id);
+        if site.is_waking {
+            return;
+        }
+        if site.cpu.free_at <= now {
+            if !site.unsigned.is_empty() {
+                let many = site.unsigned.len().min(most);
+                let numbers: Vec<u64> = site.unsigned.drain(..many).collect();
+                site.counts.signatures += 1;
+                let signature = site.counts.signatures;
+                let at = site.cpu.take(now, costs.signing);
+                self.schedule(at, Happening::Signed { site: id, numbers, signature });
+            } else if !site.updates.is_empty() {
+                let many = site.updates.len().min(most);
+                let clients = site.updates.drain(..many).collect();
+                site.counts.orderings += 1;
+                let at = site.cpu.take(now, costs.ordering);
+                self.schedule(at, Happening::Assigned(clients));
+            }
+        }
+        let site = self.site(id);
+        if !(site.unsigned.is_empty() && site.updates.is_empty()) {
+            site.is_waking = true;
+            let at = site.cpu.free_at;
+            self.schedule(at, Happening::Waking(id));
+        }
+    }
+
+    /// Says to all sites what was signed: proposals, or accepts.
+    fn say(&mut self, id: SiteId, numbers: &[u64], signature: u64) {
+        let levels = usize::try_from(numbers.len().next_power_of_two().ilog2()).expect("small");
+        for number in numbers.iter().copied() {
+            let message = if id == LEADER {
+                let client = self.site(id).proposals[&number];
+                Message::Proposal { number, client, signature }
+            } else {
+                self.site(id).accepts.entry(number).or_default().insert(id);
+                Message::Accept { number, signature }
+            };
+            for to in (0..self.config.sites).map(SiteId).filter(|to| *to != id) {
+                self.send(id, to, message, levels * DIGEST_BYTES, self.now);
+            }
+        }
+        self.execute(id);
+        self.work(id);
+    }
+
+    fn send(&mut self, from: SiteId, to: SiteId, message: Message, path_bytes: usize, at: u64) {
+        let update = self.config.update_bytes + self.config.costs.plain.bytes;
+        let signed = self.signature_bytes + path_bytes;
+        let bytes = DATAGRAM_BYTES
+            + HEADER_BYTES
+            + match message {
+                Message::Update(_) => update,
+                Message::Proposal { .. } => update + signed,
+                Message::Accept { .. } => signed,
+            };
+        self.meter.sent(true, false);
+        for arrival in self.uplinks.arrivals(at, from, to, bytes) {
+            self.schedule(arrival, Happening::Arrival { from, to, message });
+        }
+    }
+
+    /// Executes what is proposed and accepted by a majority, in order.
+    fn execute(&mut self, id: SiteId) {
+        let accepts = usize::from(self.config.sites / 2);
+        let at = self.now + nanos(self.config.lan_delay);
+        loop {
+            let site = self.site(id);
+            let next = site.executed + 1;
+            let is_accepted = site.accepts.get(&next).is_some_and(|from| from.len() >= accepts);
+            let Some(client) = site.proposals.get(&next).copied().filter(|_| is_accepted) else { return };
+            site.executed = next;
+            (site.accepts, site.proposals) =
+                (site.accepts.split_off(&(next + 1)), site.proposals.split_off(&(next + 1)));
+            if self.homes[&client] == id {
+                self.schedule(at, Happening::Answered(client));
+            }
+        }
+    }
+}
+
+impl Happening {
+    /// What of it goes into the trace.
+    fn essence(&self) -> [u8; 17] {
+        let (kind, place, what) = match self {
+            Self::Turn(id) => (0, 0, id.0),
+            Self::Arrival { to, message, .. } => (1, to.0, message.name()),
+            Self::Checked { to, message, .. } => (2, to.0, message.name()),
+            Self::Waking(id) => (3, id.0, 0),
+            Self::Assigned(clients) => (4, 0, clients.len() as u64),
+            Self::Signed { site, numbers, .. } => (5, site.0, numbers.len() as u64),
+            Self::Answered(id) => (6, 0, id.0),
+        };
+        let mut essence = [0; 17];
+        essence[0] = kind;
+        essence[1..3].copy_from_slice(&u16::to_le_bytes(place));
+        essence[3..11].copy_from_slice(&what.to_le_bytes());
+        essence
+    }
+}
+
+impl Message {
+    fn name(self) -> u64 {
+        match self {
+            Self::Update(client) => client.0,
+            Self::Proposal { number, .. } | Self::Accept { number, .. } => number,
+        }
+    }
+}
