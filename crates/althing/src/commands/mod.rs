@@ -2,6 +2,7 @@
 //! output; none decides anything.
 
 mod bench;
+mod chart;
 mod check;
 mod demo;
 mod inject;
@@ -15,6 +16,7 @@ mod serve;
 mod sim;
 mod status;
 mod up;
+mod wan;
 
 use althing_node::Services;
 use althing_node::config::ProtocolKind;
@@ -49,6 +51,7 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     Kv(kv::KvCommand),
     Sim(sim::Sim),
+    Wan(wan::Wan),
     Bench(bench::Bench),
     Reconfigure(reconfigure::Reconfigure),
     Keygen(keygen::Keygen),
@@ -76,6 +79,7 @@ impl Command {
             Self::Serve(command) => command.run(&services),
             Self::Kv(command) => command.run(),
             Self::Sim(command) => command.run(),
+            Self::Wan(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Reconfigure(command) => command.run(),
             Self::Keygen(command) => command.run(),

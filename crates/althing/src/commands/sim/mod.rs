@@ -175,7 +175,11 @@ impl Sim {
 }
 
 /// Runs all configurations on as many threads as there are cores.
-fn run_side_by_side<C: Sync, R>(configs: &[C], run: impl Fn(&C) -> R + Sync, report: impl Fn(&R) + Sync) {
+pub(super) fn run_side_by_side<C: Sync, R>(
+    configs: &[C],
+    run: impl Fn(&C) -> R + Sync,
+    report: impl Fn(&R) + Sync,
+) {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
