@@ -29,6 +29,10 @@ ci *SECTIONS:
 sim *ARGS:
     cargo run --release -- sim {{ARGS}}
 
+# The wide-area experiments, as figures: `just wan --figure 8`
+wan *ARGS:
+    cargo run --release -- wan --out wan {{ARGS}}
+
 # 200 times SIGKILL to random replicas, all included, under load; then what clients saw is judged
 torture *ARGS:
     cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 torture::two_hundred {{ARGS}}
