@@ -85,7 +85,8 @@ impl<'a, W: Wide> World<'a, W> {
         let residents = workers.iter().map(|(id, worker)| (*id, resident(worker))).collect();
         let weather =
             Weather { least_delay: config.diameter, most_delay: config.diameter, ..Weather::fair() };
-        let uplinks = Uplinks::new(weather, config.uplink_bits_per_s / 8, dice.fork());
+        // The windows of the links bound what waits; what got lost would not be sent again before long.
+        let uplinks = Uplinks::new(weather, config.uplink_bits_per_s / 8, dice.fork()).unbounded();
         let mut world = Self {
             config,
             now: 0,

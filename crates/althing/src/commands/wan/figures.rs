@@ -73,7 +73,7 @@ impl Sweep {
         let (systems, own): (&[_], &[u64]) = match self {
             Self::Unoptimised { .. } => (&SYSTEMS, &[1, 2, 5, 10, 15, 20, 30]),
             Self::Optimised { .. } => (&SYSTEMS, &[5, 20, 50, 100, 150, 200, 300]),
-            Self::Carriages => (&CARRIAGES, &[5, 100, 500, 1000, 2500, 5000]),
+            Self::Carriages => (&CARRIAGES, &[5, 100, 1000, 2500, 5000, 10_000]),
         };
         let clients = if clients.is_empty() { own } else { clients };
         let runs = systems.iter().flat_map(|&(name, system)| {
