@@ -155,7 +155,7 @@ pub enum SitesPlanted {
     NoRelay,
     /// A server acknowledges what is not on its disk.
     NoDisk,
-    /// Sites take messages for malformed that are only long.
+    /// A site takes messages for malformed that are only long.
     ShortMessages,
 }
 

@@ -262,7 +262,7 @@ impl Blueprint<'_> {
             max_update_bytes: 4096,
             max_reply_bytes: 4096,
             max_message_bytes: match planted {
-                Some(SitesPlanted::ShortMessages) => 300,
+                Some(SitesPlanted::ShortMessages) if site == SiteId(1) => 300,
                 _ => 1 << 20,
             },
             max_unacknowledged_bytes: self.plan.max_unacknowledged_bytes,

@@ -52,7 +52,8 @@ pub struct MachineConfig {
     /// The longest result of an update in bytes.
     pub max_reply_bytes: usize,
     /// The longest message between sites in bytes: longer than any batch of the wide-area protocol with all that is
-    /// around it, or correct sites are taken for faulty. A message has to fit into an operation of the site's group.
+    /// around it, or it is never said. A message has to fit into an operation of each site's group. Equal at all sites,
+    /// or correct ones are taken for faulty.
     pub max_message_bytes: usize,
     /// How much may wait for a site that does not answer, in bytes.
     pub max_unacknowledged_bytes: u64,

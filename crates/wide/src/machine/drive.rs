@@ -95,8 +95,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.to_handle.push_back(Event::Executed { seq: decision.seq, state });
     }
 
-    /// Says something to a site.
+    /// Says something to a site. What is longer than any site takes is not said: the others would take this one for
+    /// faulty, and it could not even put in order what it says to itself.
     pub(super) fn say(&mut self, to: SiteId, kind: Kind, body: Arc<[u8]>) {
+        if body.len() > self.config.max_message_bytes {
+            return;
+        }
         let most_bytes = self.config.max_unacknowledged_bytes;
         self.core.links.say(self.now, (to, kind, body), most_bytes, &self.config.links);
     }
