@@ -237,7 +237,7 @@ impl Build<'_> {
             },
             max_update_bytes: 4096,
             max_reply_bytes: 4096,
-            max_message_bytes: 1 << 20,
+            max_message_bytes: 2 << 20,
             max_unacknowledged_bytes: 64 << 20,
             acknowledgement_delay: Duration::from_millis(250),
             relay_timeout: NEVER,
