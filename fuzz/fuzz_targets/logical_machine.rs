@@ -97,9 +97,9 @@ fn step(input: &mut &[u8], numbers: &mut [u64; 4]) -> Option<(ClientId, Vec<u8>)
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, mut input)) = bytes.split_first() else { return };
-    let dissemination = match first % 2 {
+    let dissemination = match first % 3 {
         0 => Dissemination::Leader,
-        _ => Dissemination::Origin { slots: 2, most_bytes: 1000 },
+        kind => Dissemination::Origin { slots: 2, most_bytes: 1000, is_vouching: kind == 2 },
     };
     let [mut one, mut other] = [(); 2].map(|()| Shadowed::new(machine(dissemination)));
     let mut numbers = [0; 4];
