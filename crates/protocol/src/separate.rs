@@ -72,7 +72,7 @@ struct Care {
 
 /// As primary: whose requests which backup lacked, and how many it is still to be sent as a whole. The first time it may
 /// just have come late; each further time they are twice as many, until as many have been sent by name again and
-/// were not lacked. A backup that lies changes only what it is sent itself.
+/// were not lacked. A backup that lies changes what it is sent itself, and costs others a fetch at most.
 #[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Lacked(BTreeMap<(ReplicaId, ClientId), Care>);
 

@@ -50,7 +50,7 @@ pub struct RawSystemSettings {
     pub tick_ms: u64,
     /// How many bytes may be under way to a site.
     pub window_bytes: u64,
-    /// How many bytes a second another site is given of this one's state, at most.
+    /// How many bytes a second each server of another site is given of this one's state, at most.
     pub supply_bytes_per_s: u64,
 }
 
