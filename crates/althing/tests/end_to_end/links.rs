@@ -38,6 +38,14 @@ fn leader(system: &Deployment) -> String {
     (*SITES.iter().max_by_key(|site| leads(site)).expect("there are sites")).to_owned()
 }
 
+/// How a site's link to another stands, as one of its servers sees it that has seen most turns.
+fn link(system: &Deployment, from: &str, to: &str) -> Value {
+    let replicas = system.replicas(from);
+    let links = replicas.iter().filter_map(|report| report["site"]["links"].as_array()).flatten();
+    let links = links.filter(|link| link["site"] == to);
+    links.max_by_key(|link| link["turn"].as_u64()).expect("the site has said something to it").clone()
+}
+
 /// The report of the process of the links.
 fn links(system: &Deployment) -> Value {
     system.process("links").expect("it answers")
@@ -55,16 +63,24 @@ fn clients_go_on_while_links_are_cut_and_corrupt_and_servers_fail_towards_other_
 
     // What one site sends arrives with bits flipped, until it is mended.
     system.tell(&["inject", "link", "oslo", "vik", "corrupt", "100"]);
-    // A forwarder that forwards nothing is replaced, and a peer that drops what comes.
-    system.tell(&["inject", "oslo-0", "silent-forwarder"]);
+    // A forwarder that forwards nothing is replaced.
+    let before = link(&system, "oslo", "turku");
+    let forwarder = format!("oslo-{}", before["forwarder"]);
+    system.tell(&["inject", &forwarder, "silent-forwarder"]);
     system.tell(&["inject", "vik-1", "mute"]);
     put(&system, "oslo", "corrupt");
     put(&system, "vik", "corrupted");
-    let corrupted =
-        || links(&system)["pairs"].as_array().into_iter().flatten().any(|it| it["corrupted"] != 0);
+    let corrupted = || {
+        links(&system)["pairs"].as_array().into_iter().flatten().any(|it| it["corrupted"].as_u64() > Some(0))
+    };
     until("that a packet was corrupted", || corrupted().then_some(()));
+    until("that another server forwards", || {
+        let now = link(&system, "oslo", "turku");
+        (now["turn"].as_u64() > before["turn"].as_u64() && now["forwarder"] != before["forwarder"])
+            .then_some(())
+    });
     system.tell(&["inject", "link", "oslo", "vik", "mend"]);
-    system.tell(&["inject", "oslo-0", "heal"]);
+    system.tell(&["inject", &forwarder, "heal"]);
     system.tell(&["inject", "vik-1", "heal"]);
 
     // The leading site is cut off: the others take another one.

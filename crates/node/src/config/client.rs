@@ -159,7 +159,7 @@ impl ClientFile {
 /// A client asks the site in which it lives: no other knows it.
 fn check_residence(system: &SystemConfig, group: &GroupConfig, client: ClientId) -> Result<(), Rule> {
     let site = group.name().to_owned();
-    let id = system.site_named(&site).ok_or_else(|| Rule::NoSuchSite(site.clone()))?;
+    let id = system.site_named(&site)?;
     let key = group.key_of(Principal::Client(client));
     let resident = system.residents().get(&client);
     if resident.is_some_and(|resident| resident.site == id && Some(&resident.public) == key) {

@@ -262,9 +262,6 @@ pub enum Rule {
     /// Something among sites that a site can't do as one machine.
     #[error("pbft: {0} must be 0 among sites")]
     SystemSetting(&'static str),
-    /// A site that is not in the system.
-    #[error("there is no site `{0}` in the system")]
-    NoSuchSite(String),
     /// A key that two sites have.
     #[error("the site `{0}` has the same public key as another one; each deals its own")]
     SharedSiteKey(String),

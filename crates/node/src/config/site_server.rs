@@ -149,7 +149,7 @@ impl RawSiteServer {
 
 /// The site that the group is, if it can be.
 fn check_group(system: &SystemConfig, group: &GroupConfig) -> Result<SiteId, Rule> {
-    let id = system.site_named(group.name()).ok_or_else(|| Rule::NoSuchSite(group.name().to_owned()))?;
+    let id = system.site_named(group.name())?;
     let site = &system.sites()[usize::from(id.0)];
     if (site.quorums, site.protocol) != (group.quorums(), group.protocol()) {
         return Err(Rule::OtherSite(site.name.clone()));
@@ -199,7 +199,7 @@ fn check_peers(
 ) -> Result<Vec<OutpostPeer>, Rule> {
     let mut peers = BTreeMap::new();
     for peer in raw {
-        let site = system.site_named(&peer.site).ok_or_else(|| Rule::NoSuchSite(peer.site.clone()))?;
+        let site = system.site_named(&peer.site)?;
         let server = ReplicaId(peer.server);
         let wrong = || Rule::WrongPeer { site: peer.site.clone(), server };
         let who = (site, server);

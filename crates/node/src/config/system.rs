@@ -156,9 +156,11 @@ impl SystemConfig {
     }
 
     /// The number of the site of this name.
-    #[must_use]
-    pub fn site_named(&self, name: &str) -> Option<SiteId> {
-        self.numbered().find(|(_, site)| site.name == name).map(|(id, _)| id)
+    ///
+    /// # Errors
+    /// [`Rule::UnknownSite`].
+    pub fn site_named(&self, name: &str) -> Result<SiteId, Rule> {
+        site_named(&self.sites, name)
     }
 
     /// The sites with their numbers.
@@ -331,14 +333,21 @@ impl RawSystemSite {
     }
 }
 
+/// The number of the site of this name.
+fn site_named(sites: &[SystemSite], name: &str) -> Result<SiteId, Rule> {
+    let found = (0u16..).zip(sites).find(|(_, site)| site.name == name);
+    found.map(|(id, _)| SiteId(id)).ok_or_else(|| Rule::UnknownSite {
+        name: name.to_owned(),
+        known: sites.iter().map(|site| site.name.clone()).collect(),
+    })
+}
+
 /// All clients, each session with its site and key.
 fn residents(raw: &[RawResident], sites: &[SystemSite]) -> Result<BTreeMap<ClientId, Resident>, Rule> {
     let mut residents = BTreeMap::new();
     for client in raw {
         let first = parse_client_id(&client.id)?;
-        let site = sites.iter().position(|site| site.name == client.site);
-        let site = site.ok_or_else(|| Rule::NoSuchSite(client.site.clone()))?;
-        let site = SiteId(u16::try_from(site).expect("a system has at most 100 sites"));
+        let site = site_named(sites, &client.site)?;
         let public: PublicIdentity = client
             .public_key
             .parse()

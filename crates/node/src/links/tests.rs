@@ -1,4 +1,5 @@
-//! Links over real sockets. Times are only bounded from below: what a machine takes longer says nothing.
+//! Links over real sockets. Times are bounded from below: what a machine takes longer says nothing. Only
+//! rates are bounded from above, by the best of several tries.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
