@@ -61,6 +61,12 @@ pub enum ConfigError {
     /// A duration that nobody waits for.
     #[error("{0} must be at most an hour")]
     TooLong(&'static str),
+    /// A proposal would be given up before anybody asks for what it lacks.
+    #[error("separate_patience must be shorter than the view_timeout")]
+    TooPatient,
+    /// A primary could name what does not exist, and be as slow as that allows.
+    #[error("separate_patience must be 0 where primary_slack or primary_passes hold the primary to a floor")]
+    PatientFloors,
 }
 
 /// The settings that every protocol with a log and a leader has.
@@ -71,6 +77,7 @@ pub(crate) struct Basics {
     pub(crate) log_size: u64,
     pub(crate) pipeline: u64,
     pub(crate) max_batch_requests: usize,
+    pub(crate) separate_patience: Duration,
     pub(crate) view_timeout: Duration,
     pub(crate) status_period: Duration,
     /// The largest log in this group.
@@ -102,6 +109,9 @@ impl Basics {
             if duration > MAX_DURATION {
                 return Err(ConfigError::TooLong(name));
             }
+        }
+        if self.separate_patience >= self.view_timeout {
+            return Err(ConfigError::TooPatient);
         }
         let Self { log_size, checkpoint_period, most_log_size: most, .. } = *self;
         if log_size > most {

@@ -4,8 +4,9 @@ use crate::pending::Pending;
 use crate::{Batch, Request};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use althing_types::{ClientId, Instant, ReplicaId, RequestNumber};
+use althing_types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
+use core::time::Duration;
 
 /// A request in a batch, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -18,39 +19,138 @@ pub struct NamedRequest {
     pub number: RequestNumber,
 }
 
-/// A batch's requests: those that are carried whole, in their order, and those by name.
-pub(crate) type Parted = (Vec<Request>, Vec<NamedRequest>);
-
-/// Parts a batch; `None` where it holds nothing that `is_separate`.
-pub(crate) fn part(batch: &Batch, is_separate: impl Fn(&Request) -> bool) -> Option<Parted> {
-    let (mut whole, mut named) = (Vec::new(), Vec::new());
-    for (place, request) in (0u32..).zip(&batch.requests) {
-        if is_separate(request) {
-            named.push(NamedRequest { place, client: request.client, number: request.number });
-        } else {
-            whole.push(request.clone());
-        }
-    }
-    (!named.is_empty()).then_some((whole, named))
+/// A proposal that names the requests which their clients have sent to all replicas (TOCS'02 §5.1.5).
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ShortProposal {
+    /// The view it is proposed in.
+    pub view: View,
+    /// The number it is proposed for.
+    pub seq: Seq,
+    /// The whole batch's digest.
+    pub digest: Digest,
+    /// The batch's time.
+    pub time: Instant,
+    /// The requests that it holds, in their order.
+    pub whole: Vec<Request>,
+    /// The others, in their order.
+    pub named: Vec<NamedRequest>,
 }
 
-/// The batch of `time` that is meant, if all that is named is known, and `fits` says that so much may be in one:
-/// a request that is named again and again would be copied as often.
-pub(crate) fn put_together(
-    pending: &Pending,
-    time: Instant,
-    (whole, named): (&[Request], &[NamedRequest]),
-    fits: impl FnOnce(&[&Request]) -> bool,
-) -> Option<Batch> {
-    let mut requests = Vec::new();
-    let mut whole = whole.iter();
-    for NamedRequest { place, client, number } in named {
-        let before = usize::try_from(*place).ok()?.checked_sub(requests.len())?;
-        requests.extend(whole.by_ref().take(before));
-        requests.push(pending.named(*client, *number)?);
+impl ShortProposal {
+    /// Shortens a proposal of a batch of this digest; `None` where it holds nothing that `is_separate`.
+    pub(crate) fn of(
+        (view, seq, digest): (View, Seq, Digest),
+        batch: &Batch,
+        is_separate: impl Fn(&Request) -> bool,
+    ) -> Option<Self> {
+        let (mut whole, mut named) = (Vec::new(), Vec::new());
+        for (place, request) in (0u32..).zip(&batch.requests) {
+            if is_separate(request) {
+                named.push(NamedRequest { place, client: request.client, number: request.number });
+            } else {
+                whole.push(request.clone());
+            }
+        }
+        (!named.is_empty()).then_some(Self { view, seq, digest, time: batch.time, whole, named })
     }
-    requests.extend(whole);
-    fits(&requests).then(|| Batch { time, requests: requests.into_iter().cloned().collect() })
+
+    /// How many requests it holds and names.
+    pub(crate) fn requests(&self) -> usize {
+        self.whole.len().saturating_add(self.named.len())
+    }
+
+    /// The batch that is meant, if all that is named is known, and `fits` says that so much may be in one: a request
+    /// that is named again and again would be copied as often.
+    pub(crate) fn put_together(
+        &self,
+        pending: &Pending,
+        fits: impl FnOnce(&[&Request]) -> bool,
+    ) -> Option<Batch> {
+        let mut requests = Vec::new();
+        let mut whole = self.whole.iter();
+        for NamedRequest { place, client, number } in &self.named {
+            let before = usize::try_from(*place).ok()?.checked_sub(requests.len())?;
+            requests.extend(whole.by_ref().take(before));
+            requests.push(pending.named(*client, *number)?);
+        }
+        requests.extend(whole);
+        let batch = fits(&requests)
+            .then(|| Batch { time: self.time, requests: requests.into_iter().cloned().collect() })?;
+        (batch.digest() == self.digest).then_some(batch)
+    }
+}
+
+/// Proposals of one view of which some request is still to come from its client.
+///
+/// At most one for each number is held, and the protocol holds them only for numbers of its log and of the next one.
+#[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
+pub(crate) struct Unfinished(BTreeMap<Seq, Held>);
+
+/// One of them.
+#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
+struct Held {
+    short: ShortProposal,
+    /// Under which key its proposer has said it.
+    key: u64,
+    since: Instant,
+}
+
+impl Unfinished {
+    /// Holds a proposal that came under a key, unless another one of its view is held for that number.
+    pub(crate) fn hold(&mut self, now: Instant, key: u64, short: ShortProposal) {
+        let known = self.0.get(&short.seq);
+        if known.is_none_or(|known| known.short.view < short.view) {
+            self.0.insert(short.seq, Held { short, key, since: now });
+        }
+    }
+
+    /// Whether this batch is waited for.
+    pub(crate) fn has(&self, view: View, seq: Seq, digest: Digest) -> bool {
+        self.0.get(&seq).is_some_and(|held| (held.short.view, held.short.digest) == (view, digest))
+    }
+
+    /// Takes out those that name this request of a client and that `finish` makes a whole of, with the key under which
+    /// each was said.
+    pub(crate) fn finish(
+        &mut self,
+        (client, number): (ClientId, RequestNumber),
+        mut finish: impl FnMut(&ShortProposal) -> Option<Batch>,
+    ) -> Vec<(ShortProposal, u64, Batch)> {
+        let names = |short: &ShortProposal| {
+            short.named.iter().any(|named| (named.client, named.number) == (client, number))
+        };
+        let concerned = self.0.values().filter(|held| names(&held.short));
+        let finished: Vec<_> =
+            concerned.filter_map(|held| Some((held.short.seq, finish(&held.short)?))).collect();
+        let take = |(seq, batch)| self.0.remove(&seq).map(|held| (held.short, held.key, batch));
+        finished.into_iter().filter_map(take).collect()
+    }
+
+    /// Takes out those that have waited for that long.
+    pub(crate) fn overdue(&mut self, now: Instant, patience: Duration) -> Vec<ShortProposal> {
+        let (overdue, others): (BTreeMap<_, _>, _) =
+            core::mem::take(&mut self.0).into_iter().partition(|(_, held)| now.since(held.since) >= patience);
+        self.0 = others;
+        overdue.into_values().map(|held| held.short).collect()
+    }
+
+    /// Drops those of earlier views, and for numbers up to this one.
+    pub(crate) fn drop_before(&mut self, view: View, executed: Seq) {
+        self.0.retain(|seq, held| *seq > executed && held.short.view >= view);
+    }
+
+    /// Drops those that were said under keys before this one by whom `is_its`.
+    pub(crate) fn forget(&mut self, before: u64, is_its: impl Fn(View) -> bool) {
+        self.0.retain(|_, held| held.key >= before || !is_its(held.short.view));
+    }
+
+    pub(crate) fn whole_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.0.values_mut().flat_map(|held| &mut held.short.whole)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// A backup that lacked a client's request is sent so many of that client as a whole from then on.

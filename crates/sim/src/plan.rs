@@ -75,7 +75,7 @@ impl Plan {
             ProtocolKind::Paxos => Quorums::crash(config.replicas, config.faults()),
         };
         let quorums = quorums.expect("f follows from n");
-        let settings = PbftSettings { separate_bytes: separate_bytes(config), ..settings(&mut dice) };
+        let settings = separating(config, settings(&mut dice));
         let byzantine = match config.protocol {
             ProtocolKind::Pbft => byzantine(config, &mut dice),
             ProtocolKind::Paxos => BTreeMap::new(),
@@ -202,10 +202,17 @@ fn settings(dice: &mut Dice) -> PbftSettings {
     }
 }
 
-/// In half of the runs some or all requests are proposed by name. Drawn apart, so that it shifts nothing else.
-fn separate_bytes(config: &SimConfig) -> usize {
+/// In half of the runs some or all requests are proposed by name, and in half of those a replica waits for what it
+/// lacks, unless the run is about floors. Drawn apart, so that it shifts nothing else.
+fn separating(config: &SimConfig, settings: PbftSettings) -> PbftSettings {
     let mut dice = Dice::new(config.seed.wrapping_mul(41).wrapping_add(0x626f_6479));
-    dice.pick(&[0, 0, 1, 22])
+    let separate_bytes = dice.pick(&[0, 0, 1, 22]);
+    let separate_patience = settings.view_timeout * dice.pick(&[0, 0, 1, 4]) / 10;
+    let settings = PbftSettings { separate_bytes, ..settings };
+    if separate_patience.is_zero() || config.family.least_share().is_some() {
+        return settings;
+    }
+    PbftSettings { separate_patience, primary_slack: 0, primary_passes: 0, ..settings }
 }
 
 /// In half of the runs replicas take new keys. Drawn apart, so that it shifts nothing else.

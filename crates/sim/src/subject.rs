@@ -3,9 +3,10 @@ use crate::disk::AnyStorage;
 use crate::keys::{self, GroupKeys};
 use crate::medium::Medium;
 use crate::plan::Plan;
+use crate::sites::paxos_settings;
 use crate::witness::Witness;
 use althing_protocol::Protocol;
-use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage, PaxosSettings};
+use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
@@ -149,17 +150,7 @@ impl Subject for GenuinePaxos {
     type Service = Kv;
 
     fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Paxos {
-        let settings = PaxosSettings {
-            checkpoint_period: settings.checkpoint_period,
-            log_size: settings.log_size,
-            pipeline: settings.pipeline,
-            adaptive_batching: settings.adaptive_batching,
-            max_batch_requests: settings.max_batch_requests,
-            max_batch_bytes: settings.max_batch_bytes,
-            separate_bytes: settings.separate_bytes,
-            view_timeout: settings.view_timeout,
-            status_period: settings.status_period,
-        };
+        let settings = paxos_settings(&settings);
         Paxos::new(PaxosConfig::new(me, quorums, settings).expect("valid settings"))
     }
 

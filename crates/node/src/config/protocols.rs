@@ -89,6 +89,8 @@ pub struct RawPbft {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
+    /// How long a replica waits for what it lacks of such a proposal before it asks for the whole; 0: not at all.
+    pub separate_patience_ms: u64,
     /// A batch of up to so many requests is executed before it is decided.
     pub tentative_requests: usize,
     /// Whether a commit that nobody waits for leaves with the next message.
@@ -118,6 +120,7 @@ impl Default for RawPbft {
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
             separate_bytes: settings.separate_bytes,
+            separate_patience_ms: ms(settings.separate_patience),
             tentative_requests: settings.tentative_requests,
             piggyback_commits: settings.piggyback_commits,
             view_timeout_ms: ms(settings.view_timeout),
@@ -140,6 +143,7 @@ impl RawPbft {
             pipeline: 4,
             max_batch_requests: 64,
             max_batch_bytes: 256 * 1024,
+            separate_patience_ms: 500,
             tentative_requests: 0,
             piggyback_commits: false,
             view_timeout_ms: 5000,
@@ -159,6 +163,7 @@ impl RawPbft {
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             separate_bytes: self.separate_bytes,
+            separate_patience: Duration::from_millis(self.separate_patience_ms),
             tentative_requests: self.tentative_requests,
             piggyback_commits: self.piggyback_commits,
             view_timeout: Duration::from_millis(self.view_timeout_ms),
@@ -189,6 +194,8 @@ pub struct RawPaxos {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
+    /// How long a replica waits for what it lacks of such a proposal before it asks for the whole; 0: not at all.
+    pub separate_patience_ms: u64,
     /// How long a request may wait before its replica gives up on the leader.
     pub view_timeout_ms: u64,
     /// How often a replica that waits tells the others where it stands.
@@ -213,6 +220,7 @@ impl RawPaxos {
             max_batch_requests: pbft.max_batch_requests,
             max_batch_bytes: pbft.max_batch_bytes,
             separate_bytes: pbft.separate_bytes,
+            separate_patience_ms: pbft.separate_patience_ms,
             view_timeout_ms: pbft.view_timeout_ms,
             status_period_ms: pbft.status_period_ms,
         }
@@ -227,6 +235,7 @@ impl RawPaxos {
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             separate_bytes: self.separate_bytes,
+            separate_patience: Duration::from_millis(self.separate_patience_ms),
             view_timeout: Duration::from_millis(self.view_timeout_ms),
             status_period: Duration::from_millis(self.status_period_ms),
         }

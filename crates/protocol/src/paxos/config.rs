@@ -21,6 +21,10 @@ pub struct PaxosSettings {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
+    /// How long a replica waits for what it lacks of a proposal by name before it asks for the whole, looked at every
+    /// status period; 0: not at all. Shorter than the view timeout.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub separate_patience: Duration,
     /// How long a request may wait before its replica gives up on the leader. Doubles with each
     /// view change that brings no progress.
     #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
@@ -40,6 +44,7 @@ impl Default for PaxosSettings {
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
             separate_bytes: 0,
+            separate_patience: Duration::ZERO,
             view_timeout: Duration::from_secs(1),
             status_period: Duration::from_millis(100),
         }
@@ -70,6 +75,7 @@ impl PaxosConfig {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             max_batch_requests: settings.max_batch_requests,
+            separate_patience: settings.separate_patience,
             view_timeout: settings.view_timeout,
             status_period: settings.status_period,
             most_log_size: Self::MAX_LOG_SIZE,

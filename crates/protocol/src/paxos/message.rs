@@ -1,8 +1,8 @@
-use crate::separate::NamedRequest;
+use crate::separate::ShortProposal;
 use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, Instant, Seq, View};
+use althing_types::{Digest, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The leader's proposal of a batch for a sequence number, which it has accepted itself: phase 2a.
@@ -14,23 +14,6 @@ pub struct Proposal {
     pub seq: Seq,
     /// The batch.
     pub batch: Arc<Batch>,
-}
-
-/// A [`Proposal`] that names the requests which their clients have sent to all replicas (TOCS'02 §5.1.5).
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct ShortProposal {
-    /// The view it is proposed in.
-    pub view: View,
-    /// The number it is proposed for.
-    pub seq: Seq,
-    /// The whole batch's digest.
-    pub digest: Digest,
-    /// The batch's time.
-    pub time: Instant,
-    /// The requests that it holds, in their order.
-    pub whole: Vec<Request>,
-    /// The others, in their order.
-    pub named: Vec<NamedRequest>,
 }
 
 /// That a replica has accepted a batch at a number in a view, for good: phase 2b, and what a promise says of

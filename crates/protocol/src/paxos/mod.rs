@@ -59,12 +59,13 @@ mod restart;
 mod separate;
 mod status;
 
+pub use crate::separate::{NamedRequest, ShortProposal};
 pub use config::{PaxosConfig, PaxosSettings};
-pub use message::{Checkpoint, PaxosMessage, Promise, Proposal, ShortProposal, StartView, Status, Vote};
+pub use message::{Checkpoint, PaxosMessage, Promise, Proposal, StartView, Status, Vote};
 
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
-use crate::separate::Lacked;
+use crate::separate::{Lacked, Unfinished};
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, TimerId};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -166,6 +167,8 @@ struct State {
     given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
     /// Whose requests have to be sent whole to whom.
     lacked: Lacked,
+    /// Proposals by name that are not whole yet.
+    unfinished: Unfinished,
 }
 
 /// What one event leads to.
@@ -223,6 +226,7 @@ impl State {
             wanted: BTreeMap::new(),
             given: BTreeMap::new(),
             lacked: Lacked::default(),
+            unfinished: Unfinished::default(),
         }
     }
 }
@@ -276,6 +280,7 @@ impl Paxos {
             + state.promises.len()
             + state.pending.len()
             + state.outbox.len()
+            + state.unfinished.len()
     }
 
     fn quorums(&self) -> Quorums {
@@ -321,7 +326,7 @@ impl Paxos {
         match message {
             PaxosMessage::Forward(request) => self.on_forward(step, request),
             PaxosMessage::Accept(proposal) => self.on_accept(step, from, proposal),
-            PaxosMessage::ShortAccept(short) => self.on_short_accept(step, from, &short),
+            PaxosMessage::ShortAccept(short) => self.on_short_accept(step, from, short),
             PaxosMessage::FetchProposal { view, seq } => self.on_fetch_proposal(step, from, view, seq),
             PaxosMessage::Accepted(vote) => self.on_accepted(from, &vote),
             PaxosMessage::Checkpoint(checkpoint) => self.on_checkpoint(step, from, checkpoint),
@@ -363,7 +368,7 @@ impl Protocol for Paxos {
             Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Request(request) => self.on_request(&mut step, request),
-            Event::Body(request) => self.on_body(request),
+            Event::Body(request) => self.on_body(&mut step, request),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),
             Event::Executed { seq, state } => self.on_executed(&mut step, seq, state),

@@ -14,7 +14,11 @@ impl Paxos {
             return;
         }
         let copy = request.clone();
-        if self.state.pending.insert(step.now, request) && self.state.is_in_view && !self.is_leading() {
+        if !self.state.pending.insert(step.now, request) {
+            return;
+        }
+        self.finish_proposals(step, (copy.client, copy.number));
+        if self.state.is_in_view && !self.is_leading() {
             step.send(self.leader(), PaxosMessage::Forward(copy));
         }
     }

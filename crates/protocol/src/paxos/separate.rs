@@ -3,23 +3,27 @@
 //! other's.
 //!
 //! An acceptor accepts such a proposal once it has all of it, and the digest tells whether that is what the
-//! leader means. One that lacks something asks for the whole.
+//! leader means. One that lacks something asks for the whole, at once or after `separate_patience`: until then what is
+//! named may still come by itself.
 
-use super::message::{PaxosMessage, Proposal, ShortProposal};
+use super::message::{PaxosMessage, Proposal};
 use super::{Paxos, Step};
-use crate::{Batch, Misbehaviour, Request, batch, separate};
+use crate::separate::ShortProposal;
+use crate::{Batch, Misbehaviour, Request, batch};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, ReplicaId, Seq, View};
+use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, View};
 
 impl Paxos {
     /// A client has sent this request to the leader, and to this replica for whatever it is proposed as.
-    pub(super) fn on_body(&mut self, request: Request) {
+    pub(super) fn on_body(&mut self, step: &mut Step, request: Request) {
         if request.is_authentic && self.is_separate(&request) {
             let settings = &self.config.settings;
             let under_way = usize::try_from(settings.pipeline).unwrap_or(usize::MAX);
+            let name = (request.client, request.number);
             self.state.pending.hold_body(request, settings.max_batch_bytes.saturating_mul(under_way));
+            self.finish_proposals(step, name);
         }
     }
 
@@ -56,24 +60,66 @@ impl Paxos {
     /// The proposal with its large requests by name, if there are any.
     fn shortened(&self, proposal: &Proposal, digest: Digest) -> Option<ShortProposal> {
         let Proposal { view, seq, batch } = proposal;
-        let (whole, named) = separate::part(batch, |request| self.is_separate(request))?;
-        Some(ShortProposal { view: *view, seq: *seq, digest, time: batch.time, whole, named })
+        ShortProposal::of((*view, *seq, digest), batch, |request| self.is_separate(request))
     }
 
-    pub(super) fn on_short_accept(&mut self, step: &mut Step, from: ReplicaId, short: &ShortProposal) {
-        let (view, seq, digest) = (short.view, short.seq, short.digest);
+    pub(super) fn on_short_accept(&mut self, step: &mut Step, from: ReplicaId, short: ShortProposal) {
+        let (view, seq) = (short.view, short.seq);
         if from != self.quorums().primary(view) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage);
         }
-        match self.put_together(short) {
-            Some(batch) => {
-                self.take_proposal(step, from, Proposal { view, seq, batch: Arc::new(batch) }, digest);
-            }
+        match self.put_together(&short) {
+            Some(batch) => self.take_whole(step, &short, batch),
             None if view >= self.state.view && seq > self.state.executed => {
                 self.follow_into(step, view, &[]);
-                step.send(from, PaxosMessage::FetchProposal { view, seq });
+                if self.may_wait_for(&short) {
+                    self.state.unfinished.hold(step.now, 0, short);
+                } else {
+                    step.send(from, PaxosMessage::FetchProposal { view, seq });
+                }
             }
             None => {}
+        }
+    }
+
+    /// Whether to wait for what this replica lacks of a proposal, as long as `separate_patience` says.
+    fn may_wait_for(&self, short: &ShortProposal) -> bool {
+        let settings = &self.config.settings;
+        !settings.separate_patience.is_zero()
+            && self.is_in_window(short.seq)
+            && short.requests() <= settings.max_batch_requests
+    }
+
+    /// A client's request has come: puts together what waits for it.
+    pub(super) fn finish_proposals(&mut self, step: &mut Step, name: (ClientId, RequestNumber)) {
+        let mut unfinished = core::mem::take(&mut self.state.unfinished);
+        let finished = unfinished.finish(name, |short| self.put_together(short));
+        self.state.unfinished = unfinished;
+        for (short, _, batch) in finished {
+            self.take_whole(step, &short, batch);
+        }
+    }
+
+    /// Takes a proposal that its leader has made, put together, as if it had come so.
+    fn take_whole(&mut self, step: &mut Step, short: &ShortProposal, batch: Batch) {
+        let from = self.quorums().primary(short.view);
+        let proposal = Proposal { view: short.view, seq: short.seq, batch: Arc::new(batch) };
+        self.take_proposal(step, from, proposal, short.digest);
+    }
+
+    /// Asks for the whole of what has been waited for in vain.
+    pub(super) fn fetch_unfinished(&mut self, step: &mut Step) {
+        self.state.unfinished.drop_before(self.state.view, self.state.executed);
+        if !self.state.is_in_view {
+            return;
+        }
+        for short in self.state.unfinished.overdue(step.now, self.config.settings.separate_patience) {
+            let (view, seq) = (short.view, short.seq);
+            if self.state.log.get(seq).is_none_or(|entry| entry.batch(short.digest).is_none()) {
+                // Everybody else is asked only if that does not help.
+                self.state.wanted.insert((seq, short.digest), step.now);
+                step.send(self.leader(), PaxosMessage::FetchProposal { view, seq });
+            }
         }
     }
 
@@ -83,9 +129,7 @@ impl Paxos {
         let fits = |requests: &[&Request]| {
             batch::fit(requests.iter().copied(), settings.max_batch_requests, settings.max_batch_bytes)
         };
-        let parts = (&*short.whole, &*short.named);
-        let batch = separate::put_together(&self.state.pending, short.time, parts, fits)?;
-        (batch.digest() == short.digest).then_some(batch)
+        short.put_together(&self.state.pending, fits)
     }
 
     /// As leader: somebody lacks some of what this replica has proposed by name.

@@ -51,6 +51,7 @@ impl Paxos {
         let at_tick = core::mem::replace(&mut self.state.peers.at_tick, now);
         self.fetch_state_if_stuck(step, at_tick == (self.state.executed, true));
         self.ask_where_others_stand(step);
+        self.fetch_unfinished(step);
         self.retry_proposals(step);
         if self.is_waiting() || self.state.peers.ticks.is_multiple_of(IDLE_PERIODS) {
             step.broadcast(PaxosMessage::Status(self.status()));
@@ -158,8 +159,12 @@ impl Paxos {
         }
     }
 
-    /// Asks everybody for a batch that others have, again only after a while.
+    /// Asks everybody for a batch that others have, again only after a while, and not while what is missing of it may
+    /// still come by itself.
     pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
+        if self.state.is_in_view && self.state.unfinished.has(self.state.view, seq, digest) {
+            return;
+        }
         let again = self.config.settings.status_period;
         let asked = self.state.wanted.get(&(seq, digest));
         if asked.is_none_or(|at| step.now.since(*at) >= again) {

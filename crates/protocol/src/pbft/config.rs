@@ -21,6 +21,10 @@ pub struct PbftSettings {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
+    /// How long a replica waits for what it lacks of a proposal by name before it asks for the whole, looked at every
+    /// status period; 0: not at all. Shorter than the view timeout, and 0 where the primary is held to a floor.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub separate_patience: Duration,
     /// A batch of up to so many requests is executed before it is decided; 0: none is.
     pub tentative_requests: usize,
     /// Whether a commit that nobody waits for leaves with the next message.
@@ -52,6 +56,7 @@ impl Default for PbftSettings {
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
             separate_bytes: 0,
+            separate_patience: Duration::ZERO,
             tentative_requests: 4,
             piggyback_commits: true,
             view_timeout: Duration::from_secs(1),
@@ -87,6 +92,7 @@ impl PbftConfig {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             max_batch_requests: settings.max_batch_requests,
+            separate_patience: settings.separate_patience,
             view_timeout: settings.view_timeout,
             status_period: settings.status_period,
             most_log_size: Self::MAX_LOG_SIZE_TIMES_N / quorums.n() as u64,
@@ -94,6 +100,10 @@ impl PbftConfig {
         .check(me, quorums)?;
         if settings.max_clock_skew > MAX_DURATION {
             return Err(PbftConfigError::TooLong("max_clock_skew"));
+        }
+        let has_floors = settings.primary_slack > 0 || settings.primary_passes > 0;
+        if has_floors && !settings.separate_patience.is_zero() {
+            return Err(PbftConfigError::PatientFloors);
         }
         Ok(Self { me, quorums, settings })
     }
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut PbftSettings);
-        let cases: [(Change, E); 12] = [
+        let cases: [(Change, E); 14] = [
             (|s| s.checkpoint_period = 0, E::Zero("checkpoint_period")),
             (|s| s.pipeline = 0, E::Zero("pipeline")),
             (|s| s.max_batch_requests = 0, E::Zero("max_batch_requests")),
@@ -128,6 +138,8 @@ mod tests {
             (|s| s.view_timeout = Duration::from_secs(3601), E::TooLong("view_timeout")),
             (|s| s.status_period = Duration::from_secs(3601), E::TooLong("status_period")),
             (|s| s.max_clock_skew = Duration::MAX, E::TooLong("max_clock_skew")),
+            (|s| s.separate_patience = s.view_timeout, E::TooPatient),
+            (|s| s.separate_patience = Duration::from_millis(1), E::PatientFloors),
             (|s| s.log_size = 255, E::LogTooSmall { log_size: 255, checkpoint_period: 128 }),
             (
                 |s| s.checkpoint_period = u64::MAX,

@@ -1,9 +1,9 @@
-use crate::separate::NamedRequest;
+use crate::separate::ShortProposal;
 use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{ClientId, Digest, Instant, ReplicaId, Seq, View, encode};
+use althing_types::{ClientId, Digest, ReplicaId, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The primary's proposal of a batch for a sequence number (PBFT §4.2).
@@ -15,23 +15,6 @@ pub struct PrePrepare {
     pub seq: Seq,
     /// The batch.
     pub batch: Arc<Batch>,
-}
-
-/// A [`PrePrepare`] that names the requests which their clients have sent to all replicas (TOCS'02 §5.1.5).
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct ShortPrePrepare {
-    /// The view it is proposed in.
-    pub view: View,
-    /// The number it is proposed for.
-    pub seq: Seq,
-    /// The whole batch's digest.
-    pub digest: Digest,
-    /// The batch's time.
-    pub time: Instant,
-    /// The requests that it holds, in their order.
-    pub whole: Vec<Request>,
-    /// The others, in their order.
-    pub named: Vec<NamedRequest>,
 }
 
 /// A vote for a batch at a sequence number: the content of a prepare or a commit (PBFT §4.2).
@@ -148,7 +131,7 @@ pub enum PbftMessage {
     /// Phase one.
     PrePrepare(PrePrepare),
     /// Phase one, with requests by name.
-    ShortPrePrepare(ShortPrePrepare),
+    ShortPrePrepare(ShortProposal),
     /// Asks the primary for its proposal as a whole: the sender lacks a request that it names.
     FetchProposal {
         /// The view it was proposed in.
@@ -331,7 +314,7 @@ impl Message for PbftMessage {
                 Some(Self::PrePrepare(other))
             }
             Self::ShortPrePrepare(own) => {
-                Some(Self::ShortPrePrepare(ShortPrePrepare { digest: flip(own.digest), ..own.clone() }))
+                Some(Self::ShortPrePrepare(ShortProposal { digest: flip(own.digest), ..own.clone() }))
             }
             Self::Prepare(vote) => Some(Self::Prepare(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Commit(vote) => Some(Self::Commit(Vote { digest: flip(vote.digest), ..*vote })),

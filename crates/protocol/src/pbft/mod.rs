@@ -81,16 +81,16 @@ mod view_change;
 mod words;
 
 pub use crate::config::ConfigError as PbftConfigError;
-pub use crate::separate::NamedRequest;
+pub use crate::separate::{NamedRequest, ShortProposal};
 pub use config::{PbftConfig, PbftSettings};
 pub use message::{
-    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, ShortPrePrepare, Signed,
-    Status, ViewChange, Vote, checkpoint_statement,
+    Checkpoint, CheckpointCertificate, Claim, NewView, PbftMessage, PrePrepare, Signed, Status, ViewChange,
+    Vote, checkpoint_statement,
 };
 
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
-use crate::separate::Lacked;
+use crate::separate::{Lacked, Unfinished};
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -227,6 +227,8 @@ pub struct Pbft {
     distrust: Distrust,
     /// Whose requests have to be sent whole to whom.
     lacked: Lacked,
+    /// Proposals by name that are not whole yet.
+    unfinished: Unfinished,
 }
 
 /// What one event leads to.
@@ -311,6 +313,7 @@ impl Pbft {
             floors: Floors::default(),
             distrust: Distrust::default(),
             lacked: Lacked::default(),
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -363,6 +366,7 @@ impl Pbft {
         };
         self.log.iter().map(entries).sum::<usize>()
             + self.early.len()
+            + self.unfinished.len()
             + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
             + self.own_checkpoints.len()
             + self.keeping.len()
@@ -519,7 +523,7 @@ impl Protocol for Pbft {
             Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
             Event::Close(seq) => self.on_close(&mut step, seq),
-            Event::Body(request) => self.on_body(&step, request),
+            Event::Body(request) => self.on_body(&mut step, request),
             Event::Witness { request, owner } => self.on_witness(&step, &request, owner),
             Event::Persisted(id) => self.on_persisted(&mut step, id),
             Event::StateKept(seq) => self.on_state_kept(&mut step, seq),

@@ -32,6 +32,9 @@ impl Pbft {
         }
         let (number, is_complaint) = (request.number, !has_macs && !self.is_leading());
         let is_new = request.is_authentic && self.pending.insert(step.now, request);
+        if is_new {
+            self.finish_proposals(step, (client, number));
+        }
         if is_new && is_complaint && self.is_under_way(client, number) {
             self.pending.note_client_in_batch(client);
         }

@@ -12,6 +12,7 @@ impl Replicable for Pbft {
             Arc::make_mut(batch).requests.iter_mut().for_each(vouch);
         };
         self.pending.all_mut().for_each(vouch);
+        self.unfinished.whole_mut().for_each(vouch);
         self.log.entries_mut().flat_map(|entry| entry.bodies.values_mut()).for_each(vouch_for_batch);
         self.early.messages_mut().flat_map(Message::requests_mut).for_each(vouch);
         for deferred in self.outbox.waiting_mut() {

@@ -4,25 +4,31 @@
 //!
 //! To believe and to vote for a proposal a backup has to have all of it, as ever: it puts together what was
 //! named, and the digest tells whether that is what the primary means. A backup that can't asks for the
-//! proposal as a whole, at once, and nothing else is different. What that costs is one message there and one
+//! proposal as a whole, and nothing else is different. What that costs is one message there and one
 //! back; a client that keeps its requests from a backup causes it once in `SENT_WHOLE` requests.
+//!
+//! It asks at once, or where `separate_patience` says that requests take their time, once that is over: until then
+//! what is named may still come by itself, and often is the larger part of what a link carries.
 
-use super::message::{PbftMessage, PrePrepare, ShortPrePrepare};
+use super::message::{PbftMessage, PrePrepare};
 use super::{Pbft, Step};
-use crate::{Batch, Misbehaviour, Request, separate};
+use crate::separate::ShortProposal;
+use crate::{Batch, Misbehaviour, Request};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, ReplicaId, Seq, View};
+use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, View};
 
 impl Pbft {
     /// A client has sent this request to the primary, and to this replica for whatever it is proposed as.
-    pub(super) fn on_body(&mut self, step: &Step, request: Request) {
+    pub(super) fn on_body(&mut self, step: &mut Step, request: Request) {
         let is_believed = !request.has_macs() || !self.distrust.has(step.now, request.client);
         if request.is_authentic && is_believed && self.is_separate(&request) {
             let settings = &self.config.settings;
             let under_way = usize::try_from(settings.pipeline).unwrap_or(usize::MAX);
+            let name = (request.client, request.number);
             self.pending.hold_body(request, settings.max_batch_bytes.saturating_mul(under_way));
+            self.finish_proposals(step, name);
         }
     }
 
@@ -60,45 +66,86 @@ impl Pbft {
     }
 
     /// The proposal with its large requests by name, if there are any.
-    fn shortened(&self, proposal: &PrePrepare, digest: Digest) -> Option<ShortPrePrepare> {
+    fn shortened(&self, proposal: &PrePrepare, digest: Digest) -> Option<ShortProposal> {
         let PrePrepare { view, seq, batch } = proposal;
-        let (whole, named) = separate::part(batch, |request| self.is_separate(request))?;
-        Some(ShortPrePrepare { view: *view, seq: *seq, digest, time: batch.time, whole, named })
+        ShortProposal::of((*view, *seq, digest), batch, |request| self.is_separate(request))
     }
 
     pub(super) fn on_short_pre_prepare(
         &mut self,
         step: &mut Step,
         (from, key): (ReplicaId, u64),
-        short: ShortPrePrepare,
+        short: ShortProposal,
     ) {
-        let (view, seq, digest) = (short.view, short.seq, short.digest);
+        let (view, seq) = (short.view, short.seq);
         if from != self.quorums().primary(view) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
         }
         match self.put_together(&short) {
-            Some(batch) => {
-                let proposal = PrePrepare { view, seq, batch: Arc::new(batch) };
-                let message = PbftMessage::PrePrepare(proposal.clone());
-                if self.hold_if_early(step.now, (from, key), message).is_some() {
-                    self.take_proposal(step, from, proposal, digest);
-                }
-            }
+            Some(batch) => self.take_whole(step, key, &short, batch),
             None if view == self.view && self.is_in_view && seq > self.executed => {
-                step.send(from, PbftMessage::FetchProposal { view, seq });
+                if self.may_wait_for(&short) {
+                    self.unfinished.hold(step.now, key, short);
+                } else {
+                    step.send(from, PbftMessage::FetchProposal { view, seq });
+                }
             }
             None => {}
         }
     }
 
+    /// Whether to wait for what this replica lacks of a proposal, as long as `separate_patience` says.
+    fn may_wait_for(&self, short: &ShortProposal) -> bool {
+        let settings = &self.config.settings;
+        !settings.separate_patience.is_zero()
+            && short.seq.0 <= self.high_watermark().0 + settings.log_size
+            && short.requests() <= settings.max_batch_requests
+            && self.fit_in_batch(short.whole.iter())
+    }
+
+    /// A client's request has come: puts together what waits for it.
+    pub(super) fn finish_proposals(&mut self, step: &mut Step, name: (ClientId, RequestNumber)) {
+        let mut unfinished = core::mem::take(&mut self.unfinished);
+        let finished = unfinished.finish(name, |short| self.put_together(short));
+        self.unfinished = unfinished;
+        for (short, key, batch) in finished {
+            self.take_whole(step, key, &short, batch);
+        }
+    }
+
+    /// Takes a proposal that its primary has said under this key, put together, as if it had come so.
+    fn take_whole(&mut self, step: &mut Step, key: u64, short: &ShortProposal, batch: Batch) {
+        let (view, seq, from) = (short.view, short.seq, self.quorums().primary(short.view));
+        let proposal = PrePrepare { view, seq, batch: Arc::new(batch) };
+        let message = PbftMessage::PrePrepare(proposal.clone());
+        if self.hold_if_early(step.now, (from, key), message).is_some() {
+            self.take_proposal(step, from, proposal, short.digest);
+            self.note_key(seq, from, key);
+        }
+    }
+
+    /// Asks for the whole of what has been waited for in vain.
+    pub(super) fn fetch_unfinished(&mut self, step: &mut Step) {
+        self.unfinished.drop_before(self.view, self.executed);
+        if !self.is_in_view {
+            return;
+        }
+        for short in self.unfinished.overdue(step.now, self.config.settings.separate_patience) {
+            let (view, seq) = (short.view, short.seq);
+            if self.log.get(seq).is_none_or(|entry| entry.assignment.is_none()) {
+                // Everybody else is asked only if that does not help.
+                self.wanted.insert((seq, short.digest), step.now);
+                step.send(self.primary(), PbftMessage::FetchProposal { view, seq });
+            }
+        }
+    }
+
     /// The batch that is meant, if this replica has all of it.
-    fn put_together(&self, short: &ShortPrePrepare) -> Option<Batch> {
-        if short.whole.len().saturating_add(short.named.len()) > self.config.settings.max_batch_requests {
+    fn put_together(&self, short: &ShortProposal) -> Option<Batch> {
+        if short.requests() > self.config.settings.max_batch_requests {
             return None;
         }
-        let fits = |requests: &[&Request]| self.fit_in_batch(requests.iter().copied());
-        let batch = separate::put_together(&self.pending, short.time, (&short.whole, &short.named), fits)?;
-        (batch.digest() == short.digest).then_some(batch)
+        short.put_together(&self.pending, |requests| self.fit_in_batch(requests.iter().copied()))
     }
 
     /// As primary: a backup lacks some of what this replica has proposed by name.

@@ -74,6 +74,7 @@ impl Pbft {
         self.ask_where_others_stand(step);
         self.leave_if_astray(step);
         self.ask_for_return(step);
+        self.fetch_unfinished(step);
         self.retry_assignments(step);
         self.review_primary(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
@@ -204,8 +205,12 @@ impl Pbft {
         }
     }
 
-    /// Asks everybody for a batch that others agreed on, again only after a while.
+    /// Asks everybody for a batch that others agreed on, again only after a while, and not while what is missing of
+    /// it may still come by itself.
     pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
+        if self.is_in_view && self.unfinished.has(self.view, seq, digest) {
+            return;
+        }
         let again = self.config.settings.status_period;
         let asked = self.wanted.get(&(seq, digest));
         if asked.is_none_or(|at| step.now.since(*at) >= again) {

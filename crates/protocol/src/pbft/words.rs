@@ -47,8 +47,9 @@ impl Pbft {
     /// Keys of a replica have ended, all those before this one.
     pub(super) fn on_keys_ended(&mut self, of: ReplicaId, before: u64) {
         self.early.forget(of, before);
-        self.membership.forget_report(of);
         let quorums = self.config.quorums;
+        self.unfinished.forget(before, |view| quorums.primary(view) == of);
+        self.membership.forget_report(of);
         for entry in self.log.entries_mut() {
             if entry.said_under.get(&of).is_some_and(|key| *key < before) {
                 entry.forget(quorums, of);

@@ -3,6 +3,7 @@
 use crate::group::{Group, R, Wire, settings, signed, with_macs};
 use althing_protocol::paxos::{PaxosMessage, PaxosSettings};
 use althing_protocol::{Event, Request};
+use std::time::Duration;
 
 /// All requests of these tests are of three bytes.
 fn group() -> Group {
@@ -75,4 +76,29 @@ fn a_view_that_ends_loses_nothing_that_was_proposed_by_name() {
     group.submit(&signed(2, 1));
     group.run_until(|group| group.have_executed(&[1, 2], 2));
     assert_eq!(group.executed(2), [(1, 1), (2, 1)]);
+}
+
+#[test]
+fn with_patience_what_comes_late_is_put_together_without_a_word() {
+    let patience = Duration::from_millis(250);
+    let settings = PaxosSettings { separate_bytes: 3, separate_patience: patience, ..settings() };
+    let mut group = Group::with(3, settings);
+    let asking = |group: &Group| {
+        let asks = |wire: &&Wire| {
+            matches!(wire.message, PaxosMessage::FetchProposal { .. } | PaxosMessage::FetchBatch { .. })
+        };
+        group.history.iter().filter(asks).count()
+    };
+    send(&mut group, &with_macs(1, 1), &[1]);
+    group.settle();
+    assert!(group.have_executed(&[0, 1], 1) && group.executed(2).is_empty(), "decided, and not all here");
+    group.event(2, Event::Body(with_macs(1, 1)));
+    group.settle();
+    assert!(group.have_executed(&[2], 1));
+    assert_eq!(asking(&group), 0);
+    send(&mut group, &with_macs(1, 2), &[1]);
+    group.settle();
+    assert_eq!(asking(&group), 0);
+    group.run_until(|group| group.have_executed(&[2], 2));
+    assert_eq!((asking(&group), proposals(&group).2), (1, vec![2]), "the leader had it");
 }

@@ -9,6 +9,7 @@ mod former_selves;
 mod group;
 mod handover;
 mod normal_case;
+mod patience;
 mod recovery;
 mod rejoin;
 mod replicable;

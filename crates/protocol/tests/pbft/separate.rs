@@ -1,7 +1,7 @@
 //! Requests that clients send to all replicas, and that are proposed by name.
 
 use crate::group::{Group, LIAR, R, Wire, settings_with_batches, signed, with_macs};
-use althing_protocol::pbft::{NamedRequest, PbftMessage, PbftSettings, ShortPrePrepare};
+use althing_protocol::pbft::{NamedRequest, PbftMessage, PbftSettings, ShortProposal};
 use althing_protocol::{Batch, Event, Misbehaviour, Request};
 use althing_types::{ClientId, Digest, Instant, RequestNumber, Seq, View};
 use std::time::Duration;
@@ -159,7 +159,7 @@ fn one_that_is_named_again_and_again_is_not_copied_as_often() {
     for times in [1, 2] {
         let request = Request { operation: vec![1; 20], ..signed(1, 1) };
         let batch = Batch { time: Instant(0), requests: vec![request; times] };
-        let short = ShortPrePrepare {
+        let short = ShortProposal {
             view: View(0),
             seq: Seq(times as u64),
             digest: batch.digest(),
@@ -231,7 +231,7 @@ fn a_proposal_is_asked_for_where_it_counts_and_given_once_by_who_made_it() {
     let short = |view, seq| {
         let (view, seq, digest) = (View(view), Seq(seq), Digest([7; 32]));
         let (time, whole, named) = (Instant(0), vec![], named.clone());
-        PbftMessage::ShortPrePrepare(ShortPrePrepare { view, seq, digest, time, whole, named })
+        PbftMessage::ShortPrePrepare(ShortProposal { view, seq, digest, time, whole, named })
     };
     group.receive(1, R[0], short(0, 1));
     group.receive(1, R[0], short(4, 2));
@@ -251,7 +251,7 @@ fn a_proposal_is_asked_for_where_it_counts_and_given_once_by_who_made_it() {
 #[test]
 fn nonsense_is_asked_about_or_held_against_its_sender() {
     let named = |place, client| NamedRequest { place, client: ClientId(client), number: RequestNumber(1) };
-    let short = |named: &[NamedRequest]| ShortPrePrepare {
+    let short = |named: &[NamedRequest]| ShortProposal {
         view: View(0),
         seq: Seq(1),
         digest: Digest([7; 32]),

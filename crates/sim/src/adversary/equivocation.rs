@@ -1,7 +1,7 @@
 use super::{Means, Said};
 use crate::dice::Dice;
 use crate::fault::Injection;
-use althing_protocol::pbft::{PbftMessage, PrePrepare, ShortPrePrepare, Vote};
+use althing_protocol::pbft::{PbftMessage, PrePrepare, ShortProposal, Vote};
 use althing_protocol::{Auth, Batch, Message};
 use althing_types::{Digest, Principal, Seq, View};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ impl Equivocation {
                 self.propose(means, to, (view, seq, real), (message, auth))
             }
             PbftMessage::ShortPrePrepare(ref short) => {
-                let &ShortPrePrepare { view, seq, digest, time, .. } = short;
+                let &ShortProposal { view, seq, digest, time, .. } = short;
                 // As far as it is here.
                 let real = (digest, Batch { time, requests: short.whole.clone() });
                 self.propose(means, to, (view, seq, real), (message, auth))

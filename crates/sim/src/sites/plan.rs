@@ -129,6 +129,15 @@ fn any_treachery(config: &SitesConfig, dice: &mut Dice) -> Treachery {
     }
 }
 
+/// How long a site waits for bundles that others name. Drawn apart, so that it shifts nothing else.
+fn patience(config: &SitesConfig) -> Duration {
+    Dice::new(config.seed.wrapping_mul(43).wrapping_add(0x7761_6974)).pick(&[
+        millis(0),
+        millis(300),
+        millis(900),
+    ])
+}
+
 fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
@@ -153,6 +162,7 @@ impl SitesPlan {
                 max_batch_requests: dice.pick(&[1, 4, 16]),
                 pipeline: dice.pick(&[1, 4]),
                 separate_bytes: usize::from(config.is_disseminating),
+                separate_patience: patience(config),
                 max_batch_bytes: 256 * 1024,
                 view_timeout: Duration::from_secs(3),
                 status_period: millis(500),

@@ -121,6 +121,7 @@ pub(crate) fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
         max_batch_requests: settings.max_batch_requests,
         max_batch_bytes: settings.max_batch_bytes,
         separate_bytes: settings.separate_bytes,
+        separate_patience: settings.separate_patience,
         view_timeout: settings.view_timeout,
         status_period: settings.status_period,
     }
