@@ -207,6 +207,7 @@ impl SystemConfig {
             DisseminationKind::Origin => Dissemination::Origin {
                 slots: self.settings.bundles,
                 most_bytes: self.settings.max_bundle_bytes,
+                window_bytes: self.settings.bundle_window_bytes,
                 is_vouching: false,
             },
         }

@@ -30,6 +30,8 @@ pub struct RawSystemSettings {
     pub bundles: u16,
     /// How long a bundle may be, in bytes; one with a single update may be longer.
     pub max_bundle_bytes: usize,
+    /// Bundles leave while fewer bytes wait for as many sites as it takes to decide.
+    pub bundle_window_bytes: u64,
     /// The longest update, in bytes.
     pub max_update_bytes: usize,
     /// The longest result, in bytes.
@@ -60,6 +62,7 @@ impl Default for RawSystemSettings {
             dissemination: DisseminationKind::Origin,
             bundles: 4,
             max_bundle_bytes: 64 * 1024,
+            bundle_window_bytes: 256 * 1024,
             max_update_bytes: 128 * 1024,
             max_reply_bytes: 128 * 1024,
             max_message_bytes: 768 * 1024,
@@ -99,6 +102,7 @@ impl RawSystemSettings {
         }
         let zero = [
             ("bundles", self.bundles == 0),
+            ("bundle_window_bytes", self.bundle_window_bytes == 0),
             ("max_update_bytes", self.max_update_bytes == 0),
             ("relay_timeout_ms", self.relay_timeout_ms == 0),
             ("tick_ms", self.tick_ms == 0),

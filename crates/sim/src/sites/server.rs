@@ -255,6 +255,7 @@ impl Blueprint<'_> {
                 Dissemination::Origin {
                     slots: 4,
                     most_bytes: 16 * 1024,
+                    window_bytes: 20 * 1024,
                     is_vouching: self.config.seed.is_multiple_of(4),
                 }
             } else {

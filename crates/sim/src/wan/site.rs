@@ -64,9 +64,14 @@ fn wide_settings(carriage: Carriage) -> PbftSettings {
         Carriage::Leader => {
             PbftSettings { pipeline: 2000, adaptive_batching: false, max_batch_requests: 1, ..common }
         }
-        Carriage::Origin | Carriage::Vouched => {
-            PbftSettings { pipeline: 4, max_batch_requests: 256, separate_bytes: 1, ..common }
-        }
+        Carriage::Origin | Carriage::Vouched => PbftSettings {
+            pipeline: 16,
+            max_batch_requests: 256,
+            separate_bytes: 1,
+            separate_patience: Duration::from_secs(1),
+            status_period: Duration::from_secs(2),
+            ..common
+        },
     }
 }
 
@@ -230,8 +235,9 @@ impl Build<'_> {
             dissemination: match carriage {
                 Carriage::Leader => Dissemination::Leader,
                 Carriage::Origin | Carriage::Vouched => Dissemination::Origin {
-                    slots: 8,
-                    most_bytes: 32 * 1024,
+                    slots: 64,
+                    most_bytes: 16 * 1024,
+                    window_bytes: 64 * 1024,
                     is_vouching: carriage == Carriage::Vouched,
                 },
             },

@@ -1,4 +1,4 @@
-use super::config::{Composition, WanConfig};
+use super::config::{Carriage, Composition, WanConfig};
 use super::meter::{LEADER, Meter, SiteCounts};
 use super::report::WanReport;
 use super::site::{Site, Submitted, Wide};
@@ -58,6 +58,8 @@ pub(super) struct World<'a, W: Wide> {
     scheduled: u64,
     /// By how much a site's signature is longer than what stands for it.
     site_signature_excess: usize,
+    /// By how much a client's is, where it leaves the site with the update.
+    client_signature_excess: usize,
     sites: Vec<Site<W>>,
     uplinks: Uplinks,
     timers: BTreeMap<(SiteId, usize, OutpostTimer), u64>,
@@ -73,6 +75,12 @@ impl<'a, W: Wide> World<'a, W> {
     pub(super) fn new(config: &'a WanConfig, composition: Composition) -> Self {
         let mut dice = Dice::new(config.seed);
         let signature = config.costs.of_site(composition.local);
+        let client_signature_excess = match composition.carriage {
+            Carriage::Leader | Carriage::Origin => {
+                config.costs.plain.bytes.saturating_sub(CLIENT_SIGNATURE_BYTES)
+            }
+            Carriage::Vouched => 0,
+        };
         let sites = || (0..config.sites).map(SiteId);
         let workers: BTreeMap<ClientId, Worker> = (0..config.clients)
             .map(|index| {
@@ -93,6 +101,7 @@ impl<'a, W: Wide> World<'a, W> {
             queue: BTreeMap::new(),
             scheduled: 0,
             site_signature_excess: signature.bytes.saturating_sub(SIGNATURE_BYTES),
+            client_signature_excess,
             sites: sites().map(|id| Site::new((config, composition), id, &residents)).collect(),
             uplinks,
             timers: BTreeMap::new(),
@@ -180,8 +189,7 @@ impl<'a, W: Wide> World<'a, W> {
         let worker = self.workers.get_mut(&id).expect("it is there");
         worker.number.0 += 1;
         worker.called = now;
-        let excess = self.config.costs.plain.bytes.saturating_sub(CLIENT_SIGNATURE_BYTES);
-        let mut operation = vec![0; self.config.update_bytes + excess];
+        let mut operation = vec![0; self.config.update_bytes + self.client_signature_excess];
         let label = encode(&(id, worker.number));
         let labelled = label.len().min(operation.len());
         operation[..labelled].copy_from_slice(&label[..labelled]);

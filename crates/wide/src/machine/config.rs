@@ -16,6 +16,10 @@ pub enum Dissemination {
         slots: u16,
         /// How long a bundle may be in bytes; one with a single update may be longer.
         most_bytes: usize,
+        /// Bundles leave while less than so many bytes wait, unacknowledged, for as many sites as it takes to decide. So
+        /// what the sites agree by does not have to wait for long behind bundles. About as much as is under way on a
+        /// link that is busy: its rate times a round trip.
+        window_bytes: u64,
         /// Whether the site answers for its clients: their signatures are checked by its own servers, and not carried.
         /// Where no site is Byzantine nothing is lost. A wholly Byzantine site can then invent updates of its own
         /// clients, though not of any others.

@@ -38,6 +38,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             let accused = ReplicaId(header.from.0);
             self.accuse(Evidence { accused, misbehaviour, statements: Vec::new() });
         }
+        // What was acknowledged has made room.
+        self.dispatch_bundles();
         true
     }
 

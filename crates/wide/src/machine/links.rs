@@ -108,6 +108,11 @@ impl Links {
         self.links.get(&site)
     }
 
+    /// How many bytes wait to be acknowledged by a site.
+    pub(crate) fn waiting_bytes(&self, site: SiteId) -> u64 {
+        self.links.get(&site).map_or(0, |link| link.bytes)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SiteId, &Link)> {
         self.links.iter().map(|(site, link)| (*site, link))
     }

@@ -1,5 +1,6 @@
 //! The clients of a site: their updates, and what they are answered.
 
+use super::drive::site;
 use super::{Dissemination, LogicalMachine, Timer};
 use crate::message::Kind;
 use crate::operation::{Answer, Update};
@@ -98,16 +99,31 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
     }
 
-    /// Has bundles leave as long as there is something to bundle, and a slot.
+    /// Has bundles leave as long as there is something to bundle, a slot, and room on the links.
     pub(super) fn dispatch_bundles(&mut self) {
-        let Dissemination::Origin { slots, most_bytes, is_vouching } = self.config.dissemination else {
+        let Dissemination::Origin { slots, most_bytes, window_bytes, is_vouching } =
+            self.config.dissemination
+        else {
             return;
         };
-        let (now, site) = (self.core.relays, self.config.site());
-        while let Some(bundle) = self.core.bundler.next(now, site, (slots, most_bytes, is_vouching)) {
+        let (now, me) = (self.core.relays, self.config.site());
+        while self.waiting_for_quorum() < window_bytes
+            && let Some(bundle) = self.core.bundler.next(now, me, (slots, most_bytes, is_vouching))
+        {
             // This site too has to have it signed, to order it or to know it by name.
             self.say_to_all(Kind::Bundle, encode(&bundle).into(), true);
         }
+    }
+
+    /// How many bytes wait on the links to others that carry best, of as many as it takes to decide, on the worst of
+    /// them: those that are away hold nobody up.
+    fn waiting_for_quorum(&self) -> u64 {
+        let me = self.me();
+        let others = self.config.sites.replicas().filter(|to| *to != me);
+        let mut waiting: Vec<u64> = others.map(|to| self.core.links.waiting_bytes(site(to))).collect();
+        waiting.sort_unstable();
+        let needed = self.config.sites.agreement() - 1;
+        needed.checked_sub(1).and_then(|last| waiting.get(last).copied()).unwrap_or(0)
     }
 
     /// Shows all sites what has waited for long, so that each sees to it that it is ordered.

@@ -47,8 +47,10 @@ fn setting(sites: Quorums, dissemination: Dissemination) -> Setting {
     Setting { sites, dissemination, max_unacknowledged_bytes: 3000 }
 }
 
-const ORIGIN: Dissemination = Dissemination::Origin { slots: 2, most_bytes: 2000, is_vouching: false };
-const VOUCHED: Dissemination = Dissemination::Origin { slots: 2, most_bytes: 2000, is_vouching: true };
+const ORIGIN: Dissemination =
+    Dissemination::Origin { slots: 2, most_bytes: 2000, window_bytes: 100_000, is_vouching: false };
+const VOUCHED: Dissemination =
+    Dissemination::Origin { slots: 2, most_bytes: 2000, window_bytes: 100_000, is_vouching: true };
 
 /// A site is cut off until it has to be brought up, then the leading one until another leads. Every operation is
 /// also executed by a machine that was just brought to the state before it, and by one that was behind
