@@ -94,7 +94,7 @@ fn each_broken_system_file_is_refused_for_its_reason() {
     provisioned(&path);
     let file = path.join("system.json");
     let load = || SystemConfig::load(&file).err().map(|error| error.to_string());
-    let cases: [Case; 24] = [
+    let cases: [Case; 26] = [
         ("the name", |v| v["name"] = json!("../etc")),
         ("32 hexadecimal digits", |v| v["id"] = json!("1")),
         ("not `unreplicated`", |v| v["protocol"] = json!("unreplicated")),
@@ -118,6 +118,8 @@ fn each_broken_system_file_is_refused_for_its_reason() {
         ("floor of a link is zero", |v| v["settings"]["link_floor_bytes_per_s"] = json!(0)),
         ("relay_timeout_ms must not be zero", |v| v["settings"]["relay_timeout_ms"] = json!(0)),
         ("bundles must not be zero", |v| v["settings"]["bundles"] = json!(0)),
+        ("bundle_window_bytes must not", |v| v["settings"]["bundle_window_bytes"] = json!(0)),
+        ("separate_patience must be", |v| v["pbft"]["separate_patience_ms"] = json!(5000)),
         ("unknown field `tock_ms`", |v| v["settings"]["tock_ms"] = json!(0)),
     ];
     all_refused(&file, load, &cases);

@@ -258,8 +258,8 @@ impl TryFrom<RawSystem> for SystemConfig {
                 (paxos.max_batch_requests, paxos.max_batch_bytes)
             }
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
-                PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
                 check_wide(&pbft)?;
+                PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
                 (pbft.max_batch_requests, pbft.max_batch_bytes)
             }
         };
