@@ -21,8 +21,8 @@ mod server;
 mod station;
 
 pub use blink::{
-    LinkConfig, LinkPace, LinkPaceError, LinkProgress, Obligation, SelectionOrder, Servers, Suspect,
-    TooFewServers, Turn, VirtualLink,
+    LinkConfig, LinkPace, LinkPaceError, LinkProgress, LinkWatch, Obligation, SelectionOrder, Servers,
+    Suspect, TooFewServers, Turn, VirtualLink,
 };
 pub use machine::{Dissemination, LinkStanding, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
 pub use message::{Header, Kind, LinkMessage, Spoken};

@@ -4,7 +4,7 @@
 //! A *logical link* leads from a site A of A' servers, of which F_A may be faulty, to a site B. It
 //! consists of *virtual links*, each with a server of A as its *forwarder* and one of B as its *peer*. One of them
 //! carries everything, until the servers of A find that too little is acknowledged and take the
-//! next. [`SelectionOrder`] says which one that is; [`LinkProgress`] says when it is time.
+//! next. [`SelectionOrder`] says which one that is; [`LinkWatch`] says when a server finds that it is time.
 //!
 //! | A, B | order | links in a row with a faulty server, at most | reached |
 //! |---|---|---|---|
@@ -25,7 +25,7 @@
 //!   7 servers to a Byzantine one of 10 it has 9 links in a row with a faulty server, and this one 6.
 //! - Progress is not a timeout for the first unacknowledged message, which a forwarder can meet with one message
 //!   at a time. Each message has a time of its own by which it has to be acknowledged, and all of them together ask
-//!   for a throughput ([`LinkProgress`]).
+//!   for a throughput ([`LinkWatch`]).
 //! - Timeouts grow when a whole round of virtual links, one with two correct servers among them, was of no use: then
 //!   it is the network that is slower than was thought. The paper has the network's bound unknown, and says
 //!   nothing of it here.
@@ -33,7 +33,9 @@
 mod config;
 mod order;
 mod progress;
+mod watch;
 
 pub use config::LinkConfig;
 pub use order::{SelectionOrder, Servers, Suspect, TooFewServers, Turn, VirtualLink};
-pub use progress::{LinkPace, LinkPaceError, LinkProgress, Obligation};
+pub use progress::{LinkPace, LinkPaceError, LinkProgress};
+pub use watch::{LinkWatch, Obligation};

@@ -1,5 +1,4 @@
 use super::{SelectionOrder, Suspect, Turn};
-use alloc::collections::VecDeque;
 use althing_types::Instant;
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
@@ -56,46 +55,26 @@ impl LinkPace {
     }
 
     /// How long so many bytes may take.
-    fn carrying(&self, bytes: u64) -> Duration {
+    pub(super) fn carrying(&self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.floor_bytes_per_s);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// What the present virtual link owes: the acknowledgement of a message by a time. Whoever sees that time pass, by its own
-/// clock, suspects the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Obligation {
-    /// The number of the [turn](Turn) of the virtual link that owes it.
-    pub turn: u64,
-    /// The message that has to be acknowledged, and all before it.
-    pub number: u64,
-    /// By when, in agreed time.
-    pub by: Instant,
-}
-
-impl Obligation {
-    /// How long that is from `now` on.
-    #[must_use]
-    pub fn within(&self, now: Instant) -> Duration {
-        self.by.since(now)
-    }
-}
-
-/// How a logical link gets on: which virtual link has its turn, and what it owes. Part of the sending site's replicated
-/// state; all times are agreed ones.
-///
-/// Each message gets the time by which a link at the floor's pace would have carried it, if nothing but what was there
-/// before it were in its way; and the timeout beyond that to be acknowledged. So a forwarder that brings one message
-/// at a time, each just before some timeout, is behind soon, and stays what it is: too slow. A correct one whose pace
-/// is above the floor is never behind.
+/// How a logical link gets on: which virtual link has its turn, how much time it gets, and what has arrived. Part of the
+/// sending site's replicated state. When something is due each server [watches](super::LinkWatch) for itself.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct LinkProgress {
     turn: Turn,
-    /// Since when the virtual link has its turn, or was last redeemed.
+    /// How often all that waits began to be owed anew.
+    round: u64,
+    /// Since when the virtual link has its turn, or was last redeemed, in agreed time: whoever leads the site can have
+    /// that stand still, which keeps timeouts long, or run ahead by as much as the others let it, once.
     since: Instant,
-    /// What is not acknowledged, by number.
-    pending: VecDeque<Pending>,
+    /// The last message that is to be carried.
+    queued: u64,
+    /// Up to which message all have arrived, or have been forgotten and need not.
+    settled: u64,
     /// How many virtual links were given up since one was redeemed, or since timeouts were doubled.
     given_up: u64,
     /// How often timeouts were doubled.
@@ -108,22 +87,16 @@ pub struct LinkProgress {
     peers_given_up: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-struct Pending {
-    number: u64,
-    bytes: u64,
-    /// When it would have been carried at the floor's pace.
-    carried: Instant,
-}
-
 impl LinkProgress {
     /// Nothing to carry yet, and this turn.
     #[must_use]
     pub fn new(turn: Turn) -> Self {
         Self {
             turn,
+            round: 0,
             since: Instant::default(),
-            pending: VecDeque::new(),
+            queued: 0,
+            settled: 0,
             given_up: 0,
             slowness: 0,
             unheard: 0,
@@ -144,49 +117,44 @@ impl LinkProgress {
         1 << (self.slowness + self.unheard).min(MOST_SLOWNESS)
     }
 
-    /// What the virtual link owes first, if anything: what it owes then is owed later.
+    /// How often all that waits began to be owed anew: with each virtual link, and when a site is back.
     #[must_use]
-    pub fn obligation(&self, pace: &LinkPace) -> Option<Obligation> {
-        let first = self.pending.front()?;
-        let by = first.carried + self.scaled(pace.timeout);
-        Some(Obligation { turn: self.turn.number, number: first.number, by })
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Up to which message nothing is owed any more.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Whether the virtual link still owes this. A server that has seen it expire may have been overtaken.
     #[must_use]
     pub fn is_owed(&self, turn: u64, number: u64) -> bool {
-        self.turn.number == turn && self.pending.front().is_some_and(|first| first.number <= number)
+        self.turn.number == turn && self.settled < self.queued.min(number)
     }
 
-    /// Message `number`, so many bytes with all that goes with it, is to be carried.
-    ///
-    /// # Panics
-    /// If one with this number or a higher one came before.
-    pub fn on_queued(&mut self, now: Instant, number: u64, bytes: u64, pace: &LinkPace) {
-        let last = self.pending.back();
-        assert!(last.is_none_or(|last| last.number < number), "messages are numbered in their order");
-        let start = last.map_or(now, |last| last.carried.max(now));
-        let carried = start + self.scaled(pace.carrying(bytes));
-        self.pending.push_back(Pending { number, bytes, carried });
+    /// Message `number` is to be carried, and is the last one so far.
+    pub fn on_queued(&mut self, number: u64) {
+        self.queued = self.queued.max(number);
     }
 
     /// The other site has acknowledged something, over whichever virtual link. If it was away, it is back: what timeouts
     /// were doubled for meanwhile is over, and what waits is owed from now on.
-    pub fn on_heard(&mut self, now: Instant, pace: &LinkPace) {
+    pub fn on_heard(&mut self, now: Instant) {
         (self.is_heard, self.peers_given_up) = (true, 0);
         if core::mem::take(&mut self.unheard) > 0 {
-            self.begin(now, pace);
+            self.begin(now);
         }
     }
 
     /// Messages up to this number have arrived, or have been forgotten and need not.
     pub fn on_settled(&mut self, now: Instant, number: u64, pace: &LinkPace) {
-        let before = self.pending.len();
-        while self.pending.front().is_some_and(|first| first.number <= number) {
-            self.pending.pop_front();
-        }
-        let patience = self.scaled(pace.timeout).saturating_mul(REDEEMED_AFTER_TIMEOUTS);
-        if self.pending.len() < before && now >= self.since + patience {
+        let has_arrived = self.settled < self.queued.min(number);
+        self.settled = self.settled.max(number);
+        let timeout = pace.timeout.saturating_mul(self.patience());
+        if has_arrived && now >= self.since + timeout.saturating_mul(REDEEMED_AFTER_TIMEOUTS) {
             (self.given_up, self.since) = (0, now);
             self.slowness = self.slowness.saturating_sub(1);
         }
@@ -199,7 +167,7 @@ impl LinkProgress {
     /// other site is away. Then nothing is acknowledged by it, by no link and however late.
     ///
     /// A forwarder that has blamed more peers than can have failed is itself to blame: it may be cut off.
-    pub fn on_given_up(&mut self, now: Instant, suspect: Suspect, order: &SelectionOrder, pace: &LinkPace) {
+    pub fn on_given_up(&mut self, now: Instant, suspect: Suspect, order: &SelectionOrder) {
         let is_peers = suspect == Suspect::Peer && self.peers_given_up <= order.most_faulty_peers();
         self.peers_given_up = if is_peers { self.peers_given_up + 1 } else { 0 };
         self.turn = order.after(self.turn, if is_peers { Suspect::Peer } else { Suspect::Forwarder });
@@ -212,21 +180,13 @@ impl LinkProgress {
                 self.unheard = (self.unheard + 1).min(MOST_UNHEARD);
             }
         }
-        self.begin(now, pace);
+        self.begin(now);
     }
 
     /// What waits is owed from now on.
-    fn begin(&mut self, now: Instant, pace: &LinkPace) {
+    fn begin(&mut self, now: Instant) {
         self.since = now;
-        let (patience, mut carried) = (self.patience(), now);
-        for pending in &mut self.pending {
-            carried = carried + pace.carrying(pending.bytes).saturating_mul(patience);
-            pending.carried = carried;
-        }
-    }
-
-    fn scaled(&self, time: Duration) -> Duration {
-        time.saturating_mul(self.patience())
+        self.round += 1;
     }
 }
 

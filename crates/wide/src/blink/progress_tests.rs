@@ -1,5 +1,6 @@
 use super::*;
-use crate::blink::{Servers, VirtualLink};
+use crate::blink::{LinkWatch, Obligation, Servers, VirtualLink};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use althing_types::{decode, encode};
 use proptest::prelude::*;
@@ -22,103 +23,151 @@ fn ms(after: u64) -> Instant {
     T0 + Duration::from_millis(after)
 }
 
-fn queued(messages: &[(u64, u64, u64)]) -> LinkProgress {
-    let mut progress = LinkProgress::new(Turn::default());
-    for (at, number, bytes) in messages {
-        progress.on_queued(ms(*at), *number, *bytes, &pace());
-    }
-    progress
+/// A link as one server sees it whose clock shows the agreed time.
+struct Watched {
+    progress: LinkProgress,
+    watch: LinkWatch,
+    pace: LinkPace,
+    /// Number and bytes of what is not acknowledged.
+    queue: VecDeque<(u64, u64)>,
 }
 
-fn owed(progress: &LinkProgress) -> Option<(u64, Instant)> {
-    progress.obligation(&pace()).map(|owed| (owed.number, owed.by))
+impl Watched {
+    fn new(turn: Turn, pace: LinkPace) -> Self {
+        let (progress, watch) = (LinkProgress::new(turn), LinkWatch::default());
+        Self { progress, watch, pace, queue: VecDeque::new() }
+    }
+
+    fn follow(&mut self, now: Instant) {
+        let settled = self.progress.settled();
+        self.queue.retain(|(number, _)| *number > settled);
+        let last = self.watch.last(&self.progress).unwrap_or_default();
+        let new = self.queue.iter().copied().filter(|(number, _)| *number > last);
+        self.watch.follow(now, &self.progress, new, &self.pace);
+    }
+
+    fn on_queued(&mut self, now: Instant, number: u64, bytes: u64) {
+        self.progress.on_queued(number);
+        self.queue.push_back((number, bytes));
+        self.follow(now);
+    }
+
+    fn on_heard(&mut self, now: Instant) {
+        self.progress.on_heard(now);
+        self.follow(now);
+    }
+
+    fn on_settled(&mut self, now: Instant, number: u64) {
+        self.progress.on_settled(now, number, &self.pace);
+        self.follow(now);
+    }
+
+    fn on_given_up(&mut self, now: Instant, suspect: Suspect, order: &SelectionOrder) {
+        self.progress.on_given_up(now, suspect, order);
+        self.follow(now);
+    }
+
+    fn obligation(&self) -> Option<Obligation> {
+        self.watch.obligation(&self.progress, &self.pace)
+    }
+
+    fn owed(&self) -> Option<(u64, Instant)> {
+        self.obligation().map(|owed| (owed.number, owed.by))
+    }
+}
+
+fn queued(messages: &[(u64, u64, u64)]) -> Watched {
+    let mut link = Watched::new(Turn::default(), pace());
+    for (at, number, bytes) in messages {
+        link.on_queued(ms(*at), *number, *bytes);
+    }
+    link
 }
 
 #[test]
 fn a_message_has_its_own_time_whatever_is_acknowledged_before_it() {
     // 100 bytes take 10 ms at the floor's pace.
-    let mut progress = queued(&[(0, 1, 100), (0, 2, 100), (0, 4, 200), (900, 5, 100)]);
-    assert_eq!(owed(&progress), Some((1, ms(510))));
-    assert_eq!(progress.obligation(&pace()).unwrap().within(ms(500)), Duration::from_millis(10));
-    progress.on_settled(ms(505), 1, &pace());
-    assert_eq!(owed(&progress), Some((2, ms(520))), "no new timeout");
-    progress.on_settled(ms(515), 1, &pace());
-    assert_eq!(owed(&progress), Some((2, ms(520))));
-    progress.on_settled(ms(515), 3, &pace());
-    assert_eq!(owed(&progress), Some((4, ms(540))));
-    progress.on_settled(ms(535), 4, &pace());
-    assert_eq!(owed(&progress), Some((5, ms(1410))), "idle time is not saved up");
-    progress.on_settled(ms(1000), 9, &pace());
-    assert_eq!(owed(&progress), None);
+    let mut link = queued(&[(0, 1, 100), (0, 2, 100), (0, 4, 200), (900, 5, 100)]);
+    assert_eq!(link.owed(), Some((1, ms(510))));
+    link.on_settled(ms(505), 1);
+    assert_eq!(link.owed(), Some((2, ms(520))), "no new timeout");
+    link.on_settled(ms(515), 1);
+    assert_eq!(link.owed(), Some((2, ms(520))));
+    link.on_settled(ms(515), 3);
+    assert_eq!(link.owed(), Some((4, ms(540))));
+    link.on_settled(ms(535), 4);
+    assert_eq!(link.owed(), Some((5, ms(1410))), "idle time is not saved up");
+    link.on_settled(ms(1000), 9);
+    assert_eq!(link.owed(), None);
 }
 
 #[test]
 fn the_next_link_owes_all_from_when_its_turn_begins() {
-    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
-    progress.on_given_up(ms(510), Suspect::Forwarder, &order(), &pace());
-    assert_eq!(progress.turn().number, 1);
-    assert_eq!(owed(&progress), Some((1, ms(1020))));
-    progress.on_settled(ms(600), 1, &pace());
-    assert_eq!(owed(&progress), Some((2, ms(1030))));
-    assert!(!progress.is_owed(0, 2), "somebody else's");
-    assert!(!progress.is_owed(1, 1), "it has come");
-    assert!(progress.is_owed(1, 2) && progress.is_owed(1, 7));
+    let mut link = queued(&[(0, 1, 100), (0, 2, 100)]);
+    link.on_given_up(ms(510), Suspect::Forwarder, &order());
+    assert_eq!(link.progress.turn().number, 1);
+    assert_eq!(link.owed(), Some((1, ms(1020))));
+    link.on_settled(ms(600), 1);
+    assert_eq!(link.owed(), Some((2, ms(1030))));
+    assert!(!link.progress.is_owed(0, 2), "somebody else's");
+    assert!(!link.progress.is_owed(1, 1), "it has come");
+    assert!(link.progress.is_owed(1, 2) && link.progress.is_owed(1, 7));
 }
 
 #[test]
 fn timeouts_double_when_a_link_with_two_correct_servers_was_of_no_use() {
-    let mut progress = queued(&[(0, 1, 100)]);
+    let mut link = queued(&[(0, 1, 100)]);
     let patience: Vec<u32> = (1..=7)
         .map(|_| {
-            progress.on_heard(ms(0), &pace());
-            progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
-            progress.patience()
+            link.on_heard(ms(0));
+            link.on_given_up(ms(0), Suspect::Forwarder, &order());
+            link.progress.patience()
         })
         .collect();
     assert_eq!(patience, [1, 1, 2, 2, 2, 4, 4]);
-    assert_eq!(owed(&progress), Some((1, ms(4 * 510))));
-    progress.on_queued(ms(0), 2, 100, &pace());
-    progress.on_queued(ms(0), 3, 100, &pace());
-    progress.on_settled(ms(64 * 2000 - 1), 1, &pace());
-    assert_eq!(progress.patience(), 4);
-    progress.on_settled(ms(64 * 2000), 1, &pace());
-    assert_eq!(progress.patience(), 4, "nothing has come");
-    progress.on_settled(ms(64 * 2000), 2, &pace());
-    assert_eq!(progress.patience(), 2);
-    progress.on_settled(ms(64 * 2000 + 1), 3, &pace());
-    assert_eq!(progress.patience(), 2, "not at once again");
+    assert_eq!(link.owed(), Some((1, ms(4 * 510))));
+    link.on_queued(ms(0), 2, 100);
+    link.on_queued(ms(0), 3, 100);
+    link.on_settled(ms(64 * 2000 - 1), 1);
+    assert_eq!(link.progress.patience(), 4);
+    link.on_settled(ms(64 * 2000), 1);
+    assert_eq!(link.progress.patience(), 4, "nothing has come");
+    link.on_settled(ms(64 * 2000), 2);
+    assert_eq!(link.progress.patience(), 2);
+    link.on_settled(ms(64 * 2000 + 1), 3);
+    assert_eq!(link.progress.patience(), 2, "not at once again");
     for _ in 0..100 {
-        progress.on_heard(ms(0), &pace());
-        progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
+        link.on_heard(ms(0));
+        link.on_given_up(ms(0), Suspect::Forwarder, &order());
     }
-    assert_eq!(progress.patience(), 1024);
+    assert_eq!(link.progress.patience(), 1024);
 }
 
 #[test]
 fn a_site_that_was_away_is_held_to_the_old_timeouts_when_it_is_back() {
-    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
+    let mut link = queued(&[(0, 1, 100), (0, 2, 100)]);
     for _ in 0..100 {
-        progress.on_given_up(ms(0), Suspect::Forwarder, &order(), &pace());
+        link.on_given_up(ms(0), Suspect::Forwarder, &order());
     }
-    assert_eq!(progress.patience(), 8);
-    progress.on_heard(ms(9000), &pace());
-    progress.on_settled(ms(9000), 1, &pace());
-    assert_eq!((progress.patience(), owed(&progress)), (1, Some((2, ms(9520)))));
+    assert_eq!(link.progress.patience(), 8);
+    link.on_heard(ms(9000));
+    link.on_settled(ms(9000), 1);
+    assert_eq!((link.progress.patience(), link.owed()), (1, Some((2, ms(9520)))));
 }
 
 #[test]
 fn a_forwarder_that_blames_more_peers_than_can_have_failed_is_given_up() {
     let servers = Servers::benign(5, 2).unwrap();
     let order = SelectionOrder::new(servers, servers);
-    let mut progress = queued(&[(0, 1, 100), (0, 2, 100)]);
+    let mut link = queued(&[(0, 1, 100), (0, 2, 100)]);
     let links: Vec<(u16, u16)> = (1..=8)
         .map(|step| {
             if step == 6 {
-                progress.on_heard(ms(0), &pace());
+                link.on_heard(ms(0));
             }
-            progress.on_given_up(ms(0), Suspect::Peer, &order, &pace());
-            let link = order.virtual_link(progress.turn());
-            (link.forwarder.0, link.peer.0)
+            link.on_given_up(ms(0), Suspect::Peer, &order);
+            let servers = order.virtual_link(link.progress.turn());
+            (servers.forwarder.0, servers.peer.0)
         })
         .collect();
     assert_eq!(links, [(0, 1), (0, 2), (0, 3), (1, 3), (1, 4), (1, 0), (1, 1), (1, 2)]);
@@ -129,13 +178,34 @@ fn a_pace_of_nothing_is_refused_and_a_huge_one_is_no_harm() {
     assert_eq!(LinkPace::new(Duration::ZERO, 1), Err(LinkPaceError::Timeout));
     assert_eq!(LinkPace::new(TIMEOUT, 0), Err(LinkPaceError::Floor));
     let slow = LinkPace::new(Duration::MAX, 1).unwrap();
-    let mut progress = LinkProgress::new(Turn::default());
-    progress.on_queued(T0, u64::MAX - 1, u64::MAX, &slow);
-    progress.on_queued(T0, u64::MAX, u64::MAX, &slow);
+    let mut link = Watched::new(Turn::default(), slow);
+    link.on_queued(T0, u64::MAX - 1, u64::MAX);
+    link.on_queued(T0, u64::MAX, u64::MAX);
     for _ in 0..40 {
-        progress.on_given_up(T0, Suspect::Forwarder, &order(), &slow);
+        link.on_given_up(T0, Suspect::Forwarder, &order());
     }
-    assert_eq!(progress.obligation(&slow).unwrap().by, Instant(u64::MAX));
+    assert_eq!(link.obligation().unwrap().by, Instant(u64::MAX));
+}
+
+#[test]
+fn what_agreed_time_does_has_no_part_in_when_a_message_is_owed() {
+    let mut link = Watched::new(Turn::default(), pace());
+    link.on_queued(ms(0), 1, 100);
+    // The leading server has time stand still, and then run ahead.
+    for agreed in [Instant(0), ms(10_000)] {
+        link.progress.on_given_up(agreed, Suspect::Forwarder, &order());
+        link.follow(ms(600));
+        assert_eq!(link.owed(), Some((1, ms(600 + 510))));
+    }
+}
+
+#[test]
+fn a_server_that_comes_to_it_late_watches_from_then_on() {
+    let link = queued(&[(0, 1, 100), (0, 2, 100)]);
+    let mut watch = LinkWatch::default();
+    watch.follow(ms(5000), &link.progress, link.queue.iter().copied(), &pace());
+    let owed = watch.obligation(&link.progress, &pace()).unwrap();
+    assert_eq!((owed.number, owed.by), (1, ms(5510)));
 }
 
 /// What a virtual link with a faulty server does.
@@ -161,7 +231,7 @@ struct Model {
     faulty: (u16, u16),
     tactics: Vec<Tactic>,
     latency: Duration,
-    progress: LinkProgress,
+    link: Watched,
     now: Instant,
     /// When the virtual link's turn began.
     began: Instant,
@@ -175,12 +245,12 @@ struct Model {
 }
 
 impl Model {
-    fn link(&self) -> VirtualLink {
-        self.order.virtual_link(self.progress.turn())
+    fn virtual_link(&self) -> VirtualLink {
+        self.order.virtual_link(self.link.progress.turn())
     }
 
     fn is_correct(&self) -> bool {
-        let link = self.link();
+        let link = self.virtual_link();
         self.faulty.0 >> link.forwarder.0 & 1 == 0 && self.faulty.1 >> link.peer.0 & 1 == 0
     }
 
@@ -194,8 +264,8 @@ impl Model {
                 if self.carried == 0 { begin } else { Instant(self.last.0 - self.latency.as_nanos() as u64) };
             return Some(free.max(begin) + Duration::from_secs(bytes) / (2 * FLOOR) as u32 + self.latency);
         }
-        let owed = self.progress.obligation(&pace()).map(|owed| owed.by)?;
-        match self.tactics[self.progress.turn().number as usize % self.tactics.len()] {
+        let owed = self.link.obligation().map(|owed| owed.by)?;
+        match self.tactics[self.link.progress.turn().number as usize % self.tactics.len()] {
             Tactic::Drop | Tactic::Reorder => None,
             Tactic::SlowRoll => Some(self.last.max(begin) + (TIMEOUT - Duration::from_millis(1))),
             Tactic::LastMoment => Some(Instant(owed.0 - 1).max(self.now)),
@@ -207,8 +277,8 @@ impl Model {
     fn on_acknowledged(&mut self, number: u64) {
         if self.waiting[0].0 <= number {
             self.waiting.retain(|(waiting, ..)| *waiting > number);
-            self.progress.on_heard(self.now, &pace());
-            self.progress.on_settled(self.now, number, &pace());
+            self.link.on_heard(self.now);
+            self.link.on_settled(self.now, number);
         }
     }
 
@@ -216,7 +286,7 @@ impl Model {
     fn run(&mut self, until: Instant) -> u64 {
         let mut given_up = 0;
         loop {
-            let owed = self.progress.obligation(&pace());
+            let owed = self.link.obligation();
             assert_eq!(owed.map(|owed| owed.number), self.waiting.front().map(|first| first.0));
             let Some(owed) = owed else { return given_up };
             let acknowledged = self.acknowledged().map(|at| at.max(self.now));
@@ -239,7 +309,7 @@ impl Model {
                 if self.is_correct() {
                     self.late.extend(acknowledged.map(|at| (at, self.waiting[0].0)));
                 }
-                self.progress.on_given_up(self.now, Suspect::Forwarder, &self.order, &pace());
+                self.link.on_given_up(self.now, Suspect::Forwarder, &self.order);
                 given_up += 1;
                 (self.began, self.last, self.carried) = (self.now, self.now, 0);
             }
@@ -260,21 +330,9 @@ fn model(
         _ => Servers::benign(5, 2),
     };
     let order = SelectionOrder::new(site(kinds.0).unwrap(), site(kinds.1).unwrap());
-    let (progress, waiting) = (LinkProgress::new(order.start(start)), VecDeque::new());
+    let (link, waiting) = (Watched::new(order.start(start), pace()), VecDeque::new());
     let late = VecDeque::new();
-    Model {
-        order,
-        faulty,
-        tactics,
-        latency,
-        progress,
-        now: T0,
-        began: T0,
-        waiting,
-        last: T0,
-        carried: 0,
-        late,
-    }
+    Model { order, faulty, tactics, latency, link, now: T0, began: T0, waiting, last: T0, carried: 0, late }
 }
 
 /// Bits of which at most as many are set as servers of that kind may be faulty.
@@ -317,7 +375,7 @@ proptest! {
             at = at + Duration::from_millis(*pause_ms);
             given_up += model.run(at);
             model.now = at;
-            model.progress.on_queued(at, number, *bytes, &pace());
+            model.link.on_queued(at, number, *bytes);
             model.waiting.push_back((number, *bytes, at));
             total += bytes;
         }
@@ -327,7 +385,7 @@ proptest! {
         given_up += model.run(at + each * (most as u32 + 1));
         prop_assert!(model.waiting.is_empty(), "{} of {} are left", model.waiting.len(), messages.len());
         prop_assert!(given_up <= most, "{given_up} of at most {most}");
-        prop_assert_eq!(model.progress.patience(), 1);
+        prop_assert_eq!(model.link.progress.patience(), 1);
     }
 
     #[test]
@@ -340,7 +398,7 @@ proptest! {
         let faulty = (faulty(kinds.0, picks[0]), faulty(kinds.1, picks[1]));
         let mut model = model(kinds, faulty, start, [Tactic::Drop].into(), TIMEOUT * slower);
         for number in 1..=20 {
-            model.progress.on_queued(T0, number, 100, &pace());
+            model.link.on_queued(T0, number, 100);
             model.waiting.push_back((number, 100, T0));
         }
         let rounds = u64::from((slower + 1).next_power_of_two().ilog2());
@@ -363,14 +421,13 @@ proptest! {
             let mut restored: LinkProgress = decode(&encode(&progress), 1 << 20).unwrap();
             for progress in [&mut progress, &mut restored] {
                 match step {
-                    0 => progress.on_queued(now, number + 1, value, &pace()),
+                    0 => progress.on_queued(number + 1),
                     1 => progress.on_settled(now, value % (number + 1), &pace()),
-                    _ => progress.on_given_up(now, Suspect::Forwarder, &order(), &pace()),
+                    _ => progress.on_given_up(now, Suspect::Forwarder, &order()),
                 }
             }
             number += u64::from(step == 0);
             prop_assert_eq!(encode(&restored), encode(&progress));
-            prop_assert_eq!(restored.obligation(&pace()), progress.obligation(&pace()));
         }
     }
 }

@@ -152,7 +152,7 @@ impl Links {
         let place = file(&mut self.batches, batch, header.statement(body_digest(&body)));
         let outgoing = Outgoing { header, body, place };
         let link = self.link_mut(to, config);
-        link.progress.on_queued(now, number, outgoing.bytes(), &config.pace);
+        link.progress.on_queued(number);
         link.queue.push_back(outgoing);
         link.settle(now, config);
     }
@@ -182,7 +182,7 @@ impl Links {
         let is_news = acknowledged > link.acknowledged && acknowledged <= link.said;
         if is_news {
             link.acknowledged = acknowledged;
-            link.progress.on_heard(now, &config.pace);
+            link.progress.on_heard(now);
             while link.queue.front().is_some_and(|first| first.header.number <= acknowledged) {
                 link.pop();
             }
@@ -246,7 +246,7 @@ impl Links {
             Suspect::Forwarder
         };
         link.suspecting.clear();
-        link.progress.on_given_up(now, suspect, &order, &config.pace);
+        link.progress.on_given_up(now, suspect, &order);
     }
 
     fn forget_batches(&mut self) {

@@ -2,7 +2,7 @@
 
 use super::Outpost;
 use super::io::{OutpostOutput, OutpostTimer, SiteMessage};
-use crate::blink::{LinkConfig, Obligation, VirtualLink};
+use crate::blink::{LinkConfig, LinkWatch, Obligation, VirtualLink};
 use crate::machine::{Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
@@ -29,6 +29,8 @@ pub(super) struct Sending {
     window: u64,
     /// When something was last sent or acknowledged.
     moved: Instant,
+    /// When what waits is due.
+    watch: LinkWatch,
     /// When the timer expires by which the virtual link is watched.
     watched_until: Option<Instant>,
     /// What it was suspected of last: turn and message.
@@ -150,7 +152,7 @@ impl Outpost {
     /// for that for half a timeout more.
     fn owed(&self, site: SiteId, link: &Link) -> Option<(Obligation, Instant)> {
         let LinkConfig { pace, .. } = &self.config.links;
-        let owed = link.progress.obligation(pace)?;
+        let owed = self.sending.get(&site)?.watch.obligation(&link.progress, pace)?;
         let order = self.config.links.order(site);
         let forwarder = order.virtual_link(link.progress.turn()).forwarder;
         let is_after = order.keeps_forwarders() && forwarder != self.config.server;
@@ -159,6 +161,7 @@ impl Outpost {
 
     /// Sees to it that this server wakes up when the virtual link may be suspected.
     fn watch(&mut self, now: Instant, site: SiteId, link: &Link, outputs: &mut Vec<OutpostOutput>) {
+        self.follow_progress(now, site, link);
         let Some((owed, by)) = self.owed(site, link) else { return };
         let sending = self.sending.get_mut(&site).expect("it is followed");
         let is_known = sending.suspected == Some((owed.turn, owed.number));
@@ -168,9 +171,20 @@ impl Outpost {
         }
     }
 
+    /// Keeps up with what waits, and when it is due.
+    fn follow_progress(&mut self, now: Instant, site: SiteId, link: &Link) {
+        let watch = &mut self.sending.get_mut(&site).expect("it is followed").watch;
+        let queued = after(link, watch.last(&link.progress).unwrap_or_default());
+        let queued = queued.map(|outgoing| (outgoing.header.number, outgoing.bytes()));
+        watch.follow(now, &link.progress, queued, &self.config.links.pace);
+    }
+
     /// It wakes up; what the link owed then may have come.
     pub(super) fn on_watch_expired(&mut self, now: Instant, site: SiteId, links: &Links) {
-        let owed = links.link(site).and_then(|link| self.owed(site, link));
+        let owed = links.link(site).filter(|_| self.sending.contains_key(&site)).and_then(|link| {
+            self.follow_progress(now, site, link);
+            self.owed(site, link)
+        });
         let Some(sending) = self.sending.get_mut(&site) else { return };
         sending.watched_until = None;
         if let Some((Obligation { turn, number, .. }, by)) = owed
