@@ -10,9 +10,10 @@ use common::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 5] = [
     ("greenhouse", include_str!("../../../examples/greenhouse.yaml")),
     ("greenhouse-python", include_str!("../../../examples/greenhouse-python.yaml")),
+    ("greenhouse-two-models", include_str!("../../../examples/greenhouse-two-models.yaml")),
     ("greenhouse-two-stage", TWO_STAGE),
     ("house", include_str!("plans/house.yaml")),
 ];
@@ -108,7 +109,7 @@ fn every_client_is_one_of_its_own_and_every_wire_has_its_carriers() {
                 match (&incoming.source, wire.from.group()) {
                     (Source::Edge { client }, None) => assert_eq!(*client, edge(group.index)),
                     (Source::Group { n, f, clients }, Some(from)) => {
-                        assert_eq!((*n, *f), (plan.group(from).n, plan.group(from).f));
+                        assert_eq!((*n, *f), (plan.group(from).n, plan.group(from).liars()));
                         assert_eq!(clients.len(), usize::from(*n));
                         assert!(clients.keys().all(|c| table.clients.contains(c)));
                     }

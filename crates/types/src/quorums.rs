@@ -126,8 +126,9 @@ impl Quorums {
         self.liars() + 1
     }
 
-    /// How many may say something that is wrong.
-    fn liars(self) -> usize {
+    /// How many may say something that is wrong: f, or none where replicas only crash.
+    #[must_use]
+    pub fn liars(self) -> usize {
         match self.model {
             FaultModel::Byzantine => self.f,
             FaultModel::Crash => 0,

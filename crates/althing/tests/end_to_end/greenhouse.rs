@@ -156,8 +156,28 @@ fn it_works_with_a_broker_that_runs_already() {
 }
 
 #[test]
+fn replicas_that_may_only_crash_survive_a_crash_and_a_lost_disk() {
+    let (_home, spec) = edited("greenhouse.yaml", |text| text.replace("faults: byzantine", "faults: crash"));
+    let mut greenhouse = Greenhouse::open(Deployment::up(&spec));
+    assert_eq!(greenhouse.deployment.replicas(GROUP).len(), 3);
+    greenhouse.step(9);
+    greenhouse.the_primary_is_killed(false);
+    greenhouse.the_primary_is_killed(true);
+    greenhouse.close();
+}
+
+#[test]
 fn two_replicated_components_in_a_row_smooth_and_switch() {
-    let deployment = Deployment::up(&example("greenhouse-two-stage.yaml"));
+    smooth_and_switch("greenhouse-two-stage.yaml");
+}
+
+#[test]
+fn they_do_where_the_first_may_only_crash_as_well() {
+    smooth_and_switch("greenhouse-two-models.yaml");
+}
+
+fn smooth_and_switch(name: &str) {
+    let deployment = Deployment::up(&example(name));
     let port = deployment.mqtt_port();
     let heater = Subscriber::start(port, "greenhouse/heater", "the-heater");
     let display = Subscriber::start(port, "greenhouse/temperature", "the-display");

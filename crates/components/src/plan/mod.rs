@@ -17,7 +17,7 @@ pub use sites::{LinkBound, PlannedSite, SiteGroup, SitePlan};
 use crate::builtins::BuiltinError;
 use crate::component::Component;
 use crate::service::{Incoming, Outgoing, ServiceTable, Sink, Source};
-use crate::spec::{Application, BrokerAddress, End, Implementation};
+use crate::spec::{Application, BrokerAddress, End, Implementation, ReplicationProtocol};
 use crate::value::PortType;
 use althing_replica::Durability;
 use althing_types::{ClientId, GroupId, Quorums, ReplicaId};
@@ -60,8 +60,10 @@ pub struct Group {
     pub id: GroupId,
     /// Replicas.
     pub n: u16,
-    /// Replicas that may be faulty in any way.
+    /// Replicas that may be faulty.
     pub f: u16,
+    /// What replicates it, and so what faulty ones may do.
+    pub protocol: ReplicationProtocol,
     /// The time in which each replica recovers once, in seconds, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_s: Option<u64>,
@@ -81,8 +83,14 @@ impl Group {
     /// The group's quorums.
     #[must_use]
     pub fn quorums(&self) -> Quorums {
-        Quorums::byzantine(usize::from(self.n), usize::from(self.f))
-            .expect("the planner makes 3f + 1 replicas")
+        let quorums = self.protocol.quorums(usize::from(self.n), usize::from(self.f));
+        quorums.expect("the planner makes as many replicas as it takes")
+    }
+
+    /// How many replicas may say something that is wrong: so many copies and one more have to agree.
+    #[must_use]
+    pub fn liars(&self) -> u16 {
+        u16::try_from(self.quorums().liars()).expect("a group has at most 100 replicas")
     }
 
     /// The name of the process that runs `replica`.
@@ -194,6 +202,7 @@ impl Plan {
                     id: group_id(application.name(), component.name()),
                     n: replication.map_or(1, |r| r.n()),
                     f: replication.map_or(0, |r| r.f()),
+                    protocol: replication.map_or(ReplicationProtocol::Pbft, |r| r.protocol()),
                     recovery_s: replication.and_then(|r| r.recovery_s()),
                     durability: component.durability(),
                     implementation: component.implementation().clone(),
@@ -312,7 +321,7 @@ impl Plan {
         };
         Source::Group {
             n: producer.n,
-            f: producer.f,
+            f: producer.liars(),
             clients: producer.quorums().replicas().map(client).collect(),
         }
     }
@@ -324,7 +333,7 @@ impl Group {
             let role = ClientRole::Courier { replica };
             (role.client_id(self.index), replica)
         };
-        Sink::Group { n: self.n, f: self.f, couriers: self.quorums().replicas().map(courier).collect() }
+        Sink::Group { n: self.n, f: self.liars(), couriers: self.quorums().replicas().map(courier).collect() }
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{Group, Plan, PlannedEnd, PlannedWire, Runs};
 use althing_replica::Durability;
-use althing_types::ReplicaId;
+use althing_types::{FaultModel, ReplicaId};
 use std::fmt::Write;
 
 /// Columns that the text keeps to where it can.
@@ -84,18 +84,20 @@ impl Plan {
             (None, Some(to)) => format!("edge receives it, {}", ordered(self.group(to))),
             (Some(from), None) => match self.group(from) {
                 from if from.n == 1 => format!("{} sends it, edge publishes it", first(from)),
-                from => format!("edge publishes it once {} of {} copies agree", from.f + 1, from.n),
+                from => format!("edge publishes {}", taken(from)),
             },
             (Some(from), Some(to)) => {
                 let (from, to) = (self.group(from), self.group(to));
                 match (from.n, to.n) {
                     (1, _) => format!("{} sends it, {}", from.process_name(ReplicaId(0)), ordered(to)),
-                    (n, 1) => format!("{} takes it once {} of {n} copies agree", to.component, from.f + 1),
-                    (n, m) => format!(
-                        "the {m} replicas of {} order each of {n} copies, and take it once {} agree",
-                        to.component,
-                        from.f + 1
-                    ),
+                    (_, 1) => format!("{} takes {}", to.component, taken(from)),
+                    (n, m) => {
+                        let when = match from.liars() {
+                            0 => "take the first".to_owned(),
+                            liars => format!("take it once {} agree", liars + 1),
+                        };
+                        format!("the {m} replicas of {} order each of {n} copies, and {when}", to.component)
+                    }
                 }
             }
             (None, None) => String::new(),
@@ -103,11 +105,25 @@ impl Plan {
     }
 }
 
+/// When the replicas of a group are believed.
+fn taken(from: &Group) -> String {
+    match from.liars() {
+        0 => format!("the first of {} copies", from.n),
+        liars => format!("it once {} of {} copies agree", liars + 1, from.n),
+    }
+}
+
 fn faults(group: &Group) -> String {
-    let faults = match (group.n, group.f) {
-        (1, _) => "1 replica, which nothing protects".to_owned(),
-        (n, 1) => format!("{n} replicas, right while 1 of them lies"),
-        (n, f) => format!("{n} replicas, right while {f} of them lie"),
+    let faults = match (group.n, group.f, group.protocol.faults()) {
+        (1, ..) => "1 replica, which nothing protects".to_owned(),
+        (n, 1, FaultModel::Byzantine) => format!("{n} replicas, right while 1 of them lies"),
+        (n, f, FaultModel::Byzantine) => format!("{n} replicas, right while {f} of them lie"),
+        (n, 1, FaultModel::Crash) => {
+            format!("{n} replicas, there while 1 of them has crashed, and none may lie")
+        }
+        (n, f, FaultModel::Crash) => {
+            format!("{n} replicas, there while {f} of them have crashed, and none may lie")
+        }
     };
     let faults = match group.recovery_s {
         Some(every) => format!("{faults}; each recovers every {every} s"),

@@ -1,10 +1,11 @@
 use super::problem::Severity;
 use super::rule::{Choice, Direction, Named, Rule};
 use super::sites::ReplicationProtocol;
-use super::{LEAST_TURN_S, MAX_FAULTS, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
+use super::{LEAST_TURN_S, MAX_NAME_CHARS, MAX_TOPIC_BYTES};
 use crate::builtins::{Builtin, BuiltinError};
 use crate::value::PortType;
 use althing_replica::Durability;
+use althing_types::{FaultModel, Quorums};
 
 impl Rule {
     /// How bad it is to break it.
@@ -46,6 +47,7 @@ impl Rule {
             Self::UnknownType { .. } => "spec::unknown_type",
             Self::UnknownFaultModel { .. } => "spec::unknown_fault_model",
             Self::FaultsOutOfRange { .. } => "spec::faults_out_of_range",
+            Self::RecoveryOfCrashes => "spec::recovery_of_crashes",
             Self::RecoveryOutOfRange { .. } => "spec::recovery_out_of_range",
             Self::UnknownDurability { .. } => "spec::unknown_durability",
             Self::ForgetsWhenItStops { .. } => "spec::forgets_when_it_stops",
@@ -140,7 +142,7 @@ impl Rule {
             Self::UnknownType { .. } => {
                 format!("possible: {}", quoted(&PortType::ALL.map(PortType::name)))
             }
-            Self::UnknownFaultModel { .. } => "possible: `byzantine`".into(),
+            Self::UnknownFaultModel { .. } => "possible: `byzantine`, `crash`".into(),
             Self::UnknownChoice { .. }
             | Self::SitesOutOfRange { .. }
             | Self::TooFewSites { .. }
@@ -149,13 +151,24 @@ impl Rule {
             | Self::DelayOutOfRange { .. }
             | Self::RateOutOfRange { .. }
             | Self::ForgetfulSites { .. } => self.help_with_sites(),
-            Self::FaultsOutOfRange { f } if *f < 1 => {
-                "`f: 1` survives one lying replica of four; without `replicate` there is one \
-                 replica that nothing protects"
-                    .into()
+            Self::FaultsOutOfRange { f, protocol } => {
+                let (survived, replicas) = match protocol.faults() {
+                    FaultModel::Byzantine => ("lying replica of four", "3f + 1"),
+                    FaultModel::Crash => ("crashed replica of three", "2f + 1"),
+                };
+                if *f < 1 {
+                    format!(
+                        "`f: 1` survives one {survived}; without `replicate` there is one replica that nothing \
+                         protects"
+                    )
+                } else {
+                    let most = Quorums::MAX_REPLICAS;
+                    format!("f faults take {replicas} replicas, and a group has at most {most}")
+                }
             }
-            Self::FaultsOutOfRange { .. } => {
-                format!("f faults take 3f + 1 replicas, and a group has at most {}", 3 * MAX_FAULTS + 1)
+            Self::RecoveryOfCrashes => {
+                "remove `proactive_recovery`, or write `faults: byzantine`: it is for replicas that may be taken over"
+                    .into()
             }
             Self::RecoveryOutOfRange { .. } => {
                 format!("each replica recovers once in that time, and needs {LEAST_TURN_S} s for its turn")

@@ -1,5 +1,6 @@
 use crate::builtins::Builtin;
 use crate::spec::problem::Problem;
+use crate::spec::sites::ReplicationProtocol;
 use crate::value::PortType;
 use althing_replica::Durability;
 use serde::Serialize;
@@ -164,12 +165,19 @@ impl fmt::Display for Implementation {
 /// Against which faults a component is replicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Replication {
+    pub(super) protocol: ReplicationProtocol,
     pub(super) f: u16,
     pub(super) recovery_s: Option<u64>,
 }
 
 impl Replication {
-    /// Replicas that may be faulty in any way.
+    /// What replicates it: it follows from the faults.
+    #[must_use]
+    pub fn protocol(self) -> ReplicationProtocol {
+        self.protocol
+    }
+
+    /// Replicas that may be faulty.
     #[must_use]
     pub fn f(self) -> u16 {
         self.f
@@ -181,10 +189,10 @@ impl Replication {
         self.recovery_s
     }
 
-    /// Replicas it takes (PBFT §3).
+    /// Replicas it takes.
     #[must_use]
     pub fn n(self) -> u16 {
-        3 * self.f + 1
+        u16::try_from(self.protocol.least(self.f.into())).expect("f is bounded")
     }
 }
 

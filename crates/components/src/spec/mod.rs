@@ -43,9 +43,6 @@ pub const MAX_NAME_CHARS: usize = 40;
 /// The longest MQTT topic, in bytes.
 pub const MAX_TOPIC_BYTES: usize = 1024;
 
-/// The most Byzantine faults that a group can tolerate: n = 3f + 1 is at most 100.
-pub const MAX_FAULTS: u16 = 33;
-
 /// The shortest time for one replica to recover before the next has its turn, in seconds.
 pub const LEAST_TURN_S: i64 = 2;
 

@@ -79,14 +79,14 @@ pub(super) struct RawComponent {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Replicate")]
 pub(super) struct RawReplicate {
-    /// What may go wrong with a replica. `byzantine`: anything, lies included.
-    #[schemars(with = "String", extend("enum" = ["byzantine"]))]
+    /// What may go wrong with a replica. `byzantine`: anything, lies included; `crash`: it stops, and may start again.
+    #[schemars(with = "String", extend("enum" = ["byzantine", "crash"]))]
     pub(super) faults: Spanned<String>,
-    /// How many replicas may be faulty at once; it takes 3f + 1 replicas.
-    #[schemars(with = "u16", range(min = 1, max = 33))]
+    /// How many replicas may be faulty at once; it takes 3f + 1 replicas, or 2f + 1 where they only crash.
+    #[schemars(with = "u16", range(min = 1, max = 49))]
     pub(super) f: Spanned<i64>,
     /// Has the replicas recover in turn, so that f may be taken over not in all, but in the time that this
-    /// takes.
+    /// takes. Not where they only crash.
     #[serde(default)]
     #[schemars(with = "RawProactiveRecovery")]
     pub(super) proactive_recovery: Option<RawProactiveRecovery>,

@@ -1,5 +1,5 @@
 use super::sites::{LEAST_MBPS, LEAST_SITES, MAX_DELAY_MS, MAX_MBPS, MAX_SITES, ReplicationProtocol};
-use super::{MAX_COMPONENTS, MAX_FAULTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES, MOST_RECOVERY_S};
+use super::{MAX_COMPONENTS, MAX_PORTS, MAX_SPEC_BYTES, MAX_WIRES, MOST_RECOVERY_S};
 use crate::builtins::BuiltinError;
 use crate::value::PortType;
 use althing_types::Quorums;
@@ -152,11 +152,16 @@ pub enum Rule {
         name: String,
     },
     /// Too few faults, or more than a group can tolerate.
-    #[error("f is {f}, but it must be from 1 to {MAX_FAULTS}")]
+    #[error("f is {f}, but it must be from 1 to {}", protocol.most_faulty(Quorums::MAX_REPLICAS))]
     FaultsOutOfRange {
         /// The faults asked for.
         f: i64,
+        /// What is to replicate the component.
+        protocol: ReplicationProtocol,
     },
+    /// Replicas that only crash are never taken over.
+    #[error("replicas that only crash need no proactive recovery")]
+    RecoveryOfCrashes,
     /// Recoveries that follow each other too fast, or never.
     #[error("`every_s` is {every_s}, but it must be from {least} to {MOST_RECOVERY_S}")]
     RecoveryOutOfRange {

@@ -319,7 +319,7 @@ impl RawSink {
         match self {
             Self::Edge { client } => Ok(Sink::Edge { client: known_client(&client, group)? }),
             Self::Couriers { members } => {
-                let [n, f] = [group.quorums().n(), group.quorums().f()]
+                let [n, f] = [group.quorums().n(), group.quorums().liars()]
                     .map(|count| u16::try_from(count).expect("a group has at most 100 replicas"));
                 Ok(Sink::Group { n, f, couriers: check_members(wire, n, &members, group)? })
             }

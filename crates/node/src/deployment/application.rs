@@ -11,9 +11,9 @@ use althing_types::{ClientId, ReplicaId};
 use super::provision::{Maker, Members, NewClient, ProvisionError, ProvisionOptions};
 use super::{Content, DeployedClient, DeployedProcess, Deployment, ProcessKind, process_directory};
 use crate::config::{
-    ConfigError, ProtocolKind, RawBroker, RawClient, RawComponent, RawConsumer, RawCourier, RawEdge,
-    RawEdgeGroup, RawEdgeWire, RawImplementation, RawIncoming, RawMember, RawOutgoing, RawPbft, RawService,
-    RawSink, RawSource, create_directory, write_json,
+    ConfigError, RawBroker, RawClient, RawComponent, RawConsumer, RawCourier, RawEdge, RawEdgeGroup,
+    RawEdgeWire, RawImplementation, RawIncoming, RawMember, RawOutgoing, RawPbft, RawService, RawSink,
+    RawSource, create_directory, write_json,
 };
 
 /// How long a program may take for one event, in milliseconds.
@@ -89,7 +89,7 @@ impl<'a> Made<'a> {
                 name: &group.component,
                 id: group.id,
                 f: usize::from(group.f),
-                protocol: ProtocolKind::Pbft,
+                protocol: group.protocol.into(),
                 durability: group.durability,
                 proactive_recovery_ms: group.recovery_s.unwrap_or(0) * 1000,
                 replicas: names.iter().map(String::as_str).collect(),

@@ -62,7 +62,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let (client, emissions) = GroupClient::connect_listening(&group.client).await?;
         let quorums = group.client.group().quorums();
-        let [n, f] = [quorums.n(), quorums.f()]
+        let [n, f] = [quorums.n(), quorums.liars()]
             .map(|count| u16::try_from(count).expect("a group has at most 100 replicas"));
         let now = Instant::now();
         Ok(Self {

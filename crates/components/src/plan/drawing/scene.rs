@@ -1,5 +1,6 @@
 use super::layout::Pin;
 use crate::plan::{Group, Plan, PlannedEnd, PlannedWire};
+use althing_types::FaultModel;
 
 /// The most replicas of a group that are drawn one by one.
 const MAX_DRAWN_REPLICAS: u16 = 7;
@@ -137,7 +138,7 @@ impl Scene {
 
 impl Group {
     fn vote(&self) -> Option<(u16, u16)> {
-        (self.n > 1).then_some((self.f + 1, self.n))
+        (self.n > 1).then_some((self.liars() + 1, self.n))
     }
 }
 
@@ -166,11 +167,14 @@ fn group(group: &Group) -> Node {
         let first = (0..MAX_DRAWN_REPLICAS - 2).map(name);
         first.chain(["…".to_owned(), name(group.n - 1)]).collect()
     };
-    let liars = if group.f == 1 { "1 may lie".to_owned() } else { format!("{} may lie", group.f) };
+    let does = match group.protocol.faults() {
+        FaultModel::Byzantine => "lie",
+        FaultModel::Crash => "crash",
+    };
     Node {
         kind: Kind::Group { replicas },
         title: group.component.clone(),
-        subtitle: format!("{} replicas, {liars}", group.n),
+        subtitle: format!("{} replicas, {} may {does}", group.n, group.f),
         pin: Pin::Free,
     }
 }

@@ -3,11 +3,12 @@ use crate::builtins::{Builtin, BuiltinError};
 use crate::spec::application::{ComponentSpec, Implementation, Replication};
 use crate::spec::nearest::nearest;
 use crate::spec::problem::Span;
-use crate::spec::raw::{Entries, RawComponent, RawReplicate};
+use crate::spec::raw::{Entries, RawComponent, RawProactiveRecovery, RawReplicate};
 use crate::spec::rule::{Direction, Named, Rule};
-use crate::spec::{LEAST_TURN_S, MAX_FAULTS, MAX_PORTS, MOST_RECOVERY_S};
+use crate::spec::{LEAST_TURN_S, MAX_PORTS, MOST_RECOVERY_S, ReplicationProtocol};
 use crate::value::PortType;
 use althing_replica::Durability;
+use althing_types::{FaultModel, Quorums};
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 use std::collections::BTreeMap;
@@ -236,20 +237,27 @@ impl Checker<'_> {
     }
 
     fn replication(&mut self, raw: &RawReplicate) -> Option<Replication> {
-        if raw.faults.value != "byzantine" {
-            let name = shortened(&raw.faults.value);
-            self.report(Rule::UnknownFaultModel { name }, &raw.faults);
-        }
-        match u16::try_from(raw.f.value) {
-            Ok(f) if (1..=MAX_FAULTS).contains(&f) => {
-                let recovery = raw.proactive_recovery.as_ref();
-                let recovery_s = recovery.and_then(|recovery| self.recovery_s(3 * f + 1, &recovery.every_s));
-                Some(Replication { f, recovery_s })
+        let protocol = match raw.faults.value.as_str() {
+            "byzantine" => ReplicationProtocol::Pbft,
+            "crash" => ReplicationProtocol::Paxos,
+            name => {
+                self.report(Rule::UnknownFaultModel { name: shortened(name) }, &raw.faults);
+                ReplicationProtocol::Pbft
             }
-            _ => {
-                self.report(Rule::FaultsOutOfRange { f: raw.f.value }, &raw.f);
-                None
-            }
+        };
+        let most = protocol.most_faulty(Quorums::MAX_REPLICAS);
+        let f = u16::try_from(raw.f.value).ok().filter(|f| (1..=most).contains(&usize::from(*f)));
+        let Some(f) = f else {
+            self.report(Rule::FaultsOutOfRange { f: raw.f.value, protocol }, &raw.f);
+            return None;
+        };
+        let replication = Replication { protocol, f, recovery_s: None };
+        let Some(RawProactiveRecovery { every_s }) = &raw.proactive_recovery else {
+            return Some(replication);
+        };
+        if protocol.faults() == FaultModel::Crash {
+            self.report(Rule::RecoveryOfCrashes, every_s);
         }
+        Some(Replication { recovery_s: self.recovery_s(replication.n(), every_s), ..replication })
     }
 }
