@@ -10,8 +10,10 @@
 mod config;
 mod costs;
 mod cpu;
+mod links;
 mod meter;
 mod report;
+mod rounds;
 mod site;
 mod steward;
 mod tally;
@@ -19,7 +21,9 @@ mod world;
 
 pub use config::{Carriage, Composition, System, WanConfig};
 pub use costs::{CostTable, SchemeCosts};
+pub use links::{LinkFigures, SiteKind, link_figures};
 pub use report::{Latency, WanReport};
+pub use rounds::{Rounds, rounds};
 
 use crate::config::ProtocolKind;
 use althing_protocol::paxos::Paxos;

@@ -1,6 +1,7 @@
 mod costs;
 mod figures;
 mod picture;
+mod structure;
 mod table;
 
 use crate::commands::sim::run_side_by_side;
@@ -77,6 +78,8 @@ impl Wan {
         }
         if !self.json {
             println!("{}", table::costs(&costs));
+            println!("{}", structure::links());
+            println!("{}", structure::normal_case());
             println!("{}", table::best(&runs, &reports));
             println!("{}", table::cryptography(&runs, &reports));
             println!("{}", targets.unwrap_or_default());
