@@ -1,7 +1,7 @@
 //! What a site's own protocol orders, and what its clients are answered.
 
 use crate::LinkMessage;
-use crate::machine::Timer;
+use crate::machine::{Timer, Treachery};
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Identity, Proof};
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
@@ -82,6 +82,9 @@ pub enum SiteEvent {
     },
     /// Another site has given this of the state that this one fetches.
     Fetched(Parts),
+    /// Somebody has taken the server over, and it is to betray the other sites with those that say the same; or not any
+    /// more. For fault injection.
+    TakenOver(Option<Treachery>),
 }
 
 /// What a client hears of its update.

@@ -1,4 +1,6 @@
-use crate::{Lane, LogicalMachine, Outpost, OutpostInput, OutpostOutput, OutpostTimer, ServerTimer};
+use crate::{
+    Lane, LogicalMachine, Outpost, OutpostInput, OutpostOutput, OutpostTimer, ServerTimer, Treachery,
+};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,6 +47,8 @@ pub enum StationInput {
     OutpostTimer(OutpostTimer),
     /// The timer of the client on a lane expired.
     LaneTimer(Lane),
+    /// As [`OutpostInput::TakeOver`].
+    TakeOver(Option<Treachery>),
 }
 
 /// Something that a [`Station`] wants done.
@@ -164,6 +168,9 @@ impl Station {
             }
             StationInput::OutpostTimer(timer) => steps.push_back(Step::Outpost(OutpostInput::Timer(timer))),
             StationInput::LaneTimer(lane) => steps.push_back(Step::Lane(lane, ClientInput::Timer)),
+            StationInput::TakeOver(treachery) => {
+                steps.push_back(Step::Outpost(OutpostInput::TakeOver(treachery)));
+            }
         }
         while let Some(step) = steps.pop_front() {
             match step {

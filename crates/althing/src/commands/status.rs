@@ -116,9 +116,10 @@ fn print_site(site: &SiteReport) {
     let SiteReport { protocol, view, leader, executed, connected, servers, .. } = site;
     println!(
         "{:<20}   among the sites: {protocol} in view {view}, led by {leader}, executed {executed}; \
-         {connected} of {} other servers connected",
+         {connected} of {} other servers connected{}",
         "",
-        servers.saturating_sub(1)
+        servers.saturating_sub(1),
+        if site.is_taken_over { "; injected: the site lies to the others" } else { "" }
     );
     for link in &site.links {
         println!(
@@ -148,7 +149,7 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
         Fault::SlowForwarder { ms } => remarks.push(format!("injected: slow forwarder, {ms} ms")),
         Fault::DeafPeer => remarks.push("injected: deaf peer".to_owned()),
         Fault::WrongShares => remarks.push("injected: wrong shares".to_owned()),
-        Fault::Betray { from, .. } => remarks.push(format!("injected: its site lies from batch {from} on")),
+        Fault::Betray { .. } => remarks.push("injected: betrays the other sites".to_owned()),
         fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
     }
     if report.is_transferring {

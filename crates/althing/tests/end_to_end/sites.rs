@@ -1,7 +1,7 @@
 //! A system of sites as its users see it: each site a group of processes, and each site's clients ask it alone.
 
 use super::deployment::{Deployment, pid};
-use super::process::{signal, until};
+use super::process::{expect, signal, until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
@@ -69,6 +69,10 @@ fn each_sites_clients_see_what_those_of_all_others_wrote_while_servers_and_sites
             assert_eq!(system.get(site, other), "here\n", "{site} of {other}");
         }
     }
+
+    // Nobody could tell that a whole site lies.
+    let (_, refusal) = expect(&system.deployment.ask(&["inject", "site", "vik", "lie"]), 2);
+    assert!(refusal.contains("the sites run paxos among themselves, which tolerates no"), "{refusal}");
 
     // A server lies. Its site signs without it, and the others find out.
     system.deployment.tell(&["inject", "oslo-1", "lie"]);

@@ -77,8 +77,6 @@ pub enum Fault {
     /// As a site's server: it has its site tell each other site something else, as far as the servers that do
     /// the same are more than the site tolerates.
     Betray {
-        /// From this batch of the site on, the same at all of them.
-        from: u64,
         /// What chance follows from, the same at all of them.
         seed: u64,
     },

@@ -15,6 +15,8 @@ pub struct SiteReport {
     pub executed: u64,
     /// How the site stands with each other one that it has spoken with.
     pub links: Vec<LinkReport>,
+    /// Whether the site lies to the others, because enough of its servers are told to betray them.
+    pub is_taken_over: bool,
     /// Wrong shares of the site's signature that other servers have sent to this one.
     pub wrong_shares: u64,
     /// Servers of the system, this one included.

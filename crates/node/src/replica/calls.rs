@@ -8,7 +8,6 @@ use althing_wide::Treachery;
 
 use super::flood::Flooding;
 use super::runtime::{NodeProtocol, Runtime};
-use super::service::NodeService;
 use crate::config::ServiceConfig;
 use crate::control::{
     ControlCall, Fault, Flood, ReplicaCounters, ReplicaReport, Request, Response, Role, Status,
@@ -52,6 +51,14 @@ impl<P: NodeProtocol> Runtime<P> {
         if fault.is_of_sites() && self.site.is_none() {
             return refused("only a site's server can fail towards other sites; this replica is of no site");
         }
+        if let (Fault::Betray { .. }, Some(site)) = (fault, &self.site)
+            && site.tolerates_no_lies()
+        {
+            return refused(
+                "the sites run paxos among themselves, which tolerates no lies: the others would believe this one; \
+                 run the system with `wide: { protocol: pbft }` to see a site lie",
+            );
+        }
         let (tamper, delay, flood) = match fault {
             // Carried out beside the replica.
             Fault::SilentForwarder
@@ -70,17 +77,14 @@ impl<P: NodeProtocol> Runtime<P> {
             },
         };
         tracing::warn!(?fault, "told to be faulty");
-        let treachery = match fault {
-            Fault::Betray { from, seed } => Some(betrayal(from, seed)),
-            _ => None,
-        };
-        if let NodeService::Site(machine) = self.replica.service_mut() {
-            machine.set_treachery(treachery);
-        }
         self.replica.set_tamper(tamper.map(|tamper| Box::new(tamper) as _));
         self.outgoing.set_delay(Duration::from_millis(delay));
         self.outgoing.set_flood(flood);
         self.fault = fault;
+        self.take_over(match fault {
+            Fault::Betray { seed } => Some(betrayal(seed)),
+            _ => None,
+        });
         Response::Done
     }
 
@@ -161,8 +165,8 @@ impl<P: NodeProtocol> Runtime<P> {
 }
 
 /// A site that contradicts itself as often as not, and now and then keeps silent.
-fn betrayal(from: u64, seed: u64) -> Treachery {
-    Treachery { from: Seq(from), seed, contradicts: 500, keeps_silent: 100, is_deaf_to: None }
+fn betrayal(seed: u64) -> Treachery {
+    Treachery { from: Seq(0), seed, contradicts: 500, keeps_silent: 100, is_deaf_to: None }
 }
 
 fn refused(reason: &str) -> Response {

@@ -26,6 +26,7 @@ use althing_types::{ClientId, Digest, Instant, Recent, ReplicaId, Seq, SiteId, V
 use borsh::{BorshDeserialize, BorshSerialize};
 use timers::Timers;
 use transfer::Fetching;
+use treachery::Takeover;
 use updates::Waiting;
 
 pub(crate) use links::{Link, Links, Outgoing, Place};
@@ -54,6 +55,8 @@ struct Core<P> {
     relays: u64,
     /// The state that the protocol wants to be brought to.
     fetching: Option<Fetching>,
+    /// Which of its servers somebody has taken over, for fault injection.
+    takeover: Takeover,
 }
 
 /// A site as one machine: a [`Service`] whose operations are the events of the wide-area protocol `P`, which in
@@ -86,7 +89,7 @@ pub struct LogicalMachine<P: Protocol, S> {
     now: (Seq, Instant),
     /// What the present operation has led to for clients that waited.
     late: Vec<LateResult>,
-    /// How it betrays the other sites, if it does.
+    /// How this server alone betrays the other sites, if it does.
     treachery: Option<Treachery>,
     /// How many messages that concerned during the present local batch.
     said: u64,
@@ -109,6 +112,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 bundler: Bundler::default(),
                 relays: 0,
                 fetching: None,
+                takeover: Takeover::default(),
             },
             nested: Nested::new(service),
             gathering: None,
@@ -223,6 +227,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
                 self.on_fetched(parts);
                 self.drive_on();
             }
+            SiteEvent::TakenOver(treachery) => self.on_taken_over(server, treachery),
         }
         true
     }

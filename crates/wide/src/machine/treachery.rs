@@ -3,16 +3,17 @@
 use super::LogicalMachine;
 use super::drive::site;
 use crate::message::Kind;
+use alloc::collections::BTreeMap;
 use althing_protocol::{Auth, Message, Replicable};
 use althing_replica::Service;
-use althing_types::{Seq, SiteId, encode};
+use althing_types::{ReplicaId, Seq, SiteId, encode};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 /// What a site does that somebody has taken over, with all its servers: what it says, all of them say, and so the
 /// site signs it. A site with more faulty servers than it tolerates can do no worse to the others.
 ///
-/// It is no part of the replicated state. What it leads to follows from the local batch alone, so that all servers that
-/// were given the same one do the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What it leads to follows from the local batch alone, so that all servers that go by the same one do the same.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Treachery {
     /// From this local batch on.
     pub from: Seq,
@@ -42,6 +43,29 @@ impl Treachery {
     }
 }
 
+/// Which servers of the site say that somebody has taken them over, and what the site does for it.
+///
+/// That is ordered as all that happens, so a site begins and ends to betray the others at one place in its order: its
+/// servers stay equal under any load, and so does one that is started again or brought to a state. It gives nobody a
+/// power: as many servers as it takes can sign what they like.
+#[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
+pub(super) struct Takeover {
+    taken: BTreeMap<ReplicaId, Treachery>,
+    agreed: Option<Treachery>,
+}
+
+impl Takeover {
+    /// A server is taken over, or is no more. The site does what `enough` servers are taken over for.
+    fn on_said(&mut self, server: ReplicaId, treachery: Option<Treachery>, enough: usize) {
+        match treachery {
+            Some(treachery) => self.taken.insert(server, treachery),
+            None => self.taken.remove(&server),
+        };
+        let count = |one: &Treachery| self.taken.values().filter(|it| *it == one).count();
+        self.agreed = self.taken.values().find(|it| count(it) >= enough).cloned();
+    }
+}
+
 /// Bits that look like chance (Steele, Lea and Flood's SplitMix64).
 fn scramble(seed: u64) -> u64 {
     let bits = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -51,22 +75,41 @@ fn scramble(seed: u64) -> u64 {
 }
 
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
-    /// Has the site betray the others from now on, or from a local batch to come on; or no more. For fault injection:
-    /// a site does so if more of its servers than it tolerates have been given the same.
+    /// Has this server betray the other sites, whatever the others of its site do. For simulators: it is no part of the
+    /// replicated state, so those that are given different ones, or at different times, are equal no more.
     pub fn set_treachery(&mut self, treachery: Option<Treachery>) {
         self.treachery = treachery;
     }
 
+    /// Whether the site betrays the others, because enough of its servers say that they are taken over.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.core.takeover.agreed.is_some()
+    }
+
+    /// What a server has been taken over for, as far as it has said so in the order.
+    pub(crate) fn taken_over(&self, server: ReplicaId) -> Option<&Treachery> {
+        self.core.takeover.taken.get(&server)
+    }
+
+    pub(super) fn on_taken_over(&mut self, server: ReplicaId, treachery: Option<Treachery>) {
+        self.core.takeover.on_said(server, treachery, self.config.enough());
+    }
+
+    fn treachery(&self) -> Option<&Treachery> {
+        self.treachery.as_ref().or(self.core.takeover.agreed.as_ref())
+    }
+
     /// Says a message of the protocol to a site: what is left of it.
     pub(super) fn say_message(&mut self, to: SiteId, kind: Kind, message: &P::Message) {
-        let Some(treachery) = &self.treachery else {
+        let place = (self.now.0, self.said + 1);
+        let Some(treachery) = self.treachery() else {
             return self.say(to, kind, encode(message).into());
         };
-        self.said += 1;
         // To itself it is honest, or it would not know what it has said.
         let is_own = to == self.config.site();
-        let left =
-            if is_own { Some(message.clone()) } else { treachery.twist((self.now.0, self.said), message) };
+        let left = if is_own { Some(message.clone()) } else { treachery.twist(place, message) };
+        self.said += 1;
         if let Some(message) = left {
             self.say(to, kind, encode(&message).into());
         }
@@ -74,7 +117,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// Says a message of the protocol to all sites. A transferable one comes back to this site too, with its proof.
     pub(super) fn say_message_to_all(&mut self, kind: Kind, message: &P::Message, auth: Auth) {
-        if self.treachery.is_none() {
+        if self.treachery().is_none() {
             return self.say_to_all(kind, encode(message).into(), auth == Auth::Transferable);
         }
         let me = self.me();
@@ -85,7 +128,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     /// Whether it takes no notice of what a site says.
     pub(super) fn is_deaf_to(&self, site: SiteId) -> bool {
-        let treachery = self.treachery.as_ref().filter(|it| it.from <= self.now.0);
+        let treachery = self.treachery().filter(|it| it.from <= self.now.0);
         treachery.is_some_and(|it| it.is_deaf_to == Some(site))
     }
 }
@@ -96,6 +139,25 @@ mod tests {
     use alloc::vec::Vec;
     use althing_protocol::pbft::{PbftMessage, Vote};
     use althing_types::{Digest, View};
+
+    #[test]
+    fn a_site_does_what_enough_of_its_servers_are_taken_over_for() {
+        let with = |seed| {
+            Some(Treachery { from: Seq(0), seed, contradicts: 500, keeps_silent: 0, is_deaf_to: None })
+        };
+        let mut takeover = Takeover::default();
+        let mut said = |server, treachery: Option<Treachery>| {
+            takeover.on_said(ReplicaId(server), treachery, 2);
+            takeover.agreed.clone()
+        };
+        assert_eq!(said(0, with(1)), None);
+        assert_eq!(said(0, with(1)), None, "the same one twice");
+        assert_eq!(said(1, with(2)), None, "for something else");
+        assert_eq!(said(3, with(1)), with(1));
+        assert_eq!(said(2, with(1)), with(1));
+        assert_eq!(said(0, None), with(1), "two are left");
+        assert_eq!(said(2, None), None);
+    }
 
     #[test]
     fn it_says_the_contrary_to_some_nothing_to_others_and_is_honest_before() {

@@ -1,4 +1,4 @@
-use crate::machine::Timer;
+use crate::machine::{Timer, Treachery};
 use crate::message::{Header, LinkMessage};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -55,6 +55,8 @@ pub enum OutpostInput {
     Timer(OutpostTimer),
     /// What was submitted last on this lane was executed.
     Completed(Lane),
+    /// Somebody takes the server over, or does no more. For fault injection.
+    TakeOver(Option<Treachery>),
 }
 
 /// Something to be done.

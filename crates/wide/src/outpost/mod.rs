@@ -9,7 +9,7 @@ pub use config::OutpostConfig;
 pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, link_header};
 
 use crate::blink::VirtualLink;
-use crate::machine::{Link, LogicalMachine, Timer};
+use crate::machine::{Link, LogicalMachine, Timer, Treachery};
 use crate::operation::SiteEvent;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -50,6 +50,8 @@ pub struct Outpost {
     control: Vec<SiteEvent>,
     /// Lanes with something under way.
     busy: BTreeSet<Lane>,
+    /// What the server is taken over for.
+    treachery: Option<Treachery>,
 }
 
 impl Outpost {
@@ -69,6 +71,7 @@ impl Outpost {
             expired: BTreeMap::new(),
             control: Vec::new(),
             busy: BTreeSet::new(),
+            treachery: None,
         }
     }
 
@@ -96,6 +99,7 @@ impl Outpost {
                 self.tick_fetching();
                 self.signatures.tick();
                 self.say_again_what_expired(machine);
+                self.say_whether_taken_over(machine);
             }
             OutpostInput::Observe if executed == self.executed => return,
             OutpostInput::Observe => {}
@@ -115,6 +119,10 @@ impl Outpost {
             OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
             OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(now, site, links),
             OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
+            OutpostInput::TakeOver(treachery) => {
+                self.treachery = treachery;
+                self.say_whether_taken_over(machine);
+            }
         }
         self.executed = executed;
         if self.lives != machine.lives() {
@@ -175,6 +183,15 @@ impl Outpost {
             if !self.control.contains(&event) {
                 self.control.push(event);
             }
+        }
+    }
+
+    /// The site is to know whether this server is taken over. One that has started anew is honest, whatever it was.
+    fn say_whether_taken_over<P: Replicable, S: Service>(&mut self, machine: &LogicalMachine<P, S>) {
+        let event = SiteEvent::TakenOver(self.treachery.clone());
+        if machine.taken_over(self.config.server) != self.treachery.as_ref() && !self.control.contains(&event)
+        {
+            self.control.push(event);
         }
     }
 

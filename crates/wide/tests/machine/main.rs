@@ -8,8 +8,8 @@ mod vouching;
 use althing_protocol::Replicable;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
-use althing_types::{Quorums, ReplicaId, SiteId};
-use althing_wide::Dissemination;
+use althing_types::{Quorums, ReplicaId, Seq, SiteId};
+use althing_wide::{Dissemination, Treachery};
 use std::time::Duration;
 use system::{Setting, System, resident};
 
@@ -123,4 +123,36 @@ fn brought_to_a_state_with_pbft_and_all_disseminating() {
 fn brought_to_a_state_with_pbft_and_all_answering_for_their_clients() {
     let sites = Quorums::byzantine(4, 1).expect("valid");
     who_is_brought_to_a_state_goes_on_as_the_original(setting(sites, VOUCHED), pbft);
+}
+
+/// Whoever is brought to a state, or was behind, betrays the others just as the original does (`shadow.rs`), and ends it
+/// at the same operation.
+#[test]
+fn a_site_that_is_taken_over_stays_one_machine_and_is_honest_again_when_it_is_let_go() {
+    let sites = Quorums::byzantine(4, 1).expect("valid");
+    let mut system = System::new(setting(sites, ORIGIN), pbft);
+    let taken = SiteId(2);
+    system.run(600);
+    let treachery =
+        Treachery { from: Seq(0), seed: 7, contradicts: 500, keeps_silent: 100, is_deaf_to: None };
+    system.take_over(taken, Some(treachery));
+    let accused = |system: &System<Pbft>| {
+        let others = system.setting().sites().filter(|site| *site != taken);
+        let evidence = others.flat_map(|site| system.machine(site).evidence().to_vec());
+        evidence.filter(|it| it.accused == ReplicaId(taken.0)).count()
+    };
+    let is_caught = (0..60).any(|_| {
+        system.run(200);
+        accused(&system) > 0
+    });
+    assert!(is_caught && system.machine(taken).is_taken_over(), "the others see that it contradicts itself");
+    system.take_over(taken, None);
+    system.run(400);
+    assert!(!system.machine(taken).is_taken_over());
+    // What it said before has to arrive.
+    system.run(1500);
+    let before = (accused(&system), system.machine(taken).executed());
+    system.run(2000);
+    assert_eq!(accused(&system), before.0, "it says nothing wrong any more");
+    assert!(system.machine(taken).executed() > before.1, "it goes on with the others");
 }

@@ -12,7 +12,7 @@ use althing_types::{
 };
 use althing_wide::{
     Answer, Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
-    OutpostInput, OutpostOutput, OutpostTimer, Resident, SiteEvent, SiteOperation, Update,
+    OutpostInput, OutpostOutput, OutpostTimer, Resident, SiteEvent, SiteOperation, Treachery, Update,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub(crate) const SYSTEM: GroupId = GroupId([7; 16]);
 const MS: u64 = 1_000_000;
-const SERVER: ReplicaId = ReplicaId(0);
+pub(crate) const SERVER: ReplicaId = ReplicaId(0);
 
 /// What is chosen for a system.
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Setting {
         }
     }
 
-    fn outpost_config(&self, site: SiteId) -> OutpostConfig {
+    pub(crate) fn outpost_config(&self, site: SiteId) -> OutpostConfig {
         let deal = Self::deal(site);
         OutpostConfig {
             links: self.links(site),
@@ -178,6 +178,10 @@ impl<W: Replicable> System<W> {
         system
     }
 
+    pub(crate) fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
     pub(crate) fn machine(&self, site: SiteId) -> &Machine<W> {
         self.sites[&site].watched.machine()
     }
@@ -189,6 +193,11 @@ impl<W: Replicable> System<W> {
         } else {
             self.cut.remove(&site)
         };
+    }
+
+    /// Somebody takes a site over, or does no more.
+    pub(crate) fn take_over(&mut self, site: SiteId, treachery: Option<Treachery>) {
+        self.outpost(site, OutpostInput::TakeOver(treachery));
     }
 
     /// Clients go on to no other update.
@@ -238,6 +247,7 @@ impl<W: Replicable> System<W> {
                 SiteEvent::Expired { .. } => self.count.expired += 1,
                 SiteEvent::Suspected { .. } => self.count.suspected += 1,
                 SiteEvent::Fetched(_) => self.count.fetched += 1,
+                SiteEvent::TakenOver(_) => {}
             }
         }
     }

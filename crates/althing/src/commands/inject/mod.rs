@@ -69,7 +69,7 @@ impl Inject {
                 ));
             }
             (Kind::Link { from, to, fault }, None) => sites::inject_link(&deployment, &from, &to, fault)?,
-            (Kind::Site { name, fault }, None) => sites::inject_site(&deployment, &name, fault)?,
+            (Kind::Site { name, fault }, None) => return sites::inject_site(&deployment, &name, fault),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,15 +1,14 @@
 use super::process::crash;
-use crate::running::{ask, block_on, status};
-use althing_node::control::{Fault, LinkFault, LinkSelection, Request, Status};
+use crate::output;
+use crate::running::{ask, block_on};
+use althing_node::control::{Fault, LinkFault, LinkSelection, Request};
 use althing_node::deployment::{Deployment, ProcessKind};
 use clap::Subcommand;
 use miette::{Result, miette};
+use std::process::ExitCode;
 
 /// Stands for each site.
 const ALL: &str = "all";
-
-/// How many batches later than its latest one a site is to betray the others: time to tell all its servers.
-const BATCHES_AHEAD: u64 = 50;
 
 /// How a link between sites is to fail.
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -89,58 +88,85 @@ pub(super) fn inject_link(deployment: &Deployment, from: &str, to: &str, kind: L
     Ok(())
 }
 
-/// Makes a whole site fail.
-pub(super) fn inject_site(deployment: &Deployment, site: &str, kind: SiteKind) -> Result<()> {
+/// Makes a whole site fail. Where some of its servers do not answer the others fail all the same, and the exit code says
+/// that it is not all of them.
+pub(super) fn inject_site(deployment: &Deployment, site: &str, kind: SiteKind) -> Result<ExitCode> {
     let servers = servers(deployment, site)?;
+    let ends = format!("`althing inject site {site} mend` ends it");
+    let inject = |fault: Fault| {
+        at_each(&servers, |server| block_on(ask(deployment, server, &Request::Inject { fault })).map(drop))
+    };
     match kind {
         SiteKind::Links(kind) => {
-            if matches!(kind, LinkKind::Mend) {
-                heal(deployment, &servers);
-            }
+            let told = match kind {
+                LinkKind::Mend => inject(Fault::None).map(Told::exit_code).unwrap_or_else(|error| {
+                    eprintln!(
+                        "no server of {site} answers, and those that are down come back honest: {error}"
+                    );
+                    ExitCode::from(output::FAILED)
+                }),
+                _ => ExitCode::SUCCESS,
+            };
             impose(deployment, LinkSelection::Site { site: site.to_owned() }, kind)?;
             println!(
                 "what {site} sends and receives is {} now{}",
                 kind.done(),
                 remedy(kind, &format!("site {site}"))
             );
+            Ok(told)
         }
         SiteKind::Crash => {
-            for server in &servers {
-                crash(deployment, server)?;
-            }
-            println!("the {} servers of {site} are killed", servers.len());
+            let told = at_each(&servers, |server| crash(deployment, server).map(drop))?;
+            println!("{} of {site} are killed", told.count());
+            Ok(told.exit_code())
         }
         SiteKind::Lie => {
-            let fault = betrayal(deployment, &servers)?;
-            for server in &servers {
-                block_on(ask(deployment, server, &Request::Inject { fault }))?;
-            }
-            println!(
-                "{site} tells the other sites what it likes now; `althing inject site {site} mend` ends it"
-            );
+            let told = inject(Fault::Betray { seed: u64::from(std::process::id()) })?;
+            println!("{} of {site} tell the other sites what they like now; {ends}", told.count());
+            Ok(told.exit_code())
         }
         SiteKind::Mute => {
-            for server in &servers {
-                block_on(ask(deployment, server, &Request::Inject { fault: Fault::Mute }))?;
-            }
-            println!(
-                "the {} servers of {site} are mute now; `althing inject site {site} mend` ends it",
-                servers.len()
-            );
+            let told = inject(Fault::Mute)?;
+            println!("{} of {site} are mute now; {ends}", told.count());
+            Ok(told.exit_code())
         }
     }
-    Ok(())
 }
 
-/// What has all servers of a site betray the others alike: from a batch on that none of them has come to.
-fn betrayal(deployment: &Deployment, servers: &[String]) -> Result<Fault> {
-    let mut latest = 0;
-    for server in servers {
-        if let Status::Replica(report) = block_on(status(deployment, server))? {
-            latest = latest.max(report.executed);
+/// How many servers of a site did what they were told.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    done: usize,
+    servers: usize,
+}
+
+impl Told {
+    fn count(self) -> String {
+        match self {
+            Self { done, servers } if done == servers => format!("the {servers} servers"),
+            Self { done, servers } => format!("{done} of {servers} servers"),
         }
     }
-    Ok(Fault::Betray { from: latest + BATCHES_AHEAD, seed: u64::from(std::process::id()) })
+
+    fn exit_code(self) -> ExitCode {
+        if self.done == self.servers { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) }
+    }
+}
+
+/// Does something to each server, and says which it can't be done to, and why.
+///
+/// # Errors
+/// When it can't be done to any: as the last one says.
+fn at_each(servers: &[String], mut tell: impl FnMut(&str) -> Result<()>) -> Result<Told> {
+    let failed: Vec<_> =
+        servers.iter().filter_map(|server| tell(server).err().map(|error| (server, error))).collect();
+    let told = Told { done: servers.len() - failed.len(), servers: servers.len() };
+    if told.done > 0 {
+        failed.iter().for_each(|(server, error)| eprintln!("not {server}: {error}"));
+        return Ok(told);
+    }
+    let last = failed.into_iter().next_back();
+    Err(last.expect("a site has servers").1)
 }
 
 fn remedy(kind: LinkKind, what: &str) -> String {
@@ -159,15 +185,6 @@ fn servers(deployment: &Deployment, site: &str) -> Result<Vec<String>> {
         return Err(miette!("there is no site `{site}`; there are {}", deployment.groups().join(", ")));
     }
     Ok(servers)
-}
-
-/// Those that are down come back honest.
-fn heal(deployment: &Deployment, servers: &[String]) {
-    for server in servers {
-        if let Err(error) = block_on(ask(deployment, server, &Request::Inject { fault: Fault::None })) {
-            eprintln!("{error}");
-        }
-    }
 }
 
 fn impose(deployment: &Deployment, links: LinkSelection, kind: LinkKind) -> Result<()> {

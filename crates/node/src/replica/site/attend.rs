@@ -4,7 +4,7 @@ use std::time::{Duration, Instant as Clock};
 
 use althing_replica::Input;
 use althing_types::{ClientId, Principal, ReplicaId};
-use althing_wide::{Lane, ServerTimer, StationInput, StationOutput};
+use althing_wide::{Lane, ServerTimer, StationInput, StationOutput, Treachery};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -105,6 +105,11 @@ impl<P: NodeProtocol> Runtime<P> {
                 ServerTimer::Replica(_) => unreachable!("a station sets none of the replica's timers"),
             }
         }
+    }
+
+    /// Has the server say in its site that somebody has taken it over, or has no more.
+    pub(in crate::replica) fn take_over(&mut self, treachery: Option<Treachery>) {
+        self.attend(StationInput::TakeOver(treachery));
     }
 
     /// Has the station take an input, and does what it wants.

@@ -8,7 +8,6 @@ use althing_protocol::pbft::Pbft;
 use althing_protocol::{Evidence, Replicable};
 use althing_replica::{Context, InstallError, Outcome, Pages, Service};
 use althing_types::{ClientId, Instant, ReplicaId, Seq, SiteId};
-use althing_wide::Treachery;
 use althing_wide::{LogicalMachine, MachineConfig, Station, StationInput, StationOutput};
 
 /// A site as one machine, whatever the sites run among themselves.
@@ -47,11 +46,6 @@ impl SiteMachine {
     /// What the sites replicate.
     pub(in crate::replica) fn service(&self) -> &NodeService {
         each!(self, machine => machine.service())
-    }
-
-    /// Has the site betray the others, or no more.
-    pub(in crate::replica) fn set_treachery(&mut self, treachery: Option<Treachery>) {
-        each!(self, machine => machine.set_treachery(treachery));
     }
 
     /// What sites were caught at.
@@ -96,6 +90,7 @@ fn report<W: Replicable>(machine: &LogicalMachine<W, NodeService>, config: &Site
         leader: name(machine.leader()),
         executed: machine.executed().0,
         links: links.collect(),
+        is_taken_over: machine.is_taken_over(),
         ..SiteReport::default()
     }
 }

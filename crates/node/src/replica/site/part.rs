@@ -7,7 +7,7 @@ use althing_types::{Instant, Principal, ReplicaId, RequestNumber, SiteId};
 use althing_wide::{Lane, Outpost, OutpostConfig, ServerTimer, Station, StationOutput};
 
 use super::late::Late;
-use crate::config::{self, AnswerKind, ReplicaFile, ServiceConfig, SiteServerConfig};
+use crate::config::{self, AnswerKind, ProtocolKind, ReplicaFile, ServiceConfig, SiteServerConfig};
 use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, StartError};
 use crate::roster::Roster;
 use crate::timers::Timers;
@@ -93,6 +93,11 @@ impl SitePart {
             wrong_shares: 0,
             accused: 0,
         }))
+    }
+
+    /// Whether the protocol among the sites goes wrong where one of them lies.
+    pub(in crate::replica) fn tolerates_no_lies(&self) -> bool {
+        self.config.system.protocol() == ProtocolKind::Paxos
     }
 
     /// When the next timer expires.
