@@ -250,7 +250,9 @@ impl Rule {
                 )
             }
             Self::ServersOutOfRange { .. } => "leave `servers` out for as few as tolerate f faults".into(),
-            Self::DelayOutOfRange { .. } => "give the time that one way takes".into(),
+            Self::DelayOutOfRange { .. } => {
+                "give the time that one way takes; over a slower link servers do not connect in time".into()
+            }
             Self::RateOutOfRange { .. } => {
                 "give what a site can send to all others together, in megabits a second".into()
             }

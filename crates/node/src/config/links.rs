@@ -8,11 +8,9 @@ use super::error::{ConfigError, Rule};
 use super::files::{read_json, relative_to};
 use super::group::checked_name;
 
-/// The longest delay of a link, in milliseconds.
-const MAX_DELAY_MS: u64 = 60_000;
-
-/// The lowest rate of an uplink, in bits a second.
-const LEAST_BPS: u64 = 1_000;
+/// The lowest rate of an uplink, in bits a second. Over one that is lower the servers of a site do not connect in time to all
+/// others.
+const LEAST_BPS: u64 = 100_000;
 
 /// A file of the links between sites, as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +74,10 @@ pub struct WayConfig {
 }
 
 impl LinksConfig {
+    /// The longest delay of a link, one way, in milliseconds. A handshake takes three ways, and has to be over within
+    /// [`Timing::handshake_timeout`](crate::net::Timing::handshake_timeout).
+    pub const MAX_DELAY_MS: u64 = 1000;
+
     /// Reads and checks a file of the links between sites.
     ///
     /// # Errors
@@ -97,8 +99,8 @@ impl LinksConfig {
             }
             sites.push(site);
         }
-        if raw.delay_ms > MAX_DELAY_MS {
-            return Err(Rule::LinkDelay { ms: raw.delay_ms, most: MAX_DELAY_MS });
+        if raw.delay_ms > Self::MAX_DELAY_MS {
+            return Err(Rule::LinkDelay { ms: raw.delay_ms, most: Self::MAX_DELAY_MS });
         }
         if let Some(bps) = raw.uplink_bps.filter(|bps| *bps < LEAST_BPS) {
             return Err(Rule::UplinkRate { bps, least: LEAST_BPS });
@@ -208,8 +210,8 @@ mod tests {
         assert!(refusal(|raw| raw.ways[0].to = "a".to_owned()).contains("leads to itself"));
         assert!(refusal(|raw| raw.ways[1].listen = raw.ways[0].listen).contains("127.0.0.1:1"));
         assert!(refusal(|raw| raw.ways[1].listen = raw.ways[1].server).contains("127.0.0.1:1002"));
-        assert!(refusal(|raw| raw.delay_ms = 60_001).contains("60000"));
-        assert!(refusal(|raw| raw.uplink_bps = Some(0)).contains("1000"));
+        assert!(refusal(|raw| raw.delay_ms = 1001).contains("at most 1000"));
+        assert!(refusal(|raw| raw.uplink_bps = Some(99_999)).contains("100000"));
         assert!(refusal(|raw| raw.system = "../x".to_owned()).contains("../x"));
     }
 }

@@ -16,6 +16,7 @@ use super::run::Links;
 use crate::channel::{Channel, Local, PublicKey, Role, SecretKey, accept, initiate};
 use crate::config::{LinksConfig, RawLinks, RawWay};
 use crate::control::{LinkFault, LinkSelection, PairReport, Response};
+use crate::net::Timing;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -199,6 +200,21 @@ async fn a_pair_that_is_slow_is_later_and_has_a_lower_rate_and_slows_no_other() 
     received(&mut slow_far, 100_000).await;
     // 100 kB at 800 kbit/s, and the delay.
     assert!(start.elapsed() >= Duration::from_millis(1040), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn over_the_slowest_link_there_is_a_handshake_is_over_in_time() {
+    let world = World::new(LinksConfig::MAX_DELAY_MS, None).await;
+    let group = GroupId([7; 16]);
+    let ((client, _), (server, server_public)) = (key_pair(), key_pair());
+    let (client, server) = (Local { secret: client, group }, Local { secret: server, group });
+    let handshake = async {
+        let (near, far) = world.connect(0, 1).await;
+        let dialling = initiate(near, &client, Role::Client, server_public);
+        tokio::join!(dialling, accept(far, &server, |_, _| Ok(())))
+    };
+    let (near, far) = timeout(Timing::default().handshake_timeout, handshake).await.expect("it is in time");
+    assert!(near.is_ok() && far.is_ok());
 }
 
 #[tokio::test]

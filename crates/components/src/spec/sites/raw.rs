@@ -75,10 +75,10 @@ pub(super) struct RawSite {
 pub(super) struct RawLinks {
     /// How long what a site sends is under way to another, in milliseconds, one way.
     #[serde(default)]
-    #[schemars(with = "u64", range(min = 0, max = 10_000))]
+    #[schemars(with = "u64", range(min = 0, max = 1000))]
     pub(super) delay_ms: Option<Spanned<i64>>,
     /// What a site can send to all other sites together, in megabits a second.
     #[serde(default)]
-    #[schemars(with = "f64", range(min = 0.01, max = 100_000.0))]
+    #[schemars(with = "f64", range(min = 0.1, max = 100_000.0))]
     pub(super) mbps: Option<Spanned<f64>>,
 }
