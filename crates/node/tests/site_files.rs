@@ -94,7 +94,7 @@ fn each_broken_system_file_is_refused_for_its_reason() {
     provisioned(&path);
     let file = path.join("system.json");
     let load = || SystemConfig::load(&file).err().map(|error| error.to_string());
-    let cases: [Case; 26] = [
+    let cases: [Case; 27] = [
         ("the name", |v| v["name"] = json!("../etc")),
         ("32 hexadecimal digits", |v| v["id"] = json!("1")),
         ("not `unreplicated`", |v| v["protocol"] = json!("unreplicated")),
@@ -113,6 +113,9 @@ fn each_broken_system_file_is_refused_for_its_reason() {
         ("no site `rome`", |v| v["clients"][0]["site"] = json!("rome")),
         ("client c1 is listed twice", |v| v["clients"][1]["id"] = json!("1")),
         ("names for sites", |v| v["clients"][0]["id"] = json!((1u64 << 63).to_string())),
+        ("client c1 and client c", |v| {
+            v["clients"][1]["public_key"] = v["clients"][0]["public_key"].clone();
+        }),
         ("public key of client c1", |v| v["clients"][0]["public_key"] = json!("key")),
         ("timeout of a link is zero", |v| v["settings"]["link_timeout_ms"] = json!(0)),
         ("floor of a link is zero", |v| v["settings"]["link_floor_bytes_per_s"] = json!(0)),
@@ -159,7 +162,7 @@ fn each_broken_place_of_a_server_is_refused_for_its_reason() {
     let (deployment, _) = provisioned(&path);
     let file = deployment.config_file("oslo-1");
     let load = || ReplicaFile::load(&file).err().map(|error| error.to_string());
-    let cases: [Case; 10] = [
+    let cases: [Case; 11] = [
         ("cannot be read", |v| v["service"]["site"]["system"] = json!("elsewhere")),
         ("is not what r1 of the site `oslo` was dealt", |v| {
             v["service"]["site"]["site_secret"] = json!("../oslo-2/site.key");
@@ -174,6 +177,10 @@ fn each_broken_place_of_a_server_is_refused_for_its_reason() {
         ("needs 5 sessions", |v| v["service"]["site"]["lanes"][0]["client"] = json!("1")),
         ("does not know client c77", |v| v["service"]["site"]["lanes"][0]["client"] = json!("77")),
         ("no site `rome`", |v| v["service"]["site"]["peers"][0]["site"] = json!("rome")),
+        ("r0 of the site `vik` and r1 of the site `vik` have the same public key", |v| {
+            let peers = &mut v["service"]["site"]["peers"];
+            peers[4]["public_key"] = peers[3]["public_key"].clone();
+        }),
         ("is no other server", |v| v["service"]["site"]["peers"][0]["server"] = json!(1)),
         ("`peers` lacks r4 of the site `riga`", |v| {
             drop(v["service"]["site"]["peers"].as_array_mut().unwrap().pop());
@@ -181,6 +188,19 @@ fn each_broken_place_of_a_server_is_refused_for_its_reason() {
     ];
     all_refused(&file, load, &cases);
     let group = deployment.group_file("oslo");
+    let json = |file: &Path| -> Value { serde_json::from_slice(&fs::read(file).unwrap()).unwrap() };
+    let (of_group, of_system) = (json(&group), json(&path.join("system.json")));
+    for (key, who) in [
+        (&of_group["replicas"][1], "r1 of the site `oslo` and r2 of the site `riga`"),
+        (&of_system["clients"][5], "r2 of the site `riga` and client c"),
+        (of_group["clients"].as_array().unwrap().last().unwrap(), "r2 of the site `riga` and client c"),
+    ] {
+        let taken = |v: &mut Value| {
+            v["service"]["site"]["peers"][12]["public_key"] = key["public_key"].clone();
+        };
+        let error = broken(&file, taken, load);
+        assert!(error.contains(who) && error.contains("have the same public key"), "{who}: {error}");
+    }
     let cases: [Case; 5] = [
         ("no site `rome`", |v| v["name"] = json!("rome")),
         ("another size, f or protocol", |v| v["f"] = json!(0)),

@@ -133,6 +133,7 @@ impl RawSiteServer {
         let lane_secret = relative_to(path, &self.lane_secret);
         let lane_identity = group.secret_of(Principal::Client(lane_client), path, &lane_secret)?;
         let peers = check_peers(&self.peers, &system, (site, server)).map_err(&rule)?;
+        check_keys(&peers, &system, group, (site, server)).map_err(&rule)?;
         Ok(SiteServerConfig {
             shares: keys.shares().clone(),
             system,
@@ -220,4 +221,33 @@ fn check_peers(
         }
     }
     Ok(peers.into_values().collect())
+}
+
+/// Channels tell servers of the system apart by their keys, and from its clients. What is in the group file itself was
+/// checked with it.
+fn check_keys(
+    peers: &[OutpostPeer],
+    system: &SystemConfig,
+    group: &GroupConfig,
+    (site, server): (SiteId, ReplicaId),
+) -> Result<(), Rule> {
+    let of_site =
+        |site: SiteId, server| format!("{server} of the site `{}`", system.sites()[usize::from(site.0)].name);
+    let own = group.key_of(Principal::Replica(server)).map(|key| (key, of_site(site, server)));
+    let servers = peers.iter().map(|peer| (&peer.key, of_site(peer.site, peer.server)));
+    let residents = system.residents().iter().map(|(id, it)| (&it.public, format!("client {id}")));
+    let others = group.clients().iter().filter(|(id, _)| !system.residents().contains_key(id));
+    let others = others.map(|(id, client)| (&client.key, format!("client {id} of the group")));
+    let mut known: BTreeMap<[u8; 32], String> = BTreeMap::new();
+    for (key, who) in own.into_iter().chain(servers) {
+        if let Some(first) = known.insert(key.exchange_bytes(), who.clone()) {
+            return Err(Rule::SharedKey { first, second: who });
+        }
+    }
+    for (key, who) in residents.chain(others) {
+        if let Some(server) = known.get(&key.exchange_bytes()) {
+            return Err(Rule::SharedKey { first: server.clone(), second: who });
+        }
+    }
+    Ok(())
 }

@@ -346,6 +346,7 @@ fn site_named(sites: &[SystemSite], name: &str) -> Result<SiteId, Rule> {
 /// All clients, each session with its site and key.
 fn residents(raw: &[RawResident], sites: &[SystemSite]) -> Result<BTreeMap<ClientId, Resident>, Rule> {
     let mut residents = BTreeMap::new();
+    let mut keys = BTreeMap::new();
     for client in raw {
         let first = parse_client_id(&client.id)?;
         let site = site_named(sites, &client.site)?;
@@ -353,6 +354,10 @@ fn residents(raw: &[RawResident], sites: &[SystemSite]) -> Result<BTreeMap<Clien
             .public_key
             .parse()
             .map_err(|source| Rule::PublicKey { who: format!("client {first}"), source })?;
+        if let Some(other) = keys.insert(public.exchange_bytes(), first).filter(|other| *other != first) {
+            let name = |client: ClientId| format!("client {client}");
+            return Err(Rule::SharedKey { first: name(other), second: name(first) });
+        }
         for session in 0..u64::from(client.sessions) {
             let id = ClientId(first.0.saturating_add(session));
             if id.0 >= RESERVED_CLIENTS {
