@@ -52,7 +52,7 @@ pub struct RawSystemSettings {
     pub tick_ms: u64,
     /// How many bytes may be under way to a site.
     pub window_bytes: u64,
-    /// How many bytes a second each server of another site is given of this one's state, at most.
+    /// How many bytes a second each server of a site gives of its site's state, to all servers of other sites together.
     pub supply_bytes_per_s: u64,
 }
 

@@ -19,7 +19,8 @@ pub struct OutpostConfig {
     pub tick: Duration,
     /// How many bytes may be under way to a site.
     pub window_bytes: u64,
-    /// How many bytes a second each server of another site is given of this one's state at most.
+    /// How many bytes a second this server gives of the site's state at most, to all servers of other sites together: the
+    /// sites that ask share it, and of a site those servers that do.
     pub supply_bytes_per_second: u64,
     /// The longest operation that the site's group takes, in bytes. What comes from other sites and is longer is
     /// dropped.

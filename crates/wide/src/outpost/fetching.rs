@@ -6,7 +6,7 @@ use super::Outpost;
 use super::io::{OutpostOutput, SiteMessage};
 use crate::machine::LogicalMachine;
 use crate::operation::SiteEvent;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_protocol::Replicable;
 use althing_replica::{Parts, Service, Want};
@@ -15,6 +15,9 @@ use core::time::Duration;
 
 /// Servers of a site take turns in asking: one has so many ticks to bring something.
 const TICKS_PER_TURN: u64 = 3;
+
+/// How far ahead of its rate a server of another site may be given something.
+const MOST_OWED: Duration = Duration::from_secs(1);
 
 /// What a server knows of what its site fetches, and gives to others.
 #[derive(Default)]
@@ -32,6 +35,26 @@ pub(super) struct Fetching {
     /// When each server of another site will have been given, at the rate that it may be, what it was: one that asks
     /// for more than it needs takes nothing away from its fellows.
     served_until: BTreeMap<(SiteId, ReplicaId), Instant>,
+}
+
+impl Fetching {
+    /// Whether a server of another site may be given something.
+    fn may_be_given(&self, now: Instant, who: (SiteId, ReplicaId)) -> bool {
+        self.served_until.get(&who).is_none_or(|until| until.since(now) <= MOST_OWED)
+    }
+
+    /// It is given so many bytes, of what all together may be given in a second: the sites that ask share that, and of
+    /// each site the servers that do.
+    fn give(&mut self, now: Instant, who: (SiteId, ReplicaId), bytes: usize, bytes_per_second: u64) {
+        self.served_until.retain(|_, until| *until > now);
+        let others = || self.served_until.keys().filter(|it| **it != who);
+        let sites: BTreeSet<SiteId> = others().map(|(site, _)| *site).filter(|site| *site != who.0).collect();
+        let fellows = others().filter(|(site, _)| *site == who.0).count();
+        let shared = (bytes * (1 + sites.len()) * (1 + fellows)) as u64;
+        let nanos = shared.saturating_mul(1_000_000_000) / bytes_per_second.max(1);
+        let from = self.served_until.get(&who).copied().unwrap_or(now);
+        self.served_until.insert(who, from + Duration::from_nanos(nanos));
+    }
 }
 
 impl Outpost {
@@ -87,15 +110,12 @@ impl Outpost {
         machine: &LogicalMachine<P, S>,
         outputs: &mut Vec<OutpostOutput>,
     ) {
-        let busy_until =
-            self.fetching.served_until.get(&(site, server)).copied().unwrap_or_default().max(now);
-        if busy_until.since(now) > Duration::from_secs(1) {
+        if !self.fetching.may_be_given(now, (site, server)) {
             return;
         }
         let Some(parts) = machine.supply(seq, state, want) else { return };
         let bytes = encode(&SiteMessage::Fetched(parts));
-        let nanos = bytes.len() as u64 * 1_000_000_000 / self.config.supply_bytes_per_second.max(1);
-        self.fetching.served_until.insert((site, server), busy_until + Duration::from_nanos(nanos));
+        self.fetching.give(now, (site, server), bytes.len(), self.config.supply_bytes_per_second);
         outputs.push(OutpostOutput::ToSite { site, server, bytes: bytes.into() });
     }
 
@@ -107,5 +127,36 @@ impl Outpost {
             self.fetching.has_answer = true;
             self.control.push(SiteEvent::Fetched(parts));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_in_a_second_is_bounded_for_all_together_and_shared_by_sites() {
+        const SECONDS: u64 = 60;
+        const RATE: u64 = 500_000;
+        let mut fetching = Fetching::default();
+        // All servers of a site, and one of another, ask as often as they can.
+        let greedy = [0, 1, 2, 3].map(|server| (SiteId(1), ReplicaId(server)));
+        let single = (SiteId(2), ReplicaId(0));
+        let mut given = BTreeMap::new();
+        for now in (0..SECONDS * 100).map(|step| Instant(step * 10_000_000)) {
+            for who in greedy.into_iter().chain([single]) {
+                if fetching.may_be_given(now, who) {
+                    fetching.give(now, who, 50_000, RATE);
+                    *given.entry(who).or_insert(0) += 50_000;
+                }
+            }
+        }
+        let total: u64 = given.values().sum();
+        assert!((SECONDS * RATE..SECONDS * RATE * 11 / 10).contains(&total), "{total}");
+        assert!(given[&single] * 5 > total * 2, "about half: {} of {total}", given[&single]);
+        // Who asks alone has all of it.
+        let later = Instant(2 * SECONDS * 1_000_000_000);
+        fetching.give(later, single, 50_000, RATE);
+        assert_eq!(fetching.served_until[&single].since(later), Duration::from_millis(100));
     }
 }
