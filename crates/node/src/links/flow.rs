@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::Uplink;
 use super::pair::{Counted, Pair};
@@ -21,11 +21,34 @@ const MAX_PIECES: usize = 1024;
 /// uplink must not stand still meanwhile.
 const AHEAD: Duration = Duration::from_millis(10);
 
+/// When some bytes have left, and how long they are under way. What a fault adds ends with the fault, also for those
+/// that have left.
+#[derive(Debug, Clone)]
+struct Departure {
+    /// When they have left the site.
+    left: Instant,
+    /// The rate that was imposed on their way, and when they have passed it.
+    throttled: Option<(Arc<Uplink>, Instant)>,
+    delay: Duration,
+}
+
+impl Departure {
+    /// When the last of them has left, as things stand.
+    fn over(&self, pair: &Pair) -> Instant {
+        let throttled = self.throttled.as_ref().filter(|(throttle, _)| pair.has_throttle(throttle));
+        throttled.map_or(self.left, |(_, passed)| self.left.max(*passed))
+    }
+
+    /// When they arrive at the earliest, as things stand.
+    fn due(&self, pair: &Pair) -> Instant {
+        self.over(pair) + self.delay.min(pair.delay())
+    }
+}
+
 /// Some bytes under way.
 struct Piece {
     bytes: Bytes,
-    /// When they arrive at the earliest.
-    due: Instant,
+    departure: Departure,
     _room: OwnedSemaphorePermit,
     _held: Counted,
 }
@@ -64,31 +87,38 @@ impl Flow {
                 Err(error) => return Err(error),
             };
             drop(room.split(most - read));
-            let left = self.leave(read).await;
+            let held = self.pair.held(read);
+            let departure = self.leave(read).await;
             self.pair.corrupt(&mut buffer[..read]);
             let piece = Piece {
                 bytes: Bytes::copy_from_slice(&buffer[..read]),
-                due: left + self.pair.delay(),
+                departure: departure.clone(),
                 _room: room,
-                _held: self.pair.held(read),
+                _held: held,
             };
             if queue.send(piece).await.is_err() {
                 break;
             }
-            sleep_until(left - AHEAD).await;
+            self.pair.until(|| departure.over(&self.pair) - AHEAD).await;
         }
         Ok(())
     }
 
-    /// When the last of so many bytes has left, which is soon.
-    async fn leave(&self, bytes: usize) -> Instant {
-        let mut earliest = Instant::now();
-        if let Some(throttle) = self.pair.throttle() {
+    /// When so many bytes leave, which is soon.
+    async fn leave(&self, bytes: usize) -> Departure {
+        let now = Instant::now();
+        let throttled = self.pair.throttle().map(|throttle| {
+            let passed = throttle.send(bytes, now);
+            (throttle, passed)
+        });
+        let mut departure = Departure { left: now, throttled, delay: Duration::ZERO };
+        if departure.throttled.is_some() {
             // The uplink is not kept from others by a pair that is slow.
-            earliest = throttle.send(bytes, earliest);
-            sleep_until(earliest - AHEAD).await;
+            self.pair.until(|| departure.over(&self.pair) - AHEAD).await;
         }
-        self.uplink.send(bytes, Instant::now()).max(earliest)
+        departure.left = self.uplink.send(bytes, Instant::now());
+        departure.delay = self.pair.delay();
+        departure
     }
 
     /// Brings what is under way to `target` when it is due.
@@ -98,13 +128,14 @@ impl Flow {
         mut target: OwnedWriteHalf,
     ) -> io::Result<()> {
         while let Some(piece) = under_way.recv().await {
-            sleep_until(piece.due).await;
+            self.pair.until(|| piece.departure.due(&self.pair)).await;
             self.pair.until_open().await;
             target.write_all(&piece.bytes).await?;
             self.pair.delivered(piece.bytes.len());
         }
         // The end is under way as well.
-        sleep_until(Instant::now() + self.pair.delay()).await;
+        let end = Departure { left: Instant::now(), throttled: None, delay: self.pair.delay() };
+        self.pair.until(|| end.due(&self.pair)).await;
         self.pair.until_open().await;
         target.shutdown().await
     }

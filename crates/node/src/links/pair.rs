@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::Uplink;
 use crate::control::{LinkFault, PairReport};
@@ -58,6 +59,18 @@ impl Pair {
         }
     }
 
+    /// Waits until the time that `when` says, which is asked anew whenever what is imposed changes.
+    pub(super) async fn until(&self, when: impl Fn() -> Instant) {
+        let mut imposed = self.imposed.subscribe();
+        loop {
+            tokio::select! {
+                () = sleep_until(when()) => return,
+                // The sender is here.
+                _ = imposed.changed() => {}
+            }
+        }
+    }
+
     /// How long what leaves now is under way.
     pub(super) fn delay(&self) -> Duration {
         match self.imposed.borrow().fault {
@@ -69,6 +82,11 @@ impl Pair {
     /// The rate of the pair itself, where it has one.
     pub(super) fn throttle(&self) -> Option<Arc<Uplink>> {
         self.imposed.borrow().throttle.clone()
+    }
+
+    /// Whether that is the rate that it still has.
+    pub(super) fn has_throttle(&self, throttle: &Arc<Uplink>) -> bool {
+        self.imposed.borrow().throttle.as_ref().is_some_and(|own| Arc::ptr_eq(own, throttle))
     }
 
     /// Flips a bit in some of the packets, where that is imposed.

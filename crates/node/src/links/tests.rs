@@ -203,6 +203,24 @@ async fn a_pair_that_is_slow_is_later_and_has_a_lower_rate_and_slows_no_other() 
 }
 
 #[tokio::test]
+async fn what_waits_or_is_under_way_on_a_slow_pair_is_as_fast_as_ever_once_that_is_mended() {
+    let world = World::new(0, Some(80_000_000)).await;
+    let (mut client, mut server) = world.connect(0, 1).await;
+    let sent = numbered(20_000);
+    // An hour late; then, what comes behind it, at 10 s for each 1500 bytes.
+    world.impose("a", "b", LinkFault::Slow { delay_ms: 3_600_000, bps: None });
+    client.write_all(&sent[..10_000]).await.unwrap();
+    until(|| world.pair("a", "b").held_bytes == 10_000).await;
+    world.impose("a", "b", LinkFault::Slow { delay_ms: 3_600_000, bps: Some(1_200) });
+    client.write_all(&sent[10_000..]).await.unwrap();
+    until(|| world.pair("a", "b").held_bytes == 20_000).await;
+    world.impose("a", "b", LinkFault::None);
+    assert_eq!(received(&mut server, 20_000).await, sent);
+    client.shutdown().await.unwrap();
+    assert_eq!(soon(server.read(&mut [0])).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn over_the_slowest_link_there_is_a_handshake_is_over_in_time() {
     let world = World::new(LinksConfig::MAX_DELAY_MS, None).await;
     let group = GroupId([7; 16]);
