@@ -36,6 +36,7 @@ use std::process::ExitCode;
 /// under its name for `serve`, beside those that Althing ships. To be called from `main`, and returned.
 #[must_use]
 pub fn run(services: Services) -> ExitCode {
+    output::end_with_the_reader();
     let cli = commands::Cli::parse();
     output::start_log(cli.verbose);
     match cli.command.run(services) {

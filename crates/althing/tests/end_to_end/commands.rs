@@ -201,3 +201,12 @@ fn a_status_without_a_deployment_tells_what_to_do() {
     let (out, error) = expect(&named, 2);
     assert!(out.is_empty() && error.contains("deployment.json"), "{error}");
 }
+
+#[test]
+fn who_reads_on_no_more_is_no_reason_to_complain() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = althing().arg("check").arg(example("greenhouse.yaml")).stdout(writer).output();
+    let (_, complaint) = expect(&output.expect("the binary under test can be started"), 0);
+    assert_eq!(complaint, "");
+}
