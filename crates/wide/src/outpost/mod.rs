@@ -18,7 +18,7 @@ use althing_replica::Service;
 use althing_types::{Instant, ReplicaId, Seq, SiteId, decode, encode};
 use fetching::Fetching;
 use io::{LocalMessage, SiteMessage};
-use receiving::Receiving;
+use receiving::{Distrust, Receiving};
 use sending::Sending;
 use signing::Signatures;
 
@@ -39,6 +39,7 @@ pub struct Outpost {
     signatures: Signatures,
     sending: BTreeMap<SiteId, Sending>,
     receiving: BTreeMap<SiteId, Receiving>,
+    distrust: Distrust,
     fetching: Fetching,
     /// Up to which number each site's messages were executed.
     received: BTreeMap<SiteId, u64>,
@@ -65,6 +66,7 @@ impl Outpost {
             signatures: Signatures::default(),
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
+            distrust: Distrust::default(),
             fetching: Fetching::default(),
             received: BTreeMap::new(),
             armed: BTreeMap::new(),

@@ -9,12 +9,39 @@ use crate::operation::{SiteEvent, SiteOperation};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
+use core::time::Duration;
 
 /// How far ahead of what is executed messages are held, in messages.
 const MOST_AHEAD: u64 = 8192;
 
 /// What a message takes beside its body, about.
 const OVERHEAD: u64 = 256;
+
+/// For how many ticks a server of another site is not listened to at most.
+const MOST_TICKS_DEAF: u32 = 64;
+
+/// The servers of other sites that have sent what their sites have not signed.
+///
+/// To find that out costs as much as a good signature, and a correct server sends none: so each is listened to no more for
+/// a while, twice as long each time.
+#[derive(Default)]
+pub(super) struct Distrust {
+    until: BTreeMap<(SiteId, ReplicaId), (Instant, u32)>,
+}
+
+impl Distrust {
+    fn is_distrusted(&self, now: Instant, who: (SiteId, ReplicaId)) -> bool {
+        self.until.get(&who).is_some_and(|(until, _)| now < *until)
+    }
+
+    /// It has sent something wrong. Who has not for long begins anew.
+    fn on_wrong(&mut self, now: Instant, who: (SiteId, ReplicaId), tick: Duration) {
+        let most = tick * MOST_TICKS_DEAF;
+        let known = self.until.get(&who).filter(|(until, _)| now.since(*until) < most);
+        let ticks = known.map_or(1, |(_, ticks)| (2 * ticks).min(MOST_TICKS_DEAF));
+        self.until.insert(who, (now + tick * ticks, ticks));
+    }
+}
 
 /// What comes from a site.
 #[derive(Default)]
@@ -47,11 +74,12 @@ impl Outpost {
         outputs: &mut Vec<OutpostOutput>,
     ) {
         let header = message.header;
-        if header.from != site
-            || header.to != self.config.links.site
-            || !message.is_genuine(&mut self.config.keys)
-        {
+        let is_apt = header.from == site && header.to == self.config.links.site;
+        if !is_apt || self.distrust.is_distrusted(now, (site, server)) {
             return;
+        }
+        if !message.is_genuine(&mut self.config.keys) {
+            return self.distrust.on_wrong(now, (site, server), self.config.tick);
         }
         // Others may repeat what they have seen, to be told what the forwarder waits for.
         if header.number > self.received.get(&site).copied().unwrap_or_default() {
@@ -172,5 +200,32 @@ impl Outpost {
             let operation = encode(&SiteOperation::Events(events));
             outputs.push(OutpostOutput::Submit { lane, operation });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn who_sends_wrong_signatures_costs_ever_less_and_begins_anew_after_a_long_while() {
+        let (liar, other) = ((SiteId(1), ReplicaId(0)), (SiteId(1), ReplicaId(1)));
+        let mut distrust = Distrust::default();
+        let mut checked = Vec::new();
+        for ms in 0..60_000 {
+            let now = Instant(ms * 1_000_000);
+            assert!(!distrust.is_distrusted(now, other));
+            if !distrust.is_distrusted(now, liar) {
+                distrust.on_wrong(now, liar, TICK);
+                checked.push(ms);
+            }
+        }
+        assert_eq!(checked[..8], [0, 100, 300, 700, 1500, 3100, 6300, 12_700]);
+        assert!(checked[8..].windows(2).all(|pair| pair[1] - pair[0] == 6400) && checked.len() > 12);
+        let later = Instant(1_000_000 * 1_000_000);
+        distrust.on_wrong(later, liar, TICK);
+        assert!(!distrust.is_distrusted(later + TICK, liar));
     }
 }

@@ -12,11 +12,11 @@ use althing_wide::{
     Dissemination, Header, Kind, Lane, LinkMessage, LogicalMachine, SiteEvent, SiteOperation,
 };
 
-const ME: SiteId = SiteId(0);
-const OTHER: SiteId = SiteId(1);
+pub(crate) const ME: SiteId = SiteId(0);
+pub(crate) const OTHER: SiteId = SiteId(1);
 
 /// The first bundle of the other site, with an unsigned update of each of these clients.
-fn bundle(clients: &[ClientId]) -> LinkMessage {
+pub(crate) fn bundle(clients: &[ClientId]) -> LinkMessage {
     let slot = ClientId(1 << 63 | u64::from(OTHER.0) << 16);
     let updates = clients.iter().map(|client| (*client, RequestNumber(1), b"update".to_vec()));
     let operation = encode(&Bundle::Vouched(updates.collect()));
