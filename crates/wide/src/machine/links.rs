@@ -22,6 +22,9 @@ pub(crate) struct Place {
 /// What a message takes beside its body, about: header, signature and path.
 const OVERHEAD_BYTES: u64 = 256;
 
+/// The least that a forwarder has under way to a site that does not acknowledge, in bytes.
+pub(crate) const LEAST_WINDOW_BYTES: u64 = 16 * 1024;
+
 /// A message that is not acknowledged yet.
 #[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Outgoing {
@@ -147,8 +150,12 @@ impl Links {
         let base = if link.queue.is_empty() { link.said } else { link.base() };
         let (number, acknowledged) = (link.said, link.received);
         let header = Header { from: config.site, to, number, base, acknowledged, kind };
-        // It acknowledges on the way.
-        (link.is_due, link.acknowledgement) = (false, None);
+        // It acknowledges on the way, unless it may have to wait for an acknowledgement itself: two sites that both do
+        // would wait for each other.
+        let waiting = link.bytes + (link.queue.len() as u64 + 1) * OVERHEAD_BYTES;
+        if link.queue.is_empty() || waiting <= LEAST_WINDOW_BYTES {
+            (link.is_due, link.acknowledgement) = (false, None);
+        }
         let place = file(&mut self.batches, batch, header.statement(body_digest(&body)));
         let outgoing = Outgoing { header, body, place };
         let link = self.link_mut(to, config);
@@ -324,6 +331,23 @@ mod tests {
         assert_eq!(links.batches().len(), 1);
         links.acknowledge_due(Seq(301 + MOST_KEPT), A);
         assert_eq!(links.batches().len(), 0, "whoever still wants it is given another");
+    }
+
+    #[test]
+    fn an_acknowledgement_does_not_wait_behind_what_waits_for_one() {
+        let mut links = Links::default();
+        hear(&mut links, heard(1, 1, 0));
+        say(&mut links, 1, 1 << 20, 1 << 30);
+        assert!(!links.is_due(), "however long the first message is, it leaves at once");
+        hear(&mut links, heard(2, 1, 0));
+        assert_eq!(say(&mut links, 2, 10, 1 << 30).acknowledged, 2);
+        assert!(links.is_due());
+        links.acknowledge_due(Seq(3), A);
+        assert_eq!(links.links[&B].acknowledgement.unwrap().0.acknowledged, 2);
+        hear(&mut links, heard(3, 1, 2));
+        say(&mut links, 4, 10, 1 << 30);
+        assert!(!links.is_due(), "nothing is before it");
+        assert_eq!(links.links[&B].acknowledgement, None);
     }
 
     #[test]

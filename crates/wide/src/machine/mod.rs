@@ -29,7 +29,7 @@ use transfer::Fetching;
 use treachery::Takeover;
 use updates::Waiting;
 
-pub(crate) use links::{Link, Links, Outgoing, Place};
+pub(crate) use links::{LEAST_WINDOW_BYTES, Link, Links, Outgoing, Place};
 
 /// How many signatures of clients, and contents of bundles, are remembered to be good.
 const MOST_VERIFIED: usize = 8192;

@@ -3,14 +3,11 @@
 use super::Outpost;
 use super::io::{OutpostOutput, OutpostTimer, SiteMessage};
 use crate::blink::{LinkConfig, LinkWatch, Obligation, VirtualLink};
-use crate::machine::{Link, Links, Outgoing};
+use crate::machine::{LEAST_WINDOW_BYTES, Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
-
-/// The least that is under way to a site that does not acknowledge, in bytes.
-const LEAST_WINDOW_BYTES: u64 = 16 * 1024;
 
 /// What this server has sent to a site, over the present virtual link.
 #[derive(Default)]
