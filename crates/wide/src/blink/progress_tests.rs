@@ -87,7 +87,7 @@ fn queued(messages: &[(u64, u64, u64)]) -> Watched {
 #[test]
 fn a_message_has_its_own_time_whatever_is_acknowledged_before_it() {
     // 100 bytes take 10 ms at the floor's pace.
-    let mut link = queued(&[(0, 1, 100), (0, 2, 100), (0, 4, 200), (900, 5, 100)]);
+    let mut link = queued(&[(0, 1, 100), (0, 2, 100), (0, 4, 200)]);
     assert_eq!(link.owed(), Some((1, ms(510))));
     link.on_settled(ms(505), 1);
     assert_eq!(link.owed(), Some((2, ms(520))), "no new timeout");
@@ -96,9 +96,24 @@ fn a_message_has_its_own_time_whatever_is_acknowledged_before_it() {
     link.on_settled(ms(515), 3);
     assert_eq!(link.owed(), Some((4, ms(540))));
     link.on_settled(ms(535), 4);
+    link.on_queued(ms(900), 5, 100);
     assert_eq!(link.owed(), Some((5, ms(1410))), "idle time is not saved up");
     link.on_settled(ms(1000), 9);
     assert_eq!(link.owed(), None);
+}
+
+#[test]
+fn a_link_that_was_fast_has_no_time_saved_up() {
+    // Five times as fast as the floor, with two messages always on the way.
+    let mut link = Watched::new(Turn::default(), pace());
+    for number in 1..=100 {
+        link.on_queued(ms(20 * number), number, 1000);
+        link.on_settled(ms(20 * number + 10), number - 1);
+    }
+    assert_eq!(link.owed(), Some((100, ms(2010 + 100 + 500))));
+    link.on_queued(ms(2020), 101, 1000);
+    link.on_settled(ms(2030), 100);
+    assert_eq!(link.owed(), Some((101, ms(2030 + 100 + 500))));
 }
 
 #[test]
@@ -152,7 +167,7 @@ fn a_site_that_was_away_is_held_to_the_old_timeouts_when_it_is_back() {
     assert_eq!(link.progress.patience(), 8);
     link.on_heard(ms(9000));
     link.on_settled(ms(9000), 1);
-    assert_eq!((link.progress.patience(), link.owed()), (1, Some((2, ms(9520)))));
+    assert_eq!((link.progress.patience(), link.owed()), (1, Some((2, ms(9510)))));
 }
 
 #[test]
@@ -221,6 +236,8 @@ enum Tactic {
     LastMoment,
     /// Carries one message correctly and then no more.
     Tease,
+    /// Carries half of all that there is to come, as fast as it comes, and then no more.
+    Turn,
     /// Carries everything far too late.
     Delay,
 }
@@ -230,6 +247,8 @@ struct Model {
     order: SelectionOrder,
     faulty: (u16, u16),
     tactics: Vec<Tactic>,
+    /// The last message of the first half.
+    half: u64,
     latency: Duration,
     link: Watched,
     now: Instant,
@@ -256,7 +275,7 @@ impl Model {
 
     /// When the first waiting message is acknowledged, if the link is left to go on.
     fn acknowledged(&self) -> Option<Instant> {
-        let (_, bytes, queued) = *self.waiting.front()?;
+        let (number, bytes, queued) = *self.waiting.front()?;
         let begin = queued.max(self.began);
         if self.is_correct() {
             // What was carried before it has left at the latest one latency before it was acknowledged.
@@ -270,6 +289,7 @@ impl Model {
             Tactic::SlowRoll => Some(self.last.max(begin) + (TIMEOUT - Duration::from_millis(1))),
             Tactic::LastMoment => Some(Instant(owed.0 - 1).max(self.now)),
             Tactic::Tease => (self.carried == 0).then_some(begin + Duration::from_millis(1)),
+            Tactic::Turn => (number <= self.half).then_some(begin + Duration::from_millis(1)),
             Tactic::Delay => Some(begin + 3 * TIMEOUT),
         }
     }
@@ -332,7 +352,20 @@ fn model(
     let order = SelectionOrder::new(site(kinds.0).unwrap(), site(kinds.1).unwrap());
     let (link, waiting) = (Watched::new(order.start(start), pace()), VecDeque::new());
     let late = VecDeque::new();
-    Model { order, faulty, tactics, latency, link, now: T0, began: T0, waiting, last: T0, carried: 0, late }
+    Model {
+        order,
+        faulty,
+        tactics,
+        half: 0,
+        latency,
+        link,
+        now: T0,
+        began: T0,
+        waiting,
+        last: T0,
+        carried: 0,
+        late,
+    }
 }
 
 /// Bits of which at most as many are set as servers of that kind may be faulty.
@@ -348,6 +381,7 @@ fn tactics() -> impl Strategy<Value = Vec<Tactic>> {
         Just(Tactic::SlowRoll),
         Just(Tactic::LastMoment),
         Just(Tactic::Tease),
+        Just(Tactic::Turn),
         Just(Tactic::Delay),
     ];
     proptest::collection::vec(one, 1..8)
@@ -370,18 +404,19 @@ proptest! {
     ) {
         let faulty = (faulty(kinds.0, picks[0]), faulty(kinds.1, picks[1]));
         let mut model = model(kinds, faulty, start, tactics, Duration::from_millis(latency_ms));
-        let (mut at, mut total, mut given_up) = (T0, 0, 0);
+        model.half = messages.len() as u64 / 2;
+        let (mut at, mut given_up) = (T0, 0);
         for (number, (pause_ms, bytes)) in (1..).zip(&messages) {
             at = at + Duration::from_millis(*pause_ms);
             given_up += model.run(at);
             model.now = at;
             model.link.on_queued(at, number, *bytes);
             model.waiting.push_back((number, *bytes, at));
-            total += bytes;
         }
         let most = model.order.most_faulty_in_a_row();
-        // Each link has a timeout, and the time that all of it takes at the floor's pace.
-        let each = TIMEOUT + Duration::from_secs(total) / FLOOR as u32;
+        // Each link has a timeout, and the time that what still waits takes at the floor's pace.
+        let waiting: u64 = model.waiting.iter().map(|(_, bytes, _)| bytes).sum();
+        let each = TIMEOUT + Duration::from_secs(waiting) / FLOOR as u32;
         given_up += model.run(at + each * (most as u32 + 1));
         prop_assert!(model.waiting.is_empty(), "{} of {} are left", model.waiting.len(), messages.len());
         prop_assert!(given_up <= most, "{given_up} of at most {most}");
