@@ -61,8 +61,8 @@ pub enum ConfigError {
     /// A duration that nobody waits for.
     #[error("{0} must be at most an hour")]
     TooLong(&'static str),
-    /// A proposal would be given up before anybody asks for what it lacks.
-    #[error("separate_patience must be shorter than the view_timeout")]
+    /// A proposal would be given up before everybody has been asked for what it lacks.
+    #[error("separate_patience and three status periods together must be shorter than the view_timeout")]
     TooPatient,
     /// A primary could name what does not exist, and be as slow as that allows.
     #[error("separate_patience must be 0 where primary_slack or primary_passes hold the primary to a floor")]
@@ -110,7 +110,8 @@ impl Basics {
                 return Err(ConfigError::TooLong(name));
             }
         }
-        if self.separate_patience >= self.view_timeout {
+        let asked_by = self.separate_patience + 3 * self.status_period;
+        if !self.separate_patience.is_zero() && asked_by >= self.view_timeout {
             return Err(ConfigError::TooPatient);
         }
         let Self { log_size, checkpoint_period, most_log_size: most, .. } = *self;

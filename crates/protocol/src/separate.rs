@@ -80,7 +80,13 @@ impl ShortProposal {
     }
 }
 
-/// Proposals of one view of which some request is still to come from its client.
+/// How many status periods have to end for that much time to have passed: what comes during one sees it end at once.
+pub(crate) fn periods(patience: Duration, status_period: Duration) -> u32 {
+    let periods = patience.as_nanos().div_ceil(status_period.as_nanos().max(1));
+    u32::try_from(periods).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Proposals of one view of which some request is still to come from its client, until they are executed.
 ///
 /// At most one for each number is held, and the protocol holds them only for numbers of its log and of the next one.
 #[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
@@ -92,21 +98,26 @@ struct Held {
     short: ShortProposal,
     /// Under which key its proposer has said it.
     key: u64,
-    since: Instant,
+    /// How many status periods have ended since it came. By the timer: the time that a logical machine is given can be
+    /// made to stand still.
+    waited: u32,
 }
 
 impl Unfinished {
-    /// Holds a proposal that came under a key, unless another one of its view is held for that number.
-    pub(crate) fn hold(&mut self, now: Instant, key: u64, short: ShortProposal) {
+    /// Holds a proposal that came under a key, unless one of its view is held for that number: what comes again does not
+    /// wait again, and a correct proposer has no other.
+    pub(crate) fn hold(&mut self, key: u64, short: ShortProposal) {
         let known = self.0.get(&short.seq);
         if known.is_none_or(|known| known.short.view < short.view) {
-            self.0.insert(short.seq, Held { short, key, since: now });
+            self.0.insert(short.seq, Held { short, key, waited: 0 });
         }
     }
 
-    /// Whether this batch is waited for.
-    pub(crate) fn has(&self, view: View, seq: Seq, digest: Digest) -> bool {
-        self.0.get(&seq).is_some_and(|held| (held.short.view, held.short.digest) == (view, digest))
+    /// Whether this batch is waited for: until its proposer has been asked for it and had a period to answer.
+    pub(crate) fn has(&self, (view, seq, digest): (View, Seq, Digest), patience: u32) -> bool {
+        self.0.get(&seq).is_some_and(|held| {
+            (held.short.view, held.short.digest) == (view, digest) && held.waited <= patience
+        })
     }
 
     /// Takes out those that name this request of a client and that `finish` makes a whole of, with the key under which
@@ -126,12 +137,14 @@ impl Unfinished {
         finished.into_iter().filter_map(take).collect()
     }
 
-    /// Takes out those that have waited for that long.
-    pub(crate) fn overdue(&mut self, now: Instant, patience: Duration) -> Vec<ShortProposal> {
-        let (overdue, others): (BTreeMap<_, _>, _) =
-            core::mem::take(&mut self.0).into_iter().partition(|(_, held)| now.since(held.since) >= patience);
-        self.0 = others;
-        overdue.into_values().map(|held| held.short).collect()
+    /// A status period has ended; the numbers of those that have now waited for so many.
+    pub(crate) fn overdue(&mut self, patience: u32) -> Vec<Seq> {
+        let mut overdue = Vec::new();
+        for (seq, held) in &mut self.0 {
+            held.waited = held.waited.saturating_add(1);
+            overdue.extend((held.waited == patience).then_some(*seq));
+        }
+        overdue
     }
 
     /// Drops those of earlier views, and for numbers up to this one.

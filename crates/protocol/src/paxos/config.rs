@@ -21,8 +21,8 @@ pub struct PaxosSettings {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
-    /// How long a replica waits for what it lacks of a proposal by name before it asks for the whole, looked at every
-    /// status period; 0: not at all. Shorter than the view timeout.
+    /// How long at least a replica waits for what it lacks of a proposal by name before it asks for the whole, which it does
+    /// when a status period ends; 0: not at all. Shorter than the view timeout by three such periods.
     #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub separate_patience: Duration,
     /// How long a request may wait before its replica gives up on the leader. Doubles with each

@@ -25,7 +25,10 @@ impl Paxos {
 
     /// The sender has found the request authentic, whatever its MACs look like from here.
     pub(super) fn on_forward(&mut self, step: &mut Step, request: Request) {
-        self.state.pending.insert(step.now, Request { is_authentic: true, ..request });
+        let name = (request.client, request.number);
+        if self.state.pending.insert(step.now, Request { is_authentic: true, ..request }) {
+            self.finish_proposals(step, name);
+        }
     }
 
     /// As leader: assigns numbers to waiting requests while the pipeline and the log allow.

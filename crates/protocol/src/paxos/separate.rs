@@ -9,7 +9,7 @@
 use super::message::{PaxosMessage, Proposal};
 use super::{Paxos, Step};
 use crate::separate::ShortProposal;
-use crate::{Batch, Misbehaviour, Request, batch};
+use crate::{Batch, Misbehaviour, Request, batch, separate};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,7 +73,7 @@ impl Paxos {
             None if view >= self.state.view && seq > self.state.executed => {
                 self.follow_into(step, view, &[]);
                 if self.may_wait_for(&short) {
-                    self.state.unfinished.hold(step.now, 0, short);
+                    self.state.unfinished.hold(0, short);
                 } else {
                     step.send(from, PaxosMessage::FetchProposal { view, seq });
                 }
@@ -113,14 +113,22 @@ impl Paxos {
         if !self.state.is_in_view {
             return;
         }
-        for short in self.state.unfinished.overdue(step.now, self.config.settings.separate_patience) {
-            let (view, seq) = (short.view, short.seq);
-            if self.state.log.get(seq).is_none_or(|entry| entry.batch(short.digest).is_none()) {
-                // Everybody else is asked only if that does not help.
-                self.state.wanted.insert((seq, short.digest), step.now);
+        let view = self.state.view;
+        for seq in self.state.unfinished.overdue(self.patience()) {
+            if self.state.log.get(seq).is_none_or(|entry| entry.proposal.is_none()) {
                 step.send(self.leader(), PaxosMessage::FetchProposal { view, seq });
             }
         }
+    }
+
+    /// Whether this batch may still come by itself, or from the leader.
+    pub(super) fn may_come(&self, seq: Seq, digest: Digest) -> bool {
+        self.state.is_in_view && self.state.unfinished.has((self.state.view, seq, digest), self.patience())
+    }
+
+    fn patience(&self) -> u32 {
+        let settings = &self.config.settings;
+        separate::periods(settings.separate_patience, settings.status_period)
     }
 
     /// The batch that is meant, if this replica has all of it.

@@ -162,7 +162,7 @@ impl Paxos {
     /// Asks everybody for a batch that others have, again only after a while, and not while what is missing of it may
     /// still come by itself.
     pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
-        if self.state.is_in_view && self.state.unfinished.has(self.state.view, seq, digest) {
+        if self.may_come(seq, digest) {
             return;
         }
         let again = self.config.settings.status_period;

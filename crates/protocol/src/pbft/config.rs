@@ -21,8 +21,9 @@ pub struct PbftSettings {
     /// An operation of at least so many bytes goes from its client to all replicas, and is proposed by name;
     /// 0: none does.
     pub separate_bytes: usize,
-    /// How long a replica waits for what it lacks of a proposal by name before it asks for the whole, looked at every
-    /// status period; 0: not at all. Shorter than the view timeout, and 0 where the primary is held to a floor.
+    /// How long at least a replica waits for what it lacks of a proposal by name before it asks for the whole, which it does
+    /// when a status period ends; 0: not at all. Shorter than the view timeout by three such periods, and 0 where the
+    /// primary is held to a floor.
     #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
     pub separate_patience: Duration,
     /// A batch of up to so many requests is executed before it is decided; 0: none is.

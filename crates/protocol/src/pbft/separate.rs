@@ -13,7 +13,7 @@
 use super::message::{PbftMessage, PrePrepare};
 use super::{Pbft, Step};
 use crate::separate::ShortProposal;
-use crate::{Batch, Misbehaviour, Request};
+use crate::{Batch, Misbehaviour, Request, separate};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -85,7 +85,7 @@ impl Pbft {
             Some(batch) => self.take_whole(step, key, &short, batch),
             None if view == self.view && self.is_in_view && seq > self.executed => {
                 if self.may_wait_for(&short) {
-                    self.unfinished.hold(step.now, key, short);
+                    self.unfinished.hold(key, short);
                 } else {
                     step.send(from, PbftMessage::FetchProposal { view, seq });
                 }
@@ -130,14 +130,22 @@ impl Pbft {
         if !self.is_in_view {
             return;
         }
-        for short in self.unfinished.overdue(step.now, self.config.settings.separate_patience) {
-            let (view, seq) = (short.view, short.seq);
+        let view = self.view;
+        for seq in self.unfinished.overdue(self.patience()) {
             if self.log.get(seq).is_none_or(|entry| entry.assignment.is_none()) {
-                // Everybody else is asked only if that does not help.
-                self.wanted.insert((seq, short.digest), step.now);
                 step.send(self.primary(), PbftMessage::FetchProposal { view, seq });
             }
         }
+    }
+
+    /// Whether this batch may still come by itself, or from the primary.
+    pub(super) fn may_come(&self, seq: Seq, digest: Digest) -> bool {
+        self.is_in_view && self.unfinished.has((self.view, seq, digest), self.patience())
+    }
+
+    fn patience(&self) -> u32 {
+        let settings = &self.config.settings;
+        separate::periods(settings.separate_patience, settings.status_period)
     }
 
     /// The batch that is meant, if this replica has all of it.

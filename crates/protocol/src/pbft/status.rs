@@ -208,7 +208,7 @@ impl Pbft {
     /// Asks everybody for a batch that others agreed on, again only after a while, and not while what is missing of
     /// it may still come by itself.
     pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
-        if self.is_in_view && self.unfinished.has(self.view, seq, digest) {
+        if self.may_come(seq, digest) {
             return;
         }
         let again = self.config.settings.status_period;

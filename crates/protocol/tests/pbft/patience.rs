@@ -2,12 +2,15 @@
 
 use crate::group::{Group, R, Wire, settings_with_batches, signed, with_macs};
 use althing_protocol::pbft::{PbftMessage, PbftSettings};
-use althing_protocol::{Event, Request};
+use althing_protocol::{Event, Request, TimerId};
 use althing_types::{Seq, View};
 use std::time::Duration;
 
-/// The first status comes after it.
-const PATIENCE: Duration = Duration::from_millis(90);
+/// As long as a status period.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The timer of the status.
+const STATUS_TIMER: TimerId = TimerId(1);
 
 /// All requests of these tests are of three bytes.
 fn group() -> Group {
@@ -58,9 +61,10 @@ fn what_comes_late_is_put_together_without_a_word() {
 fn what_does_not_come_is_asked_for_and_once() {
     let mut group = group();
     send(&mut group, &signed(1, 1), &[1, 2]);
-    group.run_for(PATIENCE / 2);
+    group.loses = |wire| wire.from == R[3] && matches!(wire.message, PbftMessage::Status(_));
+    group.run_for(PATIENCE);
     assert_eq!((group.executed(0).len(), group.executed(3).len(), asking(&group)), (1, 0, 0));
-    group.run_for(2 * PATIENCE);
+    group.run_for(PATIENCE);
     assert_eq!(group.executed(3), [(1, 1)]);
     let asked: Vec<_> = group.history.iter().filter(|wire| asks_primary(wire)).collect();
     assert_eq!(asked.iter().map(|wire| (wire.from, wire.to)).collect::<Vec<_>>(), [(R[3], R[0])]);
@@ -76,6 +80,45 @@ fn others_are_asked_where_the_primary_does_not_answer() {
     group.run_until(|group| group.executed(3) == [(1, 1)]);
     assert!(group.history.iter().any(asks_all));
     assert!(group.nodes.iter().all(|node| node.pbft.view() == View(0)));
+}
+
+#[test]
+fn a_primary_that_names_what_does_not_exist_keeps_nobody_from_what_is_decided() {
+    let mut group = group();
+    group.loses = |wire| {
+        let is_primarys = wire.from == R[0] && wire.to == R[3];
+        is_primarys && matches!(wire.message, PbftMessage::ShortPrePrepare(_) | PbftMessage::PrePrepare(_))
+    };
+    send(&mut group, &with_macs(1, 1), &[1, 2]);
+    let short = group.history.iter().find_map(|wire| match &wire.message {
+        PbftMessage::ShortPrePrepare(short) => Some(short.clone()),
+        _ => None,
+    });
+    let mut short = short.expect("it was sent");
+    short.named[0].number.0 = 99;
+    let before = group.nodes[3].pbft.footprint();
+    for again in 0..40 {
+        group.receive(3, R[0], PbftMessage::ShortPrePrepare(short.clone()));
+        assert!(again > 0 || group.nodes[3].pbft.footprint() > before, "it is held");
+        group.run_for(PATIENCE / 4);
+    }
+    assert_eq!(group.executed(3), [(1, 1)]);
+    assert!(group.history.iter().any(asks_all));
+}
+
+#[test]
+fn it_is_periods_that_are_waited_for_and_not_a_time_that_may_stand_still() {
+    let mut group = group();
+    group.loses = |wire| wire.from == R[3] && matches!(wire.message, PbftMessage::Status(_));
+    send(&mut group, &with_macs(1, 1), &[1, 2]);
+    group.settle();
+    // What comes during a period sees it end at once.
+    for asked in [0, 0, 1] {
+        assert_eq!((asking(&group), group.executed(3).len()), (asked, asked));
+        group.event(3, Event::Timer(STATUS_TIMER));
+        group.settle();
+    }
+    assert_eq!(group.executed(3), [(1, 1)]);
 }
 
 #[test]
