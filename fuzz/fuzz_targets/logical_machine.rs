@@ -100,7 +100,7 @@ fuzz_target!(|bytes: &[u8]| {
     let dissemination = match first % 3 {
         0 => Dissemination::Leader,
         kind => {
-            Dissemination::Origin { slots: 2, most_bytes: 1000, window_bytes: 5000, is_vouching: kind == 2 }
+            Dissemination::Origin { slots: 2, most_bytes: 1000, window_bytes: 500, is_vouching: kind == 2 }
         }
     };
     let [mut one, mut other] = [(); 2].map(|()| Shadowed::new(machine(dissemination)));

@@ -36,6 +36,15 @@ fn provisioned(path: &Path) -> (Deployment, Vec<Relay>) {
     provision_sites(path, &system, &SitesOptions::suiting(&system)).unwrap()
 }
 
+#[test]
+fn bundles_suit_the_links() {
+    let options = SitesOptions::suiting(&system());
+    // 10 Mbps to three others, for two delays of 25 ms and a tenth of a second.
+    let settings = options.settings;
+    assert_eq!((settings.bundle_window_bytes, settings.max_bundle_bytes), (62_499, 15_624));
+    assert_eq!(options.pbft.separate_patience_ms, 600);
+}
+
 /// What the error has to say, and what is wrong with the file.
 type Case = (&'static str, fn(&mut Value));
 
@@ -122,7 +131,7 @@ fn each_broken_system_file_is_refused_for_its_reason() {
         ("relay_timeout_ms must not be zero", |v| v["settings"]["relay_timeout_ms"] = json!(0)),
         ("bundles must not be zero", |v| v["settings"]["bundles"] = json!(0)),
         ("bundle_window_bytes must not", |v| v["settings"]["bundle_window_bytes"] = json!(0)),
-        ("separate_patience must be", |v| v["pbft"]["separate_patience_ms"] = json!(3_600_000)),
+        ("separate_patience and three", |v| v["pbft"]["separate_patience_ms"] = json!(3_600_000)),
         ("unknown field `tock_ms`", |v| v["settings"]["tock_ms"] = json!(0)),
     ];
     all_refused(&file, load, &cases);

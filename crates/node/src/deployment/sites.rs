@@ -38,6 +38,12 @@ pub struct SitesOptions {
     pub has_relays: bool,
 }
 
+/// How many bundles of a site may be under way: the window bounds what waits on the links.
+const BUNDLES: u16 = 64;
+
+/// The least that may wait on a link before no bundle leaves any more, in bytes.
+const LEAST_WINDOW_BYTES: u64 = 16 * 1024;
+
 impl SitesOptions {
     /// What suits the links of a system, with clients for people to try it.
     #[must_use]
@@ -49,7 +55,18 @@ impl SitesOptions {
         let share = links.uplink_bps().map(|bps| bps / 8 / system.sites().len() as u64 / 4);
         let floor =
             share.map_or(usual.link_floor_bytes_per_s, |share| share.clamp(1, usual.link_floor_bytes_per_s));
+        // What a link carries in a round trip, and while the sites do their part.
+        let window = links.uplink_bps().map(|bps| {
+            let (others, round_trip_ms) = (system.sites().len() as u64 - 1, 2 * delay_ms + 100);
+            let window = bps / 8 / others.max(1) * round_trip_ms / 1000;
+            window.clamp(LEAST_WINDOW_BYTES, usual.bundle_window_bytes)
+        });
+        let window = window.unwrap_or(usual.bundle_window_bytes);
         let settings = RawSystemSettings {
+            // Several to a window, and as many under way as are being agreed on besides.
+            max_bundle_bytes: usize::try_from(window / 4).unwrap_or(usize::MAX).min(usual.max_bundle_bytes),
+            bundles: BUNDLES,
+            bundle_window_bytes: window,
             dissemination: match system.updates() {
                 Updates::Origin => DisseminationKind::Origin,
                 Updates::Leader => DisseminationKind::Leader,
@@ -63,7 +80,11 @@ impl SitesOptions {
             groups: ProvisionOptions::default(),
             clients: 4,
             sessions: 4,
-            pbft: RawPbft { view_timeout_ms: pbft.view_timeout_ms + 16 * delay_ms, ..pbft },
+            pbft: RawPbft {
+                view_timeout_ms: pbft.view_timeout_ms + 16 * delay_ms,
+                separate_patience_ms: pbft.separate_patience_ms + 4 * delay_ms,
+                ..pbft
+            },
             settings,
             has_relays: links.is_imposed(),
         }

@@ -130,6 +130,8 @@ impl Outpost {
         if self.lives != machine.lives() {
             self.lives = machine.lives();
             self.signatures.forget();
+            // What was seen to wait was another state's.
+            self.sending.clear();
         }
         self.follow_batches(links);
         self.follow_timers(machine, outputs);

@@ -5,6 +5,7 @@ mod register;
 mod shadow;
 mod system;
 mod vouching;
+mod window;
 
 use althing_protocol::Replicable;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
