@@ -2,7 +2,7 @@
 //! asserted in each run.
 
 use althing_sim::ProtocolKind::{self, Paxos, Pbft};
-use althing_sim::wan::{Carriage, Composition, System, WanConfig, WanReport, run};
+use althing_sim::wan::{Carriage, Composition, LinkFault, LinkTrial, System, WanConfig, WanReport, run};
 use std::time::Duration;
 
 fn sites(wide: ProtocolKind, local: ProtocolKind, carriage: Carriage) -> System {
@@ -92,4 +92,40 @@ fn bundles_lift_the_bound_of_the_leading_sites_link() {
     assert!(origin > 1.5 * leader, "{origin} against {leader} updates/s");
     let unoptimised = WanConfig { is_optimised: false, ..config(sites(Paxos, Pbft, Carriage::Leader), 100) };
     assert!(leader > 4.0 * run(&unoptimised).updates_per_s);
+}
+
+/// One server in each of the sites, of four each: two virtual links in a row may be faulty.
+#[test]
+fn no_more_links_in_a_row_are_given_up_than_can_be_faulty() {
+    let timeout = Duration::from_secs(1);
+    let faults = [
+        (LinkFault::SilentForwarder, 1),
+        (LinkFault::DeafPeer, 1),
+        (LinkFault::SlowForwarder(timeout), 1),
+        (LinkFault::AsManyAsTolerated, 2),
+    ];
+    for (fault, in_a_row) in faults {
+        let trial = LinkTrial { timeout, floor_bytes_per_s: 50_000, fault, at: Duration::from_secs(4) };
+        let report = run(&WanConfig {
+            servers: 4,
+            measured: Duration::from_secs(13),
+            trial: Some(trial),
+            ..config(sites(Paxos, Pbft, Carriage::Vouched), 50)
+        });
+        let shown = report.trial.expect("something failed");
+        assert_eq!((shown.bound, shown.given_up_before), (2 * timeout, 0), "{fault:?}");
+        assert_eq!(shown.given_up_in_a_row, in_a_row, "{fault:?}: {shown:?}");
+        assert!(shown.back_after.is_some(), "{fault:?}: {shown:?}");
+    }
+}
+
+/// Both sites' windows are full at times. Nothing is sent twice in these runs, so what stops would stop for good.
+#[test]
+fn more_clients_than_fit_into_the_links_windows_are_answered() {
+    let report = run(&WanConfig {
+        warm_up: Duration::from_secs(5),
+        measured: Duration::from_secs(4),
+        ..config(sites(Paxos, Pbft, Carriage::Leader), 1000)
+    });
+    assert!(report.updates_per_s > 200.0, "{} updates/s", report.updates_per_s);
 }

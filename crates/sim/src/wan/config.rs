@@ -1,4 +1,5 @@
 use super::costs::CostTable;
+use super::trial::LinkTrial;
 use crate::config::ProtocolKind;
 use althing_types::SiteId;
 use serde::Serialize;
@@ -67,6 +68,8 @@ pub struct WanConfig {
     pub measured: Duration,
     /// Where chance is needed: when clients start.
     pub seed: u64,
+    /// What fails. Where there is nothing one outpost stands for all that a site has, and no link is ever given up.
+    pub trial: Option<LinkTrial>,
 }
 
 impl WanConfig {
@@ -88,6 +91,7 @@ impl WanConfig {
             warm_up: Duration::from_secs(4),
             measured: Duration::from_secs(10),
             seed: 1,
+            trial: None,
         }
     }
 

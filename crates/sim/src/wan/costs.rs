@@ -52,6 +52,22 @@ impl CostTable {
         }
     }
 
+    /// The same on processors that are so many times as fast.
+    ///
+    /// # Panics
+    /// If that is zero.
+    #[must_use]
+    pub fn on_faster(&self, times: u32) -> Self {
+        let faster = |scheme: SchemeCosts| SchemeCosts {
+            sign: scheme.sign / times,
+            combine: scheme.combine / times,
+            verify: scheme.verify / times,
+            bytes: scheme.bytes,
+        };
+        let name = format!("{}, {times} times as fast", self.name);
+        Self { name, plain: faster(self.plain), threshold: faster(self.threshold) }
+    }
+
     /// What a site of this kind signs with.
     #[must_use]
     pub fn of_site(&self, local: ProtocolKind) -> SchemeCosts {

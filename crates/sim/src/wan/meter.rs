@@ -114,6 +114,7 @@ impl Meter {
             leader_orderings_per_update: of(leader.orderings - then.leader.orderings, updates),
             leader_signatures_per_update: of(leader.signatures - then.leader.signatures, updates),
             executed,
+            trial: None,
             trace_hash: self.trace.hash().to_string(),
             config: config.clone(),
         }

@@ -17,6 +17,7 @@ mod rounds;
 mod site;
 mod steward;
 mod tally;
+mod trial;
 mod world;
 
 pub use config::{Carriage, Composition, System, WanConfig};
@@ -24,6 +25,7 @@ pub use costs::{CostTable, SchemeCosts};
 pub use links::{LinkFigures, SiteKind, link_figures};
 pub use report::{Latency, WanReport};
 pub use rounds::{Rounds, rounds};
+pub use trial::{LinkFault, LinkTrial, TrialReport};
 
 use crate::config::ProtocolKind;
 use althing_protocol::paxos::Paxos;

@@ -1,4 +1,5 @@
 use super::config::WanConfig;
+use super::trial::TrialReport;
 use serde::Serialize;
 
 /// How long updates took, in milliseconds, from when a client made them to when it had the answer.
@@ -52,6 +53,8 @@ pub struct WanReport {
     pub leader_signatures_per_update: f64,
     /// Updates that the site which has executed most has executed in the whole run.
     pub executed: u64,
+    /// What came of it where something failed.
+    pub trial: Option<TrialReport>,
     /// The digest of all that happened.
     pub trace_hash: String,
 }

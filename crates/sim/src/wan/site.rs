@@ -131,6 +131,8 @@ impl LocalQueue {
 pub(super) struct Site<W: Wide> {
     pub(super) machine: LogicalMachine<W, Tally>,
     pub(super) outposts: Vec<Outpost>,
+    /// What its links go by.
+    pub(super) links: LinkConfig,
     pub(super) queue: LocalQueue,
     pub(super) cpu: Cpu,
     pub(super) costs: LocalCosts,
@@ -162,13 +164,14 @@ impl<W: Wide> Site<W> {
         let Composition { wide, local, carriage } = composition;
         let verifier = Arc::new(CountingVerifier::default());
         let keys = SiteKeys::with_verifier(SYSTEM, Arc::clone(&verifier) as Arc<dyn SiteVerifier>);
-        let build = Build { config, id, group: group(local), keys };
+        let build = Build { config, id, group: group(config, local), keys };
         let protocol = W::of_site(id, usize::from(config.sites), wide_settings(carriage));
         let machine =
             LogicalMachine::new(build.machine(residents.clone(), wide, carriage), protocol, Tally::default());
         Self {
             machine,
             outposts: build.group.replicas().map(|server| Outpost::new(build.outpost(server))).collect(),
+            links: build.links(),
             queue: LocalQueue::default(),
             cpu: Cpu::default(),
             costs: LocalCosts::new(&config.costs, local, config.servers, config.lan_delay),
@@ -195,8 +198,8 @@ impl<W: Wide> Site<W> {
 }
 
 /// The servers that have an outpost of their own.
-fn group(local: ProtocolKind) -> Quorums {
-    quorums(local, 1)
+fn group(config: &WanConfig, local: ProtocolKind) -> Quorums {
+    quorums(local, if config.trial.is_some() { config.servers } else { 1 })
 }
 
 /// What a site's parts are made from.
@@ -211,7 +214,10 @@ impl Build<'_> {
     fn links(&self) -> LinkConfig {
         let groups = vec![self.group; usize::from(self.config.sites)];
         // No experiment of the normal case is about links that seem to be slow.
-        let pace = LinkPace::new(NEVER, 1000).expect("neither is zero");
+        let (timeout, floor) =
+            self.config.trial.map_or((NEVER, 1000), |trial| (trial.timeout, trial.floor_bytes_per_s));
+        let pace =
+            LinkPace::new(timeout, floor).expect("a trial gives links time, and asks something of them");
         LinkConfig { site: self.id, groups, pace }
     }
 

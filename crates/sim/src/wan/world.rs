@@ -2,6 +2,7 @@ use super::config::{Carriage, Composition, WanConfig};
 use super::meter::{LEADER, Meter, SiteCounts};
 use super::report::WanReport;
 use super::site::{Site, Submitted, Wide};
+use super::trial::{Faulty, LinkFault, Turns};
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
 use crate::network::Weather;
@@ -29,6 +30,8 @@ enum Happening {
     Leaving { link: (SiteId, SiteId), servers: (ReplicaId, ReplicaId), bytes: Arc<[u8]> },
     /// It arrives.
     Arrival { link: (SiteId, SiteId), servers: (ReplicaId, ReplicaId), bytes: Arc<[u8]> },
+    /// What a server of a site tells another arrives.
+    Told { site: SiteId, from: ReplicaId, to: ReplicaId, bytes: Arc<[u8]> },
     /// Something is to be ordered in a site.
     Submission(SiteId, Submitted),
     /// A site's processor is free again.
@@ -37,6 +40,8 @@ enum Happening {
     Ordered(SiteId, Vec<Submitted>),
     /// A timer of an outpost expires, unless it was set again.
     Timer { site: SiteId, server: usize, timer: OutpostTimer, generation: u64 },
+    /// Servers fail.
+    Strike(LinkFault),
     /// A client makes its next update.
     Turn(ClientId),
     /// A client has the answer to an update.
@@ -68,6 +73,7 @@ pub(super) struct World<'a, W: Wide> {
     last_sent: BTreeMap<(SiteId, SiteId), u64>,
     /// What the sites have executed, in order.
     executed: Vec<Digest>,
+    faulty: Faulty,
     meter: Meter,
 }
 
@@ -108,6 +114,7 @@ impl<'a, W: Wide> World<'a, W> {
             workers,
             last_sent: BTreeMap::new(),
             executed: Vec::new(),
+            faulty: Faulty::default(),
             meter: Meter::default(),
         };
         for site in sites() {
@@ -119,6 +126,9 @@ impl<'a, W: Wide> World<'a, W> {
         for id in ids {
             let at = nanos(dice.duration(config.lan_delay, 4 * config.diameter));
             world.schedule(at, Happening::Turn(id));
+        }
+        if let Some(trial) = &config.trial {
+            world.schedule(nanos(trial.at), Happening::Strike(trial.fault));
         }
         world
     }
@@ -147,8 +157,23 @@ impl<'a, W: Wide> World<'a, W> {
             self.now = at;
             self.step(happening);
         }
-        let (leader, executed) = (self.leader_counts(), self.executed.len() as u64);
-        self.meter.report(self.config, leader, &self.uplinks.sent, executed)
+        let (leader, executed, turns) = (self.leader_counts(), self.executed.len() as u64, self.turns());
+        let mut report = self.meter.report(self.config, leader, &self.uplinks.sent, executed);
+        let links = |site: SiteId| self.sites[usize::from(site.0)].links.clone();
+        report.trial = self.config.trial.as_ref().map(|trial| {
+            self.faulty.report((self.config, trial), links, &turns, &report.answered_per_100_ms)
+        });
+        report
+    }
+
+    /// Which virtual links have their turn.
+    fn turns(&self) -> Turns {
+        let of_site = |site: &'_ Site<W>| {
+            let from = site.links.site;
+            let standings = site.machine.link_standings();
+            standings.map(|standing| ((from, standing.site), standing.turn)).collect::<Vec<_>>()
+        };
+        self.sites.iter().flat_map(of_site).collect()
     }
 
     fn leader_counts(&mut self) -> SiteCounts {
@@ -161,8 +186,14 @@ impl<'a, W: Wide> World<'a, W> {
             Happening::Leaving { link, servers, bytes } => self.leave(link, servers, bytes),
             Happening::Arrival { link: (from, to), servers: (by, server), bytes } => {
                 self.meter.trace(self.now, &bytes);
+                if self.faulty.is_deaf((to, server)) {
+                    return;
+                }
                 let input = OutpostInput::FromSite { site: from, server: by, bytes: bytes.to_vec() };
                 self.tell(to, usize::from(server.0), input);
+            }
+            Happening::Told { site, from, to, bytes } => {
+                self.tell(site, usize::from(to.0), OutpostInput::FromServer { from, bytes: bytes.to_vec() });
             }
             Happening::Submission(site, submitted) => {
                 self.site(site).queue.push(submitted);
@@ -177,6 +208,10 @@ impl<'a, W: Wide> World<'a, W> {
                 if self.timers.get(&(site, server, timer)) == Some(&generation) {
                     self.tell(site, server, OutpostInput::Timer(timer));
                 }
+            }
+            Happening::Strike(fault) => {
+                let (links, turns) = (self.site(LEADER).links.clone(), self.turns());
+                self.faulty.strike(fault, &links, turns);
             }
             Happening::Turn(id) => self.take_turn(id),
             Happening::Answered(id, number) => self.answered(id, number),
@@ -320,7 +355,10 @@ impl<'a, W: Wide> World<'a, W> {
                         Happening::Timer { site: id, server, timer, generation },
                     );
                 }
-                OutpostOutput::ToServer { .. } => unreachable!("there is one outpost in a site"),
+                OutpostOutput::ToServer { to, bytes } => {
+                    let at = now + nanos(self.config.lan_delay);
+                    self.schedule(at, Happening::Told { site: id, from: me, to, bytes });
+                }
                 OutpostOutput::WrongShare(liar) => panic!("{me} of {id} says that {liar} sent a wrong share"),
             }
         }
@@ -328,13 +366,14 @@ impl<'a, W: Wide> World<'a, W> {
 
     fn leave(&mut self, link: (SiteId, SiteId), servers: (ReplicaId, ReplicaId), bytes: Arc<[u8]>) {
         let (from, to) = link;
+        let Some(lag) = self.faulty.lag((from, servers.0)) else { return };
         let length = bytes.len() + self.site_signature_excess + DATAGRAM_BYTES;
         let number = link_header(&bytes).map(|header| header.number).filter(|number| *number > 0);
         let last = self.last_sent.entry(link).or_default();
         self.meter.sent(number.is_some(), number.is_some_and(|number| number <= *last));
         *last = number.unwrap_or_default().max(*last);
         for at in self.uplinks.arrivals(self.now, from, to, length) {
-            self.schedule(at, Happening::Arrival { link, servers, bytes: Arc::clone(&bytes) });
+            self.schedule(at + lag, Happening::Arrival { link, servers, bytes: Arc::clone(&bytes) });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which runs there are, and what each figure shows of them.
 
 use althing_sim::ProtocolKind::{Paxos, Pbft};
-use althing_sim::wan::{Carriage, Composition, CostTable, System, WanConfig};
+use althing_sim::wan::{Carriage, Composition, CostTable, LinkFault, LinkTrial, System, WanConfig};
 use std::time::Duration;
 
 /// What a client's update and a site's signature take at least, in the paper: 456 bytes (SRDS'07 §7).
@@ -16,6 +16,12 @@ pub(super) enum Sweep {
     Optimised { diameter_ms: u64 },
     /// Its way of carrying updates, and ours.
     Carriages,
+    /// What limits the optimised protocols.
+    Limits,
+    /// A client in each site, with our own primitives.
+    Light,
+    /// Servers that fail in their part of the links between sites.
+    Faults,
 }
 
 /// One run.
@@ -32,6 +38,7 @@ pub(super) struct Run {
 pub(super) enum Quantity {
     Throughput,
     Latency,
+    ThroughputOverTime,
 }
 
 /// A figure of the paper, or one of ours.
@@ -49,15 +56,52 @@ const SYSTEMS: [(&str, System); 5] = [
     ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader)),
 ];
 
-/// Ways of carrying updates.
-const CARRIAGES: [(&str, System); 6] = [
+/// Ways of carrying updates, and for how many clients.
+const CARRIAGES: [(&str, System, &[u64]); 6] = [
+    ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
+    ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
+    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000]),
+    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000]),
+    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000]),
+    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000]),
+];
+
+/// What runs at light load.
+const LIGHT: [(&str, System); 6] = [
+    ("Paxos/Paxos", sites(Paxos, Paxos, Carriage::Leader)),
+    ("BFT/Paxos", sites(Pbft, Paxos, Carriage::Leader)),
     ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader)),
     ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader)),
-    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin)),
-    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin)),
     ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched)),
     ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched)),
 ];
+
+/// What is run with a faster link and faster processors: how many times as fast each is.
+const LIMITS: [(&str, System, (u64, u32)); 6] = [
+    ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader), (1, 1)),
+    ("Paxos/BFT, processors twice as fast", sites(Paxos, Pbft, Carriage::Leader), (1, 2)),
+    ("Paxos/BFT, links twice as fast", sites(Paxos, Pbft, Carriage::Leader), (2, 1)),
+    ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader), (1, 1)),
+    ("BFT/BFT, processors twice as fast", sites(Pbft, Pbft, Carriage::Leader), (1, 2)),
+    ("BFT/BFT, links twice as fast", sites(Pbft, Pbft, Carriage::Leader), (2, 1)),
+];
+
+/// By when what a link carries has to be acknowledged where it may be faulty.
+const LINK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How servers fail. One that is slow is so by as much as a link has time.
+const FAULTS: [(&str, System, LinkFault); 8] = [
+    ("Paxos/BFT, silent forwarder", sites(Paxos, Pbft, Carriage::Vouched), LinkFault::SilentForwarder),
+    ("Paxos/BFT, deaf peer", sites(Paxos, Pbft, Carriage::Vouched), LinkFault::DeafPeer),
+    ("Paxos/BFT, slow forwarder", sites(Paxos, Pbft, Carriage::Vouched), SLOW),
+    ("Paxos/BFT, one in each site", sites(Paxos, Pbft, Carriage::Vouched), LinkFault::AsManyAsTolerated),
+    ("BFT/BFT, silent forwarder", sites(Pbft, Pbft, Carriage::Vouched), LinkFault::SilentForwarder),
+    ("BFT/BFT, deaf peer", sites(Pbft, Pbft, Carriage::Vouched), LinkFault::DeafPeer),
+    ("BFT/BFT, slow forwarder", sites(Pbft, Pbft, Carriage::Vouched), SLOW),
+    ("BFT/BFT, one in each site", sites(Pbft, Pbft, Carriage::Vouched), LinkFault::AsManyAsTolerated),
+];
+
+const SLOW: LinkFault = LinkFault::SlowForwarder(LINK_TIMEOUT);
 
 const fn sites(
     wide: althing_sim::ProtocolKind,
@@ -68,30 +112,64 @@ const fn sites(
 }
 
 impl Sweep {
-    /// Its runs, with these numbers of clients in place of its own if there are any.
-    pub(super) fn runs(self, clients: &[u64], costs: &CostTable) -> Vec<Run> {
-        let (systems, own): (&[_], &[u64]) = match self {
-            Self::Unoptimised { .. } => (&SYSTEMS, &[1, 2, 5, 10, 15, 20, 30]),
-            Self::Optimised { .. } => (&SYSTEMS, &[5, 20, 50, 100, 150, 200, 300]),
-            Self::Carriages => (&CARRIAGES, &[5, 100, 1000, 2500, 5000, 10_000]),
+    /// Its runs, with these numbers of clients in place of its own if there are any. Light load is measured with what our
+    /// `own` primitives cost.
+    pub(super) fn runs(self, clients: &[u64], costs: &CostTable, own: &CostTable) -> Vec<Run> {
+        let own_clients =
+            |own: &'static [u64]| if clients.is_empty() { own.to_vec() } else { clients.to_vec() };
+        let runs = |name, system, clients: Vec<u64>| {
+            clients.into_iter().map(move |clients| self.run(name, system, clients, costs)).collect::<Vec<_>>()
         };
-        let clients = if clients.is_empty() { own } else { clients };
-        let runs = systems.iter().flat_map(|&(name, system)| {
-            clients.iter().map(move |clients| {
-                let mut config = WanConfig::new(system, *clients);
-                config.is_optimised = !matches!(self, Self::Unoptimised { .. });
-                config.diameter = Duration::from_millis(self.diameter_ms());
-                config.costs = costs.clone();
-                Run { sweep: self, name, config }
-            })
-        });
-        runs.collect()
+        let all = |systems: &[(&'static str, System)], clients: &'static [u64]| -> Vec<Run> {
+            systems.iter().flat_map(|&(name, system)| runs(name, system, own_clients(clients))).collect()
+        };
+        match self {
+            Self::Unoptimised { .. } => all(&SYSTEMS, &[1, 2, 5, 10, 15, 20, 30]),
+            Self::Optimised { .. } => all(&SYSTEMS, &[5, 20, 50, 100, 150, 200, 300]),
+            Self::Carriages => CARRIAGES
+                .iter()
+                .flat_map(|&(name, system, own)| runs(name, system, own_clients(own)))
+                .collect(),
+            Self::Light => LIGHT.iter().map(|&(name, system)| self.run(name, system, 5, own)).collect(),
+            Self::Limits => LIMITS.iter().map(|limit| self.limit(limit, costs)).collect(),
+            Self::Faults => FAULTS.iter().map(|fault| self.fault(fault, costs)).collect(),
+        }
+    }
+
+    fn run(self, name: &'static str, system: System, clients: u64, costs: &CostTable) -> Run {
+        let mut config = WanConfig::new(system, clients);
+        config.is_optimised = !matches!(self, Self::Unoptimised { .. });
+        config.diameter = Duration::from_millis(self.diameter_ms());
+        config.costs = costs.clone();
+        Run { sweep: self, name, config }
+    }
+
+    fn limit(
+        self,
+        (name, system, (link, cpu)): &(&'static str, System, (u64, u32)),
+        costs: &CostTable,
+    ) -> Run {
+        let costs = if *cpu > 1 { costs.on_faster(*cpu) } else { costs.clone() };
+        let mut run = self.run(name, *system, 300, &costs);
+        run.config.uplink_bits_per_s *= link;
+        run
+    }
+
+    /// Sites of four servers, so that one may be faulty in each. They fail four seconds after all has warmed up.
+    fn fault(self, (name, system, fault): &(&'static str, System, LinkFault), costs: &CostTable) -> Run {
+        let mut run = self.run(name, *system, 200, costs);
+        run.config.servers = 4;
+        let at = run.config.warm_up + Duration::from_secs(4);
+        run.config.measured = Duration::from_secs(12);
+        run.config.trial =
+            Some(LinkTrial { timeout: LINK_TIMEOUT, floor_bytes_per_s: 50_000, fault: *fault, at });
+        run
     }
 
     pub(super) fn diameter_ms(self) -> u64 {
         match self {
             Self::Unoptimised { diameter_ms } | Self::Optimised { diameter_ms } => diameter_ms,
-            Self::Carriages => 50,
+            Self::Carriages | Self::Limits | Self::Light | Self::Faults => 50,
         }
     }
 
@@ -101,13 +179,27 @@ impl Sweep {
             Self::Unoptimised { .. } => "unoptimised",
             Self::Optimised { .. } => "optimised",
             Self::Carriages => "carriages",
+            Self::Limits => "limits",
+            Self::Light => "light",
+            Self::Faults => "faults",
         }
     }
 }
 
 impl Figure {
-    pub(super) const ALL: [Self; 10] =
-        [Self(4), Self(5), Self(6), Self(7), Self(8), Self(9), Self(10), Self(11), Self(12), Self(13)];
+    pub(super) const ALL: [Self; 11] = [
+        Self(4),
+        Self(5),
+        Self(6),
+        Self(7),
+        Self(8),
+        Self(9),
+        Self(10),
+        Self(11),
+        Self(12),
+        Self(13),
+        Self(14),
+    ];
 
     pub(super) fn number(self) -> u8 {
         self.0
@@ -119,17 +211,31 @@ impl Figure {
             6 | 7 => Sweep::Unoptimised { diameter_ms: 100 },
             8 | 9 => Sweep::Optimised { diameter_ms: 50 },
             10 | 11 => Sweep::Optimised { diameter_ms: 100 },
-            _ => Sweep::Carriages,
+            12 | 13 => Sweep::Carriages,
+            _ => Sweep::Faults,
+        }
+    }
+
+    /// What is run with it and shown in tables.
+    pub(super) fn beside(self) -> Option<Sweep> {
+        match self.0 {
+            8 | 9 => Some(Sweep::Limits),
+            12 | 13 => Some(Sweep::Light),
+            _ => None,
         }
     }
 
     pub(super) fn quantity(self) -> Quantity {
-        if self.0.is_multiple_of(2) { Quantity::Throughput } else { Quantity::Latency }
+        match self.sweep() {
+            Sweep::Faults => Quantity::ThroughputOverTime,
+            _ if self.0.is_multiple_of(2) => Quantity::Throughput,
+            _ => Quantity::Latency,
+        }
     }
 
     pub(super) fn title(self) -> String {
         let what = match self.quantity() {
-            Quantity::Throughput => "throughput",
+            Quantity::Throughput | Quantity::ThroughputOverTime => "throughput",
             Quantity::Latency => "latency",
         };
         let sweep = self.sweep();
@@ -137,6 +243,8 @@ impl Figure {
             Sweep::Unoptimised { .. } => "unoptimised protocols",
             Sweep::Optimised { .. } => "optimised protocols",
             Sweep::Carriages => "ways of carrying updates",
+            Sweep::Limits | Sweep::Light => "optimised protocols",
+            Sweep::Faults => "BFT/BFT with faulty servers from 8 s on",
         };
         format!("Figure {}: {what} of {of}, {} ms", self.0, sweep.diameter_ms())
     }
@@ -167,7 +275,8 @@ mod tests {
     #[test]
     fn each_figure_of_the_paper_has_its_runs() {
         for figure in Figure::ALL {
-            let runs = figure.sweep().runs(&[], &CostTable::paper());
+            let costs = CostTable::paper();
+            let runs = figure.sweep().runs(&[], &costs, &costs);
             let is_unoptimised = (4..=7).contains(&figure.number());
             assert!(runs.iter().all(|run| run.config.is_optimised != is_unoptimised));
             let ms = if [6, 7, 10, 11].contains(&figure.number()) { 100 } else { 50 };

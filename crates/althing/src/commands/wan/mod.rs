@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 #[command(
     after_help = "Figures 4 to 11 are the paper's: throughput and latency, unoptimised (4-7) and optimised\n\
     (8-11), at 50 ms (4, 5, 8, 9) and 100 ms (6, 7, 10, 11). 12 and 13 compare its way of carrying updates\n\
-    with ours, at 50 ms. All of them take minutes.\n\n\
+    with ours, at 50 ms, and 14 shows servers that fail. All of them take minutes.\n\n\
     Examples:\n  althing wan --out wan\n  althing wan --out wan --figure 8 --figure 9 --seconds 5\n  \
     althing wan --out wan --costs measured"
 )]
@@ -59,11 +59,12 @@ impl Wan {
         fs::create_dir_all(&self.out)
             .into_diagnostic()
             .wrap_err_with(|| format!("{} can't be made", self.out.display()))?;
+        let own = costs::measured();
         let costs = match self.costs {
             Costs::Paper => CostTable::paper(),
-            Costs::Measured => costs::measured(),
+            Costs::Measured => own.clone(),
         };
-        let runs = self.runs(&figures, &costs);
+        let runs = self.runs(&figures, &costs, &own);
         let started = Instant::now();
         let reports = self.reports(&runs);
         eprintln!("{} runs in {:.0} s", runs.len(), started.elapsed().as_secs_f64());
@@ -80,7 +81,11 @@ impl Wan {
             println!("{}", table::costs(&costs));
             println!("{}", structure::links());
             println!("{}", structure::normal_case());
+            if runs.iter().any(|run| run.sweep == Sweep::Light) {
+                println!("{}", table::costs(&own));
+            }
             println!("{}", table::best(&runs, &reports));
+            println!("{}", table::limits(&runs, &reports));
             println!("{}", table::cryptography(&runs, &reports));
             println!("{}", targets.unwrap_or_default());
         }
@@ -93,21 +98,25 @@ impl Wan {
         }
         let figure = |number: &u8| {
             let found = Figure::ALL.into_iter().find(|figure| figure.number() == *number);
-            found.ok_or_else(|| miette!("there is no figure {number}; there are 4 to 13"))
+            found.ok_or_else(|| miette!("there is no figure {number}; there are 4 to 14"))
         };
         self.figure.iter().map(figure).collect()
     }
 
     /// All runs that the figures need, each once.
-    fn runs(&self, figures: &[Figure], costs: &CostTable) -> Vec<Run> {
-        let mut sweeps: Vec<Sweep> = figures.iter().map(|figure| figure.sweep()).collect();
+    fn runs(&self, figures: &[Figure], costs: &CostTable, own: &CostTable) -> Vec<Run> {
+        let of_figure = |figure: &Figure| figure.beside().into_iter().chain([figure.sweep()]);
+        let mut sweeps: Vec<Sweep> = figures.iter().flat_map(of_figure).collect();
         sweeps.sort_unstable();
         sweeps.dedup();
-        let runs = sweeps.into_iter().flat_map(|sweep| sweep.runs(&self.clients, costs));
+        let runs = sweeps.into_iter().flat_map(|sweep| sweep.runs(&self.clients, costs, own));
         let measured = Duration::from_secs(self.seconds);
         let mut runs: Vec<Run> = runs
             .map(|mut run| {
-                run.config.measured = measured;
+                // What fails has a time of its own.
+                if run.config.trial.is_none() {
+                    run.config.measured = measured;
+                }
                 run
             })
             .collect();
