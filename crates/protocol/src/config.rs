@@ -110,7 +110,7 @@ impl Basics {
                 return Err(ConfigError::TooLong(name));
             }
         }
-        let asked_by = self.separate_patience + 3 * self.status_period;
+        let asked_by = self.separate_patience.saturating_add(3 * self.status_period);
         if !self.separate_patience.is_zero() && asked_by >= self.view_timeout {
             return Err(ConfigError::TooPatient);
         }

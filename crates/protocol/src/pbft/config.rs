@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut PbftSettings);
-        let cases: [(Change, E); 14] = [
+        let cases: [(Change, E); 15] = [
             (|s| s.checkpoint_period = 0, E::Zero("checkpoint_period")),
             (|s| s.pipeline = 0, E::Zero("pipeline")),
             (|s| s.max_batch_requests = 0, E::Zero("max_batch_requests")),
@@ -140,6 +140,7 @@ mod tests {
             (|s| s.status_period = Duration::from_secs(3601), E::TooLong("status_period")),
             (|s| s.max_clock_skew = Duration::MAX, E::TooLong("max_clock_skew")),
             (|s| s.separate_patience = s.view_timeout, E::TooPatient),
+            (|s| s.separate_patience = Duration::MAX, E::TooPatient),
             (|s| s.separate_patience = Duration::from_millis(1), E::PatientFloors),
             (|s| s.log_size = 255, E::LogTooSmall { log_size: 255, checkpoint_period: 128 }),
             (
