@@ -28,6 +28,16 @@ fn put(system: &Deployment, site: &str, key: &str) {
     assert_eq!(system.tell(&["kv", "put", key, key, "--site", site, "--within", "40"]), "stored\n");
 }
 
+/// The system, in which a client of each site has been answered, and where its spec file is.
+fn north() -> (TempDir, Deployment) {
+    let home = TempDir::new().expect("a temporary directory");
+    let path = home.path().join("north.yaml");
+    fs::write(&path, NORTH).expect("a file in a temporary directory");
+    let system = Deployment::up(&path);
+    SITES.iter().for_each(|site| put(&system, site, site));
+    (home, system)
+}
+
 fn reports(system: &Deployment) -> Vec<Value> {
     SITES.iter().flat_map(|site| system.replicas(site)).collect()
 }
@@ -54,11 +64,7 @@ fn links(system: &Deployment) -> Value {
 
 #[test]
 fn clients_go_on_while_links_are_cut_and_corrupt_and_servers_fail_towards_other_sites() {
-    let home = TempDir::new().expect("a temporary directory");
-    let path = home.path().join("north.yaml");
-    fs::write(&path, NORTH).expect("a file in a temporary directory");
-    let system = Deployment::up(&path);
-    SITES.iter().for_each(|site| put(&system, site, site));
+    let (_home, system) = north();
     let delivered = links(&system)["pairs"].as_array().map_or(0, Vec::len);
     assert_eq!(delivered, 12, "all traffic goes through the links");
 
@@ -134,11 +140,7 @@ fn taken_over(system: &Deployment, site: &str) -> usize {
 
 #[test]
 fn servers_that_fail_towards_other_sites_and_whole_sites_that_fail_or_lie_are_seen_and_outlived() {
-    let home = TempDir::new().expect("a temporary directory");
-    let path = home.path().join("north.yaml");
-    fs::write(&path, NORTH).expect("a file in a temporary directory");
-    let system = Deployment::up(&path);
-    SITES.iter().for_each(|site| put(&system, site, site));
+    let (_home, system) = north();
 
     // A forwarder that is slow is replaced, and a peer that is deaf; who sends wrong shares is reported.
     let slow = link(&system, "oslo", "turku");
