@@ -124,7 +124,7 @@ impl Courier {
         let Reply::Outputs { released_up_to, last, events } = reply else {
             return false;
         };
-        // f + 1 couriers have found these at the consumer, and one of them is correct.
+        // More couriers than may lie have found these at the consumer: one of them does not.
         self.accepted = self.accepted.max(released_up_to);
         self.acknowledged = self.acknowledged.max(released_up_to);
         self.taken = self.taken.max(self.accepted);

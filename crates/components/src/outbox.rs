@@ -11,7 +11,7 @@ pub const MAX_OUTBOX_BYTES: usize = 4 * 1024 * 1024;
 ///
 /// Acknowledgements are cumulative and come from voices: the couriers of the group's own replicas
 /// where the consumer is a group, of which f may lie, or the edge alone. An event is let go once
-/// f + 1 voices say that the consumer has it, so that one that tells the truth is among them.
+/// one voice more than may lie says that the consumer has it, so that one that tells the truth is among them.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(crate) struct Outbox {
     /// Number of the last event that has been let go.
