@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         3 => {
             let proof = canonical::<SiteProof>(rest, SiteProof::MAX_BYTES);
-            let mut keys = SiteKeys::new(SYSTEM, vec![*SITE.shares.public()]);
+            let keys = SiteKeys::new(SYSTEM, vec![*SITE.shares.public()]);
             let is_good = keys.verify(SiteId(0), &Proof(rest.to_vec()), Domain::Protocol, b"never said");
             assert!(!is_good, "a forgery: {proof:?}");
         }

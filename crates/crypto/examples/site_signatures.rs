@@ -76,7 +76,7 @@ fn merkle() {
         measure(&format!("{name}: a path, hashed"), 2000, || {
             proof.statement(SYSTEM, SITE, Domain::Protocol, black_box(&message))
         });
-        let mut keys = SiteKeys::new(SYSTEM, vec![*deal.shares.public()]);
+        let keys = SiteKeys::new(SYSTEM, vec![*deal.shares.public()]);
         let proof = Proof::from(&proof);
         assert!(keys.verify(SITE, &proof, Domain::Protocol, &message));
         measure(&format!("{name}: a proof, its signature known"), 2000, || {

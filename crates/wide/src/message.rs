@@ -68,7 +68,7 @@ pub struct LinkMessage {
 impl LinkMessage {
     /// Whether the site that it names has said it.
     #[must_use]
-    pub fn is_genuine(&self, keys: &mut SiteKeys) -> bool {
+    pub fn is_genuine(&self, keys: &SiteKeys) -> bool {
         let statement = self.header.statement(body_digest(&self.body));
         keys.verify_proof(self.header.from, &self.proof, Domain::Link, &statement)
     }
@@ -95,7 +95,7 @@ impl Spoken {
 
     /// Whether `proof` shows that `site` has said `body` as one of these kinds.
     pub(crate) fn verify(
-        keys: &mut SiteKeys,
+        keys: &SiteKeys,
         (site, kinds): (SiteId, &[Kind]),
         proof: &Proof,
         body: &[u8],

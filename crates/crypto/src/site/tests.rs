@@ -223,7 +223,7 @@ fn a_proof_is_of_one_message_one_domain_one_site_and_one_system() {
 #[test]
 fn a_signature_is_checked_once_for_all_messages_of_its_batch() {
     let (one, two) = (threshold(4, 1), plain(3));
-    let mut keys = SiteKeys::new(SYSTEM, [one.shares.public(), two.shares.public()].map(|key| *key).into());
+    let keys = SiteKeys::new(SYSTEM, [one.shares.public(), two.shares.public()].map(|key| *key).into());
     let messages: Vec<(Domain, &[u8])> = [&b"a"[..], b"b", b"c"].map(|m| (Domain::Protocol, m)).into();
     for (site, deal) in [(SiteId(0), &one), (SiteId(1), &two)] {
         let before = keys.checked();
@@ -248,9 +248,32 @@ fn a_signature_is_checked_once_for_all_messages_of_its_batch() {
 }
 
 #[test]
+fn parts_of_a_server_share_what_was_found_good_and_other_servers_do_not() {
+    let deal = plain(1);
+    let server = || SiteKeys::new(SYSTEM, [*deal.shares.public()].into());
+    let batch = SiteBatch::new(SYSTEM, SiteId(0), &[(Domain::Protocol, b"said")]);
+    let SignatureShare(signature) = deal.secrets[0].share(&batch.statement());
+    let proof = batch.proof(0, signature);
+    let (outpost, other) = (server(), server());
+    let machine = outpost.clone();
+    let is_good =
+        |keys: &SiteKeys, bytes: &[u8]| keys.verify_proof(SiteId(0), &proof, Domain::Protocol, bytes);
+    assert!(!is_good(&outpost, b"other") && !is_good(&machine, b"other"), "what is bad is not remembered");
+    assert_eq!(machine.checked(), 2);
+    assert!(is_good(&outpost, b"said") && is_good(&machine, b"said"));
+    assert_eq!((outpost.checked(), machine.checked(), other.checked()), (3, 3, 0));
+    assert!(is_good(&other, b"said"));
+    assert_eq!((machine.checked(), other.checked()), (3, 1));
+    let combined = server();
+    combined.remember(batch.statement(), signature);
+    assert!(is_good(&combined, b"said") && !is_good(&combined, b"other"));
+    assert_eq!(combined.checked(), 1, "the one that it has not made");
+}
+
+#[test]
 fn as_many_signatures_are_remembered_as_are_bounded() {
     let deal = plain(1);
-    let mut keys = SiteKeys::new(SYSTEM, [*deal.shares.public()].into());
+    let keys = SiteKeys::new(SYSTEM, [*deal.shares.public()].into());
     let said = |number: usize| {
         let bytes = number.to_le_bytes();
         let batch = SiteBatch::new(SYSTEM, SiteId(0), &[(Domain::Protocol, &bytes)]);

@@ -3,13 +3,23 @@ use crate::{Domain, Proof};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{GroupId, Recent, SiteId};
+use spin::Mutex;
 
 /// The keys of all sites of a system, with the signatures that were found good lately: the messages of a
 /// batch come one after the other and share one, and checking it costs more than all else.
+///
+/// A clone shares what was found good: it is for another part of the same server. Each server makes its own,
+/// since none has reason to believe what another says it has checked.
 #[derive(Debug, Clone)]
 pub struct SiteKeys {
     system: GroupId,
     verifier: Arc<dyn SiteVerifier>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What is known of signatures. It changes what checking costs, and never what comes of it.
+#[derive(Debug)]
+struct Memory {
     good: Recent<(SiteStatement, SiteSignature)>,
     checked: u64,
 }
@@ -27,7 +37,8 @@ impl SiteKeys {
     /// Keys that are known to `verifier` only.
     #[must_use]
     pub fn with_verifier(system: GroupId, verifier: Arc<dyn SiteVerifier>) -> Self {
-        Self { system, verifier, good: Recent::new(Self::MOST_REMEMBERED), checked: 0 }
+        let memory = Memory { good: Recent::new(Self::MOST_REMEMBERED), checked: 0 };
+        Self { system, verifier, memory: Arc::new(Mutex::new(memory)) }
     }
 
     /// The system that the sites make up.
@@ -36,34 +47,43 @@ impl SiteKeys {
         self.system
     }
 
-    /// How many signatures were checked so far, good and bad: those that were remembered don't count.
+    /// How many signatures were checked so far, good and bad, by all parts of the server: those that were
+    /// remembered don't count.
     #[must_use]
     pub fn checked(&self) -> u64 {
-        self.checked
+        self.memory.lock().checked
+    }
+
+    /// Takes note of a signature that this server has found good in another way: whoever combines shares checks
+    /// what comes out.
+    pub fn remember(&self, statement: SiteStatement, signature: SiteSignature) {
+        self.memory.lock().good.add((statement, signature));
     }
 
     /// Whether `site` has said `bytes`, as `proof` is to show.
     #[must_use]
-    pub fn verify(&mut self, site: SiteId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
+    pub fn verify(&self, site: SiteId, proof: &Proof, domain: Domain, bytes: &[u8]) -> bool {
         SiteProof::try_from(proof).is_ok_and(|proof| self.verify_proof(site, &proof, domain, bytes))
     }
 
     /// As [`Self::verify`].
     #[must_use]
-    pub fn verify_proof(&mut self, site: SiteId, proof: &SiteProof, domain: Domain, bytes: &[u8]) -> bool {
+    pub fn verify_proof(&self, site: SiteId, proof: &SiteProof, domain: Domain, bytes: &[u8]) -> bool {
         let statement = proof.statement(self.system, site, domain, bytes);
         self.is_signed(site, statement, proof.signature)
     }
 
-    fn is_signed(&mut self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
-        if self.good.has(&(statement, signature)) {
+    fn is_signed(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
+        if self.memory.lock().good.has(&(statement, signature)) {
             return true;
         }
-        self.checked += 1;
-        if !self.verifier.verify(site, &statement, &signature) {
-            return false;
+        // Nobody waits for it meanwhile.
+        let is_good = self.verifier.verify(site, &statement, &signature);
+        let mut memory = self.memory.lock();
+        memory.checked += 1;
+        if is_good {
+            memory.good.add((statement, signature));
         }
-        self.good.add((statement, signature));
-        true
+        is_good
     }
 }

@@ -108,6 +108,7 @@ pub struct SystemConfig {
     protocol: ProtocolKind,
     quorums: Quorums,
     sites: Vec<SystemSite>,
+    keys: SiteKeys,
     residents: BTreeMap<ClientId, Resident>,
     service: ServiceConfig,
     pbft: PbftSettings,
@@ -186,10 +187,10 @@ impl SystemConfig {
         &self.settings
     }
 
-    /// The public keys of all sites.
+    /// The public keys of all sites. Whoever asks this file shares what was found good: the parts of one server.
     #[must_use]
     pub fn keys(&self) -> SiteKeys {
-        SiteKeys::new(self.id, self.sites.iter().map(|site| site.public).collect())
+        self.keys.clone()
     }
 
     /// What the links of a site go by.
@@ -265,12 +266,14 @@ impl TryFrom<RawSystem> for SystemConfig {
         };
         raw.settings.check((batch_requests, batch_bytes))?;
         let timeout = Duration::from_millis(raw.settings.link_timeout_ms);
+        let (name, id) = (checked_name(raw.name)?, parse_group_id(&raw.id)?);
         Ok(Self {
-            name: checked_name(raw.name)?,
-            id: parse_group_id(&raw.id)?,
+            name,
+            id,
             protocol: raw.protocol,
             quorums,
             residents: residents(&raw.clients, &sites)?,
+            keys: SiteKeys::new(id, sites.iter().map(|site| site.public).collect()),
             sites,
             service,
             pbft,

@@ -6,6 +6,7 @@ use super::plan::SitesPlan;
 use crate::config::ProtocolKind;
 use crate::oracle::{Execution, Ledger, Verdict};
 use crate::witness::Witness;
+use althing_crypto::site::SiteKeys;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::{Protocol, Replicable};
@@ -188,18 +189,21 @@ impl Blueprint<'_> {
         incarnation: u32,
         wide: W,
     ) -> Box<dyn Server> {
-        let machine = LogicalMachine::new(self.machine_config(site, me), wide, Witness::new(Kv::new()));
+        // The machine and the outpost of one server, of nobody else.
+        let keys = SiteMaterial::public(self.materials);
+        let config = self.machine_config((site, me), keys.clone());
+        let machine = LogicalMachine::new(config, wide, Witness::new(Kv::new()));
         let material = &self.materials[usize::from(site.0)];
         match self.config.composition.sites[usize::from(site.0)].protocol {
             ProtocolKind::Pbft => {
                 let settings = self.plan.local.clone();
                 let config = PbftConfig::new(me, material.quorums, settings).expect("valid settings");
-                Box::new(self.with_local((site, me), incarnation, Pbft::new(config), machine))
+                Box::new(self.with_local((site, me), incarnation, Pbft::new(config), (machine, keys)))
             }
             ProtocolKind::Paxos => {
                 let settings = paxos_settings(&self.plan.local);
                 let config = PaxosConfig::new(me, material.quorums, settings).expect("valid settings");
-                Box::new(self.with_local((site, me), incarnation, Paxos::new(config), machine))
+                Box::new(self.with_local((site, me), incarnation, Paxos::new(config), (machine, keys)))
             }
         }
     }
@@ -209,7 +213,7 @@ impl Blueprint<'_> {
         (site, me): (SiteId, ReplicaId),
         incarnation: u32,
         local: L,
-        machine: LogicalMachine<W, Witness<Kv>>,
+        (machine, keys): (LogicalMachine<W, Witness<Kv>>, SiteKeys),
     ) -> SiteServer<L, W, Witness<Kv>> {
         let material = &self.materials[usize::from(site.0)];
         let config = ReplicaConfig {
@@ -230,7 +234,7 @@ impl Blueprint<'_> {
             let first_number = RequestNumber(1 | u64::from(incarnation) << 32);
             (lane, (id, client(material, id, self.plan.local_retry, first_number)))
         });
-        let outpost = Outpost::new(self.outpost_config(site, me));
+        let outpost = Outpost::new(self.outpost_config((site, me), keys));
         SiteServer::new(me, Replica::new(config, local, machine), outpost, lanes.collect())
     }
 
@@ -239,7 +243,7 @@ impl Blueprint<'_> {
         std::iter::once(Lane::Control).chain(sites)
     }
 
-    fn machine_config(&self, site: SiteId, me: ReplicaId) -> MachineConfig {
+    fn machine_config(&self, (site, me): (SiteId, ReplicaId), keys: SiteKeys) -> MachineConfig {
         let planted = self.config.planted;
         let material = &self.materials[usize::from(site.0)];
         let servers = material.quorums.replicas();
@@ -249,7 +253,7 @@ impl Blueprint<'_> {
             links: self.link_config(site),
             sites: quorums(self.config.composition.wide, self.materials.len()),
             lanes: lanes.collect(),
-            keys: SiteMaterial::public(self.materials),
+            keys,
             residents: self.residents.clone(),
             dissemination: if self.config.is_disseminating {
                 Dissemination::Origin {
@@ -282,13 +286,13 @@ impl Blueprint<'_> {
         LinkConfig { site, groups, pace }
     }
 
-    fn outpost_config(&self, site: SiteId, me: ReplicaId) -> OutpostConfig {
+    fn outpost_config(&self, (site, me): (SiteId, ReplicaId), keys: SiteKeys) -> OutpostConfig {
         let material = &self.materials[usize::from(site.0)];
         OutpostConfig {
             links: self.link_config(site),
             server: me,
             signer: material.signer(me),
-            keys: SiteMaterial::public(self.materials),
+            keys,
             tick: Duration::from_millis(100),
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,

@@ -45,7 +45,7 @@ pub struct MachineConfig {
     pub sites: Quorums,
     /// As which client of the site's group each server speaks.
     pub lanes: BTreeMap<ClientId, ReplicaId>,
-    /// The public keys of all sites, with the system's name.
+    /// The public keys of all sites, with the system's name. The outpost beside the machine has a clone.
     pub keys: SiteKeys,
     /// The clients of all sites.
     pub residents: BTreeMap<ClientId, Resident>,

@@ -26,7 +26,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         if !self.core.links.is_news(&header) {
             return true;
         }
-        if !message.is_genuine(&mut self.config.keys) {
+        if !message.is_genuine(&self.config.keys) {
             return false;
         }
         let is_next = self.core.links.on_heard(self.now.1, &header, &self.config.links);
@@ -95,7 +95,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     fn is_signed(&mut self, part: &SignedPart) -> bool {
         let said = (site(part.signer), &[Kind::Statement][..]);
-        Spoken::verify(&mut self.config.keys, said, &part.proof, &part.bytes)
+        Spoken::verify(&self.config.keys, said, &part.proof, &part.bytes)
     }
 
     /// Checks who has made a request, and for a bundle who has made what is in it. Signatures are the same for all
@@ -161,7 +161,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             let kinds = [Kind::Bundle, Kind::UrgentBundle];
             let bundled = request.bundled();
             (1..=MAX_BUNDLED).contains(&bundled.len())
-                && Spoken::verify(&mut machine.config.keys, (site, &kinds[..]), proof, &bytes)
+                && Spoken::verify(&machine.config.keys, (site, &kinds[..]), proof, &bytes)
                 && bundled.iter().all(|update| machine.is_good_update(update, Some(site)))
         };
         self.is_verified(proof, &bytes, is_said)

@@ -13,7 +13,8 @@ pub struct OutpostConfig {
     pub server: ReplicaId,
     /// How it signs with the other servers of the site.
     pub signer: Arc<dyn SiteSigner>,
-    /// The public keys of all sites.
+    /// The public keys of all sites: those of the machine beside it ([`MachineConfig::keys`](crate::MachineConfig)), so
+    /// that what comes is checked once by a server, and not again when it is executed.
     pub keys: SiteKeys,
     /// How often what may have been lost is asked for or sent again.
     pub tick: Duration,

@@ -78,7 +78,7 @@ impl Outpost {
         if !is_apt || self.distrust.is_distrusted(now, (site, server)) {
             return;
         }
-        if !message.is_genuine(&mut self.config.keys) {
+        if !message.is_genuine(&self.config.keys) {
             return self.distrust.on_wrong(now, (site, server), self.config.tick);
         }
         // Others may repeat what they have seen, to be told what the forwarder waits for.

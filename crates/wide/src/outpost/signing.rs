@@ -128,6 +128,10 @@ impl Outpost {
                 }
             }
             signing.signature = combination.signature;
+            if let Some(signature) = combination.signature {
+                // What the site says to itself comes back with it.
+                self.config.keys.remember(signing.batch.statement(), signature);
+            }
         }
         Some(signing.batch.proof(place.index as usize, signing.signature?))
     }

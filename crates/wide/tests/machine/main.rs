@@ -1,5 +1,6 @@
 //! Logical machines, hand-driven and in small systems with real keys.
 
+mod checks;
 mod distrust;
 mod register;
 mod shadow;

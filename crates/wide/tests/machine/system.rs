@@ -165,7 +165,7 @@ impl<W: Replicable> System<W> {
             make,
         };
         for site in system.setting.sites() {
-            let watched = Watched::new(|| new_machine(&system.configs[&site], make));
+            let watched = Watched::new(|| new_machine(&system.setting, &system.configs[&site], make));
             let outpost = Outpost::new(system.setting.outpost_config(site));
             system.sites.insert(site, Site { watched, outpost, executed: 0, timers: BTreeMap::new() });
         }
@@ -228,8 +228,9 @@ impl<W: Replicable> System<W> {
             time: Instant(self.now),
             seed: [3; 32],
         };
-        let config = &self.configs[&site];
-        let outcome = here.watched.execute(|| new_machine(config, self.make), operation, &context);
+        let (setting, config) = (&self.setting, &self.configs[&site]);
+        let make = || new_machine(setting, config, self.make);
+        let outcome = here.watched.execute(make, operation, &context);
         self.count(operation, &outcome);
         for late in &outcome.late {
             self.answer(late.client, &late.result);
@@ -325,11 +326,13 @@ impl<W: Replicable> System<W> {
     }
 }
 
-/// A machine in its initial state.
+/// A machine in its initial state, which shares with no other what it has checked.
 pub(crate) fn new_machine<W: Replicable>(
+    setting: &Setting,
     config: &MachineConfig,
     make: fn(ReplicaId, Quorums) -> W,
 ) -> Machine<W> {
     let protocol = make(ReplicaId(config.links.site.0), config.sites);
-    LogicalMachine::new(config.clone(), protocol, Register::default())
+    let config = MachineConfig { keys: setting.keys(), ..config.clone() };
+    LogicalMachine::new(config, protocol, Register::default())
 }
