@@ -21,7 +21,7 @@ mod trial;
 mod world;
 
 pub use config::{Carriage, Composition, System, WanConfig};
-pub use costs::{CostTable, SchemeCosts};
+pub use costs::{CostTable, MessageCosts, SchemeCosts};
 pub use links::{LinkFigures, SiteKind, link_figures};
 pub use report::{Latency, WanReport};
 pub use rounds::{Rounds, rounds};

@@ -1,5 +1,5 @@
 use super::config::{Composition, System, WanConfig};
-use super::costs::{CostTable, SchemeCosts};
+use super::costs::{CostTable, MessageCosts, SchemeCosts};
 use super::run;
 use std::time::Duration;
 
@@ -34,7 +34,12 @@ pub fn rounds(composition: Composition) -> Rounds {
     let config = WanConfig {
         diameter: WIDE,
         uplink_bits_per_s: 1_000_000_000_000_000,
-        costs: CostTable { name: "free".to_owned(), plain: free, threshold: free },
+        costs: CostTable {
+            name: "free".to_owned(),
+            within: MessageCosts::signed(&free),
+            plain: free,
+            threshold: free,
+        },
         lan_delay: LOCAL,
         warm_up: Duration::from_secs(20),
         measured: Duration::from_secs(60),

@@ -135,6 +135,8 @@ pub(super) struct Site<W: Wide> {
     pub(super) links: LinkConfig,
     pub(super) queue: LocalQueue,
     pub(super) cpu: Cpu,
+    /// That of another server, as far as it checks what was ordered.
+    other: Cpu,
     pub(super) costs: LocalCosts,
     /// The last local batch that was executed.
     pub(super) seq: Seq,
@@ -150,9 +152,20 @@ pub(super) struct Site<W: Wide> {
     pub(super) counts: SiteCounts,
     /// How much of what was executed was compared with the others.
     pub(super) compared: u64,
-    verifier: Arc<CountingVerifier>,
-    /// Signatures of sites and of clients that were checked and paid for.
-    paid: (u64, u64),
+    /// What its outposts check, and what its machine does.
+    verifiers: [Arc<CountingVerifier>; 2],
+    paid: Checks,
+}
+
+/// Signatures that were checked and paid for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Checks {
+    /// Of sites, by outposts.
+    coming: u64,
+    /// Of sites, by the machine.
+    executed: u64,
+    /// Of clients.
+    clients: u64,
 }
 
 impl<W: Wide> Site<W> {
@@ -162,9 +175,8 @@ impl<W: Wide> Site<W> {
         residents: &BTreeMap<ClientId, Resident>,
     ) -> Self {
         let Composition { wide, local, carriage } = composition;
-        let verifier = Arc::new(CountingVerifier::default());
-        let keys = SiteKeys::with_verifier(SYSTEM, Arc::clone(&verifier) as Arc<dyn SiteVerifier>);
-        let build = Build { config, id, group: group(config, local), keys };
+        let verifiers = [(); 2].map(|()| Arc::new(CountingVerifier::default()));
+        let build = Build { config, id, group: group(config, local), verifiers: &verifiers };
         let protocol = W::of_site(id, usize::from(config.sites), wide_settings(carriage));
         let machine =
             LogicalMachine::new(build.machine(residents.clone(), wide, carriage), protocol, Tally::default());
@@ -174,6 +186,7 @@ impl<W: Wide> Site<W> {
             links: build.links(),
             queue: LocalQueue::default(),
             cpu: Cpu::default(),
+            other: Cpu::default(),
             costs: LocalCosts::new(&config.costs, local, config.servers, config.lan_delay),
             seq: Seq(0),
             ordered_at: 0,
@@ -182,18 +195,24 @@ impl<W: Wide> Site<W> {
             numbers: BTreeMap::new(),
             counts: SiteCounts::default(),
             compared: 0,
-            verifier,
-            paid: (0, 0),
+            paid: Checks::default(),
+            verifiers,
         }
     }
 
-    /// Has the processor do what was checked since the last time; says when that is done.
+    /// Has processors do what was checked since the last time; says when that is done.
+    ///
+    /// The server that is followed is the peer of all links: it checks what comes, and remembers that when it executes
+    /// it. Where servers may lie the site waits for others, which check it then. The machine stands for these.
     pub(super) fn pay_for_checks(&mut self, now: u64) -> u64 {
-        let checked = (self.verifier.0.load(Ordering::Relaxed), self.machine.checked());
-        let busy = (checked.0 - self.paid.0) * self.costs.verify_site
-            + (checked.1 - self.paid.1) * self.costs.verify_client;
-        self.paid = checked;
-        if busy == 0 { now } else { self.cpu.take(now, Work::of(busy)) }
+        let [coming, executed] = self.verifiers.each_ref().map(|verifier| verifier.0.load(Ordering::Relaxed));
+        let checks = Checks { coming, executed, clients: self.machine.checked() };
+        let paid = core::mem::replace(&mut self.paid, checks);
+        let clients = (checks.clients - paid.clients) * self.costs.verify_client;
+        let own = (checks.coming - paid.coming) * self.costs.verify_site + clients;
+        let others = (checks.executed - paid.executed) * self.costs.verify_site_by_others + clients;
+        let take = |cpu: &mut Cpu, busy| if busy == 0 { now } else { cpu.take(now, Work::of(busy)) };
+        take(&mut self.cpu, own).max(take(&mut self.other, others))
     }
 }
 
@@ -207,10 +226,15 @@ struct Build<'a> {
     config: &'a WanConfig,
     id: SiteId,
     group: Quorums,
-    keys: SiteKeys,
+    verifiers: &'a [Arc<CountingVerifier>; 2],
 }
 
 impl Build<'_> {
+    /// The keys of all sites, and who counts.
+    fn keys(verifier: &Arc<CountingVerifier>) -> SiteKeys {
+        SiteKeys::with_verifier(SYSTEM, Arc::clone(verifier) as Arc<dyn SiteVerifier>)
+    }
+
     fn links(&self) -> LinkConfig {
         let groups = vec![self.group; usize::from(self.config.sites)];
         // No experiment of the normal case is about links that seem to be slow.
@@ -236,7 +260,7 @@ impl Build<'_> {
             links: self.links(),
             sites: quorums(wide, usize::from(self.config.sites)),
             lanes: lanes.collect(),
-            keys: self.keys.clone(),
+            keys: Self::keys(&self.verifiers[1]),
             residents,
             dissemination: match carriage {
                 Carriage::Leader => Dissemination::Leader,
@@ -261,7 +285,7 @@ impl Build<'_> {
             links: self.links(),
             server,
             signer: Arc::new(SymbolicSigner::new(self.id, self.group.one_correct(), server)),
-            keys: self.keys.clone(),
+            keys: Self::keys(&self.verifiers[0]),
             tick: Duration::from_millis(100),
             window_bytes: 256 * 1024,
             supply_bytes_per_second: 100_000,

@@ -284,7 +284,8 @@ impl<'a, W: Wide> World<'a, W> {
         let checked = site.pay_for_checks(now);
         if site.machine.said_in(site.seq) > 0 {
             site.counts.signatures += 1;
-            site.signed_at = site.cpu.take(now, site.costs.signing).max(site.signed_at);
+            let signed = site.cpu.take(now, site.costs.signing).max(checked + site.costs.signing.takes);
+            site.signed_at = signed.max(site.signed_at);
         }
         for (client, number, result) in answers {
             let answer = decode::<Answer>(&result, 1 << 20).expect("a logical machine answers so");

@@ -18,7 +18,7 @@ pub(super) enum Sweep {
     Carriages,
     /// What limits the optimised protocols.
     Limits,
-    /// A client in each site, with our own primitives.
+    /// A client in the leading site alone, and one in each, with our own primitives.
     Light,
     /// Servers that fail in their part of the links between sites.
     Faults,
@@ -130,7 +130,11 @@ impl Sweep {
                 .iter()
                 .flat_map(|&(name, system, own)| runs(name, system, own_clients(own)))
                 .collect(),
-            Self::Light => LIGHT.iter().map(|&(name, system)| self.run(name, system, 5, own)).collect(),
+            Self::Light => {
+                let runs =
+                    LIGHT.iter().flat_map(|&(name, system)| [1, 5].map(|clients| (name, system, clients)));
+                runs.map(|(name, system, clients)| self.run(name, system, clients, own)).collect()
+            }
             Self::Limits => LIMITS.iter().map(|limit| self.limit(limit, costs)).collect(),
             Self::Faults => FAULTS.iter().map(|fault| self.fault(fault, costs)).collect(),
         }
