@@ -52,6 +52,25 @@ fn everything_that_can_be_written_is_taken() {
 }
 
 #[test]
+fn each_way_of_updates_has_a_name_and_a_plan_says_whom_it_trusts() {
+    let of = |wide: &str, name: &str| {
+        system(&format!("{THREE}  w: {{ local: pbft, f: 1 }}\nupdates: {name}\n").replacen("paxos", wide, 1))
+    };
+    for way in Updates::ALL {
+        assert_eq!(of("pbft", way.name()).updates(), way);
+    }
+    let text = |wide, name| SitePlan::of(&of(wide, name)).text();
+    assert!(!text("pbft", "origin").contains("answers for"));
+    let vouched = text("pbft", "vouched");
+    assert!(vouched.contains("one taken over as a whole can invent updates of its own ones"), "{vouched}");
+    assert!(
+        text("paxos", "vouched").contains("a site answers for its clients, whose signatures it alone checks")
+    );
+    let unknown = Spec::parse(&format!("{THREE}updates: vouching\n")).unwrap_err().to_string();
+    assert!(unknown.contains("vouching") && unknown.contains("`vouched`"), "{unknown}");
+}
+
+#[test]
 fn an_application_is_told_from_a_system_of_sites() {
     let application = "name: a\ncomponents: { wide: { builtin: average } }\n";
     assert!(matches!(Spec::parse(application), Ok(Spec::Application(_))));

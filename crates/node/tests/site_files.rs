@@ -10,6 +10,7 @@ use althing_components::spec::SiteSystem;
 use althing_node::config::{ClientFile, ReplicaFile, ServiceConfig, SystemConfig};
 use althing_node::deployment::{Deployment, Relay, SitesOptions, provision_sites};
 use althing_types::{ReplicaId, SiteId};
+use althing_wide::Dissemination;
 use common::directory;
 use serde_json::{Value, json};
 
@@ -43,6 +44,21 @@ fn bundles_suit_the_links() {
     let settings = options.settings;
     assert_eq!((settings.bundle_window_bytes, settings.max_bundle_bytes), (62_499, 15_624));
     assert_eq!(options.pbft.separate_patience_ms, 600);
+}
+
+#[test]
+fn the_way_of_updates_in_the_spec_file_is_that_of_the_sites() {
+    for (name, is_vouching) in [("origin", false), ("vouched", true)] {
+        let (_home, directory) = directory();
+        let spec = format!("{SPEC}updates: {name}\n");
+        let Ok(Spec::Sites(system)) = Spec::parse(&spec) else { panic!("{spec} is a system of sites") };
+        provision_sites(&directory, &system, &SitesOptions::suiting(&system)).unwrap();
+        let system = SystemConfig::load(&directory.join("system.json")).unwrap();
+        let Dissemination::Origin { is_vouching: is_it, .. } = system.dissemination() else {
+            panic!("{name}: {:?}", system.dissemination())
+        };
+        assert_eq!(is_it, is_vouching, "{name}");
+    }
 }
 
 /// What the error has to say, and what is wrong with the file.
@@ -103,7 +119,7 @@ fn each_broken_system_file_is_refused_for_its_reason() {
     provisioned(&path);
     let file = path.join("system.json");
     let load = || SystemConfig::load(&file).err().map(|error| error.to_string());
-    let cases: [Case; 27] = [
+    let cases: [Case; 28] = [
         ("the name", |v| v["name"] = json!("../etc")),
         ("32 hexadecimal digits", |v| v["id"] = json!("1")),
         ("not `unreplicated`", |v| v["protocol"] = json!("unreplicated")),
@@ -132,6 +148,9 @@ fn each_broken_system_file_is_refused_for_its_reason() {
         ("bundles must not be zero", |v| v["settings"]["bundles"] = json!(0)),
         ("bundle_window_bytes must not", |v| v["settings"]["bundle_window_bytes"] = json!(0)),
         ("separate_patience and three", |v| v["pbft"]["separate_patience_ms"] = json!(3_600_000)),
+        ("unknown variant `vouching`, expected one of `leader`, `origin`, `vouched`", |v| {
+            v["settings"]["dissemination"] = json!("vouching")
+        }),
         ("unknown field `tock_ms`", |v| v["settings"]["tock_ms"] = json!(0)),
     ];
     all_refused(&file, load, &cases);

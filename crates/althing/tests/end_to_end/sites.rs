@@ -132,3 +132,44 @@ fn each_sites_clients_see_what_those_of_all_others_wrote_while_servers_and_sites
     }
     system.deployment.end();
 }
+
+#[test]
+fn updates_that_a_site_answers_for_are_executed_and_answered_everywhere() {
+    let system = System::up(&format!("{MIXED}updates: vouched\n"));
+    for site in SITES {
+        system.put(site, site, "here");
+    }
+    for site in SITES {
+        for other in SITES {
+            assert_eq!(system.get(site, other), "here\n", "{site} of {other}");
+        }
+    }
+    // A site goes on answering for its clients from its disks, and hears of those of others that were served meanwhile.
+    system.servers("vik").iter().for_each(|server| signal(pid(server), Signal::KILL));
+    system.put("oslo", "one", "down");
+    assert_eq!(system.get("vik", "one"), "down\n");
+    system.put("vik", "two", "up");
+    assert_eq!(system.get("turku", "two"), "up\n");
+    system.has_settled(10);
+    for report in SITES.iter().flat_map(|site| system.servers(site)) {
+        assert_eq!(report["evidence"], Value::Array(Vec::new()), "nobody is accused: {report}");
+        assert_eq!(report["counters"]["divergences"], 0, "{report}");
+    }
+
+    // It is the same at all sites: one that asks for the clients' signatures takes what the others say for forged.
+    let file = system.deployment.directory().join("system.json");
+    let written = fs::read_to_string(&file).expect("all servers read it");
+    let other = written.replace("\"vouched\"", "\"origin\"");
+    assert_ne!(other, written);
+    fs::write(&file, other).expect("it is ours");
+    system.servers("vik").iter().for_each(|server| signal(pid(server), Signal::KILL));
+    let is_forged =
+        |evidence: &Value| evidence["accused"] == 0 && evidence["misbehaviour"].to_string().contains("forge");
+    until("that a site misses signatures", || {
+        system.put("oslo", "one", "more");
+        let said =
+            system.servers("vik").into_iter().filter_map(|report| report["evidence"].as_array().cloned());
+        said.flatten().any(|evidence| is_forged(&evidence)).then_some(())
+    });
+    system.deployment.end();
+}

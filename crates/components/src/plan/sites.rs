@@ -107,6 +107,9 @@ impl SitePlan {
         let _ = writeln!(text, "  {}, right while {tolerated}", self.wide);
         text.push_str("  a site counts as faulty only when more of its servers are than it tolerates\n");
         let _ = writeln!(text, "  {}", self.way_of_updates());
+        if let Some(trust) = self.trust_in_sites() {
+            let _ = writeln!(text, "  {trust}");
+        }
         if self.durability != Durability::Sync {
             let _ = writeln!(text, "  durability {}", self.durability);
         }
@@ -127,13 +130,23 @@ impl SitePlan {
 
     fn way_of_updates(&self) -> &'static str {
         match self.updates {
-            Updates::Origin => {
+            Updates::Origin | Updates::Vouched => {
                 "each site sends its own clients' updates to all, and the leading site orders them by name"
             }
             Updates::Leader => {
                 "each site hands its clients' updates to the leading site, which sends them to all"
             }
         }
+    }
+
+    /// What the sites believe each other of their clients' updates, beyond what these have signed.
+    fn trust_in_sites(&self) -> Option<&'static str> {
+        (self.updates == Updates::Vouched).then(|| match self.wide.faults() {
+            FaultModel::Byzantine => {
+                "a site answers for its clients: one taken over as a whole can invent updates of its own ones"
+            }
+            FaultModel::Crash => "a site answers for its clients, whose signatures it alone checks",
+        })
     }
 
     fn write_sites(&self, text: &mut String) {

@@ -205,11 +205,11 @@ impl SystemConfig {
     pub fn dissemination(&self) -> Dissemination {
         match self.settings.dissemination {
             DisseminationKind::Leader => Dissemination::Leader,
-            DisseminationKind::Origin => Dissemination::Origin {
+            kind @ (DisseminationKind::Origin | DisseminationKind::Vouched) => Dissemination::Origin {
                 slots: self.settings.bundles,
                 most_bytes: self.settings.max_bundle_bytes,
                 window_bytes: self.settings.bundle_window_bytes,
-                is_vouching: false,
+                is_vouching: kind == DisseminationKind::Vouched,
             },
         }
     }
@@ -287,7 +287,7 @@ impl TryFrom<RawSystem> for SystemConfig {
 /// Where each site carries its own updates they are proposed by name; where the leading one does, they are in what it
 /// proposes.
 fn separating(settings: PbftSettings, dissemination: DisseminationKind) -> PbftSettings {
-    PbftSettings { separate_bytes: usize::from(dissemination == DisseminationKind::Origin), ..settings }
+    PbftSettings { separate_bytes: usize::from(dissemination != DisseminationKind::Leader), ..settings }
 }
 
 /// What a logical machine can't do for the protocol that it runs.

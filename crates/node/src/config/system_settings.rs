@@ -15,9 +15,12 @@ const MESSAGE_OVERHEAD: usize = 4096;
 pub enum DisseminationKind {
     /// The leading site.
     Leader,
-    /// Each site its own.
+    /// Each site its own, with its clients' signatures.
     #[default]
     Origin,
+    /// Each site its own, and it answers for its clients: their signatures stay at home. A site that is wholly
+    /// Byzantine can then invent updates of its own clients.
+    Vouched,
 }
 
 /// How sites speak to each other, as it is written.

@@ -69,6 +69,7 @@ impl SitesOptions {
             bundle_window_bytes: window,
             dissemination: match system.updates() {
                 Updates::Origin => DisseminationKind::Origin,
+                Updates::Vouched => DisseminationKind::Vouched,
                 Updates::Leader => DisseminationKind::Leader,
             },
             link_timeout_ms: usual.link_timeout_ms + 4 * delay_ms,

@@ -27,7 +27,7 @@ pub(in crate::spec) struct RawSites {
     #[serde(default)]
     pub(super) links: Option<RawLinks>,
     /// Who carries the updates of a site's clients to the other sites. `origin` (the default): the site itself;
-    /// `leader`: the leading site.
+    /// `vouched`: the site itself, without the clients' signatures; `leader`: the leading site.
     #[serde(default)]
     #[schemars(with = "Updates")]
     pub(super) updates: Option<Spanned<String>>,

@@ -212,19 +212,23 @@ pub enum Updates {
     /// Each site those of its own clients; the leading site orders them by name.
     #[default]
     Origin,
+    /// The same without the clients' signatures, which only their own site checks: it answers for them. A site that is
+    /// taken over as a whole can invent updates of its own clients.
+    Vouched,
     /// The leading site all of them (SRDS'07 §4).
     Leader,
 }
 
 impl Updates {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Origin, Self::Leader];
+    pub const ALL: [Self; 3] = [Self::Origin, Self::Vouched, Self::Leader];
 
     /// Its name in the spec file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Origin => "origin",
+            Self::Vouched => "vouched",
             Self::Leader => "leader",
         }
     }
