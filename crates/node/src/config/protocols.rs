@@ -82,6 +82,8 @@ pub struct RawPbft {
     pub pipeline: u64,
     /// Whether requests gather into larger batches while many are under way.
     pub adaptive_batching: bool,
+    /// How many requests are under way at least before others gather.
+    pub gather_from: usize,
     /// The most requests in a batch.
     pub max_batch_requests: usize,
     /// The most bytes of operations in a batch.
@@ -117,6 +119,7 @@ impl Default for RawPbft {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             adaptive_batching: settings.adaptive_batching,
+            gather_from: settings.gather_from,
             max_batch_requests: settings.max_batch_requests,
             max_batch_bytes: settings.max_batch_bytes,
             separate_bytes: settings.separate_bytes,
@@ -160,6 +163,7 @@ impl RawPbft {
             log_size: self.log_size,
             pipeline: self.pipeline,
             adaptive_batching: self.adaptive_batching,
+            gather_from: self.gather_from,
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             separate_bytes: self.separate_bytes,
@@ -187,6 +191,8 @@ pub struct RawPaxos {
     pub pipeline: u64,
     /// Whether requests gather into larger batches while many are under way.
     pub adaptive_batching: bool,
+    /// How many requests are under way at least before others gather.
+    pub gather_from: usize,
     /// The most requests in a batch.
     pub max_batch_requests: usize,
     /// The most bytes of operations in a batch.
@@ -217,6 +223,7 @@ impl RawPaxos {
             log_size: pbft.log_size,
             pipeline: pbft.pipeline,
             adaptive_batching: pbft.adaptive_batching,
+            gather_from: pbft.gather_from,
             max_batch_requests: pbft.max_batch_requests,
             max_batch_bytes: pbft.max_batch_bytes,
             separate_bytes: pbft.separate_bytes,
@@ -232,6 +239,7 @@ impl RawPaxos {
             log_size: self.log_size,
             pipeline: self.pipeline,
             adaptive_batching: self.adaptive_batching,
+            gather_from: self.gather_from,
             max_batch_requests: self.max_batch_requests,
             max_batch_bytes: self.max_batch_bytes,
             separate_bytes: self.separate_bytes,

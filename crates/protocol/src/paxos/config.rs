@@ -14,6 +14,8 @@ pub struct PaxosSettings {
     pub pipeline: u64,
     /// Whether the leader lets requests gather into larger batches while many are under way.
     pub adaptive_batching: bool,
+    /// How many requests are under way at least before others gather, where they do.
+    pub gather_from: usize,
     /// The most requests in a batch.
     pub max_batch_requests: usize,
     /// The most operation bytes in a batch; a single request may exceed it.
@@ -41,6 +43,7 @@ impl Default for PaxosSettings {
             log_size: 256,
             pipeline: 16,
             adaptive_batching: true,
+            gather_from: 0,
             max_batch_requests: 256,
             max_batch_bytes: 1 << 20,
             separate_bytes: 0,

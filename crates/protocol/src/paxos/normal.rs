@@ -75,7 +75,7 @@ impl Paxos {
             Some(entry.batches.get(&entry.proposal?)?.requests.len())
         };
         let under_way: usize = (self.state.executed.0 + 1..self.state.next_seq.0).filter_map(proposed).sum();
-        batch::are_few(waiting, under_way)
+        under_way >= settings.gather_from && batch::are_few(waiting, under_way)
     }
 
     pub(super) fn on_accept(&mut self, step: &mut Step, from: ReplicaId, proposal: Proposal) {

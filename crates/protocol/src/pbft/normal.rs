@@ -94,7 +94,7 @@ impl Pbft {
             Some(entry.bodies.get(&entry.assignment?.digest)?.requests.len())
         };
         let under_way: usize = (self.executed.0 + 1..self.next_seq.0).filter_map(assigned).sum();
-        batch::are_few(waiting, under_way)
+        under_way >= settings.gather_from && batch::are_few(waiting, under_way)
     }
 
     fn assign(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {

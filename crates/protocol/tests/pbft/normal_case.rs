@@ -30,8 +30,11 @@ fn a_request_is_executed_once_however_often_it_arrives() {
 
 #[test]
 fn requests_gather_into_larger_batches_while_many_are_under_way() {
-    for (adaptive_batching, sizes) in [(true, vec![1, 1, 1, 2, 3, 4]), (false, vec![1; 12])] {
-        let mut group = Group::with(4, PbftSettings { adaptive_batching, ..settings_with_batches() });
+    let ways =
+        [(true, 0, vec![1, 1, 1, 2, 3, 4]), (true, 6, vec![1, 1, 1, 1, 1, 1, 3]), (false, 0, vec![1; 12])];
+    for (adaptive_batching, gather_from, sizes) in ways {
+        let settings = PbftSettings { adaptive_batching, gather_from, ..settings_with_batches() };
+        let mut group = Group::with(4, settings);
         for client in 1..=12 {
             group.event(0, Event::Request(signed(client, 1)));
         }

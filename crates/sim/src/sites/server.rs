@@ -119,6 +119,7 @@ pub(crate) fn paxos_settings(settings: &PbftSettings) -> PaxosSettings {
         log_size: settings.log_size,
         pipeline: settings.pipeline,
         adaptive_batching: settings.adaptive_batching,
+        gather_from: settings.gather_from,
         max_batch_requests: settings.max_batch_requests,
         max_batch_bytes: settings.max_batch_bytes,
         separate_bytes: settings.separate_bytes,

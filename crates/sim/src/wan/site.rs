@@ -66,6 +66,7 @@ fn wide_settings(carriage: Carriage) -> PbftSettings {
         }
         Carriage::Origin | Carriage::Vouched => PbftSettings {
             pipeline: 16,
+            gather_from: 8,
             max_batch_requests: 256,
             separate_bytes: 1,
             separate_patience: Duration::from_secs(1),
