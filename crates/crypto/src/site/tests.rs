@@ -164,6 +164,30 @@ fn a_share_with_something_added_that_is_outside_the_subgroup_changes_no_signatur
 }
 
 #[test]
+fn a_signature_is_good_where_blst_itself_says_so() {
+    for text in ["hello", "other", ""] {
+        let (deal, said) = (threshold(4, 1), statement(text));
+        let keys::PublicKind::Threshold(key) = deal.shares.public().0 else {
+            panic!("it is a threshold key")
+        };
+        let right = deal.shares.combine(&said, &shares(&deal, &said, &[0, 1])).signature.unwrap();
+        let wrong = wrong_shares(&deal, &said).into_iter().map(|(_, SignatureShare(signature))| signature);
+        for signature in wrong.chain([right]) {
+            let SiteSignature::Threshold(bytes) = signature else { continue };
+            for statement in [said, statement("hello")] {
+                let is_good = Signature::uncompress(&bytes).is_ok_and(|it| {
+                    let message = &statement.digest().0;
+                    let verified = it.verify(true, message, signature::CIPHERSUITE, &[], &key, false);
+                    verified == blst::BLST_ERROR::BLST_SUCCESS
+                });
+                assert_eq!(is_good, signature == right && statement == said, "what blst says");
+                assert_eq!(signature::is_signed(&key, &statement, &bytes), is_good);
+            }
+        }
+    }
+}
+
+#[test]
 fn several_wrong_shares_and_servers_that_there_are_not() {
     let (deal, statement) = (threshold(7, 2), statement("hello"));
     let mut given = shares(&deal, &statement, &[0, 1, 2, 3, 6]);
