@@ -24,5 +24,5 @@ pub use hash::{Hasher, hash, hash_parts};
 pub use identity::{Identity, KeyError, Proof, PublicIdentity};
 pub use keyring::{Checked, Domain, Keyring};
 pub use mac::{Authenticator, Mac};
-pub use merkle::{MerklePath, MerkleTree};
+pub use merkle::{MerklePath, MerkleRange, MerkleTree, PartialTree};
 pub use session::{KeySeed, Learned, NewKey};

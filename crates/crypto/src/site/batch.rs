@@ -1,17 +1,18 @@
 use super::{SitePublic, SiteSignature};
 use crate::keyring::digest_in;
-use crate::{Domain, Hasher, MerklePath, MerkleTree, Proof};
+use crate::{Domain, Hasher, MerklePath, MerkleRange, MerkleTree, PartialTree, Proof};
 use alloc::vec::Vec;
 use althing_types::{DecodeError, Digest, GroupId, SiteId, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::fmt;
+use core::ops::Range;
 
 /// What a site signs: that it has said the messages of a batch, as this site of this system.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SiteStatement(Digest);
 
 impl SiteStatement {
-    fn new(system: GroupId, site: SiteId, root: &Digest) -> Self {
+    pub(super) fn new(system: GroupId, site: SiteId, root: &Digest) -> Self {
         let mut hasher = Hasher::new("althing site statement");
         hasher.value(&(system, site, *root));
         Self(hasher.finish())
@@ -73,6 +74,15 @@ impl SiteBatch {
     pub fn proof(&self, index: usize, signature: SiteSignature) -> SiteProof {
         SiteProof { signature, path: self.tree.path(index) }
     }
+
+    /// The proof that these messages carry together, once the batch has a signature.
+    ///
+    /// # Panics
+    /// If there are none, or some are not in the batch.
+    #[must_use]
+    pub fn range_proof(&self, messages: Range<usize>, signature: SiteSignature) -> SiteRangeProof {
+        SiteRangeProof { signature, range: self.tree.range(messages) }
+    }
 }
 
 /// A site's proof over one message: the signature of the batch that it was in, and its path there.
@@ -105,6 +115,42 @@ impl SiteProof {
         bytes: &[u8],
     ) -> bool {
         public.verify(&self.statement(system, site, domain, bytes), &self.signature)
+    }
+}
+
+/// A site's proof over messages that follow each other in a batch: the batch's signature, and what they need from
+/// beside them in its tree. Whoever has all of them finds each one's own [`SiteProof`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub struct SiteRangeProof {
+    /// Over the batch.
+    pub signature: SiteSignature,
+    /// From the messages to the batch.
+    pub range: MerkleRange,
+}
+
+impl SiteRangeProof {
+    /// The longest encoding of a proof, in bytes.
+    pub const MAX_BYTES: usize = SiteSignature::MAX_BYTES + MerkleRange::MAX_BYTES;
+
+    /// The part of a batch's tree that has these messages in their places, of whoever has signed it:
+    /// [`SiteKeys::verify_range`](super::SiteKeys::verify_range) tells. `None` where they are more or fewer than it
+    /// covers.
+    #[must_use]
+    pub fn tree(&self, system: GroupId, messages: &[(Domain, &[u8])]) -> Option<PartialTree> {
+        let digests = messages.iter().map(|(domain, bytes)| digest_in(system, *domain, bytes));
+        self.range.tree(&digests.collect::<Vec<_>>())
+    }
+
+    /// The proof of each message, of which this part of the tree has been found.
+    pub fn proofs(&self, tree: PartialTree) -> impl ExactSizeIterator<Item = SiteProof> + use<> {
+        let signature = self.signature;
+        tree.into_paths().map(move |path| SiteProof { signature, path })
+    }
+}
+
+impl From<SiteProof> for SiteRangeProof {
+    fn from(proof: SiteProof) -> Self {
+        Self { signature: proof.signature, range: proof.path.into() }
     }
 }
 

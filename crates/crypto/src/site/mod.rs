@@ -8,7 +8,8 @@
 //!
 //! A signature is over a [`SiteBatch`]: the root of a Merkle tree over the messages of a batch, with the
 //! site and its system. Each message carries the signature and its own path ([`SiteProof`]), and stands
-//! for itself. Other sites know one key of a site ([`SitePublic`]), and [`SiteKeys`] checks a signature
+//! for itself. Messages that go together share what proves them ([`SiteRangeProof`]), and each one's own
+//! proof is found from that. Other sites know one key of a site ([`SitePublic`]), and [`SiteKeys`] checks a signature
 //! once for all the messages of a batch. Its own servers know how it is shared ([`SiteShares`]).
 //!
 //! # Shares
@@ -41,7 +42,7 @@ mod shares;
 mod signature;
 mod verified;
 
-pub use batch::{SiteBatch, SiteProof, SiteStatement};
+pub use batch::{SiteBatch, SiteProof, SiteRangeProof, SiteStatement};
 pub use deal::SiteDeal;
 pub use keys::{ShareKey, SitePublic, SiteSecret};
 pub use scheme::{SiteSigner, SiteVerifier};

@@ -318,6 +318,48 @@ fn as_many_signatures_are_remembered_as_are_bounded() {
 }
 
 #[test]
+fn messages_that_follow_each_other_are_shown_by_one_signature_and_then_each_by_itself() {
+    let deal = threshold(4, 1);
+    let contents: Vec<_> = (0..9u8).map(|i| [i; 3]).collect();
+    let batch = batch(&contents.iter().map(<[u8; 3]>::as_slice).collect::<Vec<_>>());
+    let given = shares(&deal, &batch.statement(), &[0, 3]);
+    let signature = deal.shares.combine(&batch.statement(), &given).signature.unwrap();
+    let publics: Vec<_> =
+        vec_of([*threshold(5, 1).shares.public(), *plain(1).shares.public(), *deal.shares.public()]);
+    let said = |places: core::ops::Range<usize>, domain| -> Vec<(Domain, &[u8])> {
+        contents[places].iter().map(|bytes| (domain, &bytes[..])).collect()
+    };
+    let keys = SiteKeys::new(SYSTEM, publics.clone());
+    for places in [0..9, 0..1, 3..8, 8..9] {
+        let proof = batch.range_proof(places.clone(), signature);
+        let messages = said(places.clone(), Domain::Protocol);
+        let tree = keys.verify_range(SITE, &proof, &messages).expect("it has said them");
+        let each: Vec<_> = proof.proofs(tree).collect();
+        assert_eq!(each, places.clone().map(|index| batch.proof(index, signature)).collect::<Vec<_>>());
+        assert_eq!(keys.checked(), 1, "the signature is checked once");
+    }
+    let proof = batch.range_proof(3..6, signature);
+    let messages = said(3..6, Domain::Protocol);
+    for (what, site, messages) in [
+        ("said by another site", SiteId(0), messages.clone()),
+        ("said by a site of another kind", SiteId(1), messages.clone()),
+        ("said by nobody", SiteId(3), messages.clone()),
+        ("something else", SITE, said(3..6, Domain::Link)),
+        ("in other places", SITE, said(2..5, Domain::Protocol)),
+        ("too few", SITE, said(3..5, Domain::Protocol)),
+        ("too many", SITE, said(3..7, Domain::Protocol)),
+        ("none", SITE, Vec::new()),
+    ] {
+        assert_eq!(keys.verify_range(site, &proof, &messages), None, "{what}");
+    }
+    let other = SiteRangeProof { signature: SiteSignature::Threshold([9; 48]), ..proof.clone() };
+    assert_eq!(keys.verify_range(SITE, &other, &messages), None);
+    let strangers = SiteKeys::new(GroupId([6; 16]), publics);
+    assert_eq!(strangers.verify_range(SITE, &proof, &messages), None, "said in another system");
+    assert_eq!(SiteRangeProof::from(batch.proof(4, signature)), batch.range_proof(4..5, signature));
+}
+
+#[test]
 fn keys_that_do_not_belong_together_are_refused() {
     let (deal, other) = (threshold(7, 2), threshold(4, 1));
     let (public, quorums) = (*deal.shares.public(), Quorums::byzantine(7, 2).unwrap());
@@ -433,5 +475,34 @@ proptest! {
             proof.verify((SYSTEM, SITE), deal.shares.public(), Domain::Protocol, &contents[at])
         });
         prop_assert!(!is_good, "byte {place} of the proof of {at}");
+    }
+    #[test]
+    fn nothing_of_a_proof_over_several_messages_can_be_changed(
+        messages in 1usize..20,
+        ends in any::<(prop::sample::Index, prop::sample::Index)>(),
+        place in any::<prop::sample::Index>(),
+        flip in 1u8..=255,
+    ) {
+        let deal = threshold(4, 1);
+        let contents: Vec<_> = (0..messages).map(|i| i.to_le_bytes()).collect();
+        let all: Vec<_> = contents.iter().map(|bytes| (Domain::Protocol, &bytes[..])).collect();
+        let batch = SiteBatch::new(SYSTEM, SiteId(0), &all);
+        let given = shares(&deal, &batch.statement(), &[1, 2]);
+        let signature = deal.shares.combine(&batch.statement(), &given).signature.unwrap();
+        let (a, b) = (ends.0.index(messages), ends.1.index(messages));
+        let places = a.min(b)..a.max(b) + 1;
+        let mut bytes = encode(&batch.range_proof(places.clone(), signature));
+        prop_assert!(bytes.len() <= SiteRangeProof::MAX_BYTES);
+        let place = place.index(bytes.len());
+        bytes[place] ^= flip;
+        let keys = SiteKeys::new(SYSTEM, vec_of([*deal.shares.public()]));
+        let tampered = decode::<SiteRangeProof>(&bytes, SiteRangeProof::MAX_BYTES);
+        let is_good = tampered.is_ok_and(|proof| {
+            let start = proof.range.start();
+            [places.clone(), start..start + proof.range.count()].into_iter().any(|shown| {
+                all.get(shown).is_some_and(|shown| keys.verify_range(SiteId(0), &proof, shown).is_some())
+            })
+        });
+        prop_assert!(!is_good, "byte {place} of the proof of {places:?}");
     }
 }

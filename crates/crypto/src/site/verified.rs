@@ -1,5 +1,5 @@
-use super::{SiteProof, SitePublic, SiteSignature, SiteStatement, SiteVerifier};
-use crate::{Domain, Proof};
+use super::{SiteProof, SitePublic, SiteRangeProof, SiteSignature, SiteStatement, SiteVerifier};
+use crate::{Domain, PartialTree, Proof};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{GroupId, Recent, SiteId};
@@ -71,6 +71,20 @@ impl SiteKeys {
     pub fn verify_proof(&self, site: SiteId, proof: &SiteProof, domain: Domain, bytes: &[u8]) -> bool {
         let statement = proof.statement(self.system, site, domain, bytes);
         self.is_signed(site, statement, proof.signature)
+    }
+
+    /// The part of a batch's tree that these messages have in common, if `site` has said all of them as `proof` is to
+    /// show: with [`SiteRangeProof::proofs`] each then stands for itself.
+    #[must_use]
+    pub fn verify_range(
+        &self,
+        site: SiteId,
+        proof: &SiteRangeProof,
+        messages: &[(Domain, &[u8])],
+    ) -> Option<PartialTree> {
+        let tree = proof.tree(self.system, messages)?;
+        let statement = SiteStatement::new(self.system, site, &tree.root());
+        self.is_signed(site, statement, proof.signature).then_some(tree)
     }
 
     fn is_signed(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {

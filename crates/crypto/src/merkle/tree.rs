@@ -1,15 +1,10 @@
-//! Merkle trees: one digest stands for a batch of digests, and a short path shows that one of them
-//! belongs to it (Amir et al., SRDS'07 §6).
-//!
-//! Leaves, inner nodes and the root are hashed under contexts of their own, and the root binds the
-//! number of leaves. So no node passes for another kind of node, and a root says of each place
-//! whether it exists and how long its path is. The last node of a level with an odd number of nodes
-//! goes up as it is, so that no leaf is ever hashed twice.
-
+use super::MerkleRange;
+use super::range::beside;
 use crate::{Hasher, hash};
 use alloc::vec::Vec;
 use althing_types::Digest;
 use borsh::{BorshDeserialize, BorshSerialize, io};
+use core::ops::Range;
 
 const LEAF: &str = "althing merkle leaf";
 const NODE: &str = "althing merkle node";
@@ -36,11 +31,7 @@ impl MerkleTree {
         let mut level: Vec<Digest> = batch.iter().map(leaf).collect();
         let mut levels = Vec::new();
         while level.len() > 1 {
-            let above = level.chunks(2).map(|pair| match pair {
-                [left, right] => node(left, right),
-                alone => alone[0],
-            });
-            let above = above.collect();
+            let above = above(&level);
             levels.push(core::mem::replace(&mut level, above));
         }
         levels.push(level);
@@ -75,17 +66,35 @@ impl MerkleTree {
         }
         MerklePath { index: number(index), leaves: number(self.leaves()), siblings }
     }
+
+    /// What shows that the digests in these places belong to the batch.
+    ///
+    /// # Panics
+    /// If there are none, or some are not in the batch.
+    #[must_use]
+    pub fn range(&self, places: Range<usize>) -> MerkleRange {
+        let (leaves, count) = (self.leaves(), places.len());
+        assert!(count > 0 && places.end <= leaves, "leaves {places:?} of {leaves}");
+        let beside = beside(number(places.start), number(count), number(leaves));
+        let siblings = beside.map(|(level, index)| self.levels[level][index as usize]);
+        MerkleRange {
+            start: number(places.start),
+            count: number(count),
+            leaves: number(leaves),
+            siblings: siblings.collect(),
+        }
+    }
 }
 
 /// What shows that a digest belongs to a batch: at most ⌈log2 N⌉ digests for a batch of N.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, BorshSerialize)]
 pub struct MerklePath {
-    index: u32,
-    leaves: u32,
+    pub(super) index: u32,
+    pub(super) leaves: u32,
     /// From the leaf's own sibling on: as many as `index` and `leaves` say, so that their number is not
     /// encoded.
     #[borsh(serialize_with = "serialize_siblings")]
-    siblings: Vec<Digest>,
+    pub(super) siblings: Vec<Digest>,
 }
 
 impl MerklePath {
@@ -131,7 +140,7 @@ impl BorshDeserialize for MerklePath {
     }
 }
 
-fn serialize_siblings<W: io::Write>(siblings: &[Digest], writer: &mut W) -> io::Result<()> {
+pub(super) fn serialize_siblings<W: io::Write>(siblings: &[Digest], writer: &mut W) -> io::Result<()> {
     siblings.iter().try_for_each(|sibling| sibling.serialize(writer))
 }
 
@@ -161,12 +170,21 @@ fn sides(mut index: u32, leaves: u32) -> impl Iterator<Item = Side> {
     })
 }
 
-fn number(place: usize) -> u32 {
+pub(super) fn number(place: usize) -> u32 {
     u32::try_from(place).expect("a tree has at most 65,536 leaves")
 }
 
-fn leaf(digest: &Digest) -> Digest {
+pub(super) fn leaf(digest: &Digest) -> Digest {
     hash(LEAF, &digest.0)
+}
+
+/// The level above one: of each two nodes one, and the last as it is where it is alone.
+pub(super) fn above(level: &[Digest]) -> Vec<Digest> {
+    let above = level.chunks(2).map(|pair| match pair {
+        [left, right] => node(left, right),
+        alone => alone[0],
+    });
+    above.collect()
 }
 
 fn node(left: &Digest, right: &Digest) -> Digest {
@@ -176,7 +194,7 @@ fn node(left: &Digest, right: &Digest) -> Digest {
     hasher.finish()
 }
 
-fn root(leaves: u32, top: &Digest) -> Digest {
+pub(super) fn root(leaves: u32, top: &Digest) -> Digest {
     let mut hasher = Hasher::new(ROOT);
     hasher.value(&leaves);
     hasher.bytes(&top.0);
@@ -184,12 +202,12 @@ fn root(leaves: u32, top: &Digest) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use althing_types::{DecodeError, decode, encode};
     use proptest::prelude::*;
 
-    fn batch(leaves: usize) -> Vec<Digest> {
+    pub(in crate::merkle) fn batch(leaves: usize) -> Vec<Digest> {
         (0..leaves).map(|i| hash("a test", &i.to_le_bytes())).collect()
     }
 
