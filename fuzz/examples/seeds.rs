@@ -18,6 +18,7 @@ use althing_services::KvOperation;
 use althing_types::{
     ClientId, Digest, Epoch, GroupId, Principal, Quorums, ReplicaId, RequestNumber, Seq, SiteId, View, encode,
 };
+use althing_wide::{Header, Kind, Parcel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -105,6 +106,18 @@ fn site_signatures() -> Vec<Vec<u8>> {
         seeds.push(shaped(2, &batch.proof(3, signature).path));
         seeds.push(shaped(3, &batch.proof(4, signature)));
         seeds.push(shaped(4, &shares));
+        seeds.push(shaped(5, &batch.range_proof(1..4, signature).range));
+        seeds.push(shaped(6, &batch.range_proof(1..4, signature)));
+        let header = |number| Header {
+            from: SiteId(0),
+            to: SiteId(1),
+            number,
+            base: 1,
+            acknowledged: 2,
+            kind: Kind::Protocol,
+        };
+        let said = (7..10).map(|number| (header(number), b"said".to_vec()));
+        seeds.push(shaped(7, &Parcel::new(batch.range_proof(1..4, signature), said.collect())));
     }
     seeds
 }

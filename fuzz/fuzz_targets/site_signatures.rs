@@ -1,13 +1,14 @@
-//! What sites hand each other and their servers hand each other: proofs, keys, and shares, which are
-//! combined. The first byte chooses.
+//! What sites hand each other and their servers hand each other: proofs, keys, parcels of messages, and shares,
+//! which are combined. The first byte chooses.
 #![no_main]
 
 use althing_crypto::site::{
-    SignatureShare, SiteBatch, SiteDeal, SiteKeys, SiteProof, SitePublic, SiteSignature,
+    SignatureShare, SiteBatch, SiteDeal, SiteKeys, SiteProof, SitePublic, SiteRangeProof, SiteSignature,
 };
-use althing_crypto::{Domain, KeySeed, MerklePath, Proof};
+use althing_crypto::{Domain, KeySeed, MerklePath, MerkleRange, Proof};
 use althing_fuzz::canonical;
 use althing_types::{Digest, GroupId, Quorums, ReplicaId, SiteId};
+use althing_wide::Parcel;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -22,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((shape, rest)) = bytes.split_first() else {
         return;
     };
-    match shape % 5 {
+    match shape % 8 {
         0 => drop(canonical::<SitePublic>(rest, SitePublic::MAX_BYTES)),
         1 => drop(canonical::<SiteSignature>(rest, SiteSignature::MAX_BYTES)),
         2 => {
@@ -37,7 +38,25 @@ fuzz_target!(|bytes: &[u8]| {
             let is_good = keys.verify(SiteId(0), &Proof(rest.to_vec()), Domain::Protocol, b"never said");
             assert!(!is_good, "a forgery: {proof:?}");
         }
-        _ => combine(rest),
+        4 => combine(rest),
+        5 => {
+            if let Some(range) = canonical::<MerkleRange>(rest, MerkleRange::MAX_BYTES) {
+                let tree = range.tree(&vec![Digest::NULL; range.count()]).expect("as many as it shows");
+                let root = tree.root();
+                assert!(tree.into_paths().all(|path| path.root(&Digest::NULL) == root));
+            }
+        }
+        6 => {
+            let Some(proof) = canonical::<SiteRangeProof>(rest, SiteRangeProof::MAX_BYTES) else { return };
+            let keys = SiteKeys::new(SYSTEM, vec![*SITE.shares.public()]);
+            let said = vec![(Domain::Protocol, &b"never said"[..]); proof.range.count()];
+            assert!(keys.verify_range(SiteId(0), &proof, &said).is_none(), "a forgery: {proof:?}");
+        }
+        _ => {
+            let Some(parcel) = canonical::<Parcel>(rest, 1 << 16) else { return };
+            let keys = SiteKeys::new(SYSTEM, vec![*SITE.shares.public()]);
+            assert!(parcel.open(&keys).is_none(), "a forgery");
+        }
     }
 });
 

@@ -17,6 +17,7 @@ mod machine;
 mod message;
 mod operation;
 mod outpost;
+mod parcel;
 mod server;
 mod station;
 
@@ -27,6 +28,7 @@ pub use blink::{
 pub use machine::{Dissemination, LinkStanding, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
-pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer, link_header};
+pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer, link_headers};
+pub use parcel::Parcel;
 pub use server::{ServerInput, ServerOutput, ServerTimer, SiteServer};
 pub use station::{Station, StationInput, StationOutput};

@@ -13,6 +13,7 @@ use super::costs::LocalCosts;
 use super::cpu::{Cpu, Work};
 use super::meter::{LEADER, Meter, SiteCounts};
 use super::report::WanReport;
+use super::world::on_the_wire;
 use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
 use crate::network::Weather;
@@ -25,9 +26,6 @@ const HEADER_BYTES: usize = 40;
 
 /// A digest in a Merkle tree, as long as ours.
 const DIGEST_BYTES: usize = 32;
-
-/// UDP and IP.
-const DATAGRAM_BYTES: usize = super::world::DATAGRAM_BYTES;
 
 /// What sites say to each other, with the number of the signature that covers it.
 #[derive(Debug, Clone, Copy)]
@@ -278,15 +276,13 @@ impl<'a> Steward<'a> {
     fn send(&mut self, from: SiteId, to: SiteId, message: Message, path_bytes: usize, at: u64) {
         let update = self.config.update_bytes + self.config.costs.plain.bytes;
         let signed = self.signature_bytes + path_bytes;
-        let bytes = DATAGRAM_BYTES
-            + HEADER_BYTES
-            + match message {
-                Message::Update(_) => update,
-                Message::Proposal { .. } => update + signed,
-                Message::Accept { .. } => signed,
-            };
+        let body = match message {
+            Message::Update(_) => update,
+            Message::Proposal { .. } => update + signed,
+            Message::Accept { .. } => signed,
+        };
         self.meter.sent(true, false);
-        for arrival in self.uplinks.arrivals(at, from, to, bytes) {
+        for arrival in self.uplinks.arrivals(at, from, to, on_the_wire(HEADER_BYTES + body)) {
             self.schedule(arrival, Happening::Arrival { from, to, message });
         }
     }

@@ -13,13 +13,19 @@ use althing_crypto::Identity;
 use althing_replica::{Context, Service};
 use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq, SiteId, decode, encode};
 use althing_wide::{
-    Answer, Lane, OutpostInput, OutpostOutput, OutpostTimer, Resident, SiteOperation, Update, link_header,
+    Answer, Lane, OutpostInput, OutpostOutput, OutpostTimer, Resident, SiteOperation, Update, link_headers,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What UDP and IP put around each message between sites.
-pub(super) const DATAGRAM_BYTES: usize = 28;
+/// What UDP and IP put around each datagram between sites, and what one has room for on an Ethernet.
+const DATAGRAM_OVERHEAD_BYTES: usize = 28;
+const DATAGRAM_BYTES: usize = 1472;
+
+/// What carries so many bytes between sites: as many datagrams as it takes, each with its own headers.
+pub(super) fn on_the_wire(bytes: usize) -> usize {
+    bytes + bytes.div_ceil(DATAGRAM_BYTES) * DATAGRAM_OVERHEAD_BYTES
+}
 
 /// How long a client's own signature is: where the cost table has longer ones the update is longer by the difference.
 const CLIENT_SIGNATURE_BYTES: usize = 64;
@@ -368,11 +374,17 @@ impl<'a, W: Wide> World<'a, W> {
     fn leave(&mut self, link: (SiteId, SiteId), servers: (ReplicaId, ReplicaId), bytes: Arc<[u8]>) {
         let (from, to) = link;
         let Some(lag) = self.faulty.lag((from, servers.0)) else { return };
-        let length = bytes.len() + self.site_signature_excess + DATAGRAM_BYTES;
-        let number = link_header(&bytes).map(|header| header.number).filter(|number| *number > 0);
+        // It has one signature, however many messages it carries.
+        let length = on_the_wire(bytes.len() + self.site_signature_excess);
         let last = self.last_sent.entry(link).or_default();
-        self.meter.sent(number.is_some(), number.is_some_and(|number| number <= *last));
-        *last = number.unwrap_or_default().max(*last);
+        let headers = link_headers(&bytes);
+        if headers.is_empty() {
+            self.meter.sent(false, false);
+        }
+        for header in headers {
+            self.meter.sent(header.number > 0, (1..=*last).contains(&header.number));
+            *last = header.number.max(*last);
+        }
         for at in self.uplinks.arrivals(self.now, from, to, length) {
             self.schedule(at + lag, Happening::Arrival { link, servers, bytes: Arc::clone(&bytes) });
         }

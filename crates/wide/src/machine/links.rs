@@ -1,25 +1,15 @@
+use super::said::{Place, Said};
 use crate::blink::{LinkConfig, LinkProgress, Suspect};
 use crate::message::{Header, Kind, body_digest};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use althing_crypto::site::SiteBatch;
 use althing_types::{Instant, ReplicaId, Seq, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// For so many local batches a message that only acknowledges can be sent again.
 const MOST_KEPT: u64 = 256;
 
-/// Where a message stands among those that get one signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
-pub(crate) struct Place {
-    /// The local batch whose execution led to it: what is said during one is signed together.
-    pub(crate) batch: Seq,
-    /// How many messages come before it.
-    pub(crate) index: u32,
-}
-
-/// What a message takes beside its body, about: header, signature and path.
+/// What a message that goes alone takes beside its body, about: header, signature and path.
 const OVERHEAD_BYTES: u64 = 256;
 
 /// The least that a forwarder has under way to a site that does not acknowledge, in bytes.
@@ -102,7 +92,7 @@ impl Link {
 pub(crate) struct Links {
     links: BTreeMap<SiteId, Link>,
     /// What was said during each local batch, as long as a message of it may still be sent.
-    batches: BTreeMap<Seq, Vec<Vec<u8>>>,
+    batches: BTreeMap<Seq, Said>,
 }
 
 impl Links {
@@ -120,7 +110,7 @@ impl Links {
         self.links.iter().map(|(site, link)| (*site, link))
     }
 
-    pub(crate) fn batches(&self) -> &BTreeMap<Seq, Vec<Vec<u8>>> {
+    pub(crate) fn batches(&self) -> &BTreeMap<Seq, Said> {
         &self.batches
     }
 
@@ -138,7 +128,7 @@ impl Links {
         most_bytes: u64,
         config: &LinkConfig,
     ) {
-        if self.batches.get(&batch).is_some_and(|said| said.len() >= SiteBatch::MAX_MESSAGES) {
+        if self.batches.get(&batch).is_some_and(|said| !said.has_room()) {
             return;
         }
         let link = self.link_mut(to, config);
@@ -156,7 +146,7 @@ impl Links {
         if link.queue.is_empty() || waiting <= LEAST_WINDOW_BYTES {
             (link.is_due, link.acknowledgement) = (false, None);
         }
-        let place = file(&mut self.batches, batch, header.statement(body_digest(&body)));
+        let place = file(&mut self.batches, batch, &header, &body);
         let outgoing = Outgoing { header, body, place };
         let link = self.link_mut(to, config);
         link.progress.on_queued(number);
@@ -169,12 +159,12 @@ impl Links {
         for (to, link) in &mut self.links {
             // Who asks for one that is so old is given a new one.
             link.acknowledgement.take_if(|(_, place)| place.batch.0 + MOST_KEPT < now.0);
-            let has_room = self.batches.get(&now).is_none_or(|said| said.len() < SiteBatch::MAX_MESSAGES);
+            let has_room = self.batches.get(&now).is_none_or(Said::has_room);
             if has_room && core::mem::take(&mut link.is_due) {
                 let (acknowledged, base) = (link.received, link.base());
                 let kind = Kind::Acknowledgement;
                 let header = Header { from, to: *to, number: 0, base, acknowledged, kind };
-                let place = file(&mut self.batches, now, header.statement(body_digest(&[])));
+                let place = file(&mut self.batches, now, &header, &[]);
                 link.acknowledgement = Some((header, place));
             }
         }
@@ -269,16 +259,16 @@ impl Links {
 }
 
 /// Files what is to be signed during the execution of a local batch.
-fn file(batches: &mut BTreeMap<Seq, Vec<Vec<u8>>>, now: Seq, statement: Vec<u8>) -> Place {
-    let batch = batches.entry(now).or_default();
-    batch.push(statement);
-    Place { batch: now, index: u32::try_from(batch.len() - 1).expect("a batch says less than 2³² things") }
+fn file(batches: &mut BTreeMap<Seq, Said>, now: Seq, header: &Header, body: &[u8]) -> Place {
+    let index = batches.entry(now).or_default().file(header.to, header.statement(body_digest(body)));
+    Place { batch: now, index }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::blink::LinkPace;
+    use alloc::vec::Vec;
     use althing_types::Quorums;
     use core::time::Duration;
 
@@ -313,7 +303,7 @@ mod tests {
         for batch in [1, 1, 2] {
             say(&mut links, batch, 10, 1000);
         }
-        assert_eq!(links.batches().values().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(links.batches().values().map(Said::len).collect::<Vec<_>>(), [2, 1]);
         assert!(hear(&mut links, heard(1, 1, 2)));
         assert_eq!(links.links[&B].queue.len(), 1);
         assert_eq!(links.batches().keys().collect::<Vec<_>>(), [&Seq(2)]);

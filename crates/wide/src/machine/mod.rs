@@ -3,6 +3,7 @@ mod drive;
 mod incoming;
 mod links;
 mod pages;
+mod said;
 mod standing;
 mod timers;
 mod transfer;
@@ -24,12 +25,14 @@ use althing_replica::{
 };
 use althing_types::{ClientId, Digest, Instant, Recent, ReplicaId, Seq, SiteId, View, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
+use said::Said;
 use timers::Timers;
 use transfer::Fetching;
 use treachery::Takeover;
 use updates::Waiting;
 
-pub(crate) use links::{LEAST_WINDOW_BYTES, Link, Links, Outgoing, Place};
+pub(crate) use links::{LEAST_WINDOW_BYTES, Link, Links, Outgoing};
+pub(crate) use said::Place;
 
 /// How many signatures of clients, and contents of bundles, are remembered to be good.
 const MOST_VERIFIED: usize = 8192;
@@ -177,7 +180,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// this site covers them.
     #[must_use]
     pub fn said_in(&self, batch: Seq) -> usize {
-        self.core.links.batches().get(&batch).map_or(0, Vec::len)
+        self.core.links.batches().get(&batch).map_or(0, Said::len)
     }
 
     /// How many signatures of clients this server has checked since it started.

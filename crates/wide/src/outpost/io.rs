@@ -1,10 +1,11 @@
 use crate::machine::{Timer, Treachery};
-use crate::message::{Header, LinkMessage};
+use crate::message::Header;
+use crate::parcel::Parcel;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::site::SignatureShare;
 use althing_replica::{Parts, Want};
-use althing_types::{Digest, ReplicaId, Seq, SiteId};
+use althing_types::{Digest, ReplicaId, Seq, SiteId, decode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
@@ -101,20 +102,21 @@ pub enum OutpostOutput {
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) enum SiteMessage {
     /// One site says something to the other.
-    Link(LinkMessage),
+    Link(Parcel),
     /// The sender's site lacks this of a checkpoint.
     Fetch { seq: Seq, state: Digest, want: Want },
     /// This is what was asked for.
     Fetched(Parts),
 }
 
-/// The header of what [`OutpostOutput::ToSite`] carries, where that is a message between the sites: for whoever
-/// watches the wide-area network.
+/// The headers of the messages between the sites that [`OutpostOutput::ToSite`] carries, in their order; none where it
+/// carries something else: for whoever watches the wide-area network.
 #[must_use]
-pub fn link_header(bytes: &[u8]) -> Option<Header> {
+pub fn link_headers(bytes: &[u8]) -> Vec<Header> {
     const LINK: u8 = 0;
-    let (kind, mut rest) = bytes.split_first()?;
-    if *kind == LINK { Header::deserialize(&mut rest).ok() } else { None }
+    let parcel = bytes.split_first().filter(|(kind, _)| **kind == LINK);
+    let parcel = parcel.and_then(|(_, parcel)| decode::<Parcel>(parcel, parcel.len()).ok());
+    parcel.map_or_else(Vec::new, |parcel| parcel.headers().copied().collect())
 }
 
 /// What the outposts of a site say to each other.
@@ -144,23 +146,24 @@ mod tests {
     use althing_types::{GroupId, encode};
 
     #[test]
-    fn the_header_of_a_message_is_found_in_its_bytes() {
-        let header = Header {
+    fn the_headers_of_messages_are_found_in_their_bytes() {
+        let header = |number| Header {
             from: SiteId(1),
             to: SiteId(2),
-            number: 7,
+            number,
             base: 3,
             acknowledged: 9,
             kind: Kind::Bundle,
         };
         let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
-        let batch = SiteBatch::new(GroupId([1; 16]), SiteId(1), &[(Domain::Link, b"said")]);
+        let batch = SiteBatch::new(GroupId([1; 16]), SiteId(1), &[(Domain::Link, &b"said"[..]); 3]);
         let shares = [(ReplicaId(0), deal.secrets[0].share(&batch.statement()))].into();
         let signature = deal.shares.combine(&batch.statement(), &shares).signature.expect("one is enough");
-        let message = LinkMessage { header, proof: batch.proof(0, signature), body: alloc::vec![5; 100] };
-        assert_eq!(link_header(&encode(&SiteMessage::Link(message))), Some(header));
+        let messages = [7, 8].map(|number| (header(number), alloc::vec![5; 100]));
+        let parcel = Parcel::new(batch.range_proof(1..3, signature), messages.into());
+        assert_eq!(link_headers(&encode(&SiteMessage::Link(parcel))), [header(7), header(8)]);
         let fetched = SiteMessage::Fetch { seq: Seq(1), state: Digest::NULL, want: Want::Pages(Vec::new()) };
-        assert_eq!(link_header(&encode(&fetched)), None);
-        assert_eq!(link_header(&[]), None);
+        assert_eq!(link_headers(&encode(&fetched)), []);
+        assert_eq!(link_headers(&[]), []);
     }
 }

@@ -6,11 +6,12 @@ mod sending;
 mod signing;
 
 pub use config::OutpostConfig;
-pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, link_header};
+pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, link_headers};
 
 use crate::blink::VirtualLink;
 use crate::machine::{Link, LogicalMachine, Timer, Treachery};
 use crate::operation::SiteEvent;
+use crate::parcel::Parcel;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_protocol::Replicable;
@@ -107,10 +108,8 @@ impl Outpost {
             OutpostInput::Observe => {}
             OutpostInput::FromServer { from, bytes } => self.on_local(now, from, &bytes, outputs),
             OutpostInput::FromSite { site, server, bytes } => {
-                match decode(&bytes, self.config.operation_bytes - OPERATION_OVERHEAD) {
-                    Ok(SiteMessage::Link(message)) => {
-                        self.on_link_message(now, (site, server), message, outputs);
-                    }
+                match decode(&bytes, self.longest_event() + Parcel::EXCESS_BYTES) {
+                    Ok(SiteMessage::Link(parcel)) => self.on_parcel(now, (site, server), parcel, outputs),
                     Ok(SiteMessage::Fetch { seq, state, want }) => {
                         self.on_fetch(now, (site, server), (seq, state, &want), machine, outputs);
                     }
@@ -197,6 +196,11 @@ impl Outpost {
         {
             self.control.push(event);
         }
+    }
+
+    /// How long what an event is about may be for an operation to hold it, in bytes.
+    fn longest_event(&self) -> usize {
+        self.config.operation_bytes - OPERATION_OVERHEAD
     }
 
     /// How many of these events go into one operation: one at least.

@@ -6,9 +6,11 @@ use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
 use crate::machine::{Link, Links};
 use crate::message::LinkMessage;
 use crate::operation::{SiteEvent, SiteOperation};
+use crate::parcel::Parcel;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
+use borsh::object_length;
 use core::time::Duration;
 
 /// How far ahead of what is executed messages are held, in messages.
@@ -66,23 +68,23 @@ pub(super) struct Receiving {
 
 impl Outpost {
     /// A server of another site has sent something.
-    pub(super) fn on_link_message(
+    pub(super) fn on_parcel(
         &mut self,
         now: Instant,
         (site, server): (SiteId, ReplicaId),
-        message: LinkMessage,
+        parcel: Parcel,
         outputs: &mut Vec<OutpostOutput>,
     ) {
-        let header = message.header;
-        let is_apt = header.from == site && header.to == self.config.links.site;
+        let is_apt = parcel.ends() == (site, self.config.links.site);
         if !is_apt || self.distrust.is_distrusted(now, (site, server)) {
             return;
         }
-        if !message.is_genuine(&self.config.keys) {
+        let last = parcel.headers().map(|header| header.number).max().unwrap_or_default();
+        let Some(messages) = parcel.open(&self.config.keys) else {
             return self.distrust.on_wrong(now, (site, server), self.config.tick);
-        }
+        };
         // Others may repeat what they have seen, to be told what the forwarder waits for.
-        if header.number > self.received.get(&site).copied().unwrap_or_default() {
+        if last > self.received.get(&site).copied().unwrap_or_default() {
             let tick = self.config.tick;
             let receiving = self.receiving.entry(site).or_default();
             if receiving.forwarder.is_none_or(|(known, _)| known != server) {
@@ -94,7 +96,12 @@ impl Outpost {
                 self.tell_servers(&LocalMessage::Receiving { site }, outputs);
             }
         }
-        self.take_in(message);
+        for message in messages {
+            // With a path of its own a message may be longer than its part of what came.
+            if object_length(&message).is_ok_and(|bytes| bytes <= self.longest_event()) {
+                self.take_in(message);
+            }
+        }
     }
 
     /// Holds a message until its turn comes.
@@ -184,9 +191,9 @@ impl Outpost {
         }
         if let Some((server, _)) = forwarder.filter(|_| is_due) {
             self.give_share(place.batch, self.config.server, outputs);
-            if let Some(proof) = self.proof(place, outputs) {
-                let bytes =
-                    encode(&SiteMessage::Link(LinkMessage { header, proof, body: Vec::new() })).into();
+            if let Some(proof) = self.range_proof((site, place), 1, outputs) {
+                let parcel = Parcel::new(proof, [(header, Vec::new())].into());
+                let bytes = encode(&SiteMessage::Link(parcel)).into();
                 outputs.push(OutpostOutput::ToSite { site, server, bytes });
                 let receiving = self.receiving.get_mut(&site).expect("it was just there");
                 receiving.told = header.acknowledged;

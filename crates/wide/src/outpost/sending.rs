@@ -6,8 +6,13 @@ use crate::blink::{LinkConfig, LinkWatch, Obligation, VirtualLink};
 use crate::machine::{LEAST_WINDOW_BYTES, Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
+use crate::parcel::Parcel;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
+
+/// How long a parcel of several messages may be, in bytes. They arrive together, so the first waits for the last; and
+/// what is longer gains little from company.
+const MOST_PARCEL_BYTES: usize = 16 * 1024;
 
 /// What this server has sent to a site, over the present virtual link.
 #[derive(Default)]
@@ -86,24 +91,19 @@ impl Outpost {
         if has_forgotten && !has_skipped {
             // The last one says that those before the first will not come.
             let last = link.queue.back().expect("there is a first one");
-            if !self.send(site, peer, last, outputs) {
+            if !self.send((site, peer), &[last], outputs) {
                 return;
             }
             self.sending.get_mut(&site).expect("it was just there").has_skipped = true;
         }
-        let mut sent = sent;
-        let mut under_way = 0;
-        for outgoing in &link.queue {
-            under_way += outgoing.bytes();
-            if outgoing.header.number <= sent {
-                continue;
-            }
-            let is_first = under_way == outgoing.bytes();
-            let is_over = under_way > window && !is_first;
-            if is_over || !self.send(site, peer, outgoing, outputs) {
+        let waiting: Vec<_> = fitting(link, window).filter(|it| it.header.number > sent).collect();
+        let (mut waiting, mut sent) = (&waiting[..], sent);
+        while let Some(count) = together(waiting, self.most_parcel_bytes()) {
+            let (parcel, rest) = waiting.split_at(count);
+            if !self.send((site, peer), parcel, outputs) {
                 break;
             }
-            sent = outgoing.header.number;
+            (waiting, sent) = (rest, parcel[count - 1].header.number);
         }
         let sending = self.sending.get_mut(&site).expect("it was just there");
         if sending.sent < sent {
@@ -111,23 +111,33 @@ impl Outpost {
         }
     }
 
-    /// Sends a message, if it is signed.
+    /// Sends messages that follow each other in a batch, if they are signed: together, or to the own site each as it is.
     fn send(
         &mut self,
-        site: SiteId,
-        peer: ReplicaId,
-        outgoing: &Outgoing,
+        (site, peer): (SiteId, ReplicaId),
+        messages: &[&Outgoing],
         outputs: &mut Vec<OutpostOutput>,
     ) -> bool {
-        let Some(proof) = self.proof(outgoing.place, outputs) else { return false };
-        let message = LinkMessage { header: outgoing.header, proof, body: outgoing.body.to_vec() };
         if site == self.config.links.site {
-            self.take_in(message);
-        } else {
-            let bytes = encode(&SiteMessage::Link(message)).into();
-            outputs.push(OutpostOutput::ToSite { site, server: peer, bytes });
+            for Outgoing { header, body, place } in messages.iter().copied() {
+                let Some(proof) = self.proof((site, *place), outputs) else { return false };
+                self.take_in(LinkMessage { header: *header, proof, body: body.to_vec() });
+            }
+            return true;
         }
+        let Some(proof) = self.range_proof((site, messages[0].place), messages.len(), outputs) else {
+            return false;
+        };
+        let messages = messages.iter().map(|outgoing| (outgoing.header, outgoing.body.to_vec()));
+        let bytes = encode(&SiteMessage::Link(Parcel::new(proof, messages.collect()))).into();
+        outputs.push(OutpostOutput::ToSite { site, server: peer, bytes });
         true
+    }
+
+    /// How long a parcel of several messages may be: no longer than the other site takes, which takes operations as this
+    /// one does.
+    fn most_parcel_bytes(&self) -> usize {
+        MOST_PARCEL_BYTES.min(self.longest_event())
     }
 
     /// What nobody has acknowledged for long is sent again, a little at first.
@@ -193,8 +203,82 @@ impl Outpost {
     }
 }
 
+/// What waits and may be under way in a window of so many bytes: one message at least.
+fn fitting(link: &Link, window: u64) -> impl Iterator<Item = &Outgoing> {
+    let mut under_way = 0;
+    link.queue.iter().take_while(move |outgoing| {
+        let is_first = under_way == 0;
+        under_way += outgoing.bytes();
+        is_first || under_way <= window
+    })
+}
+
+/// How many of these messages, from the first on, go together: those of its batch, in a parcel of so many bytes at most;
+/// one that is longer goes alone.
+fn together(messages: &[&Outgoing], most_bytes: usize) -> Option<usize> {
+    let takes = |outgoing: &Outgoing| Parcel::MESSAGE_OVERHEAD_BYTES + outgoing.body.len();
+    // One byte says what it is.
+    let mut bytes = 1 + Parcel::OVERHEAD_BYTES + takes(messages.first()?);
+    let goes_along = |pair: &&[&Outgoing]| {
+        bytes += takes(pair[1]);
+        pair[0].place.is_before(&pair[1].place) && bytes <= most_bytes
+    };
+    let more = messages.windows(2).take(Parcel::MAX_MESSAGES - 1).take_while(goes_along);
+    Some(1 + more.count())
+}
+
 /// What waits above a number.
 fn after(link: &Link, number: u64) -> impl Iterator<Item = &Outgoing> {
     let first = link.queue.partition_point(|outgoing| outgoing.header.number <= number);
     link.queue.range(first..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Place;
+    use crate::message::{Header, Kind};
+    use althing_types::Seq;
+
+    /// What waits: in which batch, how far there, and how long.
+    fn waiting(messages: &[(u64, u32, usize)]) -> Vec<Outgoing> {
+        let outgoing = |(number, (batch, index, bytes)): (u64, &(u64, u32, usize))| {
+            let (from, to, kind) = (SiteId(0), SiteId(1), Kind::Protocol);
+            let header = Header { from, to, number, base: 1, acknowledged: 0, kind };
+            let place = Place { batch: Seq(*batch), index: *index };
+            Outgoing { header, body: alloc::vec![0; *bytes].into(), place }
+        };
+        (1..).zip(messages).map(outgoing).collect()
+    }
+
+    fn go_together(messages: &[(u64, u32, usize)], most_bytes: usize) -> Vec<usize> {
+        let waiting = waiting(messages);
+        let waiting: Vec<&Outgoing> = waiting.iter().collect();
+        let (mut rest, mut parcels) = (&waiting[..], Vec::new());
+        while let Some(count) = together(rest, most_bytes) {
+            parcels.push(count);
+            rest = &rest[count..];
+        }
+        parcels
+    }
+
+    #[test]
+    fn messages_of_a_batch_that_follow_each_other_go_together() {
+        assert_eq!(go_together(&[], 1000), []);
+        let places = [(4, 0, 9), (4, 1, 9), (5, 0, 9), (5, 2, 9), (5, 3, 9), (5, 4, 9), (8, 5, 9)];
+        assert_eq!(go_together(&places, 1 << 20), [2, 1, 3, 1]);
+    }
+
+    #[test]
+    fn a_parcel_is_only_so_long_unless_one_message_is_longer() {
+        let each = Parcel::MESSAGE_OVERHEAD_BYTES + 100;
+        let most = 1 + Parcel::OVERHEAD_BYTES + 3 * each;
+        let places: Vec<_> = (0..7).map(|index| (1, index, 100)).collect();
+        assert_eq!(go_together(&places, most), [3, 3, 1]);
+        assert_eq!(go_together(&places, most - 1), [2, 2, 2, 1]);
+        assert_eq!(go_together(&[(1, 0, 100), (1, 1, 9000), (1, 2, 100)], most), [1, 1, 1]);
+        assert_eq!(go_together(&places, 0), [1; 7]);
+        let many: Vec<_> = (0..1200).map(|index| (1, index, 0)).collect();
+        assert_eq!(go_together(&many, 1 << 20), [Parcel::MAX_MESSAGES, Parcel::MAX_MESSAGES, 176]);
+    }
 }

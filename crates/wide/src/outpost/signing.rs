@@ -8,8 +8,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Domain;
-use althing_crypto::site::{SignatureShare, SiteBatch, SiteProof, SiteSignature};
-use althing_types::{ReplicaId, Seq, encode};
+use althing_crypto::site::{SignatureShare, SiteBatch, SiteProof, SiteRangeProof, SiteSignature};
+use althing_types::{ReplicaId, Seq, SiteId, encode};
 
 /// Shares over batches that far ahead are kept until this server has executed them.
 const MOST_AHEAD: u64 = 1024;
@@ -20,6 +20,8 @@ const PARDON_TICKS: u64 = 1024;
 /// What is known of the signature over one batch.
 pub(super) struct Signing {
     batch: SiteBatch,
+    /// Where in it what is said to each site begins.
+    starts: BTreeMap<SiteId, usize>,
     signature: Option<SiteSignature>,
     /// This server's share, once somebody has needed it.
     own: Option<SignatureShare>,
@@ -62,11 +64,17 @@ impl Outpost {
         let batches = links.batches();
         let signatures = &mut self.signatures;
         signatures.signing.retain(|seq, _| batches.contains_key(seq));
-        for (seq, statements) in batches {
+        for (seq, said) in batches {
             signatures.signing.entry(*seq).or_insert_with(|| {
-                let messages: Vec<_> = statements.iter().map(|said| (Domain::Link, &said[..])).collect();
-                let batch = SiteBatch::new(system, site, &messages);
-                Signing { batch, signature: None, own: None, given: BTreeSet::new(), is_needed: false }
+                let messages: Vec<_> = said.statements().map(|said| (Domain::Link, said)).collect();
+                Signing {
+                    batch: SiteBatch::new(system, site, &messages),
+                    starts: said.starts(),
+                    signature: None,
+                    own: None,
+                    given: BTreeSet::new(),
+                    is_needed: false,
+                }
             });
         }
         let first = batches.keys().next().copied();
@@ -111,12 +119,34 @@ impl Outpost {
         }
     }
 
-    /// The proof of a message, if the batch that it belongs to is signed or can be now.
-    pub(super) fn proof(&mut self, place: Place, outputs: &mut Vec<OutpostOutput>) -> Option<SiteProof> {
+    /// The proof of a message to a site, if the batch that it belongs to is signed or can be now.
+    pub(super) fn proof(
+        &mut self,
+        (to, place): (SiteId, Place),
+        outputs: &mut Vec<OutpostOutput>,
+    ) -> Option<SiteProof> {
+        let (signing, signature) = self.signed(place.batch, outputs)?;
+        Some(signing.batch.proof(signing.starts.get(&to)? + place.index as usize, signature))
+    }
+
+    /// The proof of so many messages to a site that follow each other, on the same condition.
+    pub(super) fn range_proof(
+        &mut self,
+        (to, first): (SiteId, Place),
+        count: usize,
+        outputs: &mut Vec<OutpostOutput>,
+    ) -> Option<SiteRangeProof> {
+        let (signing, signature) = self.signed(first.batch, outputs)?;
+        let start = signing.starts.get(&to)? + first.index as usize;
+        Some(signing.batch.range_proof(start..start + count, signature))
+    }
+
+    /// A batch and its signature, if there is one or can be now.
+    fn signed(&mut self, seq: Seq, outputs: &mut Vec<OutpostOutput>) -> Option<(&Signing, SiteSignature)> {
         let Signatures { signing, shares, liars, .. } = &mut self.signatures;
-        let signing = signing.get_mut(&place.batch)?;
+        let signing = signing.get_mut(&seq)?;
         if signing.signature.is_none() {
-            let shares = shares.get_mut(&place.batch)?;
+            let shares = shares.get_mut(&seq)?;
             if shares.len() < self.config.signer.needed() {
                 return None;
             }
@@ -133,7 +163,8 @@ impl Outpost {
                 self.config.keys.remember(signing.batch.statement(), signature);
             }
         }
-        Some(signing.batch.proof(place.index as usize, signing.signature?))
+        let signature = signing.signature?;
+        Some((signing, signature))
     }
 
     /// Asks the others for what this server still needs.

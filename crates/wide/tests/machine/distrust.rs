@@ -5,12 +5,12 @@ use super::system::{SERVER, resident};
 use super::vouching::{ME, OTHER, bundle};
 use super::{VOUCHED, pbft, setting};
 use althing_types::{Instant, Quorums, ReplicaId, Seq, encode};
-use althing_wide::{LinkMessage, LogicalMachine, Outpost, OutpostInput, OutpostOutput};
+use althing_wide::{LinkMessage, LogicalMachine, Outpost, OutpostInput, OutpostOutput, Parcel};
 
 /// As outposts send it.
 fn sent(message: &LinkMessage) -> Vec<u8> {
     const LINK: u8 = 0;
-    [vec![LINK], encode(message)].concat()
+    [vec![LINK], encode(&Parcel::from(message.clone()))].concat()
 }
 
 /// What an outpost does with what comes from servers of the other site, at these milliseconds: whether it puts something

@@ -2,6 +2,7 @@
 
 mod checks;
 mod distrust;
+mod parcels;
 mod register;
 mod shadow;
 mod system;

@@ -5,9 +5,10 @@ use crate::dice::{Dice, nanos};
 use crate::sites::keys::lane_client;
 use crate::sites::server::client;
 use althing_crypto::Proof;
+use althing_crypto::site::SiteKeys;
 use althing_replica::{ClientOutput, Input, OperationKind};
 use althing_types::{Principal, ReplicaId, RequestNumber, SiteId, decode, encode};
-use althing_wide::{Kind, Lane, LinkMessage, ServerInput, SiteEvent, SiteOperation, Timer, Update};
+use althing_wide::{Kind, Lane, LinkMessage, Parcel, ServerInput, SiteEvent, SiteOperation, Timer, Update};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -20,30 +21,63 @@ const FIRST_NUMBER: u64 = 1 << 40;
 /// How many messages of other sites it keeps.
 const MOST_OVERHEARD: usize = 32;
 
-/// How a message from site to site begins that is one of a link.
+/// How many parcels of its own site it keeps.
+const MOST_SENT: usize = 8;
+
+/// How what goes from site to site begins where it is a parcel.
 const LINK: u8 = 0;
 
 /// What such a server knows.
 pub(super) struct Fabricator {
     dice: Dice,
+    /// The public keys of all sites, to open what it overhears.
+    keys: SiteKeys,
     overheard: VecDeque<LinkMessage>,
+    /// What it has sent itself as a forwarder, and to which sites.
+    sent: VecDeque<(SiteId, Vec<u8>)>,
     made: u64,
 }
 
 impl Fabricator {
-    pub(super) fn new(dice: Dice) -> Self {
-        Self { dice, overheard: VecDeque::new(), made: 0 }
+    pub(super) fn new(dice: Dice, keys: SiteKeys) -> Self {
+        Self { dice, keys, overheard: VecDeque::new(), sent: VecDeque::new(), made: 0 }
     }
 
     /// Another site has said something to it.
     pub(super) fn overhear(&mut self, bytes: &[u8]) {
-        let Some((&LINK, message)) = bytes.split_first() else { return };
-        if let Ok(message) = decode(message, bytes.len()) {
-            self.overheard.push_back(message);
-            if self.overheard.len() > MOST_OVERHEARD {
-                self.overheard.pop_front();
+        let Some((&LINK, parcel)) = bytes.split_first() else { return };
+        let messages = decode(parcel, parcel.len()).ok().and_then(|it: Parcel| it.open(&self.keys));
+        self.overheard.extend(messages.into_iter().flatten());
+        let surplus = self.overheard.len().saturating_sub(MOST_OVERHEARD);
+        self.overheard.drain(..surplus);
+    }
+
+    /// It has sent something to a site.
+    pub(super) fn on_sent(&mut self, to: SiteId, bytes: &[u8]) {
+        if bytes.first() == Some(&LINK) {
+            self.sent.push_back((to, bytes.to_vec()));
+            if self.sent.len() > MOST_SENT {
+                self.sent.pop_front();
             }
         }
+    }
+
+    /// What it says to another site: something overheard, or what its own site says there with a bit of it changed, cut
+    /// off, or as it was.
+    fn parcel(&mut self, to: SiteId) -> Option<(SiteId, Vec<u8>)> {
+        if self.dice.chance(500) {
+            let parcel = encode(&Parcel::from(self.message()?));
+            return Some((to, [vec![LINK], parcel].concat()));
+        }
+        let index = self.dice.index(self.sent.len().max(1));
+        let (to, mut bytes) = self.sent.get(index)?.clone();
+        let at = self.dice.index(bytes.len());
+        match self.dice.below(4) {
+            0 => bytes.truncate(at),
+            1 => {}
+            _ => bytes[at] ^= 1 << self.dice.below(8),
+        }
+        Some((to, bytes))
     }
 
     /// Something that a site may have said, or has said before.
@@ -106,14 +140,12 @@ impl World<'_> {
         let other = SiteId(u16::try_from(fabricator.dice.below(sites)).expect("small"));
         let lane = if fabricator.dice.chance(500) { Lane::Control } else { Lane::From(other) };
         let operation = fabricator.operation(sites);
-        let message = fabricator.message();
+        let parcel = fabricator.parcel(other).filter(|(to, _)| *to != site);
         fabricator.made += 1;
         let number = RequestNumber(FIRST_NUMBER + fabricator.made);
         let to = fabricator.dice.pick(&[0, 1, 2, 3].map(ReplicaId));
         self.submit_as_lane((site, me), lane, number, operation);
-        if let Some(message) = message.filter(|_| other != site) {
-            let mut bytes = vec![LINK];
-            bytes.extend(encode(&message));
+        if let Some((other, bytes)) = parcel {
             for at in self.uplinks.arrivals(self.now, site, other, bytes.len()) {
                 let input = ServerInput::FromSite { site, server: me, bytes: bytes.clone() };
                 if self.hosts.contains_key(&(other, to)) {

@@ -143,7 +143,8 @@ impl<'a> World<'a> {
             for me in materials[usize::from(site.0)].quorums.replicas() {
                 hosts.insert((site, me), Host::new(plan.durability, &mut dice));
                 if plan.faulty.get(&(site, me)) == Some(&ServerFault::Fabricates) {
-                    fabricators.insert((site, me), Fabricator::new(dice.fork()));
+                    let keys = SiteMaterial::public(&materials);
+                    fabricators.insert((site, me), Fabricator::new(dice.fork(), keys));
                 }
             }
         }

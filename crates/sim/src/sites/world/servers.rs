@@ -7,7 +7,7 @@ use crate::sites::keys::{lane_client, lane_of};
 use crate::sites::plan::ServerFault;
 use althing_replica::{Input, Output, Report};
 use althing_types::{Principal, ReplicaId, SiteId};
-use althing_wide::{OutpostTimer, ServerInput, ServerOutput, ServerTimer};
+use althing_wide::{OutpostTimer, ServerInput, ServerOutput, ServerTimer, link_headers};
 use std::time::Duration;
 
 impl World<'_> {
@@ -83,6 +83,9 @@ impl World<'_> {
                 self.deliver(from, Place::Server(site, to), Happening::Input(site, to, input));
             }
             ServerOutput::ToSite { site: to, server, bytes } => {
+                if let Some(fabricator) = self.fabricators.get_mut(&(site, me)) {
+                    fabricator.on_sent(to, &bytes);
+                }
                 let lag = match fault {
                     Some(ServerFault::SilentForwarder) => return Ok(()),
                     Some(ServerFault::SlowForwarder(lag)) => nanos(lag),
@@ -91,7 +94,7 @@ impl World<'_> {
                 if self.failed.contains(&site) {
                     return Ok(());
                 }
-                self.messages += 1;
+                self.messages += link_headers(&bytes).len().max(1) as u64;
                 for at in self.uplinks.arrivals(self.now, site, to, bytes.len()) {
                     let input = ServerInput::FromSite { site, server: me, bytes: bytes.to_vec() };
                     self.schedule(at + lag, Happening::Input(to, server, input));
