@@ -174,7 +174,8 @@ impl SitesPlanted {
     #[must_use]
     pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            Self::Traitor => &["agreement", "linearizability"],
+            // A protocol that nobody should lie to may also come upon what it takes for impossible.
+            Self::Traitor => &["agreement", "linearizability", "panic"],
             Self::UnevenServers => &["checkpoint"],
             Self::NoSecondTry | Self::NoRelay => &["liveness"],
             Self::ShortMessages => &["accusation"],
