@@ -8,6 +8,10 @@ use althing_protocol::{Action, Auth, Decision, Event, Replicable, TimerId};
 use althing_replica::Service;
 use althing_types::{ReplicaId, SiteId};
 
+/// What an acknowledgement rides on gets such a part of a link's timeout to be acknowledged itself, and once more as much at
+/// most: there has to be time left for the acknowledgement alone.
+const RIDING_PART: u32 = 4;
+
 /// The site that the wide-area protocol calls by this id.
 pub(super) fn site(id: ReplicaId) -> SiteId {
     SiteId(id.0)
@@ -103,6 +107,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
         let most_bytes = self.config.max_unacknowledged_bytes;
         self.core.links.say(self.now, (to, kind, body), most_bytes, &self.config.links);
+        self.set_acknowledgement_timers();
     }
 
     /// Says something to all sites, this one included or not.
@@ -116,8 +121,32 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     pub(super) fn on_timer(&mut self, timer: Timer) {
         match timer {
             Timer::Protocol(id) => self.drive(Event::Timer(TimerId(id))),
-            Timer::Acknowledge => self.core.links.acknowledge_due(self.now.0, self.config.site()),
+            Timer::Acknowledge => {
+                self.core.links.acknowledge_due(self.now.0, self.config.site());
+                self.set_acknowledgement_timers();
+            }
+            Timer::AcknowledgeAgain => {
+                self.core.links.acknowledge_again(self.now.0, self.config.site());
+                self.set_acknowledgement_timers();
+            }
             Timer::Relay => self.relay(),
+        }
+    }
+
+    /// Sees to it that other sites hear of what was received, however that goes about.
+    pub(super) fn set_acknowledgement_timers(&mut self) {
+        let (links, timers) = (&self.core.links, &mut self.core.timers);
+        let again = self.config.links.pace.timeout() / RIDING_PART;
+        for (timer, is_wanted, after) in [
+            (Timer::Acknowledge, links.is_due(), self.config.acknowledgement_delay),
+            (Timer::AcknowledgeAgain, links.is_riding(), again),
+        ] {
+            if is_wanted && !timers.is_running(timer) {
+                timers.set(timer, after);
+            }
+        }
+        if !links.is_riding() {
+            timers.cancel(Timer::AcknowledgeAgain);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! machines (`althing_replica`), with a site's signature in the place of all others.
 
 use super::drive::site;
-use super::{Dissemination, LogicalMachine, Timer};
+use super::{Dissemination, LogicalMachine};
 use crate::bundle::{MAX_BUNDLED, slot_of};
 use crate::message::{Kind, LinkMessage, Spoken};
 use crate::operation::Update;
@@ -30,9 +30,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             return false;
         }
         let is_next = self.core.links.on_heard(self.now.1, &header, &self.config.links);
-        if self.core.links.is_due() && !self.core.timers.is_running(Timer::Acknowledge) {
-            self.core.timers.set(Timer::Acknowledge, self.config.acknowledgement_delay);
-        }
+        self.set_acknowledgement_timers();
         let is_taken_in = is_next && !self.is_deaf_to(header.from);
         if is_taken_in && let Err(misbehaviour) = self.take_in(message) {
             let accused = ReplicaId(header.from.0);

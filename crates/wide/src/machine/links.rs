@@ -49,8 +49,24 @@ pub(crate) struct Link {
     pub(crate) received: u64,
     /// Whether the other one has yet to hear of that.
     is_due: bool,
+    /// What is to tell it so among other things.
+    riding: Option<Riding>,
+    /// Whether such things arrive, as far as is known.
+    may_ride: bool,
     /// The last message that told it so and nothing else.
     pub(crate) acknowledgement: Option<(Header, Place)>,
+}
+
+/// Messages on which acknowledgements ride, and which are not acknowledged themselves: the virtual link that carries them may be
+/// faulty, and the one in the other direction must not be blamed for that.
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
+struct Riding {
+    /// The number of the first one.
+    first: u64,
+    /// And of the last one.
+    last: u64,
+    /// Which was the last one when the timer expired last.
+    seen: u64,
 }
 
 impl Link {
@@ -64,6 +80,8 @@ impl Link {
             suspecting: BTreeMap::new(),
             received: 0,
             is_due: false,
+            riding: None,
+            may_ride: true,
             acknowledgement: None,
         }
     }
@@ -71,6 +89,35 @@ impl Link {
     /// The lowest number that the other site may still be sent.
     fn base(&self) -> u64 {
         self.queue.front().map_or(self.said + 1, |first| first.header.number)
+    }
+
+    /// What is to be acknowledged is so by a message on its way.
+    fn ride(&mut self, number: u64) {
+        let was_due = core::mem::take(&mut self.is_due);
+        if self.acknowledgement.take().is_some() || was_due {
+            let riding = self.riding.get_or_insert(Riding { first: number, last: number, seen: 0 });
+            riding.last = number;
+        }
+    }
+
+    /// Messages up to this one have arrived, with what rode on them: so those after them may.
+    fn on_arrived(&mut self, number: u64) {
+        self.may_ride = true;
+        if let Some(riding) = &mut self.riding {
+            riding.first = riding.first.max(number.saturating_add(1));
+        }
+        self.riding.take_if(|riding| riding.first > riding.last);
+    }
+
+    /// Whether something has ridden for a whole period of the timer, which has now expired. Then it is said by itself, and
+    /// nothing rides any more until something arrives.
+    fn has_ridden_in_vain(&mut self) -> bool {
+        let is_late = self.riding.take_if(|riding| riding.first <= riding.seen).is_some();
+        if let Some(riding) = &mut self.riding {
+            riding.seen = riding.last;
+        }
+        self.may_ride &= !is_late;
+        is_late
     }
 
     fn pop(&mut self) {
@@ -141,10 +188,10 @@ impl Links {
         let (number, acknowledged) = (link.said, link.received);
         let header = Header { from: config.site, to, number, base, acknowledged, kind };
         // It acknowledges on the way, unless it may have to wait for an acknowledgement itself: two sites that both do
-        // would wait for each other.
+        // would wait for each other. Nor does it where such things don't arrive.
         let waiting = link.bytes + (link.queue.len() as u64 + 1) * OVERHEAD_BYTES;
-        if link.queue.is_empty() || waiting <= LEAST_WINDOW_BYTES {
-            (link.is_due, link.acknowledgement) = (false, None);
+        if link.may_ride && (link.queue.is_empty() || waiting <= LEAST_WINDOW_BYTES) {
+            link.ride(number);
         }
         let place = file(&mut self.batches, batch, &header, &body);
         let outgoing = Outgoing { header, body, place };
@@ -165,10 +212,18 @@ impl Links {
                 let kind = Kind::Acknowledgement;
                 let header = Header { from, to: *to, number: 0, base, acknowledged, kind };
                 let place = file(&mut self.batches, now, &header, &[]);
-                link.acknowledgement = Some((header, place));
+                (link.acknowledgement, link.riding) = (Some((header, place)), None);
             }
         }
         self.forget_batches();
+    }
+
+    /// Acknowledges by itself what has ridden on something for a whole period that is not acknowledged yet.
+    pub(crate) fn acknowledge_again(&mut self, now: Seq, from: SiteId) {
+        for link in self.links.values_mut() {
+            link.is_due |= link.has_ridden_in_vain();
+        }
+        self.acknowledge_due(now, from);
     }
 
     /// A site has said something; says whether it is the next that was to come from there.
@@ -179,6 +234,7 @@ impl Links {
         let is_news = acknowledged > link.acknowledged && acknowledged <= link.said;
         if is_news {
             link.acknowledged = acknowledged;
+            link.on_arrived(acknowledged);
             link.progress.on_heard(now);
             while link.queue.front().is_some_and(|first| first.header.number <= acknowledged) {
                 link.pop();
@@ -216,6 +272,11 @@ impl Links {
     /// Whether something received has yet to be acknowledged.
     pub(crate) fn is_due(&self) -> bool {
         self.links.values().any(|link| link.is_due)
+    }
+
+    /// Whether an acknowledgement rides on something that may not have arrived.
+    pub(crate) fn is_riding(&self) -> bool {
+        self.links.values().any(|link| link.riding.is_some())
     }
 
     /// A server says that the virtual link to a site owes this message since too long; when `enough` do, the next is
@@ -338,6 +399,51 @@ mod tests {
         say(&mut links, 4, 10, 1 << 30);
         assert!(!links.is_due(), "nothing is before it");
         assert_eq!(links.links[&B].acknowledgement, None);
+    }
+
+    /// The timer of acknowledgements that ride expires; up to which message one is then said by itself.
+    fn expire(links: &mut Links, batch: u64) -> Option<u64> {
+        links.acknowledge_again(Seq(batch), A);
+        links.links[&B].acknowledgement.map(|(header, _)| header.acknowledged)
+    }
+
+    #[test]
+    fn an_acknowledgement_that_rides_on_what_does_not_arrive_is_said_by_itself() {
+        let mut links = Links::default();
+        say(&mut links, 1, 10, 1000);
+        assert!(!links.is_riding(), "there is nothing to acknowledge");
+        hear(&mut links, heard(1, 1, 0));
+        say(&mut links, 2, 10, 1000);
+        assert!(links.is_riding() && !links.is_due());
+        hear(&mut links, heard(0, 1, 1));
+        assert!(links.is_riding(), "it rides on the second one");
+        assert_eq!(expire(&mut links, 3), None);
+        hear(&mut links, heard(2, 1, 2));
+        assert!(!links.is_riding());
+        say(&mut links, 4, 10, 1000);
+        assert_eq!((expire(&mut links, 5), links.is_riding()), (None, true), "it is new");
+        assert_eq!((expire(&mut links, 6), links.is_riding()), (Some(2), false));
+        say(&mut links, 6, 10, 1000);
+        assert_eq!(expire(&mut links, 7), Some(2), "it is not taken back");
+        hear(&mut links, heard(3, 1, 2));
+        say(&mut links, 8, 10, 1000);
+        assert!(links.is_due() && !links.is_riding(), "nor does the next one ride");
+        hear(&mut links, heard(4, 1, 3));
+        say(&mut links, 9, 10, 1000);
+        assert!(links.is_riding() && !links.is_due(), "things arrive again");
+    }
+
+    #[test]
+    fn acknowledgements_that_ride_for_long_are_said_by_themselves_however_steadily_things_arrive() {
+        let mut links = Links::default();
+        let mut alone = 0;
+        // Each period something comes and something is said; what is said arrives three periods later.
+        for period in 1..=100 {
+            hear(&mut links, heard(period, 1, period.saturating_sub(3)));
+            say(&mut links, 2 * period, 10, 1000);
+            alone += u64::from(expire(&mut links, 2 * period + 1) == Some(period));
+        }
+        assert!(alone > 25, "{alone}");
     }
 
     #[test]

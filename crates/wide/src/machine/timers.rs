@@ -10,6 +10,8 @@ pub enum Timer {
     Protocol(u32),
     /// What has been received has to be acknowledged.
     Acknowledge,
+    /// An acknowledgement that rode on something which may not have arrived has to be said by itself.
+    AcknowledgeAgain,
     /// What waits has to be shown to all sites.
     Relay,
 }
