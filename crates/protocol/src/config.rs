@@ -62,7 +62,7 @@ pub enum ConfigError {
     #[error("{0} must be at most an hour")]
     TooLong(&'static str),
     /// A proposal would be given up before everybody has been asked for what it lacks.
-    #[error("separate_patience and three status periods together must be shorter than the view_timeout")]
+    #[error("separate_patience and five status periods together must be shorter than the view_timeout")]
     TooPatient,
     /// A primary could name what does not exist, and be as slow as that allows.
     #[error("separate_patience must be 0 where primary_slack or primary_passes hold the primary to a floor")]
@@ -110,7 +110,8 @@ impl Basics {
                 return Err(ConfigError::TooLong(name));
             }
         }
-        let asked_by = self.separate_patience.saturating_add(3 * self.status_period);
+        // A period may just have begun when patience does; then one is asked, and two periods later everybody.
+        let asked_by = self.separate_patience.saturating_add(5 * self.status_period);
         if !self.separate_patience.is_zero() && asked_by >= self.view_timeout {
             return Err(ConfigError::TooPatient);
         }

@@ -207,7 +207,7 @@ fn settings(dice: &mut Dice) -> PbftSettings {
 fn separating(config: &SimConfig, settings: PbftSettings) -> PbftSettings {
     let mut dice = Dice::new(config.seed.wrapping_mul(41).wrapping_add(0x626f_6479));
     let separate_bytes = dice.pick(&[0, 0, 1, 22]);
-    let room = settings.view_timeout.saturating_sub(4 * settings.status_period);
+    let room = settings.view_timeout.saturating_sub(6 * settings.status_period);
     let separate_patience = room * dice.pick(&[0, 0, 1, 9]) / 10;
     let settings = PbftSettings { separate_bytes, ..settings };
     if separate_patience.is_zero() || config.family.least_share().is_some() {

@@ -67,14 +67,14 @@ use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::separate::{Lacked, Unfinished};
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, TimerId};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 use log::Log;
 use persistence::Deferred;
 use recovery::Membership;
-use status::Peers;
+use status::{Asked, Peers};
 
 /// Runs while a replica waits for the leader, or for a new view.
 const VIEW_TIMER: TimerId = TimerId(0);
@@ -161,8 +161,10 @@ struct State {
     fill_to: Seq,
     /// When each replica that has lost its disk was last heard to ask for it.
     learners: BTreeMap<ReplicaId, Instant>,
-    /// Batches that are missing here, and when they were last asked for.
-    wanted: BTreeMap<(Seq, Digest), Instant>,
+    /// Batches that are missing here, and who was asked for them last.
+    wanted: BTreeMap<(Seq, Digest), Asked>,
+    /// Who was asked for a batch in vain, and has given none since.
+    mute: BTreeSet<ReplicaId>,
     /// Batches that others asked for, and when they were last given.
     given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
     /// Whose requests have to be sent whole to whom.
@@ -224,6 +226,7 @@ impl State {
             fill_to: Seq(0),
             learners: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            mute: BTreeSet::new(),
             given: BTreeMap::new(),
             lacked: Lacked::default(),
             unfinished: Unfinished::default(),
@@ -336,7 +339,7 @@ impl Paxos {
             PaxosMessage::Status(status) => self.on_status(step, from, status),
             PaxosMessage::Decided { seq, digest } => self.on_decided(seq, digest),
             PaxosMessage::FetchBatch { seq, digest } => self.on_fetch_batch(step, from, seq, digest),
-            PaxosMessage::BatchBody { seq, batch } => self.on_batch_body(step, seq, batch),
+            PaxosMessage::BatchBody { seq, batch } => self.on_batch_body(step, from, (seq, batch)),
             PaxosMessage::RecoverQuery { nonce } => self.on_recover_query(step, from, nonce),
             PaxosMessage::RecoverReport { nonce, last, stable } => {
                 self.on_recover_report(step, from, nonce, last, stable);

@@ -36,6 +36,15 @@ impl Peers {
     }
 }
 
+/// Who was asked for a batch, and when.
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
+pub(super) struct Asked {
+    /// Everybody, if that is nobody.
+    whom: Option<ReplicaId>,
+    /// How many status periods had ended by then.
+    at: u64,
+}
+
 #[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
 struct Peer {
     status: Status,
@@ -159,18 +168,41 @@ impl Paxos {
         }
     }
 
-    /// Asks everybody for a batch that others have, again only after a while, and not while what is missing of it may
-    /// still come by itself.
+    /// Asks for a batch that others have, again only after a while, and not while what is missing of it may still come
+    /// by itself: at first one of those who say that they have it, since each sends the whole, and later everybody.
+    ///
+    /// The while is a whole period of the status timer, and not of any clock: the time that a logical machine is given can
+    /// be made to stand still.
     pub(super) fn fetch_batch(&mut self, step: &mut Step, seq: Seq, digest: Digest) {
         if self.may_come(seq, digest) {
             return;
         }
-        let again = self.config.settings.status_period;
-        let asked = self.state.wanted.get(&(seq, digest));
-        if asked.is_none_or(|at| step.now.since(*at) >= again) {
-            self.state.wanted.insert((seq, digest), step.now);
-            step.broadcast(PaxosMessage::FetchBatch { seq, digest });
+        let now = self.state.peers.ticks;
+        let asked = self.state.wanted.get(&(seq, digest)).copied();
+        if asked.is_some_and(|asked| now < asked.at + 2) {
+            return;
         }
+        self.state.mute.extend(asked.and_then(|asked| asked.whom));
+        let whom = self.who_has(seq, digest).filter(|_| asked.is_none());
+        self.state.wanted.insert((seq, digest), Asked { whom, at: now });
+        let message = PaxosMessage::FetchBatch { seq, digest };
+        match whom {
+            Some(one) => step.send(one, message),
+            None => step.broadcast(message),
+        }
+    }
+
+    /// One of those who have accepted a batch: another one for each number, the leader only where nobody else has, and nobody
+    /// who was asked in vain before.
+    fn who_has(&self, seq: Seq, digest: Digest) -> Option<ReplicaId> {
+        let entry = self.state.log.get(seq)?;
+        let is_apt = |from: &ReplicaId| *from != self.me() && !self.state.mute.contains(from);
+        let votes = entry.votes.iter().filter(|(from, (_, voted))| *voted == digest && is_apt(from));
+        let (leader, others): (Vec<_>, Vec<_>) =
+            votes.map(|(from, _)| *from).partition(|from| *from == self.leader());
+        let candidates = if others.is_empty() { leader } else { others };
+        let turn = usize::try_from(seq.0 % candidates.len().max(1) as u64).ok()?;
+        candidates.get(turn).copied()
     }
 
     pub(super) fn on_fetch_batch(&mut self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
@@ -199,7 +231,13 @@ impl Paxos {
         }
     }
 
-    pub(super) fn on_batch_body(&mut self, step: &mut Step, seq: Seq, batch: Arc<Batch>) {
+    pub(super) fn on_batch_body(
+        &mut self,
+        step: &mut Step,
+        from: ReplicaId,
+        (seq, batch): (Seq, Arc<Batch>),
+    ) {
+        self.state.mute.remove(&from);
         let digest = batch.digest();
         if self.state.wanted.remove(&(seq, digest)).is_some() && self.is_in_window(seq) {
             self.state.log.entry(seq).batches.insert(digest, batch);

@@ -68,6 +68,30 @@ fn who_lacks_a_request_accepts_nothing_before_it_has_the_whole() {
 }
 
 #[test]
+fn who_lacks_a_batch_asks_one_of_those_who_accepted_it_and_then_everybody() {
+    let mut group = Group::with(5, PaxosSettings { checkpoint_period: 64, log_size: 128, ..settings() });
+    let from_leader = |wire: &Wire| (wire.from, wire.to) == (R[0], R[4]);
+    let asked = |group: &Group| -> Vec<u16> {
+        let asking =
+            group.history.iter().filter(|wire| matches!(wire.message, PaxosMessage::FetchBatch { .. }));
+        asking.map(|wire| wire.to.0).collect()
+    };
+    for number in 1..=6 {
+        group.submit(&signed(1, number));
+        group.deliver(from_leader);
+    }
+    assert!(group.have_executed(&[0, 1, 2, 3, 4], 6));
+    let one_by_one = asked(&group);
+    assert_eq!(one_by_one.len(), 6, "each batch came once");
+    assert!([1, 2, 3].iter().all(|voter| one_by_one.contains(voter)) && !one_by_one.contains(&0));
+    group.submit(&signed(1, 7));
+    group.deliver(|wire| from_leader(wire) || matches!(wire.message, PaxosMessage::FetchBatch { .. }));
+    assert!(!group.have_executed(&[4], 7));
+    group.run_until(|group| group.have_executed(&[4], 7));
+    assert_eq!(asked(&group).len(), 6 + 1 + 4);
+}
+
+#[test]
 fn a_view_that_ends_loses_nothing_that_was_proposed_by_name() {
     let mut group = group();
     send(&mut group, &signed(1, 1), &[1, 2]);
