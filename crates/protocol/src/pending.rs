@@ -2,7 +2,7 @@ use crate::bodies::Bodies;
 use crate::{Batch, Request, RequestAuth};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use althing_types::{ClientId, Digest, Instant, Quorums, RequestNumber};
+use althing_types::{ClientId, Instant, Quorums, RequestNumber};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// When a request arrived, relative to others.
@@ -113,25 +113,25 @@ impl Pending {
     }
 
     /// Whether this very request came from its client, authenticated.
-    pub(crate) fn has_authentic(&self, client: ClientId, digest: Digest) -> bool {
-        self.known(client).any(|request| request.digest() == digest)
+    pub(crate) fn has_authentic(&self, request: &Request) -> bool {
+        let Request { client, number, .. } = *request;
+        let mut known = self.bodies.get(client, number).into_iter().chain(self.waiting(client, number));
+        known.any(|known| known.digest() == request.digest())
     }
 
-    /// Holds an authentic request that another replica is to order.
-    pub(crate) fn hold_body(&mut self, request: Request, most_bytes: usize) {
-        if !self.has_executed(request.client, request.number) {
-            self.bodies.hold(request, most_bytes);
-        }
+    /// Holds an authentic request that another replica is to order; says whether it is new.
+    pub(crate) fn hold_body(&mut self, request: Request, most_bytes: usize) -> bool {
+        !self.has_executed(request.client, request.number) && self.bodies.hold(request, most_bytes)
     }
 
     /// The request of that name, as it came from its client.
     pub(crate) fn named(&self, client: ClientId, number: RequestNumber) -> Option<&Request> {
-        self.known(client).find(|request| request.number == number)
+        self.bodies.get(client, number).or_else(|| self.waiting(client, number))
     }
 
-    fn known(&self, client: ClientId) -> impl Iterator<Item = &Request> {
+    fn waiting(&self, client: ClientId, number: RequestNumber) -> Option<&Request> {
         let waiting = self.by_client.get(&client).map(|arrival| &self.requests[arrival]);
-        self.bodies.get(client).into_iter().chain(waiting)
+        waiting.filter(|request| request.number == number)
     }
 
     /// Notes that a request was executed.

@@ -80,6 +80,16 @@ impl ShortProposal {
     }
 }
 
+/// The least that a replica may hold of requests that are to be proposed by name, in bytes.
+const LEAST_ROOM: usize = 16 << 20;
+
+/// How many bytes of requests a replica holds that are to be proposed by name: as many as may be under way, and enough for
+/// it to be cut off from the primary for a while.
+pub(crate) fn room(max_batch_bytes: usize, pipeline: u64) -> usize {
+    let under_way = usize::try_from(pipeline).unwrap_or(usize::MAX);
+    max_batch_bytes.saturating_mul(under_way).max(LEAST_ROOM)
+}
+
 /// How many status periods have to end for that much time to have passed: what comes during one sees it end at once.
 pub(crate) fn periods(patience: Duration, status_period: Duration) -> u32 {
     let periods = patience.as_nanos().div_ceil(status_period.as_nanos().max(1));
@@ -166,33 +176,55 @@ impl Unfinished {
     }
 }
 
-/// A backup that lacked a client's request is sent so many of that client as a whole from then on.
-const SENT_WHOLE: u32 = 64;
+/// A backup that has lacked requests of a client again and again is sent so many as a whole.
+const MOST_WHOLE: u32 = 64;
+
+/// That it did is forgotten when it has been sent so many times as many by name since: what it lacks of them it says later,
+/// and who lacks them on purpose gains nothing by waiting.
+const NAMED: u32 = 64;
 
 /// The most clients of which that is remembered, for all backups together.
 const MAX_REMEMBERED: usize = 4096;
 
-/// As primary: whose requests which backup lacked, and how many it is still to be sent as a whole. A backup
-/// that lies changes only what it is sent itself.
+/// As primary: whose requests which backup lacked, and how many it is still to be sent as a whole: one after the first
+/// time, since it may have been cut off for a moment, and each time twice as many. A backup that lies changes only what
+/// it is sent itself.
 #[derive(Debug, Clone, Default, BorshSerialize, BorshDeserialize)]
-pub(crate) struct Lacked(BTreeMap<(ReplicaId, ClientId), u32>);
+pub(crate) struct Lacked(BTreeMap<(ReplicaId, ClientId), Spell>);
+
+/// For how long requests of a client are sent to a backup as a whole.
+#[derive(Debug, Clone, Copy, BorshSerialize, BorshDeserialize)]
+struct Spell {
+    length: u32,
+    /// How many are still to be sent as a whole.
+    whole: u32,
+    /// After how many that are sent by name it is forgotten.
+    named: u32,
+}
 
 impl Lacked {
     pub(crate) fn note(&mut self, backup: ReplicaId, client: ClientId) {
         if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&(backup, client)) {
             self.0.pop_first();
         }
-        self.0.insert((backup, client), SENT_WHOLE);
+        let known = self.0.get(&(backup, client));
+        // What it lacks while it is sent them whole was named before.
+        if known.is_none_or(|spell| spell.whole == 0) {
+            let length = known.map_or(1, |spell| (2 * spell.length).min(MOST_WHOLE));
+            self.0.insert((backup, client), Spell { length, whole: length, named: NAMED * length });
+        }
     }
 
     /// Whether the next request of this client is to be sent to this backup as a whole.
     pub(crate) fn take(&mut self, backup: ReplicaId, client: ClientId) -> bool {
-        let Some(left) = self.0.get_mut(&(backup, client)) else { return false };
+        let Some(spell) = self.0.get_mut(&(backup, client)) else { return false };
+        let is_whole = spell.whole > 0;
+        let left = if is_whole { &mut spell.whole } else { &mut spell.named };
         *left -= 1;
-        if *left == 0 {
+        if spell.named == 0 {
             self.0.remove(&(backup, client));
         }
-        true
+        is_whole
     }
 }
 
@@ -201,14 +233,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_requests_were_lacked_are_sent_whole_there_for_a_while() {
+    fn whose_requests_were_lacked_are_sent_whole_there_for_a_while_that_grows() {
         let mut lacked = Lacked::default();
         let (backup, client) = (ReplicaId(1), ClientId(1));
         assert!(!lacked.take(backup, client));
+        for length in [1, 2, 4, 8, 16, 32, 64, 64] {
+            // What was under way by name is lacked as well.
+            (0..3).for_each(|_| lacked.note(backup, client));
+            let whole = (0..1000).take_while(|_| lacked.take(backup, client)).count();
+            assert_eq!(whole, length);
+        }
+        assert!((1..NAMED * 64).all(|_| !lacked.take(backup, client)));
+        assert!(lacked.0.is_empty(), "it has what is sent by name again");
         lacked.note(backup, client);
-        assert!(!lacked.take(ReplicaId(2), client));
-        let times = (0..1000).take_while(|_| lacked.take(backup, client)).count();
-        assert_eq!((times, lacked.0.len()), (64, 0));
+        assert!(lacked.take(backup, client) && !lacked.take(backup, client));
         (0..2 * MAX_REMEMBERED as u64).for_each(|id| lacked.note(backup, ClientId(id)));
         assert_eq!(lacked.0.len(), MAX_REMEMBERED);
     }

@@ -20,10 +20,11 @@ impl Paxos {
     pub(super) fn on_body(&mut self, step: &mut Step, request: Request) {
         if request.is_authentic && self.is_separate(&request) {
             let settings = &self.config.settings;
-            let under_way = usize::try_from(settings.pipeline).unwrap_or(usize::MAX);
             let name = (request.client, request.number);
-            self.state.pending.hold_body(request, settings.max_batch_bytes.saturating_mul(under_way));
-            self.finish_proposals(step, name);
+            let room = separate::room(settings.max_batch_bytes, settings.pipeline);
+            if self.state.pending.hold_body(request, room) {
+                self.finish_proposals(step, name);
+            }
         }
     }
 

@@ -129,9 +129,8 @@ impl Pbft {
         if view != self.view || !self.is_in_view {
             return self.keep_decidable(view, seq, digest, batch);
         }
-        let is_authentic = batch.requests.iter().all(|request| {
-            request.is_authentic || self.pending.has_authentic(request.client, request.digest())
-        });
+        let is_authentic =
+            batch.requests.iter().all(|request| request.is_authentic || self.pending.has_authentic(request));
         let is_settled = self.is_settled_by_new_view(seq);
         match self.log.entry(seq).assignment.as_mut() {
             Some(assignment) if assignment.digest != digest => {

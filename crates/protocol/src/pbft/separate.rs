@@ -5,7 +5,7 @@
 //! To believe and to vote for a proposal a backup has to have all of it, as ever: it puts together what was
 //! named, and the digest tells whether that is what the primary means. A backup that can't asks for the
 //! proposal as a whole, and nothing else is different. What that costs is one message there and one
-//! back; a client that keeps its requests from a backup causes it once in `SENT_WHOLE` requests.
+//! back; a client that keeps its requests from a backup causes it ever more rarely.
 //!
 //! It asks at once, or where `separate_patience` says that requests take their time, once that is over: until then
 //! what is named may still come by itself, and often is the larger part of what a link carries.
@@ -25,10 +25,11 @@ impl Pbft {
         let is_believed = !request.has_macs() || !self.distrust.has(step.now, request.client);
         if request.is_authentic && is_believed && self.is_separate(&request) {
             let settings = &self.config.settings;
-            let under_way = usize::try_from(settings.pipeline).unwrap_or(usize::MAX);
             let name = (request.client, request.number);
-            self.pending.hold_body(request, settings.max_batch_bytes.saturating_mul(under_way));
-            self.finish_proposals(step, name);
+            let room = separate::room(settings.max_batch_bytes, settings.pipeline);
+            if self.pending.hold_body(request, room) {
+                self.finish_proposals(step, name);
+            }
         }
     }
 

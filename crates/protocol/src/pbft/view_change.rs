@@ -139,8 +139,7 @@ impl Pbft {
             if is_leading && !has_prepared {
                 unprepared.extend(with_macs.map(|request| request.client));
             } else if !assignment.is_authentic && !assignment.is_accepted {
-                let is_bad =
-                    |r: &&Request| !r.is_authentic && !self.pending.has_authentic(r.client, r.digest());
+                let is_bad = |r: &&Request| !r.is_authentic && !self.pending.has_authentic(r);
                 caught.extend(with_macs.filter(is_bad).map(|request| request.client));
             }
         }

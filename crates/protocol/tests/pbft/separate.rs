@@ -4,6 +4,7 @@ use crate::group::{Group, LIAR, R, Wire, settings_with_batches, signed, with_mac
 use althing_protocol::pbft::{NamedRequest, PbftMessage, PbftSettings, ShortProposal};
 use althing_protocol::{Batch, Event, Misbehaviour, Request};
 use althing_types::{ClientId, Digest, Instant, RequestNumber, Seq, View};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// All requests of these tests are of three bytes.
@@ -78,27 +79,45 @@ fn small_and_large_requests_share_a_batch() {
 }
 
 #[test]
-fn who_lacks_a_request_asks_for_the_whole_and_is_sent_whole_ones_for_a_while() {
+fn who_lacks_requests_again_and_again_asks_ever_more_rarely_and_is_sent_whole_ones_meanwhile() {
     let mut group = group();
     send(&mut group, &with_macs(1, 1), &[1, 2]);
     group.settle();
     assert_eq!(executed(&group), vec![vec![(1, 1)]; 4]);
     assert_eq!(proposals(&group), (3, 1, vec![3]));
-    for number in 2..=65 {
+    for number in 2..=70 {
         send(&mut group, &with_macs(1, number), &[1, 2]);
         send(&mut group, &with_macs(2, number), &[1, 2, 3]);
         group.settle();
     }
-    let (short, whole, asking) = proposals(&group);
+    // It asks for 1, 3, 6, 11, 20, 37 and 70.
+    let unasked = 1 + 2 + 4 + 8 + 16 + 32;
     assert_eq!(
-        (short, whole, asking),
-        (3 + 5 * 64, 1 + 64, vec![3]),
+        proposals(&group),
+        (6 * 70 - 3 - unasked, 7 + unasked, vec![3; 7]),
         "whole ones of that client, to that backup"
     );
-    send(&mut group, &with_macs(1, 66), &[1, 2]);
+    assert_eq!(group.executed(3).len(), 2 * 70 - 1);
+}
+
+#[test]
+fn a_backup_that_was_cut_off_has_what_the_others_went_on_with() {
+    let mut group = group();
+    let requests = || (1..=3).flat_map(|number| [1, 2].map(|client| signed(client, number)));
+    let mut late = VecDeque::new();
+    for request in requests() {
+        send(&mut group, &request, &[1, 2, 3]);
+        group.deliver(|wire| {
+            let is_late = (wire.from, wire.to) == (R[0], R[3]);
+            late.extend(is_late.then(|| wire.clone()));
+            is_late
+        });
+    }
+    assert_eq!((group.executed(2).len(), group.executed(3).len()), (6, 0));
+    group.wires.append(&mut late);
     group.settle();
-    assert_eq!(proposals(&group).2, vec![3, 3]);
-    assert_eq!(group.executed(3).len(), 1 + 2 * 64 + 1);
+    assert_eq!(executed(&group)[3], requests().map(|it| (it.client.0, it.number.0)).collect::<Vec<_>>());
+    assert_eq!((proposals(&group).1, proposals(&group).2), (0, vec![]), "nothing had to be asked for");
 }
 
 #[test]
