@@ -41,6 +41,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether a site can have got that far: something can follow.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.number < u64::MAX && self.base < u64::MAX
+    }
+
     /// What the site signs, in [`Domain::Link`], for a message with a body of this digest.
     #[must_use]
     pub fn statement(&self, body: Digest) -> Vec<u8> {

@@ -54,6 +54,12 @@ impl LinkPace {
         self.timeout
     }
 
+    /// How many bytes may take that long.
+    pub(crate) fn bytes_in(&self, time: Duration) -> u64 {
+        let bytes = u128::from(self.floor_bytes_per_s) * time.as_nanos() / 1_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     /// How long so many bytes may take.
     pub(super) fn carrying(&self, bytes: u64) -> Duration {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.floor_bytes_per_s);

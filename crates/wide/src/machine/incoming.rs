@@ -19,7 +19,9 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// what costs, so a server that brings forward what is not is listened to no further.
     pub(super) fn on_incoming(&mut self, message: &LinkMessage) -> bool {
         let header = message.header;
-        let is_apt = header.to == self.config.site() && self.config.sites.has(ReplicaId(header.from.0));
+        let is_apt = header.to == self.config.site()
+            && self.config.sites.has(ReplicaId(header.from.0))
+            && header.is_possible();
         if !is_apt {
             return false;
         }
@@ -43,7 +45,8 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
 
     fn take_in(&mut self, message: &LinkMessage) -> Result<(), Misbehaviour> {
         match message.header.kind {
-            Kind::Acknowledgement => {}
+            // One that has a number.
+            Kind::Acknowledgement => return Err(Misbehaviour::InvalidMessage),
             Kind::Protocol | Kind::Statement => {
                 let event = self.protocol_message(message)?;
                 self.drive(event);

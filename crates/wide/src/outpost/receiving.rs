@@ -4,7 +4,7 @@
 use super::Outpost;
 use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
 use crate::machine::{Link, Links};
-use crate::message::LinkMessage;
+use crate::message::{Header, LinkMessage};
 use crate::operation::{SiteEvent, SiteOperation};
 use crate::parcel::Parcel;
 use alloc::collections::BTreeMap;
@@ -45,11 +45,37 @@ impl Distrust {
     }
 }
 
+/// Messages by their numbers, and how many bytes they take.
+#[derive(Default)]
+struct Held {
+    messages: BTreeMap<u64, LinkMessage>,
+    bytes: u64,
+}
+
+impl Held {
+    fn insert(&mut self, message: LinkMessage) {
+        self.bytes += bytes_of(&message);
+        if let Some(other) = self.messages.insert(message.header.number, message) {
+            self.bytes -= bytes_of(&other);
+        }
+    }
+
+    fn drop_up_to(&mut self, number: u64) {
+        while let Some(first) = self.messages.first_entry().filter(|first| *first.key() <= number) {
+            self.bytes -= bytes_of(&first.remove());
+        }
+    }
+}
+
+fn bytes_of(message: &LinkMessage) -> u64 {
+    message.body.len() as u64 + OVERHEAD
+}
+
 /// What comes from a site.
 #[derive(Default)]
 pub(super) struct Receiving {
     /// What has yet to be executed, by number.
-    held: BTreeMap<u64, LinkMessage>,
+    held: Held,
     /// The one that says most of what the sender has forgotten.
     skipping: Option<LinkMessage>,
     /// The latest that only acknowledges.
@@ -75,7 +101,8 @@ impl Outpost {
         parcel: Parcel,
         outputs: &mut Vec<OutpostOutput>,
     ) {
-        let is_apt = parcel.ends() == (site, self.config.links.site);
+        let is_apt =
+            parcel.ends() == (site, self.config.links.site) && parcel.headers().all(Header::is_possible);
         if !is_apt || self.distrust.is_distrusted(now, (site, server)) {
             return;
         }
@@ -121,11 +148,10 @@ impl Outpost {
             if header.base > furthest {
                 receiving.skipping = Some(message.clone());
             }
-            let held: u64 = receiving.held.values().map(|message| message.body.len() as u64 + OVERHEAD).sum();
             let is_near = header.number <= received.saturating_add(MOST_AHEAD);
             let is_next = header.number == received + 1;
-            if is_next || (is_near && held <= 2 * self.config.window_bytes) {
-                receiving.held.insert(header.number, message);
+            if is_next || (is_near && receiving.held.bytes <= 2 * self.config.window_bytes) {
+                receiving.held.insert(message);
             }
         }
     }
@@ -156,7 +182,7 @@ impl Outpost {
     fn next_events(&mut self, site: SiteId, link: Option<&Link>) -> Vec<SiteEvent> {
         let (received, acknowledged) = link.map_or((0, 0), |link| (link.received, link.acknowledged));
         let Some(receiving) = self.receiving.get_mut(&site) else { return Vec::new() };
-        receiving.held = receiving.held.split_off(&(received + 1));
+        receiving.held.drop_up_to(received);
         let mut events = Vec::new();
         let mut next = received + 1;
         // What the sender has forgotten is passed over first.
@@ -169,8 +195,9 @@ impl Outpost {
         events.extend(acknowledging.filter(is_news).map(SiteEvent::Incoming));
         // There is no acknowledgement to show: it has to be said anew.
         events.extend(receiving.again.take().map(SiteEvent::Incoming));
-        let following =
-            (next..).map_while(|number| receiving.held.get(&number)).take(self.config.events_at_once);
+        let following = (next..)
+            .map_while(|number| receiving.held.messages.get(&number))
+            .take(self.config.events_at_once);
         events.extend(following.cloned().map(SiteEvent::Incoming));
         events.truncate(self.fitting(&events));
         events
@@ -213,8 +240,41 @@ impl Outpost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Kind;
+    use althing_crypto::site::{SiteBatch, SiteDeal};
+    use althing_crypto::{Domain, KeySeed};
+    use althing_types::GroupId;
 
     const TICK: Duration = Duration::from_millis(100);
+
+    fn message(number: u64, bytes: usize) -> LinkMessage {
+        let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
+        let batch = SiteBatch::new(GroupId([1; 16]), SiteId(0), &[(Domain::Link, b"said")]);
+        let shares = [(ReplicaId(0), deal.secrets[0].share(&batch.statement()))].into();
+        let signature = deal.shares.combine(&batch.statement(), &shares).signature.expect("one is enough");
+        let (from, to, kind) = (SiteId(0), SiteId(1), Kind::Protocol);
+        let header = Header { from, to, number, base: 1, acknowledged: 0, kind };
+        LinkMessage { header, proof: batch.proof(0, signature), body: alloc::vec![0; bytes] }
+    }
+
+    #[test]
+    fn what_is_held_is_counted() {
+        let mut held = Held::default();
+        let sizes = [(5, 100), (3, 10), (9, 1), (5, 50), (3, 10)];
+        sizes.into_iter().for_each(|(number, bytes)| held.insert(message(number, bytes)));
+        assert_eq!(held.bytes, 3 * OVERHEAD + 61);
+        held.drop_up_to(5);
+        assert_eq!((held.messages.len(), held.bytes), (1, OVERHEAD + 1));
+        held.drop_up_to(u64::MAX);
+        assert_eq!((held.messages.len(), held.bytes), (0, 0));
+    }
+
+    #[test]
+    fn no_site_gets_to_the_last_number() {
+        let possible = |number, base| Header { number, base, ..message(1, 0).header }.is_possible();
+        assert!(possible(0, 0) && possible(u64::MAX - 1, 1));
+        assert!(!possible(u64::MAX, 1) && !possible(1, u64::MAX));
+    }
 
     #[test]
     fn who_sends_wrong_signatures_costs_ever_less_and_begins_anew_after_a_long_while() {

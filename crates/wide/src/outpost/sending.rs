@@ -14,6 +14,9 @@ use althing_types::{Instant, ReplicaId, SiteId, encode};
 /// what is longer gains little from company.
 const MOST_PARCEL_BYTES: usize = 16 * 1024;
 
+/// And what part of a link's timeout it may take at the floor's pace: nothing is acknowledged before all of it is there.
+const PARCELS_PART: u32 = 8;
+
 /// What this server has sent to a site, over the present virtual link.
 #[derive(Default)]
 pub(super) struct Sending {
@@ -135,9 +138,11 @@ impl Outpost {
     }
 
     /// How long a parcel of several messages may be: no longer than the other site takes, which takes operations as this
-    /// one does.
+    /// one does, nor than a slow link carries in a part of its timeout.
     fn most_parcel_bytes(&self) -> usize {
-        MOST_PARCEL_BYTES.min(self.longest_event())
+        let pace = &self.config.links.pace;
+        let carried = usize::try_from(pace.bytes_in(pace.timeout() / PARCELS_PART)).unwrap_or(usize::MAX);
+        MOST_PARCEL_BYTES.min(self.longest_event()).min(carried)
     }
 
     /// What nobody has acknowledged for long is sent again, a little at first.
