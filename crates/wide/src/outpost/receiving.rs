@@ -7,7 +7,8 @@ use crate::machine::{Link, Links};
 use crate::message::{Header, LinkMessage};
 use crate::operation::{SiteEvent, SiteOperation};
 use crate::parcel::Parcel;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
 use borsh::object_length;
@@ -90,6 +91,8 @@ pub(super) struct Receiving {
     told: u64,
     /// What has come twice: the sender may not have heard that it was received.
     again: Option<LinkMessage>,
+    /// Who has sent it again: the next forwarder, perhaps, which has sent nothing that is new here.
+    asker: Option<ReplicaId>,
 }
 
 impl Outpost {
@@ -110,24 +113,39 @@ impl Outpost {
         let Some(messages) = parcel.open(&self.config.keys) else {
             return self.distrust.on_wrong(now, (site, server), self.config.tick);
         };
-        // Others may repeat what they have seen, to be told what the forwarder waits for.
-        if last > self.received.get(&site).copied().unwrap_or_default() {
-            let tick = self.config.tick;
-            let receiving = self.receiving.entry(site).or_default();
-            if receiving.forwarder.is_none_or(|(known, _)| known != server) {
-                receiving.told = 0;
-            }
-            receiving.forwarder = Some((server, now));
-            if receiving.announced.is_none_or(|then| now.since(then) >= tick) {
-                receiving.announced = Some(now);
-                self.tell_servers(&LocalMessage::Receiving { site }, outputs);
-            }
+        if last > 0 {
+            self.note_sender(now, (site, server), last, outputs);
         }
         for message in messages {
             // With a path of its own a message may be longer than its part of what came.
             if object_length(&message).is_ok_and(|bytes| bytes <= self.longest_event()) {
                 self.take_in(message);
             }
+        }
+    }
+
+    /// A server has sent what has numbers up to `last`. Whoever sends something new is told of what is received; who repeats
+    /// what is known here is told once, since others than the forwarder may.
+    fn note_sender(
+        &mut self,
+        now: Instant,
+        (site, server): (SiteId, ReplicaId),
+        last: u64,
+        outputs: &mut Vec<OutpostOutput>,
+    ) {
+        let (tick, received) = (self.config.tick, self.received.get(&site).copied().unwrap_or_default());
+        let receiving = self.receiving.entry(site).or_default();
+        if last <= received {
+            receiving.asker = Some(server);
+        } else {
+            if receiving.forwarder.is_none_or(|(known, _)| known != server) {
+                receiving.told = 0;
+            }
+            receiving.forwarder = Some((server, now));
+        }
+        if receiving.announced.is_none_or(|then| now.since(then) >= tick) {
+            receiving.announced = Some(now);
+            self.tell_servers(&LocalMessage::Receiving { site }, outputs);
         }
     }
 
@@ -211,20 +229,31 @@ impl Outpost {
         receiving.receivers.retain(|_, then| now.since(*then) < patience);
         let receivers: Vec<ReplicaId> = receiving.receivers.keys().copied().collect();
         let forwarder = receiving.forwarder.filter(|(_, then)| now.since(*then) < patience);
-        let is_asked_again = receiving.again.take_if(|_| header.acknowledged == link.received).is_some();
-        let is_due = receiving.told < header.acknowledged || is_asked_again;
+        let forwarder = forwarder.filter(|_| receiving.told < header.acknowledged);
+        let asker = receiving.asker.filter(|_| header.acknowledged == link.received);
+        if asker.is_some() {
+            receiving.again = None;
+        }
+        let targets: BTreeSet<ReplicaId> =
+            forwarder.map(|(server, _)| server).into_iter().chain(asker).collect();
         for receiver in receivers {
             self.give_share(place.batch, receiver, outputs);
         }
-        if let Some((server, _)) = forwarder.filter(|_| is_due) {
-            self.give_share(place.batch, self.config.server, outputs);
-            if let Some(proof) = self.range_proof((site, place), 1, outputs) {
-                let parcel = Parcel::new(proof, [(header, Vec::new())].into());
-                let bytes = encode(&SiteMessage::Link(parcel)).into();
-                outputs.push(OutpostOutput::ToSite { site, server, bytes });
-                let receiving = self.receiving.get_mut(&site).expect("it was just there");
-                receiving.told = header.acknowledged;
-            }
+        if targets.is_empty() {
+            return;
+        }
+        self.give_share(place.batch, self.config.server, outputs);
+        let Some(proof) = self.range_proof((site, place), 1, outputs) else { return };
+        let parcel = Parcel::new(proof, [(header, Vec::new())].into());
+        let bytes: Arc<[u8]> = encode(&SiteMessage::Link(parcel)).into();
+        let to = |server| OutpostOutput::ToSite { site, server, bytes: Arc::clone(&bytes) };
+        outputs.extend(targets.into_iter().map(to));
+        let receiving = self.receiving.get_mut(&site).expect("it was just there");
+        if forwarder.is_some() {
+            receiving.told = header.acknowledged;
+        }
+        if asker.is_some() {
+            receiving.asker = None;
         }
     }
 
