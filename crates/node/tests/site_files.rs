@@ -147,7 +147,7 @@ fn each_broken_system_file_is_refused_for_its_reason() {
         ("relay_timeout_ms must not be zero", |v| v["settings"]["relay_timeout_ms"] = json!(0)),
         ("bundles must not be zero", |v| v["settings"]["bundles"] = json!(0)),
         ("bundle_window_bytes must not", |v| v["settings"]["bundle_window_bytes"] = json!(0)),
-        ("separate_patience and three", |v| v["pbft"]["separate_patience_ms"] = json!(3_600_000)),
+        ("separate_patience and five", |v| v["pbft"]["separate_patience_ms"] = json!(3_600_000)),
         ("unknown variant `vouching`, expected one of `leader`, `origin`, `vouched`", |v| {
             v["settings"]["dissemination"] = json!("vouching")
         }),

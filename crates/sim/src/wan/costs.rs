@@ -82,7 +82,7 @@ impl CostTable {
             bytes: scheme.bytes,
         };
         let within = MessageCosts { seal: self.within.seal / times, check: self.within.check / times };
-        let name = format!("{}, {times} times as fast", self.name);
+        let name = format!("{} {times} times as fast", self.name);
         Self { name, within, plain: faster(self.plain), threshold: faster(self.threshold) }
     }
 
