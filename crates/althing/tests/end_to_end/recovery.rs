@@ -4,7 +4,9 @@ use super::load::{CLIENTS, Group, Load, PATIENCE, block_on};
 use super::process::run;
 use althing_node::GroupClient;
 use althing_node::control::ReplicaReport;
+use althing_node::log::Files;
 use althing_replica::Durability;
+use althing_replica::storage::begin_recovery;
 use althing_services::{KvOperation, KvResult};
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,21 @@ async fn recoveries(group: &Group, load: &mut Load, since: &[u64]) -> (Vec<Repli
     (reports, load.take_slowest())
 }
 
+/// A page goes bad on disk between the end of a replica and its recovery: while it runs it may write that page again. The
+/// others go on meanwhile, so that it has to fetch what it can't believe.
+async fn recover_from_corrupt_disk(group: &Group, load: &mut Load, name: &str) -> ReplicaReport {
+    let alone = [name.to_owned()];
+    group.kill(&alone).await;
+    let mut disk = Files::open(group.deployment.data_directory(name)).expect("its disk");
+    begin_recovery(&mut disk).expect("its disk can be written to");
+    drop(disk);
+    corrupt(group, name, "disk");
+    load.progress(OPERATIONS_PER_KEYS).await;
+    load.turn_to_other_keys();
+    group.restart(&alone).await;
+    group.until(name, "right again", |report| report.is_voting && report.recovery.is_some()).await
+}
+
 #[test]
 fn each_replica_recovers_in_its_turn_while_clients_work_and_what_went_bad_is_right_again() {
     block_on(async {
@@ -110,11 +127,11 @@ fn each_replica_recovers_in_its_turn_while_clients_work_and_what_went_bad_is_rig
 
         // One has a bit of its state go bad in memory, and another one on disk.
         corrupt(&group, &names[1], "memory");
-        corrupt(&group, &names[2], "disk");
         let since: Vec<_> = first.iter().map(began).collect();
         let (second, stall_with_corruption) = recoveries(&group, &mut load, &since).await;
-        let healed = second[2].counters.transferred_bytes;
-        assert!(0 < healed && healed < OWN_KEYS * VALUE as u64, "{healed} bytes of the state were fetched");
+        let healed = recover_from_corrupt_disk(&group, &mut load, &names[2]).await;
+        let fetched = healed.counters.transferred_bytes;
+        assert!(0 < fetched && fetched < OWN_KEYS * VALUE as u64, "it had all but a page: {healed:#?}");
 
         write_own_keys(&own, 2).await;
         let reached = group.until(&names[0], "up", |_| true).await.executed;

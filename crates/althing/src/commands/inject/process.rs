@@ -126,25 +126,28 @@ fn flood(name: &str) -> Result<Flood, String> {
     found.ok_or_else(|| format!("`{name}` is no flood; there are {}", Flood::ALL.map(Flood::name).join(", ")))
 }
 
-/// Flips a bit in the last page of the longest file of pages.
+/// Flips a bit in the last page of the newest file of pages: what older ones say of a page may have been replaced.
 fn flip_bit_of_a_page(data: &Path) -> Result<()> {
-    let mut longest = None;
+    let mut newest = None;
     for entry in data.read_dir().into_diagnostic()? {
         let entry = entry.into_diagnostic()?;
-        let is_pages = entry.file_name().to_string_lossy().starts_with(PAGES_PREFIX);
-        let len = entry.metadata().into_diagnostic()?.len();
-        longest = longest.max(Some((len, entry.path())).filter(|_| is_pages && len > 0));
+        let number = entry.file_name().to_string_lossy().strip_prefix(PAGES_PREFIX).map(str::parse::<u64>);
+        if let Some(Ok(number)) = number
+            && entry.metadata().into_diagnostic()?.len() > 0
+        {
+            newest = newest.max(Some((number, entry.path())));
+        }
     }
     let help = "it has none before its first checkpoint";
-    let Some((len, path)) = longest else {
+    let Some((_, path)) = newest else {
         return Err(miette!(help = help, "there is no file of pages in {}", data.display()));
     };
     let mut file = OpenOptions::new().read(true).write(true).open(path).into_diagnostic()?;
     let mut byte = [0];
-    file.seek(SeekFrom::Start(len - 1)).into_diagnostic()?;
+    file.seek(SeekFrom::End(-1)).into_diagnostic()?;
     file.read_exact(&mut byte).into_diagnostic()?;
     byte[0] ^= 1;
-    file.seek(SeekFrom::Start(len - 1)).into_diagnostic()?;
+    file.seek(SeekFrom::End(-1)).into_diagnostic()?;
     file.write_all(&byte).into_diagnostic()?;
     file.sync_all().into_diagnostic()
 }
