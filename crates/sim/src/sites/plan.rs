@@ -129,12 +129,13 @@ fn any_treachery(config: &SitesConfig, dice: &mut Dice) -> Treachery {
     }
 }
 
-/// How long a site waits for bundles that others name. Drawn apart, so that it shifts nothing else.
+/// How long a site waits for bundles that others name: not so long that another leads before it has asked for them, 5
+/// status periods later. Drawn apart, so that it shifts nothing else.
 fn patience(config: &SitesConfig) -> Duration {
     Dice::new(config.seed.wrapping_mul(43).wrapping_add(0x7761_6974)).pick(&[
         millis(0),
-        millis(300),
-        millis(900),
+        millis(150),
+        millis(450),
     ])
 }
 
@@ -352,6 +353,37 @@ impl SitesPlan {
             self.script.push((next, SitesFault::Mend));
             at = next + nanos(dice.duration(millis(500), millis(2000)));
             first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{paxos_settings, quorums};
+    use super::*;
+    use crate::sites::Composition;
+    use althing_protocol::paxos::PaxosConfig;
+    use althing_protocol::pbft::PbftConfig;
+
+    #[test]
+    fn whatever_is_drawn_is_what_the_protocols_take() {
+        for seed in 1..=100 {
+            let config = SitesConfig {
+                composition: Composition::uniform(ProtocolKind::Pbft, 4, ProtocolKind::Pbft, 4),
+                is_disseminating: true,
+                has_real_signatures: false,
+                family: SitesFamily::Chaos,
+                planted: None,
+                seed,
+                trace_lines: 0,
+            };
+            let SitesPlan { wide, local, .. } = SitesPlan::new(&config);
+            for settings in [wide, local] {
+                let (pbft, paxos) = (quorums(ProtocolKind::Pbft, 4), quorums(ProtocolKind::Paxos, 4));
+                let of_paxos = PaxosConfig::new(ReplicaId(0), paxos, paxos_settings(&settings));
+                assert_eq!(of_paxos.err(), None, "seed {seed}");
+                assert_eq!(PbftConfig::new(ReplicaId(0), pbft, settings).err(), None, "seed {seed}");
+            }
         }
     }
 }
