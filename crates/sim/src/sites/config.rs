@@ -174,8 +174,7 @@ impl SitesPlanted {
     #[must_use]
     pub fn oracles(self) -> &'static [&'static str] {
         match self {
-            // A protocol that nobody should lie to may also come upon what it takes for impossible.
-            Self::Traitor => &["agreement", "linearizability", "panic"],
+            Self::Traitor => &["agreement", "linearizability"],
             Self::UnevenServers => &["checkpoint"],
             Self::NoSecondTry | Self::NoRelay => &["liveness"],
             Self::ShortMessages => &["accusation"],

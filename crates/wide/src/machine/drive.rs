@@ -43,7 +43,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         }
     }
 
-    fn carry_out(&mut self, action: Action<P::Message>) {
+    pub(super) fn carry_out(&mut self, action: Action<P::Message>) {
         match action {
             Action::Send { to, message, auth } => {
                 if to == self.me() && auth == Auth::Mac {
@@ -63,7 +63,10 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             Action::KeepState { seq, .. } => self.to_handle.push_back(Event::StateKept(seq)),
             Action::Execute(decision) => self.execute_decision(&decision),
             Action::FetchState { seq, state } => self.fetch(seq, state),
-            Action::Stable { seq, .. } => self.checkpoints = self.checkpoints.split_off(&seq),
+            Action::Stable { seq, .. } => {
+                self.checkpoints = self.checkpoints.split_off(&seq);
+                self.stop_fetching(seq);
+            }
             Action::Evidence(evidence) => self.accuse(evidence),
             Action::EnteredView(view) | Action::LeftView(view) => self.core.view = view,
             Action::Compact(_)
