@@ -41,7 +41,7 @@ fn a_message_crosses_the_wide_area_once_in_each_composition() {
 
 #[test]
 fn a_run_follows_from_its_configuration() {
-    for system in [sites(Pbft, Pbft, Carriage::Origin), System::Steward] {
+    for system in [sites(Pbft, Pbft, Carriage::Origin), System::Steward, System::PackedSteward] {
         let config = config(system, 10);
         let (first, second) = (run(&config), run(&config));
         assert_eq!(first.trace_hash, second.trace_hash);
@@ -81,8 +81,20 @@ fn latency_at_light_load_is_that_of_the_wide_area_and_little_more() {
             assert!(ms > least && ms < least + 110.0, "{system:?}: {ms} ms, {least} ms of them on the way");
         }
     }
-    let ms = mean_ms(&run(&config(System::Steward, 5)));
-    assert!(ms > 140.0 && ms < 190.0, "{ms} ms");
+    for steward in [System::Steward, System::PackedSteward] {
+        let ms = mean_ms(&run(&config(steward, 5)));
+        assert!(ms > 140.0 && ms < 190.0, "{ms} ms");
+    }
+}
+
+/// An update of 200 bytes and its signature of 128 have to leave the leading site four times, whoever packs it.
+#[test]
+fn a_steward_that_packs_comes_near_to_what_its_updates_alone_take_of_the_link() {
+    let rate = |system| run(&config(system, 300)).updates_per_s;
+    let bound = 10_000_000.0 / 8.0 / 4.0 / 328.0;
+    let (alone, packed) = (rate(System::Steward), rate(System::PackedSteward));
+    assert!(packed > 1.4 * alone, "{packed} against {alone} updates/s");
+    assert!(packed > 0.8 * bound && packed < bound, "{packed} updates/s, {bound} at most");
 }
 
 #[test]

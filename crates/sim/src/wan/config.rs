@@ -36,6 +36,8 @@ pub enum System {
     Sites(Composition),
     /// A model of the one that the paper compares itself with.
     Steward,
+    /// The same, but what a site says at once goes to another in packets, as ours does.
+    PackedSteward,
 }
 
 /// One experiment.

@@ -38,7 +38,7 @@ use althing_protocol::pbft::Pbft;
 #[must_use]
 pub fn run(config: &WanConfig) -> WanReport {
     match config.system {
-        System::Steward => steward::Steward::new(config).run(),
+        System::Steward | System::PackedSteward => steward::Steward::new(config).run(),
         System::Sites(composition) => match composition.wide {
             ProtocolKind::Pbft => world::World::<Pbft>::new(config, composition).run(),
             ProtocolKind::Paxos => world::World::<Paxos>::new(config, composition).run(),

@@ -7,8 +7,12 @@
 //! does not order it, but threshold-signs an accept at once and sends that to all. Whoever has the proposal and the
 //! accepts of half of the sites, its own among them, orders the update. Optimised, a site assigns numbers to all
 //! updates that wait at once, and one signature with a Merkle tree covers all that waits to be said.
+//!
+//! As the paper tells of it each message goes alone, with that signature and a path of its own. Packed, what a site says
+//! at once goes to another in packets, as our sites' messages go in parcels: with one signature, one part of the tree,
+//! and nothing twice of what the messages have in common.
 
-use super::config::WanConfig;
+use super::config::{System, WanConfig};
 use super::costs::LocalCosts;
 use super::cpu::{Cpu, Work};
 use super::meter::{LEADER, Meter, SiteCounts};
@@ -18,21 +22,41 @@ use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
 use crate::network::Weather;
 use crate::sites::uplinks::Uplinks;
-use althing_types::{ClientId, SiteId};
+use althing_crypto::MerkleTree;
+use althing_types::{ClientId, Digest, SiteId, encode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Type, sites, view, sequence number, client and time stamp.
 const HEADER_BYTES: usize = 40;
 
+/// What of that each proposal of a packet has for itself: sequence number, client and time stamp.
+const PROPOSAL_HEADER_BYTES: usize = 24;
+
+/// And each accept: its sequence number.
+const ACCEPT_HEADER_BYTES: usize = 8;
+
+/// How long a packet may be, in bytes, but for its signature and its part of a tree: as long as a parcel of ours.
+const PACKET_BYTES: usize = 16 * 1024;
+
 /// A digest in a Merkle tree, as long as ours.
 const DIGEST_BYTES: usize = 32;
 
-/// What sites say to each other, with the number of the signature that covers it.
-#[derive(Debug, Clone, Copy)]
-enum Message {
+/// What goes from site to site, with the number of the signature that covers it.
+#[derive(Debug, Clone)]
+enum Packet {
     Update(ClientId),
-    Proposal { number: u64, client: ClientId, signature: u64 },
-    Accept { number: u64, signature: u64 },
+    /// Sequence numbers, and whose updates have them.
+    Proposals {
+        proposals: Arc<[(u64, ClientId)]>,
+        signature: u64,
+    },
+    /// Of proposals with these sequence numbers.
+    Accepts {
+        numbers: Arc<[u64]>,
+        signature: u64,
+    },
 }
 
 enum Happening {
@@ -40,13 +64,13 @@ enum Happening {
     Arrival {
         from: SiteId,
         to: SiteId,
-        message: Message,
+        packet: Packet,
     },
     /// What has arrived was checked.
     Checked {
         from: SiteId,
         to: SiteId,
-        message: Message,
+        packet: Packet,
     },
     Waking(SiteId),
     /// The leading site has assigned numbers.
@@ -161,15 +185,15 @@ impl<'a> Steward<'a> {
                 self.called.insert(id, self.now);
                 let home = self.homes[&id];
                 if home == LEADER {
-                    let (from, to, message) = (home, home, Message::Update(id));
-                    self.schedule(self.now + lan, Happening::Arrival { from, to, message });
+                    let (from, to, packet) = (home, home, Packet::Update(id));
+                    self.schedule(self.now + lan, Happening::Arrival { from, to, packet });
                 } else {
                     // The server that has it passes it on.
-                    self.send(home, LEADER, Message::Update(id), 0, self.now + lan);
+                    self.send(home, LEADER, Packet::Update(id), 0, self.now + lan);
                 }
             }
-            Happening::Arrival { from, to, message } => self.arrive(from, to, message),
-            Happening::Checked { from, to, message } => self.take_in(from, to, message),
+            Happening::Arrival { from, to, packet } => self.arrive(from, to, packet),
+            Happening::Checked { from, to, packet } => self.take_in(from, to, packet),
             Happening::Waking(id) => {
                 self.site(id).is_waking = false;
                 self.work(id);
@@ -192,31 +216,35 @@ impl<'a> Steward<'a> {
         }
     }
 
-    /// Checks what has come: the client's signature on an update, and the site's unless it is known.
-    fn arrive(&mut self, from: SiteId, to: SiteId, message: Message) {
-        let (client, signature) = match message {
-            Message::Update(_) => (self.costs.verify_client, None),
-            Message::Proposal { signature, .. } => (self.costs.verify_client, Some(signature)),
-            Message::Accept { signature, .. } => (0, Some(signature)),
+    /// Checks what has come: the clients' signatures on updates, and the site's unless it is known.
+    fn arrive(&mut self, from: SiteId, to: SiteId, packet: Packet) {
+        let (updates, signature) = match &packet {
+            Packet::Update(_) => (1, None),
+            Packet::Proposals { proposals, signature } => (proposals.len() as u64, Some(*signature)),
+            Packet::Accepts { signature, .. } => (0, Some(*signature)),
         };
-        let verify_site = self.costs.verify_site;
+        let LocalCosts { verify_client, verify_site, .. } = self.costs;
         let now = self.now;
         let site = self.site(to);
         let is_new = signature.is_some_and(|signature| site.known.insert((from, signature)));
-        let busy = client + if is_new { verify_site } else { 0 };
+        let busy = updates * verify_client + if is_new { verify_site } else { 0 };
         let at = if busy > 0 { site.cpu.take(now, Work::of(busy)) } else { now };
-        self.schedule(at, Happening::Checked { from, to, message });
+        self.schedule(at, Happening::Checked { from, to, packet });
     }
 
-    fn take_in(&mut self, from: SiteId, to: SiteId, message: Message) {
+    fn take_in(&mut self, from: SiteId, to: SiteId, packet: Packet) {
         let site = self.site(to);
-        match message {
-            Message::Update(client) => site.updates.push_back(client),
-            Message::Proposal { number, client, .. } => {
-                site.proposals.insert(number, client);
-                site.unsigned.push_back(number);
+        match packet {
+            Packet::Update(client) => site.updates.push_back(client),
+            Packet::Proposals { proposals, .. } => {
+                site.unsigned.extend(proposals.iter().map(|(number, _)| *number));
+                site.proposals.extend(proposals.iter().copied());
             }
-            Message::Accept { number, .. } => drop(site.accepts.entry(number).or_default().insert(from)),
+            Packet::Accepts { numbers, .. } => {
+                for number in numbers.iter().copied() {
+                    site.accepts.entry(number).or_default().insert(from);
+                }
+            }
         }
         self.execute(to);
         self.work(to);
@@ -256,34 +284,74 @@ impl<'a> Steward<'a> {
 
     /// Says to all sites what was signed: proposals, or accepts.
     fn say(&mut self, id: SiteId, numbers: &[u64], signature: u64) {
-        let levels = usize::try_from(numbers.len().next_power_of_two().ilog2()).expect("small");
-        for number in numbers.iter().copied() {
-            let message = if id == LEADER {
-                let client = self.site(id).proposals[&number];
-                Message::Proposal { number, client, signature }
-            } else {
-                self.site(id).accepts.entry(number).or_default().insert(id);
-                Message::Accept { number, signature }
-            };
+        if id != LEADER {
+            for number in numbers {
+                self.site(id).accepts.entry(*number).or_default().insert(id);
+            }
+        }
+        let mut start = 0;
+        for together in numbers.chunks(self.together(id)) {
+            let places = start..start + together.len();
+            start = places.end;
+            let path_bytes = self.path_bytes(places, numbers.len());
+            let packet = self.packet(id, together, signature);
             for to in (0..self.config.sites).map(SiteId).filter(|to| *to != id) {
-                self.send(id, to, message, levels * DIGEST_BYTES, self.now);
+                self.send(id, to, packet.clone(), path_bytes, self.now);
             }
         }
         self.execute(id);
         self.work(id);
     }
 
-    fn send(&mut self, from: SiteId, to: SiteId, message: Message, path_bytes: usize, at: u64) {
-        let update = self.config.update_bytes + self.config.costs.plain.bytes;
+    fn packet(&self, id: SiteId, numbers: &[u64], signature: u64) -> Packet {
+        if id == LEADER {
+            let client = |number: &u64| self.sites[usize::from(id.0)].proposals[number];
+            let proposals = numbers.iter().map(|number| (*number, client(number))).collect();
+            Packet::Proposals { proposals, signature }
+        } else {
+            Packet::Accepts { numbers: numbers.into(), signature }
+        }
+    }
+
+    fn is_packed(&self) -> bool {
+        self.config.system == System::PackedSteward
+    }
+
+    /// How many of its messages a site sends in one packet.
+    fn together(&self, id: SiteId) -> usize {
+        let bytes =
+            if id == LEADER { PROPOSAL_HEADER_BYTES + self.update_bytes() } else { ACCEPT_HEADER_BYTES };
+        if self.is_packed() { (PACKET_BYTES / bytes).max(1) } else { 1 }
+    }
+
+    /// What shows that messages in these places of a batch were signed with it, in bytes. Packed, it is what our own
+    /// tree has for them.
+    fn path_bytes(&self, places: Range<usize>, batch: usize) -> usize {
+        if self.is_packed() {
+            encode(&MerkleTree::new(&vec![Digest::default(); batch]).range(places)).len()
+        } else {
+            DIGEST_BYTES * usize::try_from(batch.next_power_of_two().ilog2()).expect("small")
+        }
+    }
+
+    /// An update with its client's signature.
+    fn update_bytes(&self) -> usize {
+        self.config.update_bytes + self.config.costs.plain.bytes
+    }
+
+    fn send(&mut self, from: SiteId, to: SiteId, packet: Packet, path_bytes: usize, at: u64) {
         let signed = self.signature_bytes + path_bytes;
-        let body = match message {
-            Message::Update(_) => update,
-            Message::Proposal { .. } => update + signed,
-            Message::Accept { .. } => signed,
+        let (messages, own_header, body) = match &packet {
+            Packet::Update(_) => (1, 0, self.update_bytes()),
+            Packet::Proposals { proposals, .. } => {
+                (proposals.len(), PROPOSAL_HEADER_BYTES, proposals.len() * self.update_bytes() + signed)
+            }
+            Packet::Accepts { numbers, .. } => (numbers.len(), ACCEPT_HEADER_BYTES, signed),
         };
-        self.meter.sent(true, false);
-        for arrival in self.uplinks.arrivals(at, from, to, on_the_wire(HEADER_BYTES + body)) {
-            self.schedule(arrival, Happening::Arrival { from, to, message });
+        (0..messages).for_each(|_| self.meter.sent(true, false));
+        let bytes = HEADER_BYTES + (messages - 1) * own_header + body;
+        for arrival in self.uplinks.arrivals(at, from, to, on_the_wire(bytes)) {
+            self.schedule(arrival, Happening::Arrival { from, to, packet: packet.clone() });
         }
     }
 
@@ -311,8 +379,8 @@ impl Happening {
     fn essence(&self) -> [u8; 17] {
         let (kind, place, what) = match self {
             Self::Turn(id) => (0, 0, id.0),
-            Self::Arrival { to, message, .. } => (1, to.0, message.name()),
-            Self::Checked { to, message, .. } => (2, to.0, message.name()),
+            Self::Arrival { to, packet, .. } => (1, to.0, packet.name()),
+            Self::Checked { to, packet, .. } => (2, to.0, packet.name()),
             Self::Waking(id) => (3, id.0, 0),
             Self::Assigned(clients) => (4, 0, clients.len() as u64),
             Self::Signed { site, numbers, .. } => (5, site.0, numbers.len() as u64),
@@ -326,11 +394,13 @@ impl Happening {
     }
 }
 
-impl Message {
-    fn name(self) -> u64 {
+impl Packet {
+    /// What the first of it is about.
+    fn name(&self) -> u64 {
         match self {
             Self::Update(client) => client.0,
-            Self::Proposal { number, .. } | Self::Accept { number, .. } => number,
+            Self::Proposals { proposals, .. } => proposals[0].0,
+            Self::Accepts { numbers, .. } => numbers[0],
         }
     }
 }

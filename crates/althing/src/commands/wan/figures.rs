@@ -12,7 +12,7 @@ const PROPOSAL_BYTES: u64 = 456;
 pub(super) enum Sweep {
     /// The paper's systems, each event ordered and each message signed alone.
     Unoptimised { diameter_ms: u64 },
-    /// The paper's systems.
+    /// The paper's systems, and a Steward that packs what it says as ours do.
     Optimised { diameter_ms: u64 },
     /// Its way of carrying updates, and ours.
     Carriages,
@@ -46,6 +46,7 @@ pub(super) enum Quantity {
 pub(super) struct Figure(u8);
 
 pub(super) const STEWARD: &str = "Steward";
+pub(super) const PACKED_STEWARD: &str = "Steward, packed";
 
 /// The paper's systems, in its order.
 const SYSTEMS: [(&str, System); 5] = [
@@ -55,6 +56,9 @@ const SYSTEMS: [(&str, System); 5] = [
     ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader)),
     ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader)),
 ];
+
+/// What is compared with them where they are optimised. Unoptimised, there is nothing to pack.
+const PACKED: [(&str, System); 1] = [(PACKED_STEWARD, System::PackedSteward)];
 
 /// Ways of carrying updates, and for how many clients.
 const CARRIAGES: [(&str, System, &[u64]); 6] = [
@@ -125,7 +129,10 @@ impl Sweep {
         };
         match self {
             Self::Unoptimised { .. } => all(&SYSTEMS, &[1, 2, 5, 10, 15, 20, 30]),
-            Self::Optimised { .. } => all(&SYSTEMS, &[5, 20, 50, 100, 150, 200, 300]),
+            Self::Optimised { .. } => [&SYSTEMS[..], &PACKED]
+                .iter()
+                .flat_map(|systems| all(systems, &[5, 20, 50, 100, 150, 200, 300]))
+                .collect(),
             Self::Carriages => CARRIAGES
                 .iter()
                 .flat_map(|&(name, system, own)| runs(name, system, own_clients(own)))

@@ -1,6 +1,6 @@
 //! What runs have shown, as text.
 
-use super::figures::{Run, STEWARD, Sweep};
+use super::figures::{PACKED_STEWARD, Run, STEWARD, Sweep};
 use althing_sim::ProtocolKind;
 use althing_sim::wan::{CostTable, SchemeCosts, System, WanReport};
 use std::fmt::Write;
@@ -156,7 +156,7 @@ pub(super) fn cryptography(runs: &[Run], reports: &[WanReport]) -> String {
         let Some((run, report)) = best_of(runs, reports, (sweep, name)) else { continue };
         let others = u64::from(run.config.sites) - 1;
         let (signs_an_order, is_threshold, paper) = match system {
-            System::Steward => (2.0, true, (1, 3)),
+            System::Steward | System::PackedSteward => (2.0, true, (1, 3)),
             System::Sites(composition) => match (composition.wide, composition.local) {
                 (ProtocolKind::Paxos, ProtocolKind::Paxos) => (1.0, false, (0, 2 + others)),
                 (ProtocolKind::Pbft, ProtocolKind::Paxos) => (1.0, false, (0, 3 + 2 * others)),
@@ -208,6 +208,14 @@ fn light_load(run: &Run, report: &WanReport) -> Option<Row> {
     Some((what, target, format!("{:.1} ms", latency.mean_ms), is_met))
 }
 
+/// How much more or less one does than another, and whether that is the least share of it that will do.
+fn against((name, ours): (&str, &WanReport), (other, theirs): (&str, &WanReport), least: f64) -> Row {
+    let share = ours.updates_per_s / theirs.updates_per_s;
+    let percent = |share: f64| 100.0 * (share - 1.0);
+    let (what, target) = (format!("{name} against {other}"), format!("{:.0}%", percent(least)));
+    (what, target, format!("{:+.1}%", percent(share)), share >= least)
+}
+
 /// Whether updates were answered as before in time. An acknowledgement takes a round trip, which comes on top.
 fn recovery(run: &Run, report: &WanReport) -> Option<Row> {
     let trial = report.trial?;
@@ -232,8 +240,9 @@ pub(super) fn targets(runs: &[Run], reports: &[WanReport]) -> Option<String> {
     let unoptimised = Sweep::Unoptimised { diameter_ms: 50 };
     let best = |sweep: Sweep, name: &str| best_of(runs, reports, (sweep, name)).map(|(_, report)| report);
     let mut rows: Vec<Row> = Vec::new();
-    let is_normal =
-        |report: &&WanReport| report.config.system != System::Steward && report.config.trial.is_none();
+    let is_normal = |report: &&WanReport| {
+        matches!(report.config.system, System::Sites(_)) && report.config.trial.is_none()
+    };
     let compositions = reports.iter().filter(is_normal);
     let copies = compositions.map(|report| report.copies).fold(0.0, f64::max);
     if copies > 0.0 {
@@ -248,13 +257,11 @@ pub(super) fn targets(runs: &[Run], reports: &[WanReport]) -> Option<String> {
         let link = fast.leader_uplink;
         rows.push((what.into(), "bandwidth limits".into(), format!("{:.0}%", 100.0 * link), link > 0.95));
     }
-    for (name, least) in PAPERS_SHARE_OF_STEWARD {
-        if let (Some(ours), Some(steward)) = (best(optimised, name), best(optimised, STEWARD)) {
-            let share = ours.updates_per_s / steward.updates_per_s;
-            let (what, target) =
-                (format!("{name} against Steward"), format!("-{:.0}%", 100.0 * (1.0 - least)));
-            rows.push((what, target, format!("{:+.1}%", 100.0 * (share - 1.0)), share >= least));
-        }
+    for steward in [STEWARD, PACKED_STEWARD] {
+        rows.extend(PAPERS_SHARE_OF_STEWARD.iter().filter_map(|&(name, least)| {
+            let (ours, theirs) = (best(optimised, name)?, best(optimised, steward)?);
+            Some(against((name, ours), (steward, theirs), least))
+        }));
     }
     for name in ["Paxos/BFT", "BFT/BFT"] {
         for way in ["bundles", "vouched bundles"] {
