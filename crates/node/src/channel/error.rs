@@ -21,7 +21,10 @@ pub enum ChannelError {
     #[error("the peer does not speak Althing's protocol")]
     NotAlthing,
     /// The peer speaks another version.
-    #[error("the peer speaks version {found} of the channel protocol, and this node version {VERSION}")]
+    #[error(
+        "the peer speaks version {found} of the channel protocol, and this node version {VERSION}; run the same \
+         release of althing at both ends"
+    )]
     Version {
         /// The peer's version.
         found: u16,
@@ -64,7 +67,7 @@ pub enum ChannelError {
 /// Why an acceptor does not take a dialler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// The versions of the channel protocol differ.
+    /// The versions of the channel protocol differ. Who refuses says its own with it.
     Version,
     /// Another group is served there.
     Group,
@@ -109,7 +112,13 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Version => f.write_str("the versions of the channel protocol differ"),
+            Self::Version => {
+                write!(
+                    f,
+                    "it does not speak version {VERSION} of the channel protocol, as this node does; run "
+                )?;
+                f.write_str("the same release of althing at both ends")
+            }
             Self::Group => f.write_str("another group is served there"),
             Self::Handshake => f.write_str("the acceptor's key is not the one the dialler expects"),
             Self::UnknownKey => f.write_str("the dialler's key is not in the directory"),

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     error::{ChannelError, Refusal},
-    hello::{HELLO_LEN, Hello, Role},
+    hello::{HELLO_LEN, Hello, Role, VERSION},
     keys::{PublicKey, SecretKey},
     transport::{ChannelReader, ChannelWriter, Keys, Opener, Sealer},
 };
@@ -86,7 +86,7 @@ where
     let answer = read_frame(&mut stream).await?;
     match answer.split_first() {
         Some((&ACCEPTED, message)) => read(&mut noise, 2, message)?,
-        Some((&code, [])) => return Err(ChannelError::Refused(Refusal::from_code(code))),
+        Some((&code, [])) => return Err(refused(&mut stream, Refusal::from_code(code)).await),
         _ => return Err(ChannelError::Handshake { number: 2 }),
     }
     write_frame(&mut stream, &write(&mut noise)).await?;
@@ -191,12 +191,29 @@ impl Call<TcpStream> {
 
 /// Tells the dialler what is wrong with its first frame, where that helps. Returns the error.
 async fn refuse<S: AsyncWrite + Unpin>(mut stream: S, error: ChannelError) -> ChannelError {
-    match refusal_for(&error) {
-        Some(refusal) => match write_frame(&mut stream, &[refusal.code()]).await {
-            Ok(()) => error,
-            Err(failure) => failure,
-        },
-        None => error,
+    let Some(refusal) = refusal_for(&error) else { return error };
+    match tell(&mut stream, refusal).await {
+        Ok(()) => error,
+        Err(failure) => failure,
+    }
+}
+
+/// A frame with the refusal's code, and one with our version if that is the reason: who speaks an earlier one reads
+/// only the first, and so has a reason as well.
+async fn tell<S: AsyncWrite + Unpin>(stream: &mut S, refusal: Refusal) -> Result<(), ChannelError> {
+    write_frame(stream, &[refusal.code()]).await?;
+    if refusal == Refusal::Version {
+        write_frame(stream, &VERSION.to_le_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// What the acceptor's refusal of the first frame means.
+async fn refused<S: AsyncRead + Unpin>(stream: &mut S, refusal: Refusal) -> ChannelError {
+    let version = if refusal == Refusal::Version { read_frame(stream).await.ok() } else { None };
+    match version.map(<[u8; 2]>::try_from) {
+        Some(Ok(version)) => ChannelError::Version { found: u16::from_le_bytes(version) },
+        _ => ChannelError::Refused(refusal),
     }
 }
 

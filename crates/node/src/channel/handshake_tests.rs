@@ -152,8 +152,44 @@ async fn a_first_frame_altered_in_any_byte_is_refused() {
         let (error, answer) = accept_bytes(&pair, &altered).await;
         assert!(!matches!(error, ChannelError::Handshake { number: 3 }), "byte {at}: {error}");
         // At most a refusal was answered, and never the second message.
-        assert!(answer.len() <= frame::PREFIX_LEN + 1, "byte {at}: {answer:?}");
+        assert!(answer.len() <= 2 * frame::PREFIX_LEN + 1 + 2, "byte {at}: {answer:?}");
     }
+}
+
+/// What a dialler makes of these answers to its first frame, after which the acceptor hangs up.
+async fn answered(pair: &Pair, answers: &[&[u8]]) -> ChannelError {
+    let (near, mut far) = duplex(1 << 16);
+    for answer in answers {
+        write_frame(&mut far, answer).await.unwrap();
+    }
+    far.shutdown().await.unwrap();
+    initiate(near, &pair.dialler, Role::Replica, pair.acceptor_key).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn both_ends_name_both_versions_and_what_to_do() {
+    let pair = pair();
+    let mut sent = recorded(&pair).await;
+    let older = VERSION - 1;
+    sent[frame::PREFIX_LEN + 8..][..2].copy_from_slice(&older.to_le_bytes());
+    let (error, answer) = accept_bytes(&pair, &sent).await;
+    let text = format!(
+        "the peer speaks version {older} of the channel protocol, and this node version {VERSION}; \
+         run the same release of althing at both ends"
+    );
+    assert_eq!(error.to_string(), text);
+
+    // Who spoke only the version before has a reason, and who reads on has the version.
+    let (mut expected, code) = (Vec::new(), Refusal::Version.code());
+    frame::encode(&[&[code]], &mut expected);
+    frame::encode(&[&VERSION.to_le_bytes()], &mut expected);
+    assert_eq!(answer, expected);
+
+    assert_eq!(answered(&pair, &[&[code], &older.to_le_bytes()]).await.to_string(), text);
+    let earlier = answered(&pair, &[&[code]]).await;
+    assert!(matches!(earlier, ChannelError::Refused(Refusal::Version)), "{earlier}");
+    let what = earlier.to_string();
+    assert!(what.contains(&format!("version {VERSION} ")) && what.contains("same release"), "{what}");
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@ use althing_types::{GroupId, Principal};
 use super::error::ChannelError;
 
 const MAGIC: [u8; 8] = *b"ALTHING\n";
-/// The version of the channel protocol that this program speaks.
-pub(super) const VERSION: u16 = 2;
+/// The version of what this program says over channels: of the channel protocol, and of all messages of replicas,
+/// clients and sites. It is raised with every change of how any of them is encoded (`formats_tests`).
+pub(super) const VERSION: u16 = 3;
 
 /// Length of an encoded [`Hello`] in bytes.
 pub const HELLO_LEN: usize = 28;
@@ -80,6 +81,10 @@ impl Hello {
 }
 
 #[cfg(test)]
+#[path = "formats_tests.rs"]
+mod formats;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -111,7 +116,8 @@ mod tests {
             let mut bytes = bytes;
             bytes[..8].copy_from_slice(&MAGIC);
             let (role, zero) = (bytes[10] % 3, bytes[11] % 2);
-            bytes[8..12].copy_from_slice(&[1, 0, role, zero]);
+            bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+            bytes[10..12].copy_from_slice(&[role, zero]);
             if let Ok(hello) = Hello::decode(&bytes) {
                 prop_assert_eq!(hello.encode(), bytes);
             }

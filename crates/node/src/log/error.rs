@@ -33,6 +33,17 @@ pub enum LogError {
         /// Where and how.
         source: ScanError,
     },
+    /// Another release has written the log.
+    #[error(
+        "{path}: {source}; start the release of althing that wrote it. If what the whole group knows may be lost, \
+         remove this directory at all of its replicas instead"
+    )]
+    OtherVersion {
+        /// The directory.
+        path: PathBuf,
+        /// Both versions.
+        source: ScanError,
+    },
     /// The log is whole, but says nothing to this program and the service that it runs.
     #[error(
         "{path}: {source}; see that this is the program and the service that wrote it. If it is, then \
@@ -88,6 +99,7 @@ impl LogError {
         let path = directory.to_owned();
         match error {
             StorageError::Disk(error) => error,
+            StorageError::Damaged(source @ ScanError::Version { .. }) => Self::OtherVersion { path, source },
             StorageError::Damaged(source) => Self::Damaged { path, source },
             StorageError::RecordTooLong { len, limit } => Self::RecordTooLong { len, limit },
             StorageError::Poisoned => Self::Poisoned { path },

@@ -96,6 +96,27 @@ fn damage_is_an_error_that_says_what_to_do_and_leaves_the_file_alone() {
 }
 
 #[test]
+fn a_log_of_another_release_is_refused_with_both_versions_and_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let data = data(&home);
+    drop(open(&data));
+    let path = path_in(&data, File::Log);
+    let mut content = fs::read(&path).unwrap();
+    let own = u32::from_le_bytes(content[8..12].try_into().unwrap());
+    content[8..12].copy_from_slice(&(own - 1).to_le_bytes());
+    let crc = crc32fast::hash(&content[..28]);
+    content[28..32].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&path, &content).unwrap();
+    let error = try_open(&data, Durability::Sync).unwrap_err();
+    assert!(matches!(error, LogError::OtherVersion { .. }), "{error}");
+    let text = error.to_string();
+    for part in [&format!("version {}", own - 1), &format!("version {own}"), "start the release of althing"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), content, "it is left as it is");
+}
+
+#[test]
 fn a_draft_that_was_never_published_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let data = data(&home);

@@ -163,10 +163,10 @@ fn other_files_and_versions_and_long_records_are_refused() {
     assert_eq!(scan(b"#!/bin/sh", LIMIT), Err(ScanError::NotALog));
     assert_eq!(scan(&MAGIC, LIMIT), Err(ScanError::FileHeader));
     let mut newer = encode_file_header(SALT, 0);
-    newer[8] = 3;
+    newer[8..12].copy_from_slice(&(VERSION + 1).to_le_bytes());
     let crc = crc32fast::hash(&newer[..28]);
     newer[28..].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(scan(&newer, LIMIT), Err(ScanError::Version { found: 3 }));
+    assert_eq!(scan(&newer, LIMIT), Err(ScanError::Version { found: VERSION + 1 }));
     let long = log_of(&[&[&[1; 100]]]);
     let offset = FILE_HEADER_LEN as u64;
     assert_eq!(scan(&long, 99), Err(ScanError::RecordTooLong { offset, len: 100, limit: 99 }));
