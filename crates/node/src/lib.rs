@@ -1,5 +1,6 @@
 //! The only place of Althing with threads, sockets, disks and the wall clock.
 
+mod ahead;
 pub mod channel;
 mod client;
 mod clock;

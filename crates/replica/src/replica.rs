@@ -24,7 +24,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Keyring;
 use althing_protocol::{
-    Answers, Event, Evidence, Misbehaviour, PersistId, Protocol, Request, Start, TimerId,
+    Answers, Event, Evidence, Message, Misbehaviour, PersistId, Protocol, Request, RequestKind, Start,
+    TimerId,
 };
 use althing_types::{ClientId, Epoch, Instant, Principal, Quorums, ReplicaId, Seq, View};
 
@@ -376,7 +377,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn on_replica_frame(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<Output>) {
-        match self.opener.open(&mut self.outbound.keyring, from, bytes) {
+        match self.opener.open::<P::Message>(&mut self.outbound.keyring, from, bytes) {
             Ok(Opened::Engine(EngineMessage::Succession(links))) => self.on_links(links),
             Ok(Opened::Engine(EngineMessage::Start { seq, state })) => {
                 self.on_start_said(now, from, (seq, state), outputs);
@@ -388,7 +389,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Ok(Opened::Elsewhere(epoch)) => self.show_to(now, from, epoch, outputs),
             Ok(_) if !self.is_member() => self.show_to(now, from, self.epoch(), outputs),
             Ok(Opened::Engine(EngineMessage::AskStart)) => self.on_ask_start(from, outputs),
-            Ok(Opened::Protocol { message, proof, key }) => {
+            Ok(Opened::Protocol { mut message, proof, key }) => {
+                for request in message.requests_mut() {
+                    self.foresee(request);
+                }
                 self.events.push_back(Event::Message { from, message, proof, key });
             }
             Ok(Opened::Engine(EngineMessage::Fetch { seq, state, ticket, want })) => {
@@ -435,7 +439,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let owner = self.outbound.keyring.owner(request.client);
                 self.events.push_back(Event::Witness { request, owner });
             }
-            Ok(ClientFrame::Body(request)) => self.events.push_back(Event::Body(request)),
+            Ok(ClientFrame::Body(request)) => {
+                self.foresee(&request);
+                self.events.push_back(Event::Body(request));
+            }
             Err(_) if is_shown => {}
             Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
@@ -463,11 +470,21 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 self.outbound.send_client(client, reply, outputs);
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {
+                self.foresee(&request);
                 self.events.push_back(Event::Request(request));
             }
             Standing::New => {
                 self.outbound.send_client(client, ClientMessage::Busy { number }, outputs);
             }
+        }
+    }
+
+    /// Somebody wants a request to be ordered.
+    fn foresee(&mut self, request: &Request) {
+        let Request { client, number, is_authentic, kind, .. } = *request;
+        let is_new = matches!(self.state.table().standing(client, number), Standing::New);
+        if is_authentic && kind == RequestKind::Service && is_new {
+            self.state.service_mut().foresee(&request.operation, client);
         }
     }
 

@@ -97,6 +97,11 @@ pub trait Service {
     /// Executes one ordered operation.
     fn execute(&mut self, operation: &[u8], context: &Context) -> Outcome;
 
+    /// An operation of this client is probably going to be executed soon: what takes long and can be found out without the
+    /// state, such as whether a signature in it is good, may be begun elsewhere. It can come several times, or never be executed.
+    /// Nothing that is replicated may depend on it: each replica foresees what it happens to hear of.
+    fn foresee(&mut self, _operation: &[u8], _client: ClientId) {}
+
     /// Answers an operation that changes nothing from the present state, or `None` where the
     /// operation has to be ordered.
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>>;

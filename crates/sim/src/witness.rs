@@ -76,6 +76,10 @@ impl<S: Service> Service for Witness<S> {
         outcome
     }
 
+    fn foresee(&mut self, operation: &[u8], client: ClientId) {
+        self.inner.foresee(unlabelled(operation), client);
+    }
+
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>> {
         self.inner.query(unlabelled(operation), client)
     }

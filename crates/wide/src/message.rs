@@ -1,7 +1,7 @@
 //! What sites say to each other.
 
 use alloc::vec::Vec;
-use althing_crypto::site::{SiteKeys, SiteProof};
+use althing_crypto::site::{SiteKeys, SiteProof, SiteSignature, SiteStatement};
 use althing_crypto::{Domain, Proof, hash};
 use althing_types::{Digest, SiteId, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -78,6 +78,19 @@ impl LinkMessage {
         keys.verify_proof(self.header.from, &self.proof, Domain::Link, &statement)
     }
 
+    /// What its site has to have signed, and how it is said to have.
+    pub(crate) fn signed(&self, keys: &SiteKeys) -> (SiteStatement, SiteSignature) {
+        let statement = self.header.statement(body_digest(&self.body));
+        let (system, site) = (keys.system(), self.header.from);
+        (self.proof.statement(system, site, Domain::Link, &statement), self.proof.signature)
+    }
+
+    /// [`Self::is_genuine`] is probably going to be asked soon.
+    pub(crate) fn foresee(&self, keys: &SiteKeys) {
+        let statement = self.header.statement(body_digest(&self.body));
+        keys.foresee_proof(self.header.from, &self.proof, Domain::Link, &statement);
+    }
+
     /// The proof over the body alone, for the protocol to pass on.
     #[must_use]
     pub fn spoken(&self) -> Proof {
@@ -109,5 +122,18 @@ impl Spoken {
         let is_apt = spoken.header.from == site && kinds.contains(&spoken.header.kind);
         let statement = spoken.header.statement(body_digest(body));
         is_apt && keys.verify_proof(site, &spoken.proof, Domain::Link, &statement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_site_gets_to_the_last_number() {
+        let (from, to, kind) = (SiteId(0), SiteId(1), Kind::Protocol);
+        let possible = |number, base| Header { from, to, number, base, acknowledged: 0, kind }.is_possible();
+        assert!(possible(0, 0) && possible(u64::MAX - 1, 1));
+        assert!(!possible(u64::MAX, 1) && !possible(1, u64::MAX));
     }
 }

@@ -4,7 +4,7 @@ use crate::message::{Header, Kind, LinkMessage, body_digest};
 use alloc::vec::Vec;
 use althing_crypto::Domain;
 use althing_crypto::site::{SiteKeys, SiteRangeProof};
-use althing_types::SiteId;
+use althing_types::{GroupId, SiteId};
 use borsh::{BorshDeserialize, BorshSerialize, io};
 
 /// Messages of one batch from one site to another that follow each other, with one proof for all of them.
@@ -74,6 +74,18 @@ impl Parcel {
         Some(proven.map(|(proof, (header, body))| LinkMessage { header, proof, body }))
     }
 
+    /// Its messages, if the site that it names has signed them: that is not checked, and one of them is enough to find out,
+    /// since they share the signature. `None` where that could not be.
+    #[must_use]
+    pub(crate) fn presume(self, system: GroupId) -> Option<Vec<LinkMessage>> {
+        let statements = self.messages.iter().map(|(header, body)| header.statement(body_digest(body)));
+        let statements: Vec<Vec<u8>> = statements.collect();
+        let said: Vec<_> = statements.iter().map(|statement| (Domain::Link, &statement[..])).collect();
+        let tree = self.proof.tree(system, &said)?;
+        let presumed = self.proof.proofs(tree).zip(self.messages);
+        Some(presumed.map(|(proof, (header, body))| LinkMessage { header, proof, body }).collect())
+    }
+
     fn first(&self) -> &Header {
         &self.messages[0].0
     }
@@ -134,7 +146,7 @@ mod tests {
     use super::*;
     use althing_crypto::KeySeed;
     use althing_crypto::site::{SiteBatch, SiteDeal, SiteProof, SiteSignature};
-    use althing_types::{DecodeError, GroupId, ReplicaId, decode, encode};
+    use althing_types::{DecodeError, ReplicaId, decode, encode};
     use proptest::prelude::*;
 
     const SYSTEM: GroupId = GroupId([1; 16]);

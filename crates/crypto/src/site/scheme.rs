@@ -8,6 +8,14 @@ use core::fmt::Debug;
 pub trait SiteVerifier: Debug + Send + Sync {
     /// Whether `site` has signed `statement`.
     fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool;
+
+    /// Whether [`Self::foresee`] does anything.
+    fn can_foresee(&self) -> bool {
+        false
+    }
+
+    /// That is probably going to be asked soon: what can be found out meanwhile, elsewhere, may be begun.
+    fn foresee(&self, _site: SiteId, _statement: SiteStatement, _signature: SiteSignature) {}
 }
 
 /// The sites' keys, by id.
@@ -28,6 +36,13 @@ pub trait SiteSigner: Send + Sync {
     /// The site's signature, as [`SiteShares::combine`] makes it.
     fn combine(&self, statement: &SiteStatement, shares: &BTreeMap<ReplicaId, SignatureShare>)
     -> Combination;
+
+    /// The same before it is checked, as [`SiteShares::combine_unchecked`] makes it.
+    fn combine_unchecked(
+        &self,
+        statement: &SiteStatement,
+        shares: &BTreeMap<ReplicaId, SignatureShare>,
+    ) -> Option<SiteSignature>;
 }
 
 /// A server's secret, and how the site's key is shared.
@@ -46,5 +61,13 @@ impl SiteSigner for (SiteSecret, SiteShares) {
         shares: &BTreeMap<ReplicaId, SignatureShare>,
     ) -> Combination {
         self.1.combine(statement, shares)
+    }
+
+    fn combine_unchecked(
+        &self,
+        _: &SiteStatement,
+        shares: &BTreeMap<ReplicaId, SignatureShare>,
+    ) -> Option<SiteSignature> {
+        self.1.combine_unchecked(shares)
     }
 }

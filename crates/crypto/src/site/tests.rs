@@ -129,11 +129,15 @@ fn wrong_shares_are_named_and_the_others_combined() {
             let combined = deal.shares.combine(&statement, &given);
             assert_eq!(combined.signature, right, "{what}");
             assert_eq!(combined.wrong, [ReplicaId(1)], "{what}");
+            // Unchecked the first two decide.
+            let unchecked = deal.shares.combine_unchecked(&given);
+            assert_ne!(unchecked, right, "{what}");
         }
         // Enough came before it: nobody has to look.
         let mut given = shares(&deal, &statement, &[0, 2]);
         given.insert(ReplicaId(3), share);
         assert_eq!(deal.shares.combine(&statement, &given).signature, right, "{what}");
+        assert_eq!(deal.shares.combine_unchecked(&given), right, "{what}");
         // Without it there are too few, but now it is known who is to blame.
         let mut given = shares(&deal, &statement, &[0]);
         given.insert(ReplicaId(1), share);

@@ -73,6 +73,25 @@ impl SiteKeys {
         self.is_signed(site, statement, proof.signature)
     }
 
+    /// Whether [`Self::foresee`] does anything.
+    #[must_use]
+    pub fn can_foresee(&self) -> bool {
+        self.verifier.can_foresee()
+    }
+
+    /// [`Self::verify_proof`] is probably going to be asked this soon. It changes when the work is done, and never what comes
+    /// of it.
+    pub fn foresee_proof(&self, site: SiteId, proof: &SiteProof, domain: Domain, bytes: &[u8]) {
+        self.foresee(site, proof.statement(self.system, site, domain, bytes), proof.signature);
+    }
+
+    /// The same of [`Self::is_signed`].
+    pub fn foresee(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) {
+        if !self.memory.lock().good.has(&(statement, signature)) {
+            self.verifier.foresee(site, statement, signature);
+        }
+    }
+
     /// The part of a batch's tree that these messages have in common, if `site` has said all of them as `proof` is to
     /// show: with [`SiteRangeProof::proofs`] each then stands for itself.
     #[must_use]
@@ -87,7 +106,9 @@ impl SiteKeys {
         self.is_signed(site, statement, proof.signature).then_some(tree)
     }
 
-    fn is_signed(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
+    /// Whether `site` has signed `statement`.
+    #[must_use]
+    pub fn is_signed(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) -> bool {
         if self.memory.lock().good.has(&(statement, signature)) {
             return true;
         }

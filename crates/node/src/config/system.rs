@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use althing_crypto::PublicIdentity;
@@ -16,6 +17,7 @@ use super::group::{checked_name, parse_client_id, parse_group_id};
 use super::protocols::{ProtocolKind, RawPaxos, RawPbft};
 use super::service::{RawService, ServiceConfig};
 use super::system_settings::{DisseminationKind, RawSystemSettings};
+use crate::ahead::VerifierAhead;
 
 /// Clients from here on are names for what sites say themselves.
 const RESERVED_CLIENTS: u64 = 1 << 63;
@@ -273,7 +275,10 @@ impl TryFrom<RawSystem> for SystemConfig {
             protocol: raw.protocol,
             quorums,
             residents: residents(&raw.clients, &sites)?,
-            keys: SiteKeys::new(id, sites.iter().map(|site| site.public).collect()),
+            keys: SiteKeys::with_verifier(
+                id,
+                Arc::new(VerifierAhead::new(sites.iter().map(|site| site.public).collect())),
+            ),
             sites,
             service,
             pbft,

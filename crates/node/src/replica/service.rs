@@ -101,6 +101,10 @@ impl Service for NodeService {
         each!(self, service => service.execute(operation, context))
     }
 
+    fn foresee(&mut self, operation: &[u8], client: ClientId) {
+        each!(self, service => service.foresee(operation, client));
+    }
+
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>> {
         each!(self, service => service.query(operation, client))
     }

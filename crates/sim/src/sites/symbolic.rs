@@ -67,4 +67,16 @@ impl SiteSigner for SymbolicSigner {
         let is_enough = shares.len() - wrong.len() >= self.needed;
         Combination { signature: is_enough.then(|| symbol(self.site, None, statement)), wrong }
     }
+
+    /// A wrong share among the first makes something that is nobody's.
+    fn combine_unchecked(
+        &self,
+        statement: &SiteStatement,
+        shares: &BTreeMap<ReplicaId, SignatureShare>,
+    ) -> Option<SiteSignature> {
+        let mut first = shares.iter().take(self.needed);
+        let is_good = first.all(|(server, share)| *share == self.share_of(*server, statement));
+        let maker = (!is_good).then_some(ReplicaId(u16::MAX));
+        (shares.len() >= self.needed).then(|| symbol(self.site, maker, statement))
+    }
 }

@@ -4,7 +4,7 @@
 use super::drive::site;
 use super::{Dissemination, LogicalMachine};
 use crate::bundle::{MAX_BUNDLED, slot_of};
-use crate::message::{Kind, LinkMessage, Spoken};
+use crate::message::{Header, Kind, LinkMessage, Spoken};
 use crate::operation::Update;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Hasher, Proof};
@@ -16,13 +16,10 @@ use althing_types::{ReplicaId, SiteId, decode, encode};
 
 impl<P: Replicable, S: Service> LogicalMachine<P, S> {
     /// Anybody may have put it in order: a server may lie. Says whether it was what it says it is. Finding that out is
-    /// what costs, so a server that brings forward what is not is listened to no further.
+    /// what costs, so a server that brings forward what is not is listened to no further in this operation.
     pub(super) fn on_incoming(&mut self, message: &LinkMessage) -> bool {
         let header = message.header;
-        let is_apt = header.to == self.config.site()
-            && self.config.sites.has(ReplicaId(header.from.0))
-            && header.is_possible();
-        if !is_apt {
+        if !self.is_apt(&header) {
             return false;
         }
         if !self.core.links.is_news(&header) {
@@ -41,6 +38,12 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         // What was acknowledged has made room.
         self.dispatch_bundles();
         true
+    }
+
+    /// Whether a message for this site may look like this.
+    pub(super) fn is_apt(&self, header: &Header) -> bool {
+        let is_known = self.config.sites.has(ReplicaId(header.from.0));
+        header.to == self.config.site() && is_known && header.is_possible()
     }
 
     fn take_in(&mut self, message: &LinkMessage) -> Result<(), Misbehaviour> {

@@ -260,6 +260,11 @@ impl Links {
         is_next
     }
 
+    /// Up to which number this site has received what another has said.
+    pub(super) fn received(&self, from: SiteId) -> u64 {
+        self.links.get(&from).map_or(0, |link| link.received)
+    }
+
     /// Whether anything could follow from hearing this: whoever wants to know who said it need not look if not.
     pub(crate) fn is_news(&self, header: &Header) -> bool {
         let (received, acknowledged) =

@@ -1,3 +1,4 @@
+mod ahead;
 mod config;
 mod drive;
 mod incoming;
@@ -17,6 +18,7 @@ pub use treachery::Treachery;
 
 use crate::bundle::Bundler;
 use crate::operation::{SiteEvent, SiteOperation};
+use ahead::Ahead;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use althing_protocol::{Event, Evidence, Protocol, Replicable, Start};
@@ -86,6 +88,8 @@ pub struct LogicalMachine<P: Protocol, S> {
     verified: Recent<Digest>,
     /// How many signatures of clients were checked.
     checked: u64,
+    /// What other sites have said, as far as that is checked before it is executed.
+    ahead: Ahead,
     /// What sites were caught at.
     evidence: Vec<Evidence>,
     /// The local batch that is executed, and its agreed time.
@@ -126,6 +130,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             shown: 0,
             verified: Recent::new(MOST_VERIFIED),
             checked: 0,
+            ahead: Ahead::default(),
             evidence: Vec::new(),
             now: (Seq(0), Instant(0)),
             late: Vec::new(),
@@ -255,14 +260,20 @@ impl<P: Replicable, S: Service> Service for LogicalMachine<P, S> {
             },
             Ok(SiteOperation::Events(events)) => {
                 if let Some(server) = self.config.lanes.get(&context.client).copied() {
-                    // The first thing that no correct server brings forward ends it.
-                    let _ = events.into_iter().all(|event| self.on_event(server, event));
+                    // The first thing that was not said ends it: a correct server brings forward no other, after it has
+                    // once believed what it should not have.
+                    let was_said = events.into_iter().all(|event| self.on_event(server, event));
+                    self.note_executed(context.client, operation, was_said);
                 }
                 Outcome::default()
             }
             Err(_) => Outcome::default(),
         };
         Outcome { late: core::mem::take(&mut self.late), ..outcome }
+    }
+
+    fn foresee(&mut self, operation: &[u8], client: ClientId) {
+        self.check_ahead(client, operation);
     }
 
     fn query(&self, _: &[u8], _: ClientId) -> Option<Vec<u8>> {

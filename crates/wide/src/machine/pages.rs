@@ -40,6 +40,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
         self.checkpoints.clear();
         self.checkpoints.insert(self.core.executed, self.nested.checkpoint());
         self.gather_again();
+        self.forget_what_is_ahead();
         Ok(())
     }
 }

@@ -18,6 +18,8 @@ pub enum OutpostTimer {
     Machine(Timer),
     /// What was sent to this site has to be acknowledged.
     Watch(SiteId),
+    /// What was sent has to be checked.
+    Check,
 }
 
 /// As which client an outpost submits something.

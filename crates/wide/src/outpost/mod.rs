@@ -1,6 +1,9 @@
 mod config;
+mod distrust;
 mod fetching;
+mod held;
 mod io;
+mod presumption;
 mod receiving;
 mod sending;
 mod signing;
@@ -17,9 +20,10 @@ use alloc::vec::Vec;
 use althing_protocol::Replicable;
 use althing_replica::Service;
 use althing_types::{Instant, ReplicaId, Seq, SiteId, decode, encode};
+use distrust::Distrust;
 use fetching::Fetching;
 use io::{LocalMessage, SiteMessage};
-use receiving::{Distrust, Receiving};
+use receiving::Receiving;
 use sending::Sending;
 use signing::Signatures;
 
@@ -94,6 +98,10 @@ impl Outpost {
         outputs: &mut Vec<OutpostOutput>,
     ) {
         let links = machine.links();
+        if self.lives != machine.lives() {
+            self.lives = machine.lives();
+            self.forget();
+        }
         match input {
             OutpostInput::Start | OutpostInput::Timer(OutpostTimer::Tick) => {
                 outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Tick, after: self.config.tick });
@@ -119,6 +127,7 @@ impl Outpost {
             }
             OutpostInput::Timer(OutpostTimer::Machine(timer)) => self.on_machine_timer(timer, machine),
             OutpostInput::Timer(OutpostTimer::Watch(site)) => self.on_watch_expired(now, site, links),
+            OutpostInput::Timer(OutpostTimer::Check) => self.check_combined(links, outputs),
             OutpostInput::Completed(lane) => drop(self.busy.remove(&lane)),
             OutpostInput::TakeOver(treachery) => {
                 self.treachery = treachery;
@@ -126,12 +135,6 @@ impl Outpost {
             }
         }
         self.executed = executed;
-        if self.lives != machine.lives() {
-            self.lives = machine.lives();
-            self.signatures.forget();
-            // What was seen to wait was another state's.
-            self.sending.clear();
-        }
         self.follow_batches(links);
         self.follow_timers(machine, outputs);
         self.forward_all(now, machine.leader(), links, outputs);
@@ -143,6 +146,13 @@ impl Outpost {
             let events = core::mem::replace(&mut self.control, rest);
             self.submit(Lane::Control, events, outputs);
         }
+    }
+
+    /// This server was brought to another state: what it has seen to wait, or said for its site, may never have been.
+    fn forget(&mut self) {
+        self.signatures.forget();
+        self.sending.clear();
+        self.receiving.remove(&self.config.links.site);
     }
 
     fn on_local(&mut self, now: Instant, from: ReplicaId, bytes: &[u8], outputs: &mut Vec<OutpostOutput>) {

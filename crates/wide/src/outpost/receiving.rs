@@ -2,7 +2,9 @@
 //! and returns acknowledgements.
 
 use super::Outpost;
+use super::held::{Held, Waiting};
 use super::io::{Lane, LocalMessage, OutpostOutput, SiteMessage};
+use super::signing::Haste;
 use crate::machine::{Link, Links};
 use crate::message::{Header, LinkMessage};
 use crate::operation::{SiteEvent, SiteOperation};
@@ -12,77 +14,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_types::{Instant, ReplicaId, SiteId, encode};
 use borsh::object_length;
-use core::time::Duration;
+use core::ops::Range;
 
 /// How far ahead of what is executed messages are held, in messages.
 const MOST_AHEAD: u64 = 8192;
 
-/// What a message takes beside its body, about.
-const OVERHEAD: u64 = 256;
-
-/// For how many ticks a server of another site is not listened to at most.
-const MOST_TICKS_DEAF: u32 = 64;
-
-/// The servers of other sites that have sent what their sites have not signed.
-///
-/// To find that out costs as much as a good signature, and a correct server sends none: so each is listened to no more for
-/// a while, twice as long each time.
-#[derive(Default)]
-pub(super) struct Distrust {
-    until: BTreeMap<(SiteId, ReplicaId), (Instant, u32)>,
-}
-
-impl Distrust {
-    fn is_distrusted(&self, now: Instant, who: (SiteId, ReplicaId)) -> bool {
-        self.until.get(&who).is_some_and(|(until, _)| now < *until)
-    }
-
-    /// It has sent something wrong. Who has not for long begins anew.
-    fn on_wrong(&mut self, now: Instant, who: (SiteId, ReplicaId), tick: Duration) {
-        let most = tick * MOST_TICKS_DEAF;
-        let known = self.until.get(&who).filter(|(until, _)| now.since(*until) < most);
-        let ticks = known.map_or(1, |(_, ticks)| (2 * ticks).min(MOST_TICKS_DEAF));
-        self.until.insert(who, (now + tick * ticks, ticks));
-    }
-}
-
-/// Messages by their numbers, and how many bytes they take.
-#[derive(Default)]
-struct Held {
-    messages: BTreeMap<u64, LinkMessage>,
-    bytes: u64,
-}
-
-impl Held {
-    fn insert(&mut self, message: LinkMessage) {
-        self.bytes += bytes_of(&message);
-        if let Some(other) = self.messages.insert(message.header.number, message) {
-            self.bytes -= bytes_of(&other);
-        }
-    }
-
-    fn drop_up_to(&mut self, number: u64) {
-        while let Some(first) = self.messages.first_entry().filter(|first| *first.key() <= number) {
-            self.bytes -= bytes_of(&first.remove());
-        }
-    }
-}
-
-fn bytes_of(message: &LinkMessage) -> u64 {
-    message.body.len() as u64 + OVERHEAD
-}
-
 /// What comes from a site.
 #[derive(Default)]
 pub(super) struct Receiving {
-    /// What has yet to be executed, by number.
-    held: Held,
+    /// What has yet to be executed.
+    pub(super) held: Held,
+    /// The numbers of what was submitted last.
+    pub(super) submitted: Range<u64>,
     /// The one that says most of what the sender has forgotten.
     skipping: Option<LinkMessage>,
     /// The latest that only acknowledges.
     acknowledging: Option<LinkMessage>,
     /// Who sends, and when that was last heard.
-    forwarder: Option<(ReplicaId, Instant)>,
+    pub(super) forwarder: Option<(ReplicaId, Instant)>,
     /// When the others were last told that this server receives.
     announced: Option<Instant>,
     /// The other servers that receive, and since when nothing else was heard of that.
@@ -93,6 +42,14 @@ pub(super) struct Receiving {
     again: Option<LinkMessage>,
     /// Who has sent it again: the next forwarder, perhaps, which has sent nothing that is new here.
     asker: Option<ReplicaId>,
+}
+
+impl Receiving {
+    /// What the site has said to itself from this number on will come again.
+    pub(super) fn take_back(&mut self, first: u64) {
+        self.held.drop_from(first);
+        self.skipping = None;
+    }
 }
 
 impl Outpost {
@@ -110,16 +67,31 @@ impl Outpost {
             return;
         }
         let last = parcel.headers().map(|header| header.number).max().unwrap_or_default();
-        let Some(messages) = parcel.open(&self.config.keys) else {
-            return self.distrust.on_wrong(now, (site, server), self.config.tick);
+        let (keys, tick) = (&self.config.keys, self.config.tick);
+        let Some(messages) = parcel.presume(keys.system()) else {
+            return self.distrust.on_wrong(now, (site, server), tick, None);
         };
+        let is_presumed = self.is_presumed(now, (site, server), &messages);
+        // They have one signature.
+        if !is_presumed {
+            let signed = messages[0].signed(keys);
+            if self.distrust.is_known_wrong((site, server), &signed) {
+                return;
+            }
+            if !messages[0].is_genuine(keys) {
+                return self.distrust.on_wrong(now, (site, server), tick, Some(signed));
+            }
+        }
+        if !is_presumed {
+            self.compare(now, site, &messages);
+        }
         if last > 0 {
             self.note_sender(now, (site, server), last, outputs);
         }
         for message in messages {
             // With a path of its own a message may be longer than its part of what came.
             if object_length(&message).is_ok_and(|bytes| bytes <= self.longest_event()) {
-                self.take_in(message);
+                self.hold(message, is_presumed.then_some(server));
             }
         }
     }
@@ -149,8 +121,8 @@ impl Outpost {
         }
     }
 
-    /// Holds a message until its turn comes.
-    pub(super) fn take_in(&mut self, message: LinkMessage) {
+    /// Holds a message until its turn comes: one that a server has sent and nobody has checked, where that is given.
+    pub(super) fn hold(&mut self, message: LinkMessage, unchecked: Option<ReplicaId>) {
         let header = message.header;
         let receiving = self.receiving.entry(header.from).or_default();
         let received = self.received.get(&header.from).copied().unwrap_or_default();
@@ -168,8 +140,9 @@ impl Outpost {
             }
             let is_near = header.number <= received.saturating_add(MOST_AHEAD);
             let is_next = header.number == received + 1;
-            if is_next || (is_near && receiving.held.bytes <= 2 * self.config.window_bytes) {
-                receiving.held.insert(message);
+            let has_room = receiving.held.bytes_beside(unchecked.is_some()) <= 2 * self.config.window_bytes;
+            if is_next || (is_near && has_room) {
+                receiving.held.insert(Waiting { message, unchecked });
             }
         }
     }
@@ -190,6 +163,7 @@ impl Outpost {
         let sites: Vec<SiteId> = self.receiving.keys().copied().collect();
         for site in sites {
             if !self.busy.contains(&Lane::From(site)) {
+                self.check_submitted(now, site);
                 let events = self.next_events(site, links.link(site));
                 self.submit(Lane::From(site), events, outputs);
             }
@@ -213,11 +187,15 @@ impl Outpost {
         events.extend(acknowledging.filter(is_news).map(SiteEvent::Incoming));
         // There is no acknowledgement to show: it has to be said anew.
         events.extend(receiving.again.take().map(SiteEvent::Incoming));
-        let following = (next..)
-            .map_while(|number| receiving.held.messages.get(&number))
-            .take(self.config.events_at_once);
-        events.extend(following.cloned().map(SiteEvent::Incoming));
+        let following =
+            (next..).map_while(|number| receiving.held.at(number)).take(self.config.events_at_once);
+        events.extend(following.map(|waiting| SiteEvent::Incoming(waiting.message.clone())));
         events.truncate(self.fitting(&events));
+        let numbers = || events.iter().filter_map(number_of).filter(|number| *number > received);
+        let submitted = numbers().min().unwrap_or_default()..numbers().max().map_or(0, |last| last + 1);
+        if let Some(receiving) = self.receiving.get_mut(&site) {
+            receiving.submitted = submitted;
+        }
         events
     }
 
@@ -243,7 +221,7 @@ impl Outpost {
             return;
         }
         self.give_share(place.batch, self.config.server, outputs);
-        let Some(proof) = self.range_proof((site, place), 1, outputs) else { return };
+        let Some(proof) = self.range_proof((site, place), 1, Haste::None, outputs) else { return };
         let parcel = Parcel::new(proof, [(header, Vec::new())].into());
         let bytes: Arc<[u8]> = encode(&SiteMessage::Link(parcel)).into();
         let to = |server| OutpostOutput::ToSite { site, server, bytes: Arc::clone(&bytes) };
@@ -266,62 +244,10 @@ impl Outpost {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Kind;
-    use althing_crypto::site::{SiteBatch, SiteDeal};
-    use althing_crypto::{Domain, KeySeed};
-    use althing_types::GroupId;
-
-    const TICK: Duration = Duration::from_millis(100);
-
-    fn message(number: u64, bytes: usize) -> LinkMessage {
-        let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
-        let batch = SiteBatch::new(GroupId([1; 16]), SiteId(0), &[(Domain::Link, b"said")]);
-        let shares = [(ReplicaId(0), deal.secrets[0].share(&batch.statement()))].into();
-        let signature = deal.shares.combine(&batch.statement(), &shares).signature.expect("one is enough");
-        let (from, to, kind) = (SiteId(0), SiteId(1), Kind::Protocol);
-        let header = Header { from, to, number, base: 1, acknowledged: 0, kind };
-        LinkMessage { header, proof: batch.proof(0, signature), body: alloc::vec![0; bytes] }
-    }
-
-    #[test]
-    fn what_is_held_is_counted() {
-        let mut held = Held::default();
-        let sizes = [(5, 100), (3, 10), (9, 1), (5, 50), (3, 10)];
-        sizes.into_iter().for_each(|(number, bytes)| held.insert(message(number, bytes)));
-        assert_eq!(held.bytes, 3 * OVERHEAD + 61);
-        held.drop_up_to(5);
-        assert_eq!((held.messages.len(), held.bytes), (1, OVERHEAD + 1));
-        held.drop_up_to(u64::MAX);
-        assert_eq!((held.messages.len(), held.bytes), (0, 0));
-    }
-
-    #[test]
-    fn no_site_gets_to_the_last_number() {
-        let possible = |number, base| Header { number, base, ..message(1, 0).header }.is_possible();
-        assert!(possible(0, 0) && possible(u64::MAX - 1, 1));
-        assert!(!possible(u64::MAX, 1) && !possible(1, u64::MAX));
-    }
-
-    #[test]
-    fn who_sends_wrong_signatures_costs_ever_less_and_begins_anew_after_a_long_while() {
-        let (liar, other) = ((SiteId(1), ReplicaId(0)), (SiteId(1), ReplicaId(1)));
-        let mut distrust = Distrust::default();
-        let mut checked = Vec::new();
-        for ms in 0..60_000 {
-            let now = Instant(ms * 1_000_000);
-            assert!(!distrust.is_distrusted(now, other));
-            if !distrust.is_distrusted(now, liar) {
-                distrust.on_wrong(now, liar, TICK);
-                checked.push(ms);
-            }
-        }
-        assert_eq!(checked[..8], [0, 100, 300, 700, 1500, 3100, 6300, 12_700]);
-        assert!(checked[8..].windows(2).all(|pair| pair[1] - pair[0] == 6400) && checked.len() > 12);
-        let later = Instant(1_000_000 * 1_000_000);
-        distrust.on_wrong(later, liar, TICK);
-        assert!(!distrust.is_distrusted(later + TICK, liar));
+/// The number of a message.
+fn number_of(event: &SiteEvent) -> Option<u64> {
+    match event {
+        SiteEvent::Incoming(message) => Some(message.header.number),
+        _ => None,
     }
 }

@@ -2,13 +2,14 @@
 
 use super::Outpost;
 use super::io::{OutpostOutput, OutpostTimer, SiteMessage};
+use super::signing::Haste;
 use crate::blink::{LinkConfig, LinkWatch, Obligation, VirtualLink};
 use crate::machine::{LEAST_WINDOW_BYTES, Link, Links, Outgoing};
 use crate::message::LinkMessage;
 use crate::operation::SiteEvent;
 use crate::parcel::Parcel;
 use alloc::vec::Vec;
-use althing_types::{Instant, ReplicaId, SiteId, encode};
+use althing_types::{Instant, ReplicaId, Seq, SiteId, encode};
 
 /// How long a parcel of several messages may be, in bytes. They arrive together, so the first waits for the last; and
 /// what is longer gains little from company.
@@ -32,7 +33,7 @@ pub(super) struct Sending {
     acknowledged: u64,
     /// What may be under way, in bytes.
     window: u64,
-    /// When something was last sent or acknowledged.
+    /// When something was last acknowledged, or sent while nothing was under way.
     moved: Instant,
     /// When what waits is due.
     watch: LinkWatch,
@@ -94,7 +95,7 @@ impl Outpost {
         if has_forgotten && !has_skipped {
             // The last one says that those before the first will not come.
             let last = link.queue.back().expect("there is a first one");
-            if !self.send((site, peer), &[last], outputs) {
+            if !self.send((site, peer), &[last], Haste::None, outputs) {
                 return;
             }
             self.sending.get_mut(&site).expect("it was just there").has_skipped = true;
@@ -103,14 +104,17 @@ impl Outpost {
         let (mut waiting, mut sent) = (&waiting[..], sent);
         while let Some(count) = together(waiting, self.most_parcel_bytes()) {
             let (parcel, rest) = waiting.split_at(count);
-            if !self.send((site, peer), parcel, outputs) {
+            if !self.send((site, peer), parcel, Haste::Unchecked, outputs) {
                 break;
             }
             (waiting, sent) = (rest, parcel[count - 1].header.number);
         }
         let sending = self.sending.get_mut(&site).expect("it was just there");
         if sending.sent < sent {
-            (sending.sent, sending.moved) = (sent, now);
+            if sending.sent <= sending.acknowledged {
+                sending.moved = now;
+            }
+            sending.sent = sent;
         }
     }
 
@@ -119,16 +123,18 @@ impl Outpost {
         &mut self,
         (site, peer): (SiteId, ReplicaId),
         messages: &[&Outgoing],
+        haste: Haste,
         outputs: &mut Vec<OutpostOutput>,
     ) -> bool {
         if site == self.config.links.site {
             for Outgoing { header, body, place } in messages.iter().copied() {
-                let Some(proof) = self.proof((site, *place), outputs) else { return false };
-                self.take_in(LinkMessage { header: *header, proof, body: body.to_vec() });
+                let Some(proof) = self.proof((site, *place), haste, outputs) else { return false };
+                // Where it was not checked when it was made it soon is, and taken back if it is wrong.
+                self.hold(LinkMessage { header: *header, proof, body: body.to_vec() }, None);
             }
             return true;
         }
-        let Some(proof) = self.range_proof((site, messages[0].place), messages.len(), outputs) else {
+        let Some(proof) = self.range_proof((site, messages[0].place), messages.len(), haste, outputs) else {
             return false;
         };
         let messages = messages.iter().map(|outgoing| (outgoing.header, outgoing.body.to_vec()));
@@ -154,6 +160,22 @@ impl Outpost {
                 (sending.sent, sending.has_skipped) = (sending.acknowledged, false);
                 sending.window = LEAST_WINDOW_BYTES;
                 sending.moved = now;
+            }
+        }
+    }
+
+    /// What was sent of a batch was wrong, and has to be sent again with all that followed.
+    pub(super) fn take_back(&mut self, batch: Seq, links: &Links) {
+        for (site, link) in links.iter() {
+            let first = link.queue.iter().find(|outgoing| outgoing.place.batch == batch);
+            if let (Some(first), Some(sending)) = (first, self.sending.get_mut(&site)) {
+                sending.sent = sending.sent.min(first.header.number - 1);
+                sending.has_skipped = false;
+            }
+            if let (Some(first), true) = (first, site == self.config.links.site)
+                && let Some(receiving) = self.receiving.get_mut(&site)
+            {
+                receiving.take_back(first.header.number);
             }
         }
     }
@@ -243,7 +265,6 @@ mod tests {
     use super::*;
     use crate::machine::Place;
     use crate::message::{Header, Kind};
-    use althing_types::Seq;
 
     /// What waits: in which batch, how far there, and how long.
     fn waiting(messages: &[(u64, u32, usize)]) -> Vec<Outgoing> {

@@ -2,7 +2,7 @@
 //! them.
 
 use super::Outpost;
-use super::io::{LocalMessage, OutpostOutput};
+use super::io::{LocalMessage, OutpostOutput, OutpostTimer};
 use crate::machine::{Links, Place};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -10,6 +10,10 @@ use alloc::vec::Vec;
 use althing_crypto::Domain;
 use althing_crypto::site::{SignatureShare, SiteBatch, SiteProof, SiteRangeProof, SiteSignature};
 use althing_types::{ReplicaId, Seq, SiteId, encode};
+use core::time::Duration;
+
+/// When a check that is made elsewhere has come to its end, most probably: whoever asks before that waits.
+const CHECKED_AFTER: Duration = Duration::from_millis(2);
 
 /// Shares over batches that far ahead are kept until this server has executed them.
 const MOST_AHEAD: u64 = 1024;
@@ -38,7 +42,20 @@ pub(super) struct Signatures {
     shares: BTreeMap<Seq, BTreeMap<ReplicaId, SignatureShare>>,
     /// Who has sent a wrong share: each costs as much as a signature, so there is no second one.
     liars: BTreeSet<ReplicaId>,
+    /// Whether somebody ever has.
+    is_wary: bool,
+    /// The batch whose signature has been sent as it came out of the shares, and has yet to be checked.
+    unchecked: Option<Seq>,
     ticks: u64,
+}
+
+/// Whether a signature may leave before it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// It may: others wait for what it is under, and it is sent again if it is wrong.
+    Unchecked,
+    /// It may not.
+    None,
 }
 
 impl Signatures {
@@ -46,6 +63,7 @@ impl Signatures {
     pub(super) fn forget(&mut self) {
         self.signing.clear();
         self.shares.clear();
+        self.unchecked = None;
     }
 
     /// Time passes: a server that has sent a wrong share may have been repaired since.
@@ -105,7 +123,8 @@ impl Outpost {
         let is_apt = seq.0 <= self.executed.0 + MOST_AHEAD && !self.signatures.liars.contains(&from);
         let is_open = seq > self.executed || self.signatures.signing.contains_key(&seq);
         if is_apt && is_open {
-            self.signatures.shares.entry(seq).or_default().insert(from, share);
+            // A correct server has one share only. Whoever sends another one does not take back the first.
+            self.signatures.shares.entry(seq).or_default().entry(from).or_insert(share);
         }
     }
 
@@ -123,9 +142,10 @@ impl Outpost {
     pub(super) fn proof(
         &mut self,
         (to, place): (SiteId, Place),
+        haste: Haste,
         outputs: &mut Vec<OutpostOutput>,
     ) -> Option<SiteProof> {
-        let (signing, signature) = self.signed(place.batch, outputs)?;
+        let (signing, signature) = self.signed(place.batch, haste, outputs)?;
         Some(signing.batch.proof(signing.starts.get(&to)? + place.index as usize, signature))
     }
 
@@ -134,37 +154,86 @@ impl Outpost {
         &mut self,
         (to, first): (SiteId, Place),
         count: usize,
+        haste: Haste,
         outputs: &mut Vec<OutpostOutput>,
     ) -> Option<SiteRangeProof> {
-        let (signing, signature) = self.signed(first.batch, outputs)?;
+        let (signing, signature) = self.signed(first.batch, haste, outputs)?;
         let start = signing.starts.get(&to)? + first.index as usize;
         Some(signing.batch.range_proof(start..start + count, signature))
     }
 
     /// A batch and its signature, if there is one or can be now.
-    fn signed(&mut self, seq: Seq, outputs: &mut Vec<OutpostOutput>) -> Option<(&Signing, SiteSignature)> {
-        let Signatures { signing, shares, liars, .. } = &mut self.signatures;
+    ///
+    /// To check what comes out of shares takes longer than to combine them, and nobody else is deceived by what is wrong:
+    /// so where it is urgent it is checked when it has been sent, one batch after the other, until this server has seen a
+    /// wrong share.
+    fn signed(
+        &mut self,
+        seq: Seq,
+        haste: Haste,
+        outputs: &mut Vec<OutpostOutput>,
+    ) -> Option<(&Signing, SiteSignature)> {
+        let signer = &self.config.signer;
+        let Signatures { signing, shares, is_wary, unchecked, .. } = &mut self.signatures;
         let signing = signing.get_mut(&seq)?;
         if signing.signature.is_none() {
-            let shares = shares.get_mut(&seq)?;
-            if shares.len() < self.config.signer.needed() {
-                return None;
-            }
-            let combination = self.config.signer.combine(&signing.batch.statement(), shares);
-            for liar in combination.wrong {
-                shares.remove(&liar);
-                if liars.insert(liar) {
-                    outputs.push(OutpostOutput::WrongShare(liar));
-                }
-            }
-            signing.signature = combination.signature;
-            if let Some(signature) = combination.signature {
-                // What the site says to itself comes back with it.
-                self.config.keys.remember(signing.batch.statement(), signature);
+            let shares = shares.get(&seq).filter(|shares| shares.len() >= signer.needed())?;
+            let may_wait = haste == Haste::Unchecked && unchecked.is_none();
+            let is_presumed = may_wait && signer.needed() > 1 && !*is_wary;
+            let statement = signing.batch.statement();
+            signing.signature = is_presumed.then(|| signer.combine_unchecked(&statement, shares)).flatten();
+            if let Some(signature) = signing.signature {
+                *unchecked = Some(seq);
+                self.config.keys.foresee(self.config.links.site, statement, signature);
+                let after = if self.config.keys.can_foresee() { CHECKED_AFTER } else { Duration::ZERO };
+                outputs.push(OutpostOutput::SetTimer { timer: OutpostTimer::Check, after });
+            } else {
+                self.combine(seq, outputs);
             }
         }
-        let signature = signing.signature?;
-        Some((signing, signature))
+        // It soon is.
+        let is_unchecked = self.signatures.unchecked == Some(seq);
+        let signing = self.signatures.signing.get(&seq)?;
+        let signature = signing.signature.filter(|_| haste == Haste::Unchecked || !is_unchecked);
+        Some((signing, signature?))
+    }
+
+    /// Makes the signature over a batch that there are shares for, and finds out who has sent wrong ones.
+    fn combine(&mut self, seq: Seq, outputs: &mut Vec<OutpostOutput>) {
+        let Signatures { signing, shares, liars, is_wary, .. } = &mut self.signatures;
+        let (Some(signing), Some(of_batch)) = (signing.get_mut(&seq), shares.get(&seq)) else { return };
+        let statement = signing.batch.statement();
+        let combination = self.config.signer.combine(&statement, of_batch);
+        for liar in combination.wrong {
+            *is_wary = true;
+            // What else it has sent would have to be found out batch by batch.
+            for of_batch in shares.values_mut() {
+                of_batch.remove(&liar);
+            }
+            if liars.insert(liar) {
+                outputs.push(OutpostOutput::WrongShare(liar));
+            }
+        }
+        signing.signature = combination.signature;
+        if let Some(signature) = combination.signature {
+            // What the site says to itself comes back with it.
+            self.config.keys.remember(statement, signature);
+        }
+    }
+
+    /// Checks the signature that has been sent as it was made. If it is wrong, it is made and sent again.
+    pub(super) fn check_combined(&mut self, links: &Links, outputs: &mut Vec<OutpostOutput>) {
+        let Some(seq) = self.signatures.unchecked.take() else { return };
+        let signing = self.signatures.signing.get(&seq);
+        let signed = signing.and_then(|signing| Some((signing.batch.statement(), signing.signature?)));
+        // Or it is needed no more.
+        let Some((statement, signature)) = signed else { return };
+        if self.config.keys.is_signed(self.config.links.site, statement, signature) {
+            return;
+        }
+        self.signatures.is_wary = true;
+        self.combine(seq, outputs);
+        self.take_back(seq, links);
     }
 
     /// Asks the others for what this server still needs.

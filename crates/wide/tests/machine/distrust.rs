@@ -35,7 +35,13 @@ fn who_sends_what_its_site_has_not_signed_is_not_listened_to_for_a_while() {
     let good = bundle(&[resident(OTHER, 0)]);
     let mut bad = good.clone();
     bad.body.push(0);
-    let coming = [(0, SERVER, &bad), (50, SERVER, &good), (100, SERVER, &good)];
-    assert_eq!(is_taken(&coming), [false, false, true]);
-    assert_eq!(is_taken(&[(0, SERVER, &bad), (0, ReplicaId(1), &good)]), [false, true], "others are");
+    let mut worse = bad.clone();
+    worse.body.push(0);
+    assert_eq!(is_taken(&[(0, SERVER, &bad), (0, SERVER, &good)]), [false, true], "the first time it is");
+    let repeated = [(0, SERVER, &bad), (1, SERVER, &bad), (2, SERVER, &good)];
+    assert_eq!(is_taken(&repeated), [false, false, true], "and that again is no second time");
+    let coming = [(0, SERVER, &bad), (0, SERVER, &worse), (50, SERVER, &good), (100, SERVER, &good)];
+    assert_eq!(is_taken(&coming), [false, false, false, true]);
+    let coming = [(0, SERVER, &bad), (0, SERVER, &worse), (0, ReplicaId(1), &good)];
+    assert_eq!(is_taken(&coming), [false, false, true], "others are");
 }

@@ -1,8 +1,10 @@
 //! Logical machines, hand-driven and in small systems with real keys.
 
+mod ahead;
 mod checks;
 mod distrust;
 mod parcels;
+mod presumed;
 mod register;
 mod shadow;
 mod system;

@@ -17,13 +17,13 @@ use althing_wide::{
 const MS: u64 = 1_000_000;
 
 /// One server of a site, and what it sends.
-struct Server {
-    machine: LogicalMachine<Pbft, Register>,
-    outpost: Outpost,
+pub(crate) struct Server {
+    pub(crate) machine: LogicalMachine<Pbft, Register>,
+    pub(crate) outpost: Outpost,
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let sites = Quorums::byzantine(4, 1).expect("valid");
         let setting = setting(sites, ORIGIN);
         let protocol = pbft(ReplicaId(ME.0), sites);
@@ -32,7 +32,7 @@ impl Server {
     }
 
     /// Its site executes one operation of a batch.
-    fn execute(&mut self, seq: u64, client: ClientId, operation: &SiteOperation) {
+    pub(crate) fn execute(&mut self, seq: u64, client: ClientId, operation: &SiteOperation) {
         let context = Context {
             client,
             number: RequestNumber(seq),
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// What it does then.
-    fn outputs(&mut self, ms: u64, seq: u64, input: OutpostInput) -> Vec<OutpostOutput> {
+    pub(crate) fn outputs(&mut self, ms: u64, seq: u64, input: OutpostInput) -> Vec<OutpostOutput> {
         let mut outputs = Vec::new();
         self.outpost.handle(Instant(ms * MS), input, (&self.machine, Seq(seq)), &mut outputs);
         outputs
@@ -68,7 +68,7 @@ fn numbers(bytes: &[u8]) -> Vec<u64> {
     link_headers(bytes).iter().map(|header| header.number).collect()
 }
 
-type Messages = Vec<(Header, Vec<u8>)>;
+pub(crate) type Messages = Vec<(Header, Vec<u8>)>;
 
 /// What the other site signs if it says this at once, and its signature.
 fn signed(messages: &Messages) -> (SiteBatch, SiteSignature) {
@@ -82,7 +82,7 @@ fn signed(messages: &Messages) -> (SiteBatch, SiteSignature) {
 }
 
 /// One of these messages by itself.
-fn alone(messages: &Messages, index: usize) -> LinkMessage {
+pub(crate) fn alone(messages: &Messages, index: usize) -> LinkMessage {
     let (batch, signature) = signed(messages);
     let (header, body) = messages[index].clone();
     LinkMessage { header, proof: batch.proof(index, signature), body }
@@ -110,7 +110,7 @@ fn taken(bytes: Vec<u8>, site: SiteId) -> Option<u64> {
     })
 }
 
-fn header(number: u64, acknowledged: u64, kind: Kind) -> Header {
+pub(crate) fn header(number: u64, acknowledged: u64, kind: Kind) -> Header {
     Header { from: OTHER, to: ME, number, base: 1, acknowledged, kind }
 }
 
@@ -140,6 +140,24 @@ fn what_a_site_says_at_once_goes_together_and_what_is_left_of_it_again() {
     let again: Vec<LinkMessage> = parcel(&again[0]).open(&keys()).expect("it is signed").collect();
     assert_eq!(again, first[1..], "with the same proof");
     assert_eq!(server.sent(2001, 2, tick()), Vec::<Vec<u8>>::new(), "once is enough for now");
+}
+
+#[test]
+fn what_gets_lost_is_sent_again_though_the_site_goes_on_speaking() {
+    let mut server = Server::new();
+    server.outputs(0, 0, OutpostInput::Start);
+    let mut sent = Vec::new();
+    for (seq, ms) in [(1, 100), (2, 300)] {
+        let client = resident(ME, seq - 1);
+        server.execute(seq, client, &SiteOperation::Update(update(client, 1, &[7; 300])));
+        sent.extend(server.sent(ms, seq, OutpostInput::Observe));
+    }
+    let tick = || OutpostInput::Timer(OutpostTimer::Tick);
+    assert!(server.sent(340, 2, tick()).is_empty());
+    // Half the link's timeout after the first, and not after the last.
+    sent.extend(server.sent(360, 2, tick()));
+    let sent: Vec<_> = sent.iter().map(|bytes| numbers(bytes)).collect();
+    assert_eq!(sent, [[1], [2], [1], [2]]);
 }
 
 #[test]

@@ -124,6 +124,10 @@ impl Service for SiteMachine {
         each!(self, machine => machine.execute(operation, context))
     }
 
+    fn foresee(&mut self, operation: &[u8], client: ClientId) {
+        each!(self, machine => machine.foresee(operation, client));
+    }
+
     fn query(&self, operation: &[u8], client: ClientId) -> Option<Vec<u8>> {
         each!(self, machine => machine.query(operation, client))
     }
