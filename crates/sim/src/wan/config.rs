@@ -62,6 +62,9 @@ pub struct WanConfig {
     pub clients: u64,
     /// What cryptography costs.
     pub costs: CostTable,
+    /// How many processors each server has. With more than one it checks ahead what other sites have signed, while its site
+    /// orders that.
+    pub processors: usize,
     /// How long a message takes within a site.
     pub lan_delay: Duration,
     /// How long the system runs before it is measured.
@@ -89,6 +92,7 @@ impl WanConfig {
             update_bytes: 200,
             clients,
             costs: CostTable::paper(),
+            processors: 1,
             lan_delay: Duration::from_micros(100),
             warm_up: Duration::from_secs(4),
             measured: Duration::from_secs(10),

@@ -1,6 +1,6 @@
 use super::config::{Carriage, Composition, WanConfig};
 use super::costs::LocalCosts;
-use super::cpu::{Cpu, Work};
+use super::cpu::{Cpu, Work, share};
 use super::meter::SiteCounts;
 use super::tally::Tally;
 use crate::config::ProtocolKind;
@@ -11,14 +11,15 @@ use althing_crypto::site::{SiteKeys, SiteSignature, SiteStatement, SiteVerifier}
 use althing_protocol::Replicable;
 use althing_protocol::paxos::{Paxos, PaxosConfig};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_replica::Service;
 use althing_types::{ClientId, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{
     Dissemination, Lane, LinkConfig, LinkPace, LogicalMachine, MachineConfig, Outpost, OutpostConfig,
     Resident,
 };
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Longer than any update waits, however many clients there are: no experiment is about a leader that seems slow.
@@ -76,14 +77,63 @@ fn wide_settings(carriage: Carriage) -> PbftSettings {
     }
 }
 
-/// Checks symbols, and counts how often.
+/// Checks symbols, and counts how often for a site.
+#[derive(Debug)]
+struct CountingVerifier {
+    me: SiteId,
+    /// When it is asked.
+    asked: Count,
+    /// Before that, where it has the processors for it.
+    ahead: Option<Count>,
+    /// What was checked before it was asked for.
+    foreseen: Mutex<BTreeSet<(SiteStatement, SiteSignature)>>,
+}
+
+/// How many signatures were checked.
 #[derive(Debug, Default)]
-struct CountingVerifier(AtomicU64);
+struct Count {
+    /// Of this site.
+    own: AtomicU64,
+    /// Of others.
+    others: AtomicU64,
+}
+
+impl Count {
+    fn add(&self, is_own: bool) {
+        let count = if is_own { &self.own } else { &self.others };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Of this site and of others.
+    fn both(&self) -> (u64, u64) {
+        (self.own.load(Ordering::Relaxed), self.others.load(Ordering::Relaxed))
+    }
+}
+
+impl CountingVerifier {
+    fn new(me: SiteId, can_foresee: bool) -> Self {
+        let ahead = can_foresee.then(Count::default);
+        Self { me, asked: Count::default(), ahead, foreseen: Mutex::default() }
+    }
+}
 
 impl SiteVerifier for CountingVerifier {
     fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        if !self.foreseen.lock().expect("nobody panics").remove(&(*statement, *signature)) {
+            self.asked.add(site == self.me);
+        }
         SymbolicVerifier.verify(site, statement, signature)
+    }
+
+    fn can_foresee(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    fn foresee(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) {
+        let Some(ahead) = &self.ahead else { return };
+        if self.foreseen.lock().expect("nobody panics").insert((statement, signature)) {
+            ahead.add(site == self.me);
+        }
     }
 }
 
@@ -135,9 +185,15 @@ pub(super) struct Site<W: Wide> {
     /// What its links go by.
     pub(super) links: LinkConfig,
     pub(super) queue: LocalQueue,
+    /// The first processor of the server that has most to do.
     pub(super) cpu: Cpu,
-    /// That of another server, as far as it checks what was ordered.
-    other: Cpu,
+    /// Its others.
+    beside: Vec<Cpu>,
+    /// Those of another server, as far as it checks what was ordered.
+    other: Vec<Cpu>,
+    /// Those of the peers of the links from other sites, as far as they check what comes: they are different servers
+    /// ([`LinkConfig::start`]).
+    peers: BTreeMap<SiteId, Cpu>,
     pub(super) costs: LocalCosts,
     /// The last local batch that was executed.
     pub(super) seq: Seq,
@@ -156,6 +212,8 @@ pub(super) struct Site<W: Wide> {
     /// What its outposts check, and what its machine does.
     verifiers: [Arc<CountingVerifier>; 2],
     paid: Checks,
+    /// How many of its own and of others the machine has checked ahead, and paid for.
+    paid_ahead: (u64, u64),
 }
 
 /// Signatures that were checked and paid for.
@@ -163,8 +221,10 @@ pub(super) struct Site<W: Wide> {
 struct Checks {
     /// Of sites, by outposts.
     coming: u64,
-    /// Of sites, by the machine.
+    /// Of other sites, by the machine.
     executed: u64,
+    /// Of this site, by the machine.
+    own: u64,
     /// Of clients.
     clients: u64,
 }
@@ -176,7 +236,10 @@ impl<W: Wide> Site<W> {
         residents: &BTreeMap<ClientId, Resident>,
     ) -> Self {
         let Composition { wide, local, carriage } = composition;
-        let verifiers = [(); 2].map(|()| Arc::new(CountingVerifier::default()));
+        // Plain signatures are checked when they are asked for.
+        let is_ahead = config.processors > 1 && local == ProtocolKind::Pbft;
+        let verifiers = [false, is_ahead].map(|is_ahead| Arc::new(CountingVerifier::new(id, is_ahead)));
+        let processors = |count| std::iter::repeat_with(Cpu::default).take(count).collect();
         let build = Build { config, id, group: group(config, local), verifiers: &verifiers };
         let protocol = W::of_site(id, usize::from(config.sites), wide_settings(carriage));
         let machine =
@@ -187,7 +250,9 @@ impl<W: Wide> Site<W> {
             links: build.links(),
             queue: LocalQueue::default(),
             cpu: Cpu::default(),
-            other: Cpu::default(),
+            beside: processors(config.processors.saturating_sub(1)),
+            other: processors(config.processors),
+            peers: BTreeMap::new(),
             costs: LocalCosts::new(&config.costs, local, config.servers, config.lan_delay),
             seq: Seq(0),
             ordered_at: 0,
@@ -197,23 +262,60 @@ impl<W: Wide> Site<W> {
             counts: SiteCounts::default(),
             compared: 0,
             paid: Checks::default(),
+            paid_ahead: (0, 0),
             verifiers,
         }
     }
 
     /// Has processors do what was checked since the last time; says when that is done.
     ///
-    /// The server that is followed is the peer of all links: it checks what comes, and remembers that when it executes
-    /// it. Where servers may lie the site waits for others, which check it then. The machine stands for these.
-    pub(super) fn pay_for_checks(&mut self, now: u64) -> u64 {
-        let [coming, executed] = self.verifiers.each_ref().map(|verifier| verifier.0.load(Ordering::Relaxed));
-        let checks = Checks { coming, executed, clients: self.machine.checked() };
+    /// What has come from a site, `from`, and is checked before it is put in order is checked by the peer of that link. What
+    /// is executed is checked by all servers: by the one that is followed, which is no peer and has combined itself what its
+    /// own site has signed, and where servers may lie by others that the site waits for. The machine stands for these.
+    pub(super) fn pay_for_checks(&mut self, now: u64, from: Option<SiteId>) -> u64 {
+        let [outposts, machine] = self.verifiers.each_ref().map(|verifier| verifier.asked.both());
+        let checks = Checks {
+            // What its own site has signed is accounted for with that.
+            coming: outposts.1,
+            executed: machine.1,
+            own: machine.0,
+            clients: self.machine.checked(),
+        };
         let paid = core::mem::replace(&mut self.paid, checks);
         let clients = (checks.clients - paid.clients) * self.costs.verify_client;
-        let own = (checks.coming - paid.coming) * self.costs.verify_site + clients;
-        let others = (checks.executed - paid.executed) * self.costs.verify_site_by_others + clients;
+        let coming = (checks.coming - paid.coming) * self.costs.verify_site;
+        let executed = checks.executed - paid.executed;
+        let followed = executed * self.costs.verify_site + clients;
+        let others = executed + checks.own - paid.own;
+        let others = others * self.costs.verify_site_by_others + clients;
         let take = |cpu: &mut Cpu, busy| if busy == 0 { now } else { cpu.take(now, Work::of(busy)) };
-        take(&mut self.cpu, own).max(take(&mut self.other, others))
+        let peer = from.map_or(&mut self.cpu, |from| self.peers.entry(from).or_default());
+        let came = take(peer, coming);
+        came.max(take(&mut self.cpu, followed)).max(take(&mut self.other[0], others))
+    }
+
+    /// Has what was signed and sent by `sent` checked: by another processor, if there is one.
+    pub(super) fn check_signed(&mut self, now: u64, sent: u64) {
+        let cost = self.costs.check_signed;
+        if self.beside.is_empty() {
+            self.cpu.take(now, Work::of(cost));
+        } else {
+            share(&mut self.beside, sent, (1, cost));
+        }
+    }
+
+    /// Has servers check ahead what is about to be ordered, which they have heard of by `now`; says when that is done.
+    pub(super) fn check_ahead(&mut self, now: u64, batch: &[Submitted]) -> u64 {
+        for Submitted { client, operation, .. } in batch {
+            self.machine.foresee(operation, *client);
+        }
+        let Some(ahead) = &self.verifiers[1].ahead else { return now };
+        let (own, others) = ahead.both();
+        let (paid_own, paid_others) = core::mem::replace(&mut self.paid_ahead, (own, others));
+        let (own, others) = (own - paid_own, others - paid_others);
+        let followed = self.beside.iter_mut().chain([&mut self.cpu]);
+        let followed = share(followed, now, (others, self.costs.verify_site));
+        share(&mut self.other, now, (own + others, self.costs.verify_site_by_others)).max(followed)
     }
 }
 

@@ -42,8 +42,8 @@ enum Happening {
     Submission(SiteId, Submitted),
     /// A site's processor is free again.
     Waking(SiteId),
-    /// A site has ordered a batch.
-    Ordered(SiteId, Vec<Submitted>),
+    /// A site has ordered a batch, and has checked by then what can be checked ahead.
+    Ordered(SiteId, Vec<Submitted>, u64),
     /// A timer of an outpost expires, unless it was set again.
     Timer { site: SiteId, server: usize, timer: OutpostTimer, generation: u64 },
     /// Servers fail.
@@ -209,7 +209,7 @@ impl<'a, W: Wide> World<'a, W> {
                 self.site(site).is_waking = false;
                 self.order(site);
             }
-            Happening::Ordered(site, batch) => self.execute(site, batch),
+            Happening::Ordered(site, batch, checked) => self.execute(site, batch, checked),
             Happening::Timer { site, server, timer, generation } => {
                 if self.timers.get(&(site, server, timer)) == Some(&generation) {
                     self.tell(site, server, OutpostInput::Timer(timer));
@@ -263,7 +263,8 @@ impl<'a, W: Wide> World<'a, W> {
             let ordered = site.cpu.take(now, site.costs.ordering).max(site.ordered_at);
             site.ordered_at = ordered;
             site.counts.orderings += 1;
-            self.schedule(ordered, Happening::Ordered(id, batch));
+            let checked = site.check_ahead(now + site.costs.proposing, &batch);
+            self.schedule(ordered, Happening::Ordered(id, batch, checked));
         }
         let site = self.site(id);
         if !site.queue.is_empty() {
@@ -274,7 +275,7 @@ impl<'a, W: Wide> World<'a, W> {
     }
 
     /// A site's servers execute a batch, and sign what they say then.
-    fn execute(&mut self, id: SiteId, batch: Vec<Submitted>) {
+    fn execute(&mut self, id: SiteId, batch: Vec<Submitted>, checked_ahead: u64) {
         let (now, time) = (self.now, Clock::TRUE.read(self.now));
         let site = self.site(id);
         site.seq = Seq(site.seq.0 + 1);
@@ -287,10 +288,11 @@ impl<'a, W: Wide> World<'a, W> {
             }
             answers.extend(outcome.late.into_iter().map(|late| (late.client, late.number, late.result)));
         }
-        let checked = site.pay_for_checks(now);
+        let checked = site.pay_for_checks(now, None).max(checked_ahead);
         if site.machine.said_in(site.seq) > 0 {
             site.counts.signatures += 1;
             let signed = site.cpu.take(now, site.costs.signing).max(checked + site.costs.signing.takes);
+            site.check_signed(now, signed);
             site.signed_at = signed.max(site.signed_at);
         }
         for (client, number, result) in answers {
@@ -334,8 +336,12 @@ impl<'a, W: Wide> World<'a, W> {
         let site = self.site(id);
         let mut outputs = Vec::new();
         let machine = (&site.machine, site.seq);
+        let from = match &input {
+            OutpostInput::FromSite { site, .. } | OutpostInput::Completed(Lane::From(site)) => Some(*site),
+            _ => None,
+        };
         site.outposts[server].handle(Clock::TRUE.read(now), input, machine, &mut outputs);
-        let checked = site.pay_for_checks(now);
+        let checked = site.pay_for_checks(now, from);
         let signed = site.signed_at.max(now);
         let me = ReplicaId(u16::try_from(server).expect("servers are few"));
         for output in outputs {

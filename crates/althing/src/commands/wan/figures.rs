@@ -64,20 +64,28 @@ const PACKED: [(&str, System); 1] = [(PACKED_STEWARD, System::PackedSteward)];
 const CARRIAGES: [(&str, System, &[u64]); 6] = [
     ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
     ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
-    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000]),
-    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000]),
-    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000]),
-    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000]),
+    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000]),
+    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000]),
+    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000, 8000]),
+    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000, 8000]),
 ];
 
-/// What runs at light load.
-const LIGHT: [(&str, System); 6] = [
-    ("Paxos/Paxos", sites(Paxos, Paxos, Carriage::Leader)),
-    ("BFT/Paxos", sites(Pbft, Paxos, Carriage::Leader)),
-    ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader)),
-    ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader)),
-    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched)),
-    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched)),
+/// What runs at light load, on so many processors: with more than one, Byzantine sites check ahead.
+const LIGHT: [(&str, System, usize); 14] = [
+    ("Paxos/Paxos", sites(Paxos, Paxos, Carriage::Leader), 1),
+    ("BFT/Paxos", sites(Pbft, Paxos, Carriage::Leader), 1),
+    ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader), 1),
+    ("Paxos/BFT, two processors", sites(Paxos, Pbft, Carriage::Leader), 2),
+    ("Paxos/BFT, four processors", sites(Paxos, Pbft, Carriage::Leader), 4),
+    ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader), 1),
+    ("BFT/BFT, two processors", sites(Pbft, Pbft, Carriage::Leader), 2),
+    ("BFT/BFT, four processors", sites(Pbft, Pbft, Carriage::Leader), 4),
+    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched), 1),
+    ("Paxos/BFT, vouched bundles, two processors", sites(Paxos, Pbft, Carriage::Vouched), 2),
+    ("Paxos/BFT, vouched bundles, four processors", sites(Paxos, Pbft, Carriage::Vouched), 4),
+    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), 1),
+    ("BFT/BFT, vouched bundles, two processors", sites(Pbft, Pbft, Carriage::Vouched), 2),
+    ("BFT/BFT, vouched bundles, four processors", sites(Pbft, Pbft, Carriage::Vouched), 4),
 ];
 
 /// What is run with a faster link and faster processors: how many times as fast each is.
@@ -138,9 +146,14 @@ impl Sweep {
                 .flat_map(|&(name, system, own)| runs(name, system, own_clients(own)))
                 .collect(),
             Self::Light => {
-                let runs =
-                    LIGHT.iter().flat_map(|&(name, system)| [1, 5].map(|clients| (name, system, clients)));
-                runs.map(|(name, system, clients)| self.run(name, system, clients, own)).collect()
+                let light = |&(name, system, processors): &(&'static str, System, usize)| {
+                    [1, 5].map(|clients| {
+                        let mut run = self.run(name, system, clients, own);
+                        run.config.processors = processors;
+                        run
+                    })
+                };
+                LIGHT.iter().flat_map(light).collect()
             }
             Self::Limits => LIMITS.iter().map(|limit| self.limit(limit, costs)).collect(),
             Self::Faults => FAULTS.iter().map(|fault| self.fault(fault, costs)).collect(),
