@@ -274,6 +274,16 @@ impl Links {
             || header.acknowledged > acknowledged
     }
 
+    /// Whether this site knows all that this says, its numbers and what it acknowledges.
+    pub(crate) fn is_repeated(&self, header: &Header) -> bool {
+        let link = self.links.get(&header.from);
+        link.is_some_and(|link| {
+            header.number <= link.received
+                && header.base.saturating_sub(1) <= link.received
+                && header.acknowledged <= link.acknowledged
+        })
+    }
+
     /// Whether something received has yet to be acknowledged.
     pub(crate) fn is_due(&self) -> bool {
         self.links.values().any(|link| link.is_due)

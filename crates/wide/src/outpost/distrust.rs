@@ -1,4 +1,4 @@
-//! Who of the other sites is not believed.
+//! Who of the other sites is not believed, and how much is looked at of what costs a check and says nothing.
 
 use alloc::collections::BTreeMap;
 use althing_crypto::site::{SiteSignature, SiteStatement};
@@ -21,6 +21,8 @@ pub(super) struct Distrust {
     until: BTreeMap<(SiteId, ReplicaId), (Instant, u32)>,
     /// What was wrong last.
     wrong: BTreeMap<(SiteId, ReplicaId), (SiteStatement, SiteSignature)>,
+    /// Since when each has repeated nothing that was looked at.
+    repeated: BTreeMap<(SiteId, ReplicaId), Instant>,
     /// Until when nothing of a site is believed unchecked.
     wary: BTreeMap<SiteId, Instant>,
 }
@@ -33,6 +35,15 @@ impl Distrust {
     /// Whether all that comes from a site is to be checked first.
     pub(super) fn is_wary(&self, now: Instant, site: SiteId) -> bool {
         self.wary.get(&site).is_some_and(|until| now < *until)
+    }
+
+    /// Whether what it repeats is looked at: once in a tick.
+    pub(super) fn may_repeat(&mut self, now: Instant, who: (SiteId, ReplicaId), tick: Duration) -> bool {
+        let may = self.repeated.get(&who).is_none_or(|then| now.since(*then) >= tick);
+        if may {
+            self.repeated.insert(who, now);
+        }
+        may
     }
 
     /// Whether that is what it has sent wrong last.

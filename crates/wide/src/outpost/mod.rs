@@ -117,7 +117,9 @@ impl Outpost {
             OutpostInput::FromServer { from, bytes } => self.on_local(now, from, &bytes, outputs),
             OutpostInput::FromSite { site, server, bytes } => {
                 match decode(&bytes, self.longest_event() + Parcel::EXCESS_BYTES) {
-                    Ok(SiteMessage::Link(parcel)) => self.on_parcel(now, (site, server), parcel, outputs),
+                    Ok(SiteMessage::Link(parcel)) => {
+                        self.on_parcel(now, (site, server), parcel, links, outputs)
+                    }
                     Ok(SiteMessage::Fetch { seq, state, want }) => {
                         self.on_fetch(now, (site, server), (seq, state, &want), machine, outputs);
                     }

@@ -59,6 +59,7 @@ impl Outpost {
         now: Instant,
         (site, server): (SiteId, ReplicaId),
         parcel: Parcel,
+        links: &Links,
         outputs: &mut Vec<OutpostOutput>,
     ) {
         let is_apt =
@@ -68,6 +69,11 @@ impl Outpost {
         }
         let last = parcel.headers().map(|header| header.number).max().unwrap_or_default();
         let (keys, tick) = (&self.config.keys, self.config.tick);
+        // To say again what was received, one of what is repeated is enough; and an old one costs a check like any other.
+        let repeats = parcel.headers().all(|header| links.is_repeated(header));
+        if repeats && !self.distrust.may_repeat(now, (site, server), tick) {
+            return;
+        }
         let Some(messages) = parcel.presume(keys.system()) else {
             return self.distrust.on_wrong(now, (site, server), tick, None);
         };
@@ -81,8 +87,6 @@ impl Outpost {
             if !messages[0].is_genuine(keys) {
                 return self.distrust.on_wrong(now, (site, server), tick, Some(signed));
             }
-        }
-        if !is_presumed {
             self.compare(now, site, &messages);
         }
         if last > 0 {

@@ -180,6 +180,23 @@ fn what_passes_something_over_or_only_acknowledges_is_checked_first() {
     }
 }
 
+#[test]
+fn what_is_repeated_is_looked_at_once_in_a_tick() {
+    let mut receiver = Receiver::new();
+    receiver.checks(SERVER, &said(1));
+    assert_eq!(receiver.received(), 1);
+    let old = |kind: u8| {
+        let mut old = not_said(1);
+        old.body[4] ^= kind;
+        old
+    };
+    assert_eq!(receiver.checks(ANOTHER, &old(1)), 2, "the next forwarder may repeat something");
+    assert_eq!(receiver.checks(ANOTHER, &old(2)), 2, "and is not looked at again");
+    assert_eq!(receiver.checks(SERVER, &old(3)), 3, "each for itself");
+    receiver.ms += 100;
+    assert_eq!(receiver.checks(ANOTHER, &old(4)), 4);
+}
+
 /// The servers of a site of four that sign together, each with what it gives to the others when the site says something:
 /// who carries that to the other site, and what it is given.
 struct Together {
