@@ -191,7 +191,7 @@ impl Blueprint<'_> {
         wide: W,
     ) -> Box<dyn Server> {
         // The machine and the outpost of one server, of nobody else.
-        let keys = SiteMaterial::public(self.materials);
+        let keys = SiteMaterial::public(self.materials, me);
         let config = self.machine_config((site, me), keys.clone());
         let machine = LogicalMachine::new(config, wide, Witness::new(Kv::new()));
         let material = &self.materials[usize::from(site.0)];

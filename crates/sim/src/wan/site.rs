@@ -122,7 +122,7 @@ impl SiteVerifier for CountingVerifier {
         if !self.foreseen.lock().expect("nobody panics").remove(&(*statement, *signature)) {
             self.asked.add(site == self.me);
         }
-        SymbolicVerifier.verify(site, statement, signature)
+        SymbolicVerifier::default().verify(site, statement, signature)
     }
 
     fn can_foresee(&self) -> bool {

@@ -143,7 +143,7 @@ impl<'a> World<'a> {
             for me in materials[usize::from(site.0)].quorums.replicas() {
                 hosts.insert((site, me), Host::new(plan.durability, &mut dice));
                 if plan.faulty.get(&(site, me)) == Some(&ServerFault::Fabricates) {
-                    let keys = SiteMaterial::public(&materials);
+                    let keys = SiteMaterial::public(&materials, me);
                     fabricators.insert((site, me), Fabricator::new(dice.fork(), keys));
                 }
             }
