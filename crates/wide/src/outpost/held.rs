@@ -153,7 +153,8 @@ mod tests {
             held.first_unchecked(1..4).map(|(message, who)| (message.header.number, who)),
             Some((3, LIAR))
         );
-        assert_eq!(held.first_unchecked(4..3), None, "there are none");
+        let (after, last) = (4, 2);
+        assert_eq!(held.first_unchecked(after..last + 1), None, "there are none");
         held.drop_unchecked(3, LIAR);
         assert!(held.at(3).is_none() && held.at(4).is_some());
         held.note_checked(4);
