@@ -116,11 +116,11 @@ fn each_broken_file_of_a_sites_keys_is_refused_for_its_reason() {
     let cases: [ChangeCase; 9] = [
         ("the name", &|v| v["name"] = json!("../etc")),
         ("at least 7 replicas", &|v| v["f"] = json!(2)),
-        ("server r0 does not fit", &|v| v["f"] = json!(0)),
+        ("the first 1 share keys do not make", &|v| v["f"] = json!(0)),
         ("4 share keys for 5 servers", &|v| v["servers"] = json!(5)),
         ("needs `f`", &|v| drop(v.as_object_mut().unwrap().remove("f"))),
         ("server r3 does not fit", &|v| v["share_keys"][3] = v["share_keys"][2].clone()),
-        ("public key of server 1", &|v| v["share_keys"][1] = json!("althing-site-share-1:00")),
+        ("public key of server 1", &|v| v["share_keys"][1] = json!("althing-site-share-2:00")),
         ("a plain key has none", &|v| v["public_key"] = plain_key.clone()),
         ("unknown field `shares`", &|v| v["shares"] = json!([])),
     ];
@@ -132,7 +132,7 @@ fn each_broken_file_of_a_sites_keys_is_refused_for_its_reason() {
     let cases: [ChangeCase; 3] = [
         ("servers must not be zero", &|v| v["servers"] = json!(0)),
         ("at most 100", &|v| v["servers"] = json!(101)),
-        ("a plain key has none", &|v| v["share_keys"] = json!(["althing-site-share-1:00"])),
+        ("a plain key has none", &|v| v["share_keys"] = json!(["althing-site-share-2:00"])),
     ];
     for (reason, change) in cases {
         let error = broken(&file, change, || load(&file));

@@ -1,4 +1,4 @@
-use super::interpolation::{SECRET, place};
+use super::interpolation::{SECRET, place, scale};
 use super::keys::{PublicKind, SecretKind};
 use super::{ShareKey, SitePublic, SiteSecret, SiteShares};
 use crate::KeySeed;
@@ -41,18 +41,20 @@ impl SiteDeal {
                 })
                 .collect(),
         );
-        let key_at = |x: Scalar| {
+        let key_at = |x: Scalar, times: Scalar| {
             let mut value = Zeroizing::new(Scalar::zero());
             for coefficient in coefficients.iter().rev() {
                 *value = *value * x + coefficient;
             }
+            *value *= times;
             let mut bytes = Zeroizing::new(value.to_bytes());
             bytes.reverse();
             SecretKey::from_bytes(&*bytes).expect("a share is zero with a chance of one in 2²⁵⁵")
         };
-        let secrets: Vec<SecretKey> = quorums.replicas().map(|server| key_at(place(server))).collect();
+        let part = scale(quorums.n()).invert().expect("its factors are below the order, which is a prime");
+        let secrets: Vec<SecretKey> = quorums.replicas().map(|server| key_at(place(server), part)).collect();
         let keys = secrets.iter().map(|secret| ShareKey(secret.sk_to_pk())).collect();
-        let public = SitePublic(PublicKind::Threshold(key_at(SECRET).sk_to_pk()));
+        let public = SitePublic(PublicKind::Threshold(key_at(SECRET, Scalar::one()).sk_to_pk()));
         let shares = SiteShares::new(public, quorums, keys).expect("they are values of one polynomial");
         let secrets = secrets.into_iter().map(|secret| SiteSecret(SecretKind::Threshold(secret))).collect();
         Self { shares, secrets }

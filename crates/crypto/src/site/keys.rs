@@ -3,7 +3,7 @@ use super::{SignatureShare, SiteSignature, SiteStatement};
 use crate::KeyError;
 use crate::text::{from_text, to_text};
 use alloc::string::String;
-use blst::min_sig::{PublicKey, SecretKey};
+use blst::min_sig::{self, PublicKey, SecretKey};
 use borsh::{BorshDeserialize, BorshSerialize, io};
 use core::fmt;
 use core::str::FromStr;
@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 const THRESHOLD_PREFIX: &str = "althing-site-threshold-1:";
 const PLAIN_PREFIX: &str = "althing-site-plain-1:";
-const SHARE_PREFIX: &str = "althing-site-share-1:";
-const THRESHOLD_SECRET_PREFIX: &str = "althing-site-secret-share-1:";
+const SHARE_PREFIX: &str = "althing-site-share-2:";
+const THRESHOLD_SECRET_PREFIX: &str = "althing-site-secret-share-2:";
 const PLAIN_SECRET_PREFIX: &str = "althing-site-secret-plain-1:";
 const G2_BYTES: usize = 96;
 
@@ -49,7 +49,9 @@ impl SitePublic {
     #[must_use]
     pub fn verify(&self, statement: &SiteStatement, signature: &SiteSignature) -> bool {
         match (&self.0, signature) {
-            (PublicKind::Threshold(key), SiteSignature::Threshold(bytes)) => is_signed(key, statement, bytes),
+            (PublicKind::Threshold(key), SiteSignature::Threshold(bytes)) => {
+                min_sig::Signature::uncompress(bytes).is_ok_and(|it| is_signed(key, statement, &it))
+            }
             (PublicKind::Plain(key), SiteSignature::Plain(bytes)) => {
                 key.verify_strict(&statement.digest().0, &Signature::from_bytes(bytes)).is_ok()
             }
@@ -145,12 +147,12 @@ impl SiteSecret {
     #[must_use]
     pub fn share(&self, statement: &SiteStatement) -> SignatureShare {
         let message = &statement.digest().0;
-        SignatureShare(match &self.0 {
+        match &self.0 {
             SecretKind::Threshold(key) => {
-                SiteSignature::Threshold(key.sign(message, CIPHERSUITE, &[]).compress())
+                SignatureShare::Threshold(key.sign(message, CIPHERSUITE, &[]).serialize())
             }
-            SecretKind::Plain(key) => SiteSignature::Plain(key.sign(message).to_bytes()),
-        })
+            SecretKind::Plain(key) => SignatureShare::Plain(key.sign(message).to_bytes()),
+        }
     }
 
     /// The secret as one line of text; keep it in a file that only its owner can read.

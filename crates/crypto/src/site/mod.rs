@@ -13,12 +13,14 @@
 //! once for all the messages of a batch. Its own servers know how it is shared ([`SiteShares`]).
 //!
 //! # Shares
-//! The secret is the value at 0 of a polynomial of degree f over the scalars of BLS12-381, and server i
-//! holds the value at i + 1 (Shamir). A BLS signature is a point multiplied by the secret, so f + 1
-//! shares of a signature interpolate to it, without a word between their makers and without choosing
-//! them beforehand; whoever makes it, of whichever shares, gets the same 48 bytes (Boldyreva, PKC'03).
-//! Shares are combined unchecked, and the result is checked: only where it does not hold is each share
-//! checked by itself, which tells who sent a wrong one.
+//! The secret is n! times the value at 0 of a polynomial of degree f over the scalars of BLS12-381, and server i holds
+//! the value at i + 1 (Shamir; n! makes short whole numbers of what shares are multiplied with, as Shoup has it in
+//! EUROCRYPT 2000). A BLS signature is a point multiplied by the secret, so f + 1 shares of a signature interpolate to
+//! it, without a word between their makers and without choosing them beforehand; whoever makes it, of whichever
+//! shares, gets the same 48 bytes (Boldyreva, PKC'03). Shares are points with both coordinates, 96 bytes. They are
+//! combined unchecked, and the result is checked: only where it does not hold is each share checked by itself, which
+//! tells who sent a wrong one. A share that is wrong by a point outside the subgroup which the multiplication makes
+//! nothing of does no harm, and its sender is not told.
 //!
 //! Signatures are points of G1 and keys of G2, where decoding a key checks that it is of the prime-order
 //! subgroup and not the point at infinity. A signature is checked for its subgroup when it is verified; a

@@ -1,10 +1,11 @@
-use super::interpolation::{self, SECRET, place};
+use super::interpolation::{self, SECRET, place, scale};
 use super::keys::{PublicKind, SecretKind};
 use super::signature::is_signed;
 use super::{ShareKey, SignatureShare, SitePublic, SiteSecret, SiteSignature, SiteStatement};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_types::{Quorums, ReplicaId};
+use bls12_381::Scalar;
 use blst::min_sig::PublicKey;
 use thiserror::Error;
 
@@ -22,8 +23,17 @@ pub enum SharesError {
         /// Servers of the site.
         servers: usize,
     },
-    /// A share key does not fit the site's key and the others.
-    #[error("the share key of server {server} does not fit the site's key and those before it")]
+    /// The first f + 1 share keys make another key than the site's.
+    #[error(
+        "the first {needed} share keys do not make the site's key: f is another, one of them is wrong, or the site's \
+         key is"
+    )]
+    Site {
+        /// f + 1.
+        needed: usize,
+    },
+    /// A share key does not fit the others.
+    #[error("the share key of server {server} does not fit those before it")]
     Apart {
         /// The first server whose key does not fit.
         server: ReplicaId,
@@ -53,7 +63,7 @@ pub struct SiteShares {
 impl SiteShares {
     /// A threshold key, with the share key of each server, by its id.
     ///
-    /// Checks that all share keys lie on one polynomial with the site's key: n interpolations, each over
+    /// Checks that all share keys lie on one polynomial with the site's key: n - f interpolations, each over
     /// f + 1 points.
     ///
     /// # Errors
@@ -67,12 +77,14 @@ impl SiteShares {
             return Err(SharesError::Number { given: keys.len(), servers });
         }
         let keys: Vec<PublicKey> = keys.into_iter().map(|key| key.0).collect();
-        let mut points = quorums.replicas().zip(&keys).map(|(server, key)| (place(server), *key));
-        // Any f + 1 points are on one polynomial; the site's key and the first f of the servers.
-        let mut through = alloc::vec![(SECRET, key)];
-        through.extend(points.by_ref().take(needed - 1));
-        for (server, share) in quorums.replicas().zip(&keys).skip(needed - 1) {
-            if interpolation::of_keys(place(server), &through) != *share {
+        // Any f + 1 points are on one polynomial: those of the first servers.
+        let points: Vec<_> = quorums.replicas().zip(&keys).map(|(id, key)| (place(id), *key)).collect();
+        let first = &points[..needed];
+        if interpolation::of_keys(scale(servers), SECRET, first) != key {
+            return Err(SharesError::Site { needed });
+        }
+        for (server, (place, share)) in quorums.replicas().zip(&points).skip(needed) {
+            if interpolation::of_keys(Scalar::one(), *place, first) != *share {
                 return Err(SharesError::Apart { server });
             }
         }
@@ -124,13 +136,15 @@ impl SiteShares {
     /// Whether `server` made `share` for `statement`.
     #[must_use]
     pub fn verify_share(&self, server: ReplicaId, statement: &SiteStatement, share: &SignatureShare) -> bool {
-        match (&self.public.0, &share.0) {
-            (PublicKind::Plain(_), signature) => self.has(server) && self.public.verify(statement, signature),
-            (PublicKind::Threshold(_), SiteSignature::Threshold(bytes)) => {
-                let key = self.keys.get(usize::from(server.0));
-                key.is_some_and(|key| is_signed(key, statement, bytes))
+        match (&self.public.0, share) {
+            (PublicKind::Plain(_), SignatureShare::Plain(bytes)) => {
+                self.has(server) && self.public.verify(statement, &SiteSignature::Plain(*bytes))
             }
-            (PublicKind::Threshold(_), SiteSignature::Plain(_)) => false,
+            (PublicKind::Threshold(_), SignatureShare::Threshold(_)) => {
+                let key = self.keys.get(usize::from(server.0));
+                key.zip(share.point()).is_some_and(|(key, point)| is_signed(key, statement, &point))
+            }
+            (PublicKind::Plain(_) | PublicKind::Threshold(_), _) => false,
         }
     }
 
@@ -170,7 +184,7 @@ impl SiteShares {
     /// What the first shares that are enough make: the site's signature, if all of them are good. `None` where there are
     /// too few, or one of them is no point.
     ///
-    /// That takes a third of what [`Self::combine`] does. Whoever goes by it has to find out later.
+    /// That takes a small part of what [`Self::combine`] does. Whoever goes by it has to find out later.
     #[must_use]
     pub fn combine_unchecked(&self, shares: &BTreeMap<ReplicaId, SignatureShare>) -> Option<SiteSignature> {
         let first: Vec<_> =
@@ -187,11 +201,13 @@ impl SiteShares {
 
     /// What these shares, as many as are needed, make; `None` where one is of another kind or no point.
     fn interpolate(&self, shares: &[(&ReplicaId, &SignatureShare)]) -> Option<SiteSignature> {
-        if let (PublicKind::Plain(_), [(_, share)]) = (&self.public.0, shares) {
-            return Some(share.0);
+        if let PublicKind::Plain(_) = self.public.0 {
+            let [(_, SignatureShare::Plain(bytes))] = shares else { return None };
+            return Some(SiteSignature::Plain(*bytes));
         }
         let points = shares.iter().map(|(server, share)| Some((place(**server), share.point()?)));
         let points = points.collect::<Option<Vec<_>>>()?;
-        Some(SiteSignature::Threshold(interpolation::of_signatures(SECRET, &points).compress()))
+        let signature = interpolation::of_signatures(scale(self.servers), SECRET, &points);
+        Some(SiteSignature::Threshold(signature.compress()))
     }
 }

@@ -34,18 +34,54 @@ impl fmt::Debug for SiteSignature {
 }
 
 /// What one server does for its site's signature. Whose it is, is known by how it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
-pub struct SignatureShare(pub(super) SiteSignature);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, BorshSerialize, BorshDeserialize)]
+pub enum SignatureShare {
+    /// Of a threshold key: a point of G1 with both its coordinates, since whoever combines shares would have to find the
+    /// other one for each, while all wait.
+    Threshold([u8; 96]),
+    /// Of a plain key: the signature itself.
+    Plain([u8; 64]),
+}
 
 impl SignatureShare {
     /// The longest encoding of a share, in bytes.
-    pub const MAX_BYTES: usize = SiteSignature::MAX_BYTES;
+    pub const MAX_BYTES: usize = 1 + 96;
+
+    /// A share that contradicts this one, and is as well-formed: as a faulty server could send it. For fault injection.
+    #[must_use]
+    pub fn contradiction(&self) -> Self {
+        const SIGN: u8 = 0x20;
+        match self {
+            Self::Threshold(_) => {
+                let other = self.point().and_then(|point| {
+                    let mut compressed = point.compress();
+                    compressed[0] ^= SIGN;
+                    Signature::uncompress(&compressed).ok()
+                });
+                other.map_or(*self, |point| Self::Threshold(point.serialize()))
+            }
+            Self::Plain(bytes) => {
+                let mut other = *bytes;
+                other[0] ^= 1;
+                Self::Plain(other)
+            }
+        }
+    }
 
     /// The point, on the curve but maybe in no subgroup of it.
     pub(super) fn point(&self) -> Option<Signature> {
-        match &self.0 {
-            SiteSignature::Threshold(bytes) => Signature::uncompress(bytes).ok(),
-            SiteSignature::Plain(_) => None,
+        match self {
+            Self::Threshold(bytes) => Signature::deserialize(bytes).ok(),
+            Self::Plain(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for SignatureShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threshold(bytes) => write!(f, "threshold-share:{:02x}{:02x}", bytes[0], bytes[1]),
+            Self::Plain(bytes) => write!(f, "plain-share:{:02x}{:02x}", bytes[0], bytes[1]),
         }
     }
 }
@@ -57,20 +93,21 @@ static NEGATED_GENERATOR: Lazy<PublicKey> = Lazy::new(|| {
     SecretKey::from_bytes(&minus_one).expect("it is below the order").sk_to_pk()
 });
 
-/// Whether `bytes` are the BLS signature by `key` over `statement`. The key is of its subgroup; that the
+/// Whether `signature` is the BLS signature by `key` over `statement`. The key is of its subgroup; that the
 /// signature is of its own is checked here.
 ///
 /// e(H(m), key) = e(σ, g), as e(H(m), key) · e(σ, -g) = 1: both pairings then take one loop, which saves a tenth of
 /// what blst's own `verify` takes.
-pub(super) fn is_signed(key: &PublicKey, statement: &SiteStatement, bytes: &[u8; 48]) -> bool {
-    let signature = Signature::uncompress(bytes).and_then(|it| it.validate(true).map(|()| it));
-    let Ok(signature) = signature else { return false };
+pub(super) fn is_signed(key: &PublicKey, statement: &SiteStatement, signature: &Signature) -> bool {
+    if signature.validate(true).is_err() {
+        return false;
+    }
     let (key, negated): (&blst_p2_affine, &blst_p2_affine) = (key.into(), (&*NEGATED_GENERATOR).into());
     let mut pairing = Pairing::new(true, CIPHERSUITE);
     if pairing.aggregate(key, false, &NO_SIGNATURE, false, &statement.digest().0, &[]) != BLST_SUCCESS {
         return false;
     }
-    pairing.raw_aggregate(negated, (&signature).into());
+    pairing.raw_aggregate(negated, signature.into());
     pairing.commit();
     pairing.finalverify(None)
 }

@@ -39,6 +39,12 @@ fn shares(deal: &SiteDeal, statement: &SiteStatement, of: &[u16]) -> BTreeMap<Re
     of.iter().map(|server| (ReplicaId(*server), share(*server))).collect()
 }
 
+/// By a plain key.
+fn signature_of(deal: &SiteDeal, batch: &SiteBatch) -> SiteSignature {
+    let made = deal.shares.combine_unchecked(&shares(deal, &batch.statement(), &[0]));
+    made.expect("one is enough")
+}
+
 /// All choices of `count` of `0..n`.
 fn choices(n: u16, count: usize) -> Vec<Vec<u16>> {
     let masks = (0u32..1 << n).filter(|mask| mask.count_ones() as usize == count);
@@ -87,7 +93,8 @@ fn shares_of_too_few_or_of_another_polynomial_interpolate_to_nothing_that_verifi
         let two = shares(&deal, &statement, &of);
         let points: Vec<_> =
             two.iter().map(|(i, share)| (interpolation::place(*i), share.point().unwrap())).collect();
-        let made = interpolation::of_signatures(interpolation::SECRET, &points).compress();
+        let times = interpolation::scale(7);
+        let made = interpolation::of_signatures(times, interpolation::SECRET, &points).compress();
         assert!(!deal.shares.public().verify(&statement, &SiteSignature::Threshold(made)));
     }
     let strange = other.shares.combine(&statement, &shares(&other, &statement, &[0, 1])).signature.unwrap();
@@ -96,17 +103,18 @@ fn shares_of_too_few_or_of_another_polynomial_interpolate_to_nothing_that_verifi
 
 /// A wrong share in place of that of server 1, in each way that comes to mind.
 fn wrong_shares(deal: &SiteDeal, statement: &SiteStatement) -> Vec<(&'static str, SignatureShare)> {
-    let of_point = |point: &Signature| SignatureShare(SiteSignature::Threshold(point.compress()));
-    let mut infinity = [0; 48];
-    infinity[0] = 0xc0;
+    let of_point = |point: &Signature| SignatureShare::Threshold(point.serialize());
+    let mut infinity = [0; 96];
+    infinity[0] = 0x40;
     vec_of([
         ("over another batch", deal.secrets[1].share(&super::tests::statement("other"))),
         ("somebody else's", deal.secrets[2].share(statement)),
         ("of another site", threshold(5, 1).secrets[1].share(statement)),
-        ("no point", SignatureShare(SiteSignature::Threshold([0xff; 48]))),
-        ("the point at infinity", SignatureShare(SiteSignature::Threshold(infinity))),
+        ("with the other sign", deal.secrets[1].share(statement).contradiction()),
+        ("no point", SignatureShare::Threshold([0xff; 96])),
+        ("the point at infinity", SignatureShare::Threshold(infinity)),
         ("outside the subgroup", of_point(&stray_point())),
-        ("of the other kind", SignatureShare(SiteSignature::Plain([3; 64]))),
+        ("of the other kind", SignatureShare::Plain([3; 64])),
     ])
 }
 
@@ -154,17 +162,35 @@ fn a_share_with_something_added_that_is_outside_the_subgroup_changes_no_signatur
         let own = deal.secrets[1].share(&statement).point().unwrap();
         let mut sum = AggregateSignature::from_signature(&own);
         sum.add_signature(&[stray_point()].mult(&ORDER, 255).to_signature(), false).unwrap();
-        SignatureShare(SiteSignature::Threshold(sum.to_signature().compress()))
+        SignatureShare::Threshold(sum.to_signature().serialize())
     };
     assert!(!deal.shares.verify_share(ReplicaId(1), &statement, &share));
-    // Server 1 gets the coefficient 3 beside server 2, and -1 beside server 0. The order of the subgroup is
-    // 1 modulo that of whatever is outside, so -1 makes nothing of what was added, and nobody is to blame.
-    for (of, wrong) in [(&[1, 2, 3][..], &[ReplicaId(1)][..]), (&[0, 1, 2], &[])] {
-        let mut given = shares(&deal, &statement, of);
+    // Server 1 gets the coefficient 72 beside server 2, and -24 beside server 0.
+    for of in [[1, 2, 3], [0, 1, 2]] {
+        let mut given = shares(&deal, &statement, &of);
         given.insert(ReplicaId(1), share);
         let combined = deal.shares.combine(&statement, &given);
-        assert_eq!((combined.signature, combined.wrong.as_slice()), (right, wrong));
+        assert_eq!((combined.signature, combined.wrong), (right, [ReplicaId(1)].into()));
     }
+}
+
+/// The cofactor of G1, without one of its factors 3; the least byte first.
+const COFACTOR_BY_3: [u8; 16] = 0x1324_2eaa_c71c_a072_2eaa_e38e_5555_8e39_u128.to_le_bytes();
+
+#[test]
+fn what_is_added_to_a_share_and_multiplied_to_nothing_does_no_harm() {
+    let (deal, statement) = (threshold(4, 1), statement("hello"));
+    let right = deal.shares.combine(&statement, &shares(&deal, &statement, &[2, 3])).signature;
+    let of_the_cofactor = [stray_point()].mult(&ORDER, 255).to_signature();
+    let of_order_3 = [of_the_cofactor].mult(&COFACTOR_BY_3, 128).to_signature();
+    let mut sum = AggregateSignature::from_signature(&deal.secrets[1].share(&statement).point().unwrap());
+    sum.add_signature(&of_order_3, false).unwrap();
+    let share = SignatureShare::Threshold(sum.to_signature().serialize());
+    assert_ne!(share, deal.secrets[1].share(&statement));
+    assert!(!deal.shares.verify_share(ReplicaId(1), &statement, &share));
+    let mut given = shares(&deal, &statement, &[1, 2]);
+    given.insert(ReplicaId(1), share);
+    assert_eq!(deal.shares.combine(&statement, &given), Combination { signature: right, wrong: Vec::new() });
 }
 
 #[test]
@@ -175,17 +201,18 @@ fn a_signature_is_good_where_blst_itself_says_so() {
             panic!("it is a threshold key")
         };
         let right = deal.shares.combine(&said, &shares(&deal, &said, &[0, 1])).signature.unwrap();
-        let wrong = wrong_shares(&deal, &said).into_iter().map(|(_, SignatureShare(signature))| signature);
-        for signature in wrong.chain([right]) {
-            let SiteSignature::Threshold(bytes) = signature else { continue };
+        let SiteSignature::Threshold(right) = right else { panic!("it is of a threshold key") };
+        let wrong = wrong_shares(&deal, &said).into_iter().filter_map(|(_, share)| share.point());
+        for bytes in wrong.map(|point| point.compress()).chain([right]) {
             for statement in [said, statement("hello")] {
                 let is_good = Signature::uncompress(&bytes).is_ok_and(|it| {
                     let message = &statement.digest().0;
                     let verified = it.verify(true, message, signature::CIPHERSUITE, &[], &key, false);
                     verified == blst::BLST_ERROR::BLST_SUCCESS
                 });
-                assert_eq!(is_good, signature == right && statement == said, "what blst says");
-                assert_eq!(signature::is_signed(&key, &statement, &bytes), is_good);
+                assert_eq!(is_good, bytes == right && statement == said, "what blst says");
+                let signature = SiteSignature::Threshold(bytes);
+                assert_eq!(deal.shares.public().verify(&statement, &signature), is_good);
             }
         }
     }
@@ -196,7 +223,7 @@ fn several_wrong_shares_and_servers_that_there_are_not() {
     let (deal, statement) = (threshold(7, 2), statement("hello"));
     let mut given = shares(&deal, &statement, &[0, 1, 2, 3, 6]);
     given.insert(ReplicaId(1), deal.secrets[0].share(&statement));
-    given.insert(ReplicaId(3), SignatureShare(SiteSignature::Threshold([0x80; 48])));
+    given.insert(ReplicaId(3), SignatureShare::Threshold([0x80; 96]));
     let combined = deal.shares.combine(&statement, &given);
     assert_eq!(combined.wrong, [ReplicaId(1), ReplicaId(3)]);
     assert!(deal.shares.public().verify(&statement, &combined.signature.unwrap()));
@@ -214,7 +241,7 @@ fn a_plain_site_signs_by_any_of_its_servers() {
         assert!(deal.shares.public().verify(&statement, &combined.signature.unwrap()));
     }
     let mut given = shares(&deal, &statement, &[0, 1, 2]);
-    given.insert(ReplicaId(0), SignatureShare(SiteSignature::Plain([1; 64])));
+    given.insert(ReplicaId(0), deal.secrets[0].share(&statement).contradiction());
     let combined = deal.shares.combine(&statement, &given);
     assert_eq!((combined.signature.is_some(), combined.wrong), (true, [ReplicaId(0)].into()));
     let stranger = [(ReplicaId(3), deal.secrets[0].share(&statement))].into();
@@ -280,7 +307,7 @@ fn parts_of_a_server_share_what_was_found_good_and_other_servers_do_not() {
     let deal = plain(1);
     let server = || SiteKeys::new(SYSTEM, [*deal.shares.public()].into());
     let batch = SiteBatch::new(SYSTEM, SiteId(0), &[(Domain::Protocol, b"said")]);
-    let SignatureShare(signature) = deal.secrets[0].share(&batch.statement());
+    let signature = signature_of(&deal, &batch);
     let proof = batch.proof(0, signature);
     let (outpost, other) = (server(), server());
     let machine = outpost.clone();
@@ -305,7 +332,7 @@ fn as_many_signatures_are_remembered_as_are_bounded() {
     let said = |number: usize| {
         let bytes = number.to_le_bytes();
         let batch = SiteBatch::new(SYSTEM, SiteId(0), &[(Domain::Protocol, &bytes)]);
-        let SignatureShare(signature) = deal.secrets[0].share(&batch.statement());
+        let signature = signature_of(&deal, &batch);
         (bytes, Proof::from(&batch.proof(0, signature)))
     };
     for number in 0..=SiteKeys::MOST_REMEMBERED {
@@ -378,13 +405,14 @@ fn keys_that_do_not_belong_together_are_refused() {
     assert_eq!(with(&public, &|keys| keys.truncate(6)), number);
     let apart = |server| SharesError::Apart { server: ReplicaId(server) };
     assert_eq!(with(&public, &|keys| keys[5] = keys[4]), apart(5));
-    assert_eq!(with(&public, &|keys| keys.swap(0, 1)), apart(2), "what follows does not fit these two");
-    assert_eq!(with(other.shares.public(), &|_| ()), apart(2));
+    assert_eq!(with(&public, &|keys| keys.swap(4, 5)), apart(4));
+    assert_eq!(with(&public, &|keys| keys.swap(0, 1)), SharesError::Site { needed: 3 });
+    assert_eq!(with(other.shares.public(), &|_| ()), SharesError::Site { needed: 3 });
     assert_eq!(with(plain(3).shares.public(), &|_| ()), SharesError::Kind);
     assert_eq!(SiteShares::plain(public, 7), Err(SharesError::Kind));
     // Of a polynomial of a higher degree than f: no f + 1 could sign.
     let lower = Quorums::byzantine(7, 1).unwrap();
-    assert_eq!(SiteShares::new(public, lower, keys.clone()), Err(apart(1)));
+    assert_eq!(SiteShares::new(public, lower, keys.clone()), Err(SharesError::Site { needed: 2 }));
 }
 
 #[test]
@@ -449,7 +477,7 @@ fn broken_texts_and_bytes_are_refused_for_their_reason() {
     neutral[0] = 1;
     assert_eq!(parse(&of("althing-site-plain-1:", &neutral)), KeyError::Point);
     assert_eq!(parse(&of("althing-site-plain-1:", &[2; 32])), KeyError::Point);
-    let secret = |bytes: &[u8]| of("althing-site-secret-share-1:", bytes).parse::<SiteSecret>().unwrap_err();
+    let secret = |bytes: &[u8]| of("althing-site-secret-share-2:", bytes).parse::<SiteSecret>().unwrap_err();
     assert_eq!((secret(&[0; 32]), secret(&[0xff; 32])), (KeyError::Scalar, KeyError::Scalar));
     assert_eq!(decode::<SitePublic>(&[0; 97], SitePublic::MAX_BYTES), Err(DecodeError::Malformed));
     assert_eq!(decode::<SiteSignature>(&[2; 49], SiteSignature::MAX_BYTES), Err(DecodeError::Malformed));

@@ -5,6 +5,7 @@
 
 use super::VERSION;
 use althing_crypto::Hasher;
+use althing_crypto::site::SignatureShare;
 use althing_protocol::paxos::PaxosMessage;
 use althing_protocol::pbft::PbftMessage;
 use althing_replica::{
@@ -21,8 +22,8 @@ const INPUT_BYTES: usize = 2048;
 type Pinned = (&'static str, fn() -> String, &'static str);
 
 /// What each looked like when the channels' version was this. Who changes one raises [`VERSION`], and pins it anew.
-const CHANNELS: (u16, [Pinned; 11]) = (
-    3,
+const CHANNELS: (u16, [Pinned; 12]) = (
+    4,
     [
         ("PbftMessage", format_of::<PbftMessage>, "d06b3ddcbdc51684"),
         ("PaxosMessage", format_of::<PaxosMessage>, "16a76ef2daa5ecf8"),
@@ -34,6 +35,7 @@ const CHANNELS: (u16, [Pinned; 11]) = (
         ("Query and QueryAnswer", format_of::<(Query, QueryAnswer)>, "afe81de6c0c37408"),
         ("Parcel", format_of_parcels, "768aea7b13aba310"),
         ("LinkMessage", format_of::<LinkMessage>, "a6e8f293fee59591"),
+        ("SignatureShare", format_of::<SignatureShare>, "4589db5678a2a3d4"),
         ("SiteOperation and Answer", format_of::<(SiteOperation, Answer)>, "d5453b5801664ada"),
     ],
 );

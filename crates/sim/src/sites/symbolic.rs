@@ -4,18 +4,27 @@ use althing_crypto::hash;
 use althing_crypto::site::{
     Combination, SignatureShare, SiteSignature, SiteSigner, SiteStatement, SiteVerifier,
 };
-use althing_types::{ReplicaId, SiteId, decode, encode};
+use althing_types::{ReplicaId, SiteId, encode};
 use std::collections::BTreeMap;
 
 /// How many bytes stand for a signature.
 pub(crate) const SIGNATURE_BYTES: usize = 48;
 
-/// What stands for a signature, or for a share of one.
-fn symbol(site: SiteId, server: Option<ReplicaId>, statement: &SiteStatement) -> SiteSignature {
-    let mut bytes = [0; SIGNATURE_BYTES];
+/// What stands for a signature, or for a share of one, in so many bytes.
+fn symbol<const BYTES: usize>(
+    site: SiteId,
+    server: Option<ReplicaId>,
+    statement: &SiteStatement,
+) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
     let digest = hash("symbolic site signature", &encode(&(site, server, statement.digest())));
     bytes[..32].copy_from_slice(&digest.0);
-    SiteSignature::Threshold(bytes)
+    bytes
+}
+
+/// What stands for a site's signature, or for one that is somebody else's.
+fn symbolic(site: SiteId, server: Option<ReplicaId>, statement: &SiteStatement) -> SiteSignature {
+    SiteSignature::Threshold(symbol::<SIGNATURE_BYTES>(site, server, statement))
 }
 
 /// Checks symbols.
@@ -27,7 +36,7 @@ pub(crate) struct SymbolicVerifier {
 
 impl SiteVerifier for SymbolicVerifier {
     fn verify(&self, site: SiteId, statement: &SiteStatement, signature: &SiteSignature) -> bool {
-        *signature == symbol(site, None, statement)
+        *signature == symbolic(site, None, statement)
     }
 
     fn can_foresee(&self) -> bool {
@@ -49,8 +58,7 @@ impl SymbolicSigner {
     }
 
     fn share_of(&self, server: ReplicaId, statement: &SiteStatement) -> SignatureShare {
-        let symbol = encode(&symbol(self.site, Some(server), statement));
-        decode(&symbol, SignatureShare::MAX_BYTES).expect("a share is encoded as a signature is")
+        SignatureShare::Threshold(symbol(self.site, Some(server), statement))
     }
 }
 
@@ -72,7 +80,7 @@ impl SiteSigner for SymbolicSigner {
             |(server, share): &(&ReplicaId, &SignatureShare)| **share != self.share_of(**server, statement);
         let wrong: Vec<ReplicaId> = shares.iter().filter(is_wrong).map(|(server, _)| *server).collect();
         let is_enough = shares.len() - wrong.len() >= self.needed;
-        Combination { signature: is_enough.then(|| symbol(self.site, None, statement)), wrong }
+        Combination { signature: is_enough.then(|| symbolic(self.site, None, statement)), wrong }
     }
 
     /// A wrong share among the first makes something that is nobody's.
@@ -84,6 +92,6 @@ impl SiteSigner for SymbolicSigner {
         let mut first = shares.iter().take(self.needed);
         let is_good = first.all(|(server, share)| *share == self.share_of(*server, statement));
         let maker = (!is_good).then_some(ReplicaId(u16::MAX));
-        (shares.len() >= self.needed).then(|| symbol(self.site, maker, statement))
+        (shares.len() >= self.needed).then(|| symbolic(self.site, maker, statement))
     }
 }

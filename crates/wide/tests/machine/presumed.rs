@@ -267,6 +267,13 @@ impl Together {
     }
 }
 
+/// A share as its sender lies: with the point of another's.
+fn wrong(share: &[u8], of_another: &[u8]) -> Vec<u8> {
+    // One byte for what it is, eight for the batch, and one for the kind come before it.
+    const POINT_AT: usize = 1 + 8 + 1;
+    [&share[..POINT_AT], &of_another[POINT_AT..]].concat()
+}
+
 fn is_checked_later(outputs: &[OutpostOutput]) -> bool {
     outputs.iter().any(|it| matches!(it, OutpostOutput::SetTimer { timer: OutpostTimer::Check, .. }))
 }
@@ -285,13 +292,11 @@ fn what_was_made_of_a_wrong_share_is_sent_once_and_then_what_is_right() {
     for comes_before in [true, false] {
         let mut site = Together::new();
         let (forwarder, shares) = site.say();
-        let (liar, mut wrong) = shares[0].clone();
         let (honest, right) = shares[1].clone();
-        // The sign of the point: one byte for what it is, eight for the batch, and one for the kind come before it.
-        wrong[1 + 8 + 1] ^= 0x20;
+        let (liar, lie) = (shares[0].0, wrong(&shares[0].1, &right));
         let share = |from, bytes: &[u8]| OutpostInput::FromServer { from, bytes: bytes.to_vec() };
         let check = || OutpostInput::Timer(OutpostTimer::Check);
-        let outputs = site.outputs(forwarder, share(liar, &wrong));
+        let outputs = site.outputs(forwarder, share(liar, &lie));
         assert!(is_checked_later(&outputs) && accused(&outputs).is_empty());
         assert_eq!(site.sent(&outputs), [false], "it is sent as it is");
         let (first, second) =
@@ -303,12 +308,9 @@ fn what_was_made_of_a_wrong_share_is_sent_once_and_then_what_is_right() {
         assert_eq!([accused(&first), accused(&second)].concat(), [liar]);
         // It does not happen to this server again.
         let (forwarder, shares) = site.say();
-        for (from, bytes) in shares {
-            let mut bytes = bytes;
-            if from == liar {
-                bytes[1 + 8 + 1] ^= 0x20;
-            }
-            let outputs = site.outputs(forwarder, share(from, &bytes));
+        for (from, right) in &shares {
+            let bytes = if *from == liar { wrong(right, &shares[1].1) } else { right.clone() };
+            let outputs = site.outputs(forwarder, share(*from, &bytes));
             assert!(!is_checked_later(&outputs));
             assert!(site.sent(&outputs).into_iter().all(|is_good| is_good));
         }
@@ -320,8 +322,7 @@ fn whoever_sends_a_right_share_after_a_wrong_one_has_still_lied() {
     let mut site = Together::new();
     let (forwarder, shares) = site.say();
     let (liar, right) = shares[0].clone();
-    let mut wrong = right.clone();
-    wrong[1 + 8 + 1] ^= 0x20;
+    let wrong = wrong(&right, &shares[1].1);
     for bytes in [wrong, right] {
         site.outputs(forwarder, OutpostInput::FromServer { from: liar, bytes });
     }
@@ -334,10 +335,9 @@ fn only_one_batch_is_sent_unchecked() {
     let mut site = Together::new();
     let (forwarder, first) = site.say();
     let (_, second) = site.say();
-    let from_liar = |shares: &[(ReplicaId, Vec<u8>)]| {
-        let (liar, mut wrong) = shares[0].clone();
-        wrong[1 + 8 + 1] ^= 0x20;
-        OutpostInput::FromServer { from: liar, bytes: wrong }
+    let from_liar = |shares: &[(ReplicaId, Vec<u8>)]| OutpostInput::FromServer {
+        from: shares[0].0,
+        bytes: wrong(&shares[0].1, &shares[1].1),
     };
     let mut sent = Vec::new();
     for input in [from_liar(&first), from_liar(&second)] {
