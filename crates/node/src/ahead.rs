@@ -5,6 +5,7 @@
 //! a thread of its own, and whoever asks waits for what is under way.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
@@ -27,7 +28,9 @@ pub(crate) struct VerifierAhead(Arc<Checks>);
 
 #[derive(Debug)]
 struct Checks {
-    sites: Vec<SitePublic>,
+    verifier: Box<dyn SiteVerifier>,
+    /// Of which sites it takes long, by id.
+    are_threshold: Vec<bool>,
     /// As many as there are processors; none where there is but one.
     most_threads: usize,
     standing: Mutex<Standing>,
@@ -51,6 +54,13 @@ impl Standing {
         self.done.remove(place).map(|(_, is_good)| is_good)
     }
 
+    fn keep_result(&mut self, check: Check, is_good: bool) {
+        if self.done.len() == MOST_WAITING {
+            self.done.pop_front();
+        }
+        self.done.push_back((check, is_good));
+    }
+
     fn knows(&self, check: &Check) -> bool {
         self.waiting.contains(check)
             || self.running.contains(check)
@@ -62,10 +72,15 @@ impl VerifierAhead {
     pub(crate) fn new(sites: Vec<SitePublic>) -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
         // What takes as long as handing it over is checked when it is asked for.
-        let is_worth_it = processors > 1 && sites.iter().any(SitePublic::is_threshold);
+        let are_threshold: Vec<bool> = sites.iter().map(SitePublic::is_threshold).collect();
+        let is_worth_it = processors > 1 && are_threshold.contains(&true);
         let most_threads = if is_worth_it { processors.min(MOST_THREADS) } else { 0 };
+        Self::with(Box::new(sites), are_threshold, most_threads)
+    }
+
+    fn with(verifier: Box<dyn SiteVerifier>, are_threshold: Vec<bool>, most_threads: usize) -> Self {
         let (standing, ended) = (Mutex::default(), Condvar::new());
-        Self(Arc::new(Checks { sites, most_threads, standing, ended }))
+        Self(Arc::new(Checks { verifier, are_threshold, most_threads, standing, ended }))
     }
 }
 
@@ -76,7 +91,7 @@ impl Checks {
     }
 
     fn check(&self, (site, statement, signature): &Check) -> bool {
-        self.sites.verify(*site, statement, signature)
+        self.verifier.verify(*site, statement, signature)
     }
 
     /// Checks what waits, until nothing does.
@@ -85,13 +100,13 @@ impl Checks {
         while let Some(check) = standing.waiting.pop_front() {
             standing.running.insert(check);
             drop(standing);
-            let is_good = self.check(&check);
+            // What panics here does so again where it is asked for, and stops that; nobody is left waiting.
+            let is_good = catch_unwind(AssertUnwindSafe(|| self.check(&check)));
             standing = self.standing();
             standing.running.remove(&check);
-            if standing.done.len() == MOST_WAITING {
-                standing.done.pop_front();
+            if let Ok(is_good) = is_good {
+                standing.keep_result(check, is_good);
             }
-            standing.done.push_back((check, is_good));
             self.ended.notify_all();
         }
         standing.threads -= 1;
@@ -124,7 +139,7 @@ impl SiteVerifier for VerifierAhead {
     /// Without a runtime around it, nothing is done ahead.
     fn foresee(&self, site: SiteId, statement: SiteStatement, signature: SiteSignature) {
         let check = (site, statement, signature);
-        let is_threshold = self.0.sites.get(usize::from(site.0)).is_some_and(SitePublic::is_threshold);
+        let is_threshold = self.0.are_threshold.get(usize::from(site.0)) == Some(&true);
         let Ok(runtime) = Handle::try_current() else { return };
         let mut standing = self.0.standing();
         let has_room = standing.waiting.len() < MOST_WAITING;
@@ -174,8 +189,8 @@ mod tests {
 
     /// As on a machine with so many processors.
     fn verifier(sites: &[SitePublic], most_threads: usize) -> VerifierAhead {
-        let (standing, ended) = (Mutex::default(), Condvar::new());
-        VerifierAhead(Arc::new(Checks { sites: sites.to_vec(), most_threads, standing, ended }))
+        let are_threshold = sites.iter().map(SitePublic::is_threshold).collect();
+        VerifierAhead::with(Box::new(sites.to_vec()), are_threshold, most_threads)
     }
 
     #[tokio::test]
@@ -213,6 +228,34 @@ mod tests {
         );
         let standing = verifier.0.standing();
         assert!(standing.waiting.is_empty() && standing.running.is_empty(), "nothing is done twice");
+    }
+
+    /// One that panics.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl SiteVerifier for Broken {
+        fn verify(&self, _: SiteId, _: &SiteStatement, _: &SiteSignature) -> bool {
+            panic!("planted")
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_left_waiting_for_a_check_that_has_panicked() {
+        let (_, checks) = sites_and_checks(2);
+        let verifier = VerifierAhead::with(Box::new(Broken), vec![true], 1);
+        for (site, statement, signature) in &checks {
+            verifier.foresee(*site, *statement, *signature);
+        }
+        while verifier.0.standing().threads > 0 {
+            tokio::task::yield_now().await;
+        }
+        for (site, statement, signature) in &checks {
+            let asked = catch_unwind(AssertUnwindSafe(|| verifier.verify(*site, statement, signature)));
+            assert!(asked.is_err(), "whoever asks does it again");
+        }
+        let standing = verifier.0.standing();
+        assert!(standing.running.is_empty() && standing.waiting.is_empty() && standing.done.is_empty());
     }
 
     #[tokio::test]
