@@ -120,6 +120,11 @@ impl Link {
         is_late
     }
 
+    /// How many bytes wait, with all that goes with them, and with so many more messages.
+    fn bytes_with(&self, more: u64) -> u64 {
+        self.bytes + (self.queue.len() as u64 + more) * OVERHEAD_BYTES
+    }
+
     fn pop(&mut self) {
         if let Some(first) = self.queue.pop_front() {
             self.bytes -= first.body.len() as u64;
@@ -148,7 +153,12 @@ impl Links {
         self.links.get(&site)
     }
 
-    /// How many bytes wait to be acknowledged by a site.
+    /// Whether so little waits to be acknowledged, by any site, that it may all be under way.
+    pub(crate) fn are_light(&self) -> bool {
+        self.links.values().all(|link| link.bytes_with(0) <= LEAST_WINDOW_BYTES)
+    }
+
+    /// How many bytes of bodies wait to be acknowledged by a site.
     pub(crate) fn waiting_bytes(&self, site: SiteId) -> u64 {
         self.links.get(&site).map_or(0, |link| link.bytes)
     }
@@ -189,8 +199,7 @@ impl Links {
         let header = Header { from: config.site, to, number, base, acknowledged, kind };
         // It acknowledges on the way, unless it may have to wait for an acknowledgement itself: two sites that both do
         // would wait for each other. Nor does it where such things don't arrive.
-        let waiting = link.bytes + (link.queue.len() as u64 + 1) * OVERHEAD_BYTES;
-        if link.may_ride && (link.queue.is_empty() || waiting <= LEAST_WINDOW_BYTES) {
+        if link.may_ride && (link.queue.is_empty() || link.bytes_with(1) <= LEAST_WINDOW_BYTES) {
             link.ride(number);
         }
         let place = file(&mut self.batches, batch, &header, &body);

@@ -44,8 +44,8 @@ pub(super) struct Sending {
 }
 
 impl Outpost {
-    /// Sends what may be sent, to the site that leads last: it may name to the others what it is told, and they should
-    /// have that by then.
+    /// Sends what may be sent. To the site that leads first, since nothing is decided before that has heard of it; but
+    /// where much waits last, since it may name to the others what it is told, and they should have that by then.
     pub(super) fn forward_all(
         &mut self,
         now: Instant,
@@ -53,7 +53,9 @@ impl Outpost {
         links: &Links,
         outputs: &mut Vec<OutpostOutput>,
     ) {
-        let (last, first): (Vec<_>, Vec<_>) = links.iter().partition(|(site, _)| *site == leader);
+        let is_light = links.are_light();
+        let (first, last): (Vec<_>, Vec<_>) =
+            links.iter().partition(|(site, _)| (*site == leader) == is_light);
         for (site, link) in first.into_iter().chain(last) {
             self.follow(now, site, link, outputs);
             self.forward(now, site, link, outputs);
@@ -263,8 +265,58 @@ fn after(link: &Link, number: u64) -> impl Iterator<Item = &Outgoing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OutpostConfig;
+    use crate::blink::LinkPace;
     use crate::machine::Place;
     use crate::message::{Header, Kind};
+    use alloc::sync::Arc;
+    use althing_crypto::KeySeed;
+    use althing_crypto::site::{SiteDeal, SiteKeys};
+    use althing_types::{GroupId, Quorums};
+    use core::time::Duration;
+
+    const NOW: Instant = Instant(1_000_000_000);
+
+    /// Of the second of three sites of one server each.
+    fn outpost() -> Outpost {
+        let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
+        let keys = SiteKeys::new(GroupId([1; 16]), alloc::vec![*deal.shares.public(); 3]);
+        let groups = alloc::vec![Quorums::crash(1, 0).expect("it tolerates none"); 3];
+        let pace = LinkPace::new(Duration::from_secs(1), 1000).expect("it gives time");
+        Outpost::new(OutpostConfig {
+            links: LinkConfig { site: SiteId(1), groups, pace },
+            server: ReplicaId(0),
+            signer: Arc::new((deal.secrets[0].clone(), deal.shares)),
+            keys,
+            tick: Duration::from_millis(100),
+            window_bytes: 1 << 20,
+            supply_bytes_per_second: 1000,
+            operation_bytes: 1 << 20,
+            events_at_once: 64,
+        })
+    }
+
+    #[test]
+    fn the_site_that_leads_is_told_first_and_where_much_waits_for_it_last() {
+        for (leader, waiting_bytes, expected) in
+            [(0, 100, [0, 2]), (2, 100, [2, 0]), (0, 20_000, [2, 0]), (2, 20_000, [0, 2])]
+        {
+            let (mut outpost, mut links, mut outputs) = (outpost(), Links::default(), Vec::new());
+            let config = outpost.config.links.clone();
+            for to in [0, 2] {
+                let bytes = if to == 2 { waiting_bytes } else { 100 };
+                let said = (SiteId(to), Kind::Protocol, alloc::vec![0; bytes].into());
+                links.say((Seq(1), NOW), said, 1 << 20, &config);
+            }
+            outpost.follow_batches(&links);
+            outpost.forward_all(NOW, SiteId(leader), &links, &mut outputs);
+            let told = outputs.iter().filter_map(|output| match output {
+                OutpostOutput::ToSite { site, .. } => Some(site.0),
+                _ => None,
+            });
+            assert!(told.eq(expected), "{leader}, {waiting_bytes} bytes");
+        }
+    }
 
     /// What waits: in which batch, how far there, and how long.
     fn waiting(messages: &[(u64, u32, usize)]) -> Vec<Outgoing> {
