@@ -10,8 +10,8 @@ use althing_protocol::pbft::Pbft;
 use althing_replica::{Context, Service};
 use althing_types::{ClientId, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId, decode, encode};
 use althing_wide::{
-    Header, Kind, Lane, LinkMessage, LogicalMachine, Outpost, OutpostInput, OutpostOutput, OutpostTimer,
-    Parcel, SiteEvent, SiteOperation, link_headers,
+    Header, Kind, Lane, LinkMessage, LogicalMachine, Outpost, OutpostConfig, OutpostInput, OutpostOutput,
+    OutpostTimer, Parcel, SiteEvent, SiteOperation, link_headers,
 };
 
 const MS: u64 = 1_000_000;
@@ -192,4 +192,35 @@ fn nothing_of_a_parcel_is_taken_if_one_message_was_not_said() {
         messages.into_iter().map(|(header, body)| (Header { to: SiteId(2), ..header }, body)).collect();
     let bytes = together(&foreign, signed(&foreign).1);
     assert_eq!(taken(bytes, OTHER), None, "it is for another site");
+}
+
+#[test]
+fn what_grows_with_the_proofs_of_its_own_takes_several_turns() {
+    let messages: Messages = (1..=512).map(|number| (header(number, 0, Kind::Protocol), vec![9])).collect();
+    // What is said beside it makes the paths long.
+    let beside = (513..=1 << 15).map(|number| (header(number, 0, Kind::Protocol), vec![9]));
+    let all: Messages = messages.iter().cloned().chain(beside).collect();
+    let (batch, signature) = signed(&all);
+    let proof = batch.range_proof(0..messages.len(), signature);
+    let parcel = Parcel::new(proof, messages.clone());
+    let sent = [vec![0], encode(&parcel)].concat();
+    let mut server = Server::new();
+    let config = setting(Quorums::byzantine(4, 1).expect("valid"), ORIGIN).outpost_config(ME);
+    server.outpost = Outpost::new(OutpostConfig { operation_bytes: 4 << 20, ..config });
+    let mut input = OutpostInput::FromSite { site: OTHER, server: SERVER, bytes: sent.clone() };
+    let (mut turns, mut longest, mut bytes) = (0, 0, 0);
+    for seq in 1..100 {
+        let outputs = server.outputs(seq, seq, input);
+        let operation = outputs.into_iter().find_map(|output| match output {
+            OutpostOutput::Submit { lane: Lane::From(OTHER), operation } => Some(operation),
+            _ => None,
+        });
+        let Some(operation) = operation else { break };
+        (turns, longest, bytes) = (turns + 1, longest.max(operation.len()), bytes + operation.len());
+        let operation = decode(&operation, 4 << 20).expect("it is an operation");
+        server.execute(seq + 1, lane_client(Lane::From(OTHER)), &operation);
+        input = OutpostInput::Completed(Lane::From(OTHER));
+    }
+    assert!(turns > 1 && longest <= 256 * 1024, "{turns} turns, the longest of {longest} bytes");
+    assert!(bytes > 10 * sent.len(), "{bytes} bytes of {}", sent.len());
 }
