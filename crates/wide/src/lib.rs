@@ -28,7 +28,9 @@ pub use blink::{
 pub use machine::{Dissemination, LinkStanding, LogicalMachine, MachineConfig, Resident, Timer, Treachery};
 pub use message::{Header, Kind, LinkMessage, Spoken};
 pub use operation::{Answer, SiteEvent, SiteOperation, Update};
-pub use outpost::{Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer, link_headers};
+pub use outpost::{
+    Lane, Outpost, OutpostConfig, OutpostInput, OutpostOutput, OutpostTimer, contradiction, link_headers,
+};
 pub use parcel::Parcel;
 pub use server::{ServerInput, ServerOutput, ServerTimer, SiteServer};
 pub use station::{Station, StationInput, StationOutput};

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::site::SignatureShare;
 use althing_replica::{Parts, Want};
-use althing_types::{Digest, ReplicaId, Seq, SiteId, decode};
+use althing_types::{Digest, ReplicaId, Seq, SiteId, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
@@ -121,6 +121,18 @@ pub fn link_headers(bytes: &[u8]) -> Vec<Header> {
     parcel.map_or_else(Vec::new, |parcel| parcel.headers().copied().collect())
 }
 
+/// What a server that lies says to another of its site in the place of what [`OutpostOutput::ToServer`] carries: a share
+/// that is wrong, or something that is no message. For fault injection.
+#[must_use]
+pub fn contradiction(bytes: &[u8]) -> Vec<u8> {
+    match decode(bytes, LocalMessage::MAX_BYTES) {
+        Ok(LocalMessage::Share { batch, share }) => {
+            encode(&LocalMessage::Share { batch, share: share.contradiction() })
+        }
+        _ => bytes.iter().map(|byte| !byte).collect(),
+    }
+}
+
 /// What the outposts of a site say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) enum LocalMessage {
@@ -145,7 +157,21 @@ mod tests {
     use crate::message::Kind;
     use althing_crypto::site::{SiteBatch, SiteDeal};
     use althing_crypto::{Domain, KeySeed};
-    use althing_types::{GroupId, encode};
+    use althing_types::GroupId;
+
+    #[test]
+    fn who_lies_to_its_own_site_sends_a_wrong_share_or_nonsense() {
+        let deal = SiteDeal::plain(1, &KeySeed::from([7; 32]));
+        let said = SiteBatch::new(GroupId([1; 16]), SiteId(1), &[(Domain::Link, &b"said"[..])]).statement();
+        let (batch, share) = (Seq(3), deal.secrets[0].share(&said));
+        let lie = contradiction(&encode(&LocalMessage::Share { batch, share }));
+        let Ok(LocalMessage::Share { batch: Seq(3), share }) = decode(&lie, lie.len()) else {
+            panic!("it is a share for the same batch: {lie:?}")
+        };
+        assert!(!deal.shares.verify_share(ReplicaId(0), &said, &share));
+        let nonsense = contradiction(&encode(&LocalMessage::Receiving { site: SiteId(1) }));
+        assert!(decode::<LocalMessage>(&nonsense, nonsense.len()).is_err());
+    }
 
     #[test]
     fn the_headers_of_messages_are_found_in_their_bytes() {

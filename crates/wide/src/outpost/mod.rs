@@ -9,7 +9,7 @@ mod sending;
 mod signing;
 
 pub use config::OutpostConfig;
-pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, link_headers};
+pub use io::{Lane, OutpostInput, OutpostOutput, OutpostTimer, contradiction, link_headers};
 
 use crate::blink::VirtualLink;
 use crate::machine::{Link, LogicalMachine, Timer, Treachery};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant as Clock};
 
 use althing_replica::Input;
 use althing_types::{ClientId, Principal, ReplicaId};
-use althing_wide::{Lane, ServerTimer, StationInput, StationOutput, Treachery};
+use althing_wide::{Lane, ServerTimer, StationInput, StationOutput, Treachery, contradiction};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -147,7 +147,7 @@ impl<P: NodeProtocol> Runtime<P> {
             }
             StationOutput::ToServer { to, bytes } => {
                 let bytes = if matches!(fault, Fault::Lie | Fault::WrongShares) {
-                    garbled(&bytes)
+                    Bytes::from(contradiction(&bytes))
                 } else {
                     Bytes::from_owner(bytes)
                 };
@@ -234,11 +234,4 @@ fn session_of(lane: Lane) -> u16 {
         Lane::Control => 0,
         Lane::From(site) => site.0 + 1,
     }
-}
-
-/// What a liar sends to the other servers of its site in the place of this.
-fn garbled(bytes: &[u8]) -> Bytes {
-    let mut bytes = bytes.to_vec();
-    bytes.last_mut().into_iter().for_each(|byte| *byte ^= 1);
-    bytes.into()
 }
