@@ -64,10 +64,14 @@ const PACKED: [(&str, System); 1] = [(PACKED_STEWARD, System::PackedSteward)];
 const CARRIAGES: [(&str, System, &[u64]); 6] = [
     ("Paxos/BFT", sites(Paxos, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
     ("BFT/BFT", sites(Pbft, Pbft, Carriage::Leader), &[5, 100, 300, 1000]),
-    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000]),
-    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000]),
-    ("Paxos/BFT, vouched bundles", sites(Paxos, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000, 8000]),
-    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000, 8000]),
+    ("Paxos/BFT, bundles", sites(Paxos, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000, 10_000]),
+    ("BFT/BFT, bundles", sites(Pbft, Pbft, Carriage::Origin), &[5, 1000, 3000, 6000, 8000, 10_000]),
+    (
+        "Paxos/BFT, vouched bundles",
+        sites(Paxos, Pbft, Carriage::Vouched),
+        &[5, 1000, 3000, 6000, 8000, 10_000],
+    ),
+    ("BFT/BFT, vouched bundles", sites(Pbft, Pbft, Carriage::Vouched), &[5, 1000, 3000, 6000, 8000, 10_000]),
 ];
 
 /// What runs at light load, on so many processors: with more than one, Byzantine sites check ahead.
