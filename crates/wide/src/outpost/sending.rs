@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_site_that_leads_is_told_first_and_where_much_waits_for_it_last() {
+    fn the_site_that_leads_is_told_first_and_where_much_waits_last() {
         for (leader, waiting_bytes, expected) in
             [(0, 100, [0, 2]), (2, 100, [2, 0]), (0, 20_000, [2, 0]), (2, 20_000, [0, 2])]
         {
