@@ -24,10 +24,10 @@ pub(super) fn scale(servers: usize) -> Scalar {
     product((1..=servers as u64).map(Scalar::from))
 }
 
-/// So many times the value at `at` of the polynomial in the exponent that goes through these signatures.
-pub(super) fn of_signatures(times: Scalar, at: Scalar, through: &[(Scalar, Signature)]) -> Signature {
+/// So many times the value at [`SECRET`] of the polynomial in the exponent that goes through these signatures.
+pub(super) fn of_signatures(times: Scalar, through: &[(Scalar, Signature)]) -> Signature {
     let (places, points): (Vec<_>, Vec<_>) = through.iter().copied().unzip();
-    let digits: Vec<_> = coefficients(times, at, &places).iter().map(signed_digits).collect();
+    let digits: Vec<_> = coefficients(times, SECRET, &places).iter().map(signed_digits).collect();
     let points: Vec<_> = points.into_iter().map(|it| point_of_g1(blst_p1_affine::from(it))).collect();
     let longest = digits.iter().map(Vec::len).max().unwrap_or_default();
     let mut sum = AggregatePublicKey::from(blst_p1::default());

@@ -207,7 +207,7 @@ impl SiteShares {
         }
         let points = shares.iter().map(|(server, share)| Some((place(**server), share.point()?)));
         let points = points.collect::<Option<Vec<_>>>()?;
-        let signature = interpolation::of_signatures(scale(self.servers), SECRET, &points);
+        let signature = interpolation::of_signatures(scale(self.servers), &points);
         Some(SiteSignature::Threshold(signature.compress()))
     }
 }

@@ -93,8 +93,7 @@ fn shares_of_too_few_or_of_another_polynomial_interpolate_to_nothing_that_verifi
         let two = shares(&deal, &statement, &of);
         let points: Vec<_> =
             two.iter().map(|(i, share)| (interpolation::place(*i), share.point().unwrap())).collect();
-        let times = interpolation::scale(7);
-        let made = interpolation::of_signatures(times, interpolation::SECRET, &points).compress();
+        let made = interpolation::of_signatures(interpolation::scale(7), &points).compress();
         assert!(!deal.shares.public().verify(&statement, &SiteSignature::Threshold(made)));
     }
     let strange = other.shares.combine(&statement, &shares(&other, &statement, &[0, 1])).signature.unwrap();
