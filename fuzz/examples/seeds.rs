@@ -7,8 +7,8 @@ use althing_crypto::site::{SiteBatch, SiteDeal};
 use althing_crypto::{Authenticator, Domain, Identity, KeySeed, Mac, NewKey, Proof};
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
-use althing_protocol::pbft::{Checkpoint, PbftMessage, Status, Vote};
-use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
+use althing_protocol::pbft::{Checkpoint, PbftMessage, PbftSettings, Status, Vote};
+use althing_protocol::{Answers, Request, RequestAuth, RequestKind, Settings};
 use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
     ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Parts, Query,
@@ -247,16 +247,17 @@ fn replica_frames() -> Vec<Vec<u8>> {
         reply(&ClientMessage::Succession(vec![])),
         shaped(
             4,
-            &EngineRecord::Epoch(EpochRecord {
+            &EngineRecord::Epoch(Box::new(EpochRecord {
                 membership: membership(),
                 start: Some((Seq(128), Digest([1; 32]))),
                 links: vec![],
                 is_retired: false,
                 has_forgotten: false,
-            }),
+            })),
         ),
         shaped(5, &membership()),
         shaped(5, &Change::Rekey(ReplicaId(1), membership().members[0].key)),
+        shaped(5, &Change::Settings(membership().settings)),
         shaped(4, &EngineRecord::State(StateName { seq: Seq(128), state, segments: vec![segment] })),
     ]
 }
@@ -264,7 +265,9 @@ fn replica_frames() -> Vec<Vec<u8>> {
 fn membership() -> Membership {
     let key = |i| Identity::from_secret_bytes(&[i; 64]).public();
     let member = |i| Member { key: key(i), address: format!("127.0.0.1:{i}") };
-    Membership { epoch: Epoch(1), f: 1, members: (0..4).map(member).collect(), admins: vec![key(9)] }
+    let (members, admins) = ((0..4).map(member).collect(), vec![key(9)]);
+    let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
+    Membership { epoch: Epoch(1), f: 1, members, admins, settings, first_primary }
 }
 
 /// The first frame of a dialler, with a Noise message that doesn't authenticate.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
-use althing_protocol::{Event, Protocol, Start};
+use althing_protocol::{Event, Protocol, Settings, Start};
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq};
 use libfuzzer_sys::fuzz_target;
 
@@ -17,7 +17,8 @@ fuzz_target!(|input: (Place, Place, Vec<Vec<u8>>)| {
     let config = PbftConfig::new(ReplicaId(3), quorums, PbftSettings::default()).expect("valid settings");
     let first = Pbft::new(config);
     // What goes on from another state is of a later epoch.
-    let later = start.is_some().then(|| first.successor(ReplicaId(3), quorums, start)).flatten();
+    let settings = Settings::Pbft(PbftSettings::default());
+    let later = start.is_some().then(|| first.successor(ReplicaId(3), quorums, &settings, start)).flatten();
     let mut pbft = later.unwrap_or(first);
     if pbft.statements(stable, &records).is_some() {
         let stable = stable.map_or(Seq(0), |(seq, _)| seq);

@@ -4,11 +4,13 @@
 
 use althing_crypto::Identity;
 use althing_fuzz::canonical;
+use althing_protocol::Settings;
+use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::{Change, Member, Membership, Reconfigure};
 use althing_replica::{
     Limits, decode_client_frame, decode_engine_message, decode_envelope, decode_record, decode_reply_frame,
 };
-use althing_types::{Epoch, encode};
+use althing_types::{Epoch, ReplicaId, encode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -40,7 +42,9 @@ fn change(bytes: &[u8]) {
     let key = |i| Identity::from_secret_bytes(&[i; 64]).public();
     let member = |i| Member { key: key(i), address: format!("127.0.0.1:{i}") };
     let members = (0..7).map(member).collect();
-    let present = Membership { epoch: Epoch(1), f: 2, members, admins: vec![key(9)] };
+    let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(1));
+    let present =
+        Membership { epoch: Epoch(1), f: 2, members, admins: vec![key(9)], settings, first_primary };
     for f in 0..3 {
         let command = Reconfigure { epoch: Epoch(1), f, changes: vec![change.clone()] };
         if let Ok(next) = command.apply(&present) {

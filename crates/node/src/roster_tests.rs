@@ -1,6 +1,8 @@
 use super::*;
 use crate::config::RawGroup;
 use althing_crypto::Identity;
+use althing_protocol::Settings;
+use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::Member;
 use althing_types::Epoch;
 
@@ -33,7 +35,8 @@ fn group() -> GroupConfig {
 fn membership(epoch: u64, machines: &[u8]) -> Membership {
     let member = |machine: &u8| Member { key: key(*machine), address: address(*machine) };
     let members = machines.iter().map(member).collect();
-    Membership { epoch: Epoch(epoch), f: 1, members, admins: vec![key(200)] }
+    let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
+    Membership { epoch: Epoch(epoch), f: 1, members, admins: vec![key(200)], settings, first_primary }
 }
 
 fn roster(machine: u8) -> Roster {

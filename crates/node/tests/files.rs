@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use althing_components::{Application, Plan};
 use althing_node::config::{
@@ -14,9 +15,11 @@ use althing_node::config::{
 use althing_node::deployment::{
     Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_replica, provision_service,
 };
+use althing_protocol::Settings;
+use althing_protocol::pbft::PbftSettings;
 use althing_replica::Durability;
 use althing_replica::membership::{Member, Membership};
-use althing_types::{ClientId, Epoch, ReplicaId};
+use althing_types::{ClientId, Epoch, ReplicaId, View};
 use common::{directory, quick};
 use serde_json::{Value, json};
 
@@ -338,6 +341,23 @@ fn a_replica_finds_its_place_and_a_client_the_latest_group_by_the_files_beside()
     let other = Membership { f: 0, ..third.clone() };
     write_successor(&file, &other).unwrap();
     assert_eq!(GroupConfig::load(&successor).unwrap().membership(), Some(third.clone()));
+
+    // A later epoch may go by other settings, and another may lead first.
+    let pbft =
+        PbftSettings { pipeline: 3, view_timeout: Duration::from_millis(700), ..PbftSettings::default() };
+    let settings = Settings::Pbft(pbft.clone());
+    let fifth = Membership { epoch: Epoch(5), settings, first_primary: ReplicaId(2), ..third.clone() };
+    write_successor(&file, &fifth).unwrap();
+    let group = GroupConfig::load_latest(&file).unwrap();
+    assert_eq!(group.membership(), Some(fifth.clone()));
+    assert_eq!(group.quorums().primary(View(0)), ReplicaId(2));
+    let fine = PbftSettings { view_timeout: Duration::from_micros(700_500), ..pbft };
+    let fine = Membership { epoch: Epoch(6), settings: Settings::Pbft(fine), ..fifth };
+    let error = write_successor(&file, &fine).unwrap_err().to_string();
+    assert!(error.contains("no whole number of milliseconds"), "{error}");
+    let json = |first: u16| move |v: &mut Value| v["first_primary"] = json!(first);
+    let load = || GroupConfig::load(&file).err().map(|error| error.to_string());
+    assert!(broken(&file, json(4), load).contains("there are 4 replicas"));
 
     let mut nowhere = Membership { epoch: Epoch(4), ..third };
     nowhere.members[1].address = "somewhere".to_owned();

@@ -1,12 +1,62 @@
 use althing_types::{FaultModel, Quorums, ReplicaId};
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::fmt;
 use core::time::Duration;
 use thiserror::Error;
 
 /// The longest time that anybody waits for.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
+/// A setting that stands under a rule of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Setting {
+    /// `checkpoint_period`.
+    CheckpointPeriod,
+    /// `pipeline`.
+    Pipeline,
+    /// `max_batch_requests`.
+    MaxBatchRequests,
+    /// `view_timeout`.
+    ViewTimeout,
+    /// `status_period`.
+    StatusPeriod,
+    /// `max_clock_skew`.
+    MaxClockSkew,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CheckpointPeriod => "checkpoint_period",
+            Self::Pipeline => "pipeline",
+            Self::MaxBatchRequests => "max_batch_requests",
+            Self::ViewTimeout => "view_timeout",
+            Self::StatusPeriod => "status_period",
+            Self::MaxClockSkew => "max_clock_skew",
+        })
+    }
+}
+
+/// A protocol that has settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum ProtocolName {
+    /// [`Pbft`](crate::pbft::Pbft).
+    Pbft,
+    /// [`Paxos`](crate::paxos::Paxos).
+    Paxos,
+}
+
+impl fmt::Display for ProtocolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pbft => "PBFT",
+            Self::Paxos => "Paxos",
+        })
+    }
+}
+
 /// Settings that make no sense.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, BorshSerialize, BorshDeserialize)]
 pub enum ConfigError {
     /// The replica has no place in the group.
     #[error("{replica} is not one of the group's {n} replicas")]
@@ -23,13 +73,13 @@ pub enum ConfigError {
     })]
     WrongModel {
         /// The protocol.
-        protocol: &'static str,
+        protocol: ProtocolName,
         /// The faults that it stands.
         stands: FaultModel,
     },
     /// A setting that must not be zero is.
     #[error("{0} must not be zero")]
-    Zero(&'static str),
+    Zero(Setting),
     /// The log could fill up before a checkpoint becomes stable.
     #[error(
         "log_size is {log_size}, but must be at least twice the checkpoint_period of {checkpoint_period}"
@@ -60,7 +110,7 @@ pub enum ConfigError {
     },
     /// A duration that nobody waits for.
     #[error("{0} must be at most an hour")]
-    TooLong(&'static str),
+    TooLong(Setting),
     /// A proposal would be given up before everybody has been asked for what it lacks.
     #[error("separate_patience and five status periods together must be shorter than the view_timeout")]
     TooPatient,
@@ -72,7 +122,7 @@ pub enum ConfigError {
 /// The settings that every protocol with a log and a leader has.
 pub(crate) struct Basics {
     /// The protocol, and the faults that it stands.
-    pub(crate) protocol: (&'static str, FaultModel),
+    pub(crate) protocol: (ProtocolName, FaultModel),
     pub(crate) checkpoint_period: u64,
     pub(crate) log_size: u64,
     pub(crate) pipeline: u64,
@@ -95,17 +145,19 @@ impl Basics {
             return Err(ConfigError::NoSuchReplica { replica: me, n: quorums.n() });
         }
         for (name, is_zero) in [
-            ("checkpoint_period", self.checkpoint_period == 0),
-            ("pipeline", self.pipeline == 0),
-            ("max_batch_requests", self.max_batch_requests == 0),
-            ("view_timeout", self.view_timeout.is_zero()),
-            ("status_period", self.status_period.is_zero()),
+            (Setting::CheckpointPeriod, self.checkpoint_period == 0),
+            (Setting::Pipeline, self.pipeline == 0),
+            (Setting::MaxBatchRequests, self.max_batch_requests == 0),
+            (Setting::ViewTimeout, self.view_timeout.is_zero()),
+            (Setting::StatusPeriod, self.status_period.is_zero()),
         ] {
             if is_zero {
                 return Err(ConfigError::Zero(name));
             }
         }
-        for (name, duration) in [("view_timeout", self.view_timeout), ("status_period", self.status_period)] {
+        for (name, duration) in
+            [(Setting::ViewTimeout, self.view_timeout), (Setting::StatusPeriod, self.status_period)]
+        {
             if duration > MAX_DURATION {
                 return Err(ConfigError::TooLong(name));
             }

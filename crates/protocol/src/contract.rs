@@ -1,4 +1,4 @@
-use crate::{Batch, Evidence, Request};
+use crate::{Batch, Evidence, Request, Settings};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
@@ -34,28 +34,34 @@ pub trait Protocol {
         Some(Seq(0))
     }
 
-    /// The instance that goes on in another membership, as its replica `me`, from the state `start` where
-    /// this one ended (there, or here without this replica); `None` is the initial state. It takes over the requests that wait and
-    /// are good for others too, and goes on with the numbers of the records. `None` where this protocol
-    /// has no successors.
+    /// The instance that goes on in another membership, as its replica `me` and with its settings, from the
+    /// state `start` where this one ended (there, or here without this replica); `None` is the initial state.
+    /// It takes over the requests that wait and are good for others too, and goes on with the numbers of the
+    /// records. `None` where this protocol has no successors, or none with such settings.
     ///
     /// It is started with [`Start::Handover`], or with what was on disk.
-    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self>
+    fn successor(
+        &self,
+        me: ReplicaId,
+        quorums: Quorums,
+        settings: &Settings,
+        start: Option<(Seq, Digest)>,
+    ) -> Option<Self>
     where
         Self: Sized,
     {
-        let _ = (me, quorums, start);
+        let _ = (me, quorums, settings, start);
+        None
+    }
+
+    /// What this instance goes by; `None` where it has no successors.
+    fn settings(&self) -> Option<Settings> {
         None
     }
 
     /// Whether this replica had lost its disk, and does not vote yet.
     fn has_forgotten(&self) -> bool {
         false
-    }
-
-    /// The most members that a successor may have; 0 where there are none. Equal at all replicas.
-    fn most_members(&self) -> usize {
-        0
     }
 
     /// What others have signed among the records of a disk that somebody else may have written to: whoever

@@ -18,12 +18,14 @@ pub mod paxos;
 pub mod pbft;
 mod pending;
 mod separate;
+mod settings;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Bundle, Request, RequestAuth, RequestKind, Share};
-pub use config::ConfigError;
+pub use config::{ConfigError, ProtocolName, Setting};
 pub use contract::{
     Action, Actions, Auth, Decision, Event, Message, PersistId, Protocol, Replicable, SignedPart, Start,
     TimerId,
 };
 pub use evidence::{Evidence, Misbehaviour, Statement};
+pub use settings::Settings;

@@ -1,5 +1,5 @@
 //! From one epoch to the next: the old protocol instance has ended at a checkpoint, its successor goes on
-//! from there, with other members and under another name.
+//! from there, with other members or settings and under another name.
 //!
 //! A replica gets to the next epoch in one of two ways. It executes to the end of the present one, and the
 //! protocol proves that the state there is stable; or it has missed that, and others show it the proof
@@ -28,7 +28,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_protocol::{Event, Protocol, Start};
+use althing_protocol::{Event, Protocol, Settings, Start};
 use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, Seq, View};
 
 /// Links that are kept: whoever knows only an earlier epoch has to be told of a later one by other means.
@@ -128,6 +128,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.tenure.as_ref().map(|tenure| &tenure.membership)
     }
 
+    /// What the present instance of the protocol goes by; `None` where it has no successors.
+    #[must_use]
+    pub fn settings(&self) -> Option<Settings> {
+        self.protocol.settings()
+    }
+
     /// Whether this replica has no place in the group any more, as far as it knows.
     #[must_use]
     pub fn is_retired(&self) -> bool {
@@ -198,7 +204,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// The disk is of this epoch. Says whether the replica takes part in it.
     ///
     /// # Errors
-    /// Where this replica's key has no place in it, or the protocol's settings don't allow it.
+    /// Where this replica's key has no place in it, or it can't be.
     pub(crate) fn resume_epoch(
         &mut self,
         record: EpochRecord,
@@ -211,10 +217,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let me = membership.place_of(&tenure.config.keyring.identity());
         let me = me.ok_or(RecordError::NoPlace { epoch })?;
         if tenure.membership != membership || tenure.start != start {
-            let (n, most) = (membership.members.len(), self.protocol.most_members());
-            if n > most {
-                return Err(RecordError::TooManyMembers { epoch, n, most });
-            }
+            membership.check().map_err(|error| RecordError::Membership { epoch, error })?;
             self.enter(membership, me, start, outputs);
         }
         if let Some(tenure) = self.tenure.as_mut().filter(|_| is_retired) {
@@ -237,8 +240,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         config.replica = me;
         config.keyring = membership.keyring(&self.outbound.keyring);
         config.membership = Some(membership.clone());
-        let successor = self.protocol.successor(me, config.quorums, start);
-        self.protocol = successor.expect("no membership is agreed on that the protocol does not allow");
+        let successor = self.protocol.successor(me, config.quorums, &membership.settings, start);
+        self.protocol = successor.expect("no settings are agreed on that the protocol does not allow");
         (self.me, self.quorums) = (me, config.quorums);
         self.opener = Opener::new(config);
         let tamper = self.outbound.take_tamper();
@@ -445,7 +448,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 }
 
 /// The memberships as a part of the state of a new replica.
-pub(crate) fn succession<P: Protocol>(config: &ReplicaConfig, protocol: &P) -> Option<Succession> {
+pub(crate) fn succession(config: &ReplicaConfig) -> Option<Succession> {
     let membership = config.membership.clone()?;
-    Some(Succession::new(config.keyring.root(), protocol.most_members(), membership))
+    Some(Succession::new(config.keyring.root(), membership))
 }

@@ -4,8 +4,9 @@
 use crate::checkpoints::Checkpoint;
 use crate::execution::StateError;
 use crate::kept::KeptState;
-use crate::membership::{Link, Membership};
+use crate::membership::{Link, Membership, MembershipError};
 use crate::storage::Segment;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use althing_types::{DecodeError, Digest, Epoch, Seq, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -20,7 +21,7 @@ pub enum EngineRecord {
     State(StateName),
     /// The epoch that the protocol's records are of. It comes before them; a group whose members do not
     /// change has none.
-    Epoch(EpochRecord),
+    Epoch(Box<EpochRecord>),
 }
 
 /// A state on disk.
@@ -76,15 +77,13 @@ pub enum RecordError {
         /// The epoch.
         epoch: Epoch,
     },
-    /// The protocol's settings are not those that the group has.
-    #[error("the records are of epoch {epoch} with {n} members, and the protocol's settings allow {most}")]
-    TooManyMembers {
+    /// No epoch is like this.
+    #[error("the records are of epoch {epoch}, which can not be: {error}")]
+    Membership {
         /// The epoch.
         epoch: Epoch,
-        /// Its members.
-        n: usize,
-        /// As many may be.
-        most: usize,
+        /// Why.
+        error: MembershipError,
     },
     /// The records name another state than was found.
     #[error("the records name the state of {named}, and what was found is that of {found}")]
@@ -134,7 +133,7 @@ pub(crate) fn rewrite(
         let segments = kept.segments().collect();
         EngineRecord::State(StateName { seq: kept.seq(), state: kept.state(), segments })
     };
-    let head = kept.map(name).into_iter().chain(epoch.map(EngineRecord::Epoch));
+    let head = kept.map(name).into_iter().chain(epoch.map(Box::new).map(EngineRecord::Epoch));
     let records = records.into_iter().map(EngineRecord::Protocol);
     head.chain(records).map(|record| encode(&record)).collect()
 }
@@ -182,7 +181,7 @@ pub(crate) fn read(records: &[Vec<u8>]) -> Result<Read, RecordError> {
         match decode_record(bytes).map_err(|error| RecordError::Unreadable { index, error })? {
             EngineRecord::Protocol(record) => since.push(record),
             EngineRecord::State(name) if index == 0 => named = Some(name),
-            EngineRecord::Epoch(record) if index == usize::from(named.is_some()) => epoch = Some(record),
+            EngineRecord::Epoch(record) if index == usize::from(named.is_some()) => epoch = Some(*record),
             EngineRecord::State(_) | EngineRecord::Epoch(_) => {
                 return Err(RecordError::OutOfPlace { index });
             }
@@ -218,6 +217,9 @@ fn verified(name: &StateName, mut kept: KeptState) -> Result<(KeptState, Checkpo
 mod tests {
     use super::*;
     use crate::pages::PageTree;
+    use althing_protocol::Settings;
+    use althing_protocol::pbft::PbftSettings;
+    use althing_types::ReplicaId;
 
     /// A state on disk, and the records that name it with these of the protocol's behind.
     fn kept(pages: u32, records: &[u8]) -> (KeptState, Vec<Vec<u8>>) {
@@ -268,7 +270,9 @@ mod tests {
 
     #[test]
     fn the_epoch_stands_before_the_records_that_are_of_it() {
-        let membership = Membership { epoch: Epoch(3), f: 0, members: Vec::new(), admins: Vec::new() };
+        let settings = Settings::Pbft(PbftSettings::default());
+        let (members, admins, first_primary) = (Vec::new(), Vec::new(), ReplicaId(0));
+        let membership = Membership { epoch: Epoch(3), f: 0, members, admins, settings, first_primary };
         let start = Some((Seq(8), Digest([1; 32])));
         let links = Vec::new();
         let epoch = EpochRecord { membership, start, links, is_retired: false, has_forgotten: false };

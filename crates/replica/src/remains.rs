@@ -8,7 +8,7 @@ use crate::replica::Replica;
 use crate::{KeptState, Service};
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Keyring};
-use althing_protocol::{Event, Protocol, SignedPart, Start};
+use althing_protocol::{Event, Protocol, Settings, SignedPart, Start};
 use althing_types::{Digest, Epoch, Principal, Quorums, ReplicaId, Seq};
 
 /// What [`open_to_recover`](crate::storage::open_to_recover) has found.
@@ -27,6 +27,8 @@ struct Office {
     me: ReplicaId,
     quorums: Quorums,
     keyring: Keyring,
+    /// What its epoch agreed on; `None` where this replica's protocol still is what it started with.
+    settings: Option<Settings>,
     /// The checkpoint that it started from.
     start: Option<(Seq, Digest)>,
     /// Whether the replica has no place in the one after it.
@@ -75,7 +77,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 && office.keyring.verify(signer, &part.proof, Domain::Protocol, &part.bytes)
         };
         let statements = if office.start.is_some() {
-            let successor = self.protocol.successor(office.me, office.quorums, office.start);
+            let successor = office.settings.as_ref().and_then(|settings| {
+                self.protocol.successor(office.me, office.quorums, settings, office.start)
+            });
             successor.and_then(|successor| successor.statements(named, &since))
         } else {
             self.protocol.statements(named, &since)
@@ -94,18 +98,21 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         })
     }
 
+    fn first_office(&self, keyring: Keyring) -> Office {
+        let (me, quorums) = (self.me, self.quorums);
+        Office { me, quorums, keyring, settings: None, start: None, is_retired: false }
+    }
+
     /// What this replica was in the epoch that a record tells of; `None` where nothing proves that record.
     fn proven_office(&self, record: Option<EpochRecord>) -> Option<Office> {
         let keyring = self.outbound.keyring.clone();
         let Some(tenure) = &self.tenure else {
-            let first =
-                Office { me: self.me, quorums: self.quorums, keyring, start: None, is_retired: false };
+            let first = self.first_office(keyring);
             return record.is_none().then_some(first);
         };
         let known = &tenure.membership;
         let Some(record) = record else {
-            let first =
-                Office { me: self.me, quorums: self.quorums, keyring, start: None, is_retired: false };
+            let first = self.first_office(keyring);
             return (known.epoch == Epoch(0)).then_some(first);
         };
         let (root, own) = (keyring.root(), keyring.identity());
@@ -129,11 +136,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if !is_proven || has_left != is_retired || record.is_retired != is_retired {
             return None;
         }
-        if reached.members.len() > self.protocol.most_members() && start.is_some() {
-            return None;
-        }
         let (quorums, keyring) = (reached.quorums(), reached.keyring(&keyring));
-        Some(Office { me, quorums, keyring, start, is_retired })
+        let settings = Some(reached.settings);
+        Some(Office { me, quorums, keyring, settings, start, is_retired })
     }
 
     /// What the protocol starts from; `None` where it does not start yet, or not any more.

@@ -150,7 +150,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// it says.
     pub fn new(mut config: ReplicaConfig, protocol: P, service: S) -> Self {
         assert_eq!(config.keyring.me(), Principal::Replica(config.replica), "the keyring is its own");
-        let succession = succession(&config, &protocol);
+        let succession = succession(&config);
         if let Some(membership) = &config.membership {
             config.keyring = membership.keyring(&config.keyring);
             config.quorums = membership.quorums();

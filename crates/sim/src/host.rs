@@ -122,7 +122,12 @@ impl<X: Subject> Host<X> {
             injections: injections.clone(),
             keyring,
             quorums,
-            checkpoint_period: plan.settings.checkpoint_period,
+            checkpoint_period: self
+                .membership
+                .as_ref()
+                .map_or(plan.settings.checkpoint_period, |membership| {
+                    membership.settings.checkpoint_period()
+                }),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::keys::{admin, member};
 use crate::network::Weather;
 use crate::script;
+use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::Membership;
 use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
@@ -141,7 +142,10 @@ impl Plan {
                 .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
-            membership: config.family.changes_members().then(|| Arc::new(first_membership(quorums))),
+            membership: config
+                .family
+                .changes_members()
+                .then(|| Arc::new(first_membership(quorums, &settings))),
             heal_at: nanos(heal_at),
             is_undisturbed: false,
             settings,
@@ -174,11 +178,33 @@ impl Plan {
     }
 }
 
-fn first_membership(quorums: Quorums) -> Membership {
-    let f = u16::try_from(quorums.f()).expect("small");
-    let members = quorums.replicas().map(member).collect();
-    Membership { epoch: Epoch(0), f, members, admins: vec![admin().public()] }
+fn first_membership(quorums: Quorums, settings: &PbftSettings) -> Membership {
+    Membership {
+        epoch: Epoch(0),
+        f: u16::try_from(quorums.f()).expect("small"),
+        members: quorums.replicas().map(member).collect(),
+        admins: vec![admin().public()],
+        settings: Settings::Pbft(settings.clone()),
+        first_primary: ReplicaId(0),
+    }
 }
+
+/// As [`settings`], for an epoch that follows one with these.
+pub(crate) fn other_settings(present: &PbftSettings, dice: &mut Dice) -> PbftSettings {
+    let settings = settings(dice);
+    // What a replica waits for by itself has to end before the view does.
+    let fits = present.separate_patience + 6 * settings.status_period <= settings.view_timeout;
+    PbftSettings {
+        separate_bytes: dice.pick(&[0, 0, 1, 22]),
+        separate_patience: if fits { present.separate_patience } else { Duration::ZERO },
+        primary_slack: present.primary_slack,
+        primary_passes: present.primary_passes,
+        ..settings
+    }
+}
+
+/// The largest log of [`settings`], and how many checkpoints lie in one at most.
+pub(crate) const LARGEST_LOG: (u64, u64) = (32, 4);
 
 /// Small windows and periods, so that checkpoints, truncation, full pipelines and state transfer all
 /// happen within a hundred operations.

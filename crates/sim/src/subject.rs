@@ -5,9 +5,9 @@ use crate::medium::Medium;
 use crate::plan::Plan;
 use crate::sites::paxos_settings;
 use crate::witness::Witness;
-use althing_protocol::Protocol;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
+use althing_protocol::{Protocol, Settings};
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
 use althing_services::Kv;
@@ -222,7 +222,11 @@ pub(crate) fn instance<X: Subject>(
         request_auth: plan.request_auth,
         durability: plan.durability,
     };
-    let settings = subject.settings(plan.settings.clone());
+    let settings = match membership.map(|membership| &membership.settings) {
+        Some(Settings::Pbft(agreed)) => agreed,
+        None => &plan.settings,
+    };
+    let settings = subject.settings(settings.clone());
     let protocol = subject.protocol(me, quorums, settings);
     Replica::new(config, protocol, Witness::new(subject.service(machine)))
 }

@@ -45,6 +45,8 @@ pub struct Quorums {
     model: FaultModel,
     n: usize,
     f: usize,
+    /// Who leads view 0.
+    first: ReplicaId,
 }
 
 impl Quorums {
@@ -65,7 +67,7 @@ impl Quorums {
         if f > Self::MAX_REPLICAS || n < 3 * f + 1 {
             return Err(QuorumsError::TooFewReplicas { n, f });
         }
-        let quorums = Self { model: FaultModel::Byzantine, n, f };
+        let quorums = Self { model: FaultModel::Byzantine, n, f, first: ReplicaId(0) };
         assert!(2 * quorums.agreement() > n + f, "two agreement quorums share a correct replica");
         assert!(quorums.agreement() <= n - f, "the correct replicas alone form a quorum");
         assert!(quorums.one_correct() > f, "a weak quorum holds a correct replica");
@@ -86,7 +88,7 @@ impl Quorums {
         if f > Self::MAX_REPLICAS || n < 2 * f + 1 {
             return Err(QuorumsError::TooFewForCrashes { n, f });
         }
-        let quorums = Self { model: FaultModel::Crash, n, f };
+        let quorums = Self { model: FaultModel::Crash, n, f, first: ReplicaId(0) };
         assert!(2 * quorums.agreement() > n, "two agreement quorums share a replica");
         assert!(quorums.agreement() <= n - f, "the replicas that stay up alone form a quorum");
         assert!(quorums.one_correct() == 1, "nobody lies");
@@ -141,10 +143,21 @@ impl Quorums {
         self.n - self.f
     }
 
-    /// The primary of `view`: replica `view mod n` (PBFT §4).
+    /// The same with another replica to lead view 0; those after it follow in turn.
+    ///
+    /// # Panics
+    /// If there is no such replica.
+    #[must_use]
+    pub fn led_first_by(self, first: ReplicaId) -> Self {
+        assert!(self.has(first), "{first} is not one of {}", self.n);
+        Self { first, ..self }
+    }
+
+    /// The primary of `view`: replica `view mod n` (PBFT §4), counted from the one that leads view 0.
     #[must_use]
     pub fn primary(self, view: View) -> ReplicaId {
-        let index = view.0 % self.n as u64;
+        let n = self.n as u64;
+        let index = (view.0 % n + u64::from(self.first.0)) % n;
         ReplicaId(u16::try_from(index).expect("a group has at most 100 replicas"))
     }
 
@@ -189,6 +202,13 @@ mod tests {
             assert_eq!((q.agreement(), q.one_correct(), q.available()), (f + 1, 1, f + 1));
         }
         assert_eq!(Quorums::crash(4, 1).unwrap().agreement(), 3);
+    }
+
+    #[test]
+    fn another_may_lead_first_and_all_have_their_turn() {
+        let q = Quorums::byzantine(4, 1).unwrap().led_first_by(ReplicaId(3));
+        assert_eq!([0, 1, 2, 3, 4].map(|view| q.primary(View(view)).0), [3, 0, 1, 2, 3]);
+        assert_eq!(q.primary(View(u64::MAX)), ReplicaId(2));
     }
 
     proptest! {

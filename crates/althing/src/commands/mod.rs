@@ -8,6 +8,7 @@ mod demo;
 mod inject;
 mod keygen;
 mod kv;
+mod named_settings;
 mod place;
 mod plan;
 mod process;

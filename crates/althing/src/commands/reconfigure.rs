@@ -1,11 +1,13 @@
+use super::named_settings::{self, Changed};
 use super::place::Place;
 use crate::output;
 use crate::running::block_on;
 use althing_crypto::PublicIdentity;
-use althing_node::config::{ClientFile, write_successor};
+use althing_node::config::{ClientFile, RawPbft, write_successor};
 use althing_node::{GroupClient, InvokeError};
+use althing_protocol::Settings;
 use althing_replica::membership::{
-    Change, Member, Membership, Reconfigure as Command, ReconfigureOutcome, Refusal,
+    Change, Member, Membership, Reconfigure as Command, ReconfigureOutcome, Reconfigured, Refusal,
 };
 use althing_types::{Epoch, ReplicaId};
 use clap::Args;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Change the replicas of a running group: add, remove, replace, or give another key
+/// Change a running group: add, remove, replace or rekey replicas, and change its settings
 ///
 /// Numbers are those of the group file. At most f replicas may leave and f join at a time, so to go from
 /// four to seven takes three commands. A replica that joins is started once the command is done.
@@ -29,7 +31,9 @@ use std::time::Duration;
     althing reconfigure --remove 0\n  \
     althing reconfigure --remove 0 --f 1             where fewer are left than tolerate as many faults\n  \
     althing reconfigure --replace 2=127.0.0.1:7105=KEY\n  \
-    althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n\n\
+    althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n  \
+    althing reconfigure --set pipeline=8 --set view_timeout_ms=500\n  \
+    althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n\n\
     Exit codes: 0 done; 1 refused by the group, nothing has changed; 2 it can't be done.")]
 pub(crate) struct Reconfigure {
     #[command(flatten)]
@@ -52,6 +56,12 @@ pub(crate) struct Reconfigure {
     /// A replica stays where it is and has another key, as a new process there
     #[arg(long, value_name = "NUMBER=KEY")]
     rekey: Vec<Numbered<Key>>,
+    /// Change a setting by its name in the group file's `pbft`, at all replicas
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// The replica that leads the first view of the next epoch, and of those after it while it stays
+    #[arg(long, value_name = "NUMBER")]
+    first_primary: Option<u16>,
     /// Replicas that may be faulty afterwards; as many as possible if not given, and never fewer than now
     #[arg(long, value_name = "F")]
     f: Option<u16>,
@@ -110,6 +120,9 @@ struct Report {
     epoch: u64,
     f: u16,
     members: Vec<MemberReport>,
+    first_primary: u16,
+    /// By which settings the group goes from now on, that it did not before; empty where it refused.
+    settings: Vec<Changed>,
     group_file: PathBuf,
 }
 
@@ -135,7 +148,7 @@ impl Reconfigure {
                 file.group().name()
             )
         })?;
-        let command = self.command(&present);
+        let command = self.command(&present)?;
         let command = command.sign(file.group().id(), file.identity());
         let (outcome, known) = block_on(async {
             let client = GroupClient::connect(&file).await.into_diagnostic()?;
@@ -170,15 +183,27 @@ impl Reconfigure {
         }
     }
 
-    fn command(&self, present: &Membership) -> Command {
+    fn command(&self, present: &Membership) -> Result<Command> {
         let adds = self.add.iter().map(|Newcomer(member)| Change::Add(member.clone()));
         let removes = self.remove.iter().map(|number| Change::Remove(ReplicaId(*number)));
         let replaces = self.replace.iter().map(|Numbered(id, Newcomer(m))| Change::Replace(*id, m.clone()));
         let rekeys = self.rekey.iter().map(|Numbered(id, Key(key))| Change::Rekey(*id, *key));
         let n = (present.members.len() + self.add.len()).saturating_sub(self.remove.len());
         let most = u16::try_from(n.saturating_sub(1) / 3).unwrap_or(u16::MAX);
-        let changes = adds.chain(removes).chain(replaces).chain(rekeys).collect();
-        Command { epoch: present.epoch, f: self.f.unwrap_or(most.max(present.f)), changes }
+        let first = self.first_primary.map(|number| Change::FirstPrimary(ReplicaId(number)));
+        let settings = self.settings(present)?.map(Change::Settings);
+        let changes =
+            adds.chain(removes).chain(replaces).chain(rekeys).chain(settings).chain(first).collect();
+        Ok(Command { epoch: present.epoch, f: self.f.unwrap_or(most.max(present.f)), changes })
+    }
+
+    /// The present settings with those changed that are to be.
+    fn settings(&self, present: &Membership) -> Result<Option<Settings>> {
+        if self.set.is_empty() {
+            return Ok(None);
+        }
+        let changed = named_settings::with(&raw(&present.settings), "--set", &self.set)?;
+        Ok(Some(Settings::Pbft(changed.settings())))
     }
 
     fn show(
@@ -188,19 +213,20 @@ impl Reconfigure {
         known: &Membership,
         outcome: ReconfigureOutcome,
     ) -> Result<ExitCode> {
-        let (next, refusal) = match outcome {
-            Ok(next) => (next, None),
+        let (before, next, refusal) = match outcome {
+            Ok(Reconfigured { before, next }) => (before, next, None),
             // The file was out of date: the next try is to start from what the group is now.
-            Err(refusal) => (known.clone(), Some(refusal)),
+            Err(refusal) => (known.clone(), known.clone(), Some(refusal)),
         };
+        let changed = named_settings::differences(&raw(&before.settings), &raw(&next.settings))?;
         let file = match next.epoch {
             Epoch(0) => group_file.to_owned(),
             _ => write_successor(group_file, &next).into_diagnostic()?,
         };
         if self.json {
-            output::print_json(&report(&next, present, refusal.as_ref(), file))?;
+            output::print_json(&report(&next, present, changed, refusal.as_ref(), file))?;
         } else {
-            print(&next, present, refusal.as_ref(), &file);
+            print(&next, present, &changed, refusal.as_ref(), &file);
         }
         Ok(if refusal.is_none() { ExitCode::SUCCESS } else { ExitCode::from(output::FAILED) })
     }
@@ -212,7 +238,18 @@ fn unanswered(error: InvokeError) -> miette::Report {
     miette!(help = help, "{error}")
 }
 
-fn report(next: &Membership, present: &Membership, refusal: Option<&Refusal>, file: PathBuf) -> Report {
+fn raw(settings: &Settings) -> RawPbft {
+    let Settings::Pbft(settings) = settings;
+    settings.into()
+}
+
+fn report(
+    next: &Membership,
+    present: &Membership,
+    settings: Vec<Changed>,
+    refusal: Option<&Refusal>,
+    file: PathBuf,
+) -> Report {
     let member = |(replica, member): (u16, &Member)| MemberReport {
         replica,
         address: member.address.clone(),
@@ -225,11 +262,19 @@ fn report(next: &Membership, present: &Membership, refusal: Option<&Refusal>, fi
         epoch: next.epoch.0,
         f: next.f,
         members: (0..).zip(&next.members).map(member).collect(),
+        first_primary: next.first_primary.0,
+        settings,
         group_file: file,
     }
 }
 
-fn print(next: &Membership, present: &Membership, refusal: Option<&Refusal>, file: &Path) {
+fn print(
+    next: &Membership,
+    present: &Membership,
+    settings: &[Changed],
+    refusal: Option<&Refusal>,
+    file: &Path,
+) {
     match refusal {
         Some(refusal) => eprintln!("refused, and nothing has changed: {refusal}"),
         None => println!("epoch {} follows, and begins within a checkpoint period:", next.epoch),
@@ -252,6 +297,12 @@ fn print(next: &Membership, present: &Membership, refusal: Option<&Refusal>, fil
             "  -  {}  leaves: stop it once `althing status` shows the others in epoch {}",
             member.address, next.epoch.0
         );
+    }
+    if next.first_primary != present.first_primary {
+        println!("  {} leads first", next.first_primary);
+    }
+    for Changed { name, before, after } in settings {
+        println!("  {name}: {after}, before {before}");
     }
     println!("  {} says so to all that are started from now on", file.display());
 }

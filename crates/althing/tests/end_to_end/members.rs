@@ -1,5 +1,5 @@
 //! The members of a group change under load: from four to seven and back, one is replaced and one gets
-//! another key, until none is left of those that the clients once heard of.
+//! another key, until none is left of those that the clients once heard of. So do its settings.
 
 use super::load::{CLIENTS, Group, Load, block_on};
 use althing_node::GroupClient;
@@ -7,6 +7,7 @@ use althing_node::config::ClientFile;
 use althing_node::control::Role;
 use althing_node::deployment::{Deployment, free_ports};
 use althing_node::supervisor::{Launch, Supervisor};
+use althing_protocol::Settings;
 use althing_replica::Durability;
 use serde_json::Value;
 use std::fs;
@@ -57,7 +58,7 @@ impl Changing {
     }
 
     /// The group becomes another, while it works.
-    async fn change(&mut self, arguments: &[&str]) {
+    async fn change(&mut self, arguments: &[&str]) -> Value {
         self.progress().await;
         self.load.take_slowest();
         let arguments = [&["reconfigure"], arguments].concat();
@@ -69,6 +70,7 @@ impl Changing {
             "{report}"
         );
         self.load.turn_to_other_keys();
+        report
     }
 
     /// Starts a machine that has joined, and waits until it takes part.
@@ -200,6 +202,62 @@ fn a_group_goes_from_four_to_seven_and_back_while_it_works() {
         group.judge(&last).await;
         let known = last.membership().borrow().as_ref().map(|membership| membership.epoch.0);
         assert_eq!(known, Some(epoch));
+    });
+}
+
+#[test]
+fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
+    block_on(async {
+        let mut group = Changing::start().await;
+        let set = ["--set", "pipeline=8", "--set", "view_timeout_ms=700", "--set", "checkpoint_period=24"];
+        let set = [&set[..], &["--set", "log_size=48", "--first-primary", "2"]].concat();
+        let report = group.change(&set).await;
+        let of = |name: &str| {
+            let settings = report["settings"].as_array().expect("what changed");
+            let found = settings.iter().find(|changed| changed["name"] == name);
+            found.map(|changed| (changed["before"].clone(), changed["after"].clone()))
+        };
+        assert_eq!(of("pipeline"), Some((16.into(), 8.into())), "{report}");
+        assert_eq!(of("view_timeout_ms"), Some((500.into(), 700.into())), "{report}");
+        assert_eq!(report["settings"].as_array().map(Vec::len), Some(4), "and nothing else: {report}");
+        group.settle("other settings").await;
+        for name in ["kv-0", "kv-1", "kv-2", "kv-3"] {
+            group.takes_part(name).await;
+        }
+        let is_first = |report: &althing_node::control::ReplicaReport| {
+            report.epoch == 1 && report.view == 0 && report.role == Role::Primary
+        };
+        group.group.until("kv-2", "the primary of the first view", is_first).await;
+        // With a member that joins, and refused where they make no sense.
+        let refused = group.ask(&["reconfigure", "--set", "log_size=200"], 1).await;
+        let reason = refused["refusal"].as_str().expect("a reason");
+        assert!(reason.contains("log_size is 200, but must be a multiple"), "{reason}");
+        let (key, place) = (group.make("kv-4").await, address());
+        group.change(&["--add", &format!("{place}={key}"), "--set", "max_batch_requests=64"]).await;
+        group.start_newcomer("kv-4").await;
+        group.settle("a member and a setting").await;
+        let members = ["kv-0", "kv-1", "kv-2", "kv-3", "kv-4"];
+        for name in members {
+            group.kill(name).await;
+        }
+        for name in members {
+            group.restart(name).await;
+        }
+        for name in members {
+            group.takes_part(name).await;
+        }
+        group.settle("restart all").await;
+        let file = group.group.deployment.directory().join("groups/kv.epoch-2.json");
+        let written: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
+        assert_eq!((&written["pbft"]["pipeline"], &written["first_primary"]), (&8.into(), &2.into()));
+        // A client that knows the first epoch only.
+        let home = tempfile::TempDir::new().expect("a temporary directory");
+        let file = old_client_file(&group.group.deployment, home.path());
+        let last = GroupClient::connect(&file).await.expect("a client can be started");
+        group.judge(&last).await;
+        let known = last.membership().borrow().clone().expect("the group has members that change");
+        let Settings::Pbft(settings) = known.settings;
+        assert_eq!((settings.pipeline, settings.max_batch_requests), (8, 64));
     });
 }
 

@@ -42,7 +42,7 @@ const CHANNELS: (u16, [Pinned; 12]) = (
 
 /// And what is on disk, but for what protocols say in their records, and the pages of states. Who changes any of that
 /// raises the version of `althing_replica`'s logs.
-const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "2175c6367afb3d4d");
+const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "8d515e69ae8bd16a");
 
 /// How much of each input is taken for a value, if it is one.
 fn format_of<T: BorshDeserialize>() -> String {

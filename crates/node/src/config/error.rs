@@ -404,6 +404,23 @@ pub enum Rule {
     /// Administrators of a group whose replicas are known to others by number.
     #[error("the replicas of a component can't be changed; take `admins` out of the group file")]
     ComponentAdmins,
+    /// Nobody leads first.
+    #[error("{replica} is to lead the first view (first_primary), but there are {n} replicas, from 0 on")]
+    FirstPrimary {
+        /// Who is to.
+        replica: ReplicaId,
+        /// Replicas.
+        n: usize,
+    },
+    /// Settings that no group file can hold.
+    #[error(
+        "the settings of epoch {epoch} hold a time that is no whole number of milliseconds, which a group file \
+         can't say; order settings that have whole ones"
+    )]
+    FractionsOfMs {
+        /// Whose.
+        epoch: u64,
+    },
     /// A membership names an address at which nobody can listen.
     #[error("{replica} has the address `{address}`, which is no IP address and port")]
     MemberAddress {

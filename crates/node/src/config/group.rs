@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use althing_crypto::{Identity, Keyring, PublicIdentity};
+use althing_protocol::Settings;
 use althing_protocol::paxos::{PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
 use althing_replica::membership::{Member, Membership};
 use althing_replica::{Durability, ReadPolicy};
-use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId};
+use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId, View};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
@@ -39,6 +40,9 @@ pub struct RawGroup {
     /// The epoch in which these are the replicas: 0 for the group as it was made.
     #[serde(default)]
     pub epoch: u64,
+    /// The replica that leads the first view of the epoch.
+    #[serde(default)]
+    pub first_primary: u16,
     /// Replicas that may be faulty.
     pub f: usize,
     /// The replicas, by number.
@@ -224,6 +228,8 @@ impl GroupConfig {
             f: u16::try_from(self.quorums.f()).expect("a group has at most 100 replicas"),
             members: self.replicas.iter().map(member).collect(),
             admins: self.admins.clone(),
+            settings: Settings::Pbft(self.pbft.clone()),
+            first_primary: self.quorums.primary(View(0)),
         })
     }
 
@@ -388,6 +394,11 @@ impl TryFrom<RawGroup> for GroupConfig {
 
     fn try_from(raw: RawGroup) -> Result<Self, Rule> {
         let quorums = raw.protocol.quorums(raw.replicas.len(), raw.f)?;
+        let first_primary = ReplicaId(raw.first_primary);
+        if !quorums.has(first_primary) {
+            return Err(Rule::FirstPrimary { replica: first_primary, n: raw.replicas.len() });
+        }
+        let quorums = quorums.led_first_by(first_primary);
         if raw.protocol == ProtocolKind::Unreplicated && (raw.replicas.len(), raw.f) != (1, 0) {
             return Err(Rule::Unreplicated { n: raw.replicas.len(), f: raw.f });
         }

@@ -112,7 +112,13 @@ pub struct RawPbft {
 
 impl Default for RawPbft {
     fn default() -> Self {
-        let settings = PbftSettings::default();
+        Self::from(&PbftSettings::default())
+    }
+}
+
+/// As far as whole milliseconds go.
+impl From<&PbftSettings> for RawPbft {
+    fn from(settings: &PbftSettings) -> Self {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             checkpoint_period: settings.checkpoint_period,
@@ -157,7 +163,9 @@ impl RawPbft {
         }
     }
 
-    pub(super) fn settings(&self) -> PbftSettings {
+    /// What is written, as the protocol takes it: not yet checked.
+    #[must_use]
+    pub fn settings(&self) -> PbftSettings {
         PbftSettings {
             checkpoint_period: self.checkpoint_period,
             log_size: self.log_size,

@@ -6,12 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use althing_crypto::PublicIdentity;
+use althing_protocol::Settings;
 use althing_replica::membership::{Member, Membership};
 use althing_types::ReplicaId;
 
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, write_json};
 use super::group::{GroupConfig, RawGroup, RawReplicaEntry};
+use super::protocols::RawPbft;
 
 impl GroupConfig {
     /// Reads and checks the latest successor of the group file at `path`, or that file if it has none.
@@ -39,10 +41,10 @@ impl GroupConfig {
 }
 
 impl RawGroup {
-    /// The same group with other members.
+    /// The same group with other members and settings.
     ///
     /// # Errors
-    /// When one of them has an address at which nobody can listen.
+    /// When a member has an address at which nobody can listen, or the file can't hold the settings.
     pub fn succeeded_by(self, membership: &Membership) -> Result<Self, Rule> {
         let entry = |(id, member): (u16, &Member)| {
             let wrong = |_| Rule::MemberAddress { replica: ReplicaId(id), address: member.address.clone() };
@@ -51,8 +53,15 @@ impl RawGroup {
                 public_key: member.key.to_string(),
             })
         };
+        let Settings::Pbft(settings) = &membership.settings;
+        let pbft = RawPbft::from(settings);
+        if pbft.settings() != *settings {
+            return Err(Rule::FractionsOfMs { epoch: membership.epoch.0 });
+        }
         Ok(Self {
             epoch: membership.epoch.0,
+            first_primary: membership.first_primary.0,
+            pbft,
             f: membership.f.into(),
             replicas: (0..).zip(&membership.members).map(entry).collect::<Result<_, _>>()?,
             admins: membership.admins.iter().map(ToString::to_string).collect(),

@@ -227,6 +227,7 @@ impl<'a> Maker<'a> {
         });
         let raw = RawGroup {
             epoch: 0,
+            first_primary: 0,
             admins: keys.admin.iter().map(|identity| identity.public().to_string()).collect(),
             name: members.name.to_owned(),
             id: members.id.0.iter().map(|b| format!("{b:02x}")).collect(),

@@ -1,4 +1,4 @@
-use crate::config::{Basics, ConfigError};
+use crate::config::{Basics, ConfigError, ProtocolName};
 use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
@@ -73,7 +73,7 @@ impl PaxosConfig {
     /// One variant of [`ConfigError`] a rule.
     pub fn new(me: ReplicaId, quorums: Quorums, settings: PaxosSettings) -> Result<Self, ConfigError> {
         Basics {
-            protocol: ("Paxos", FaultModel::Crash),
+            protocol: (ProtocolName::Paxos, FaultModel::Crash),
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
@@ -91,6 +91,7 @@ impl PaxosConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Setting;
 
     fn check(change: impl FnOnce(&mut PaxosSettings)) -> Result<PaxosConfig, ConfigError> {
         let mut settings = PaxosSettings::default();
@@ -102,11 +103,11 @@ mod tests {
     fn each_rule_refuses_what_breaks_it() {
         assert!(check(|_| {}).is_ok() && check(|s| s.log_size = 50_048).is_err());
         let zero = |name| Err(ConfigError::Zero(name));
-        assert_eq!(check(|s| s.pipeline = 0), zero("pipeline"));
-        assert_eq!(check(|s| s.checkpoint_period = 0), zero("checkpoint_period"));
+        assert_eq!(check(|s| s.pipeline = 0), zero(Setting::Pipeline));
+        assert_eq!(check(|s| s.checkpoint_period = 0), zero(Setting::CheckpointPeriod));
         let small = ConfigError::LogTooSmall { log_size: 255, checkpoint_period: 128 };
         assert_eq!(check(|s| s.log_size = 255), Err(small));
-        let late = ConfigError::TooLong("view_timeout");
+        let late = ConfigError::TooLong(Setting::ViewTimeout);
         assert_eq!(check(|s| s.view_timeout = Duration::MAX), Err(late));
     }
 
@@ -114,7 +115,10 @@ mod tests {
     fn a_group_that_is_to_tolerate_lies_is_refused() {
         let four = Quorums::byzantine(4, 1).unwrap();
         let refused = PaxosConfig::new(ReplicaId(0), four, PaxosSettings::default());
-        assert_eq!(refused, Err(ConfigError::WrongModel { protocol: "Paxos", stands: FaultModel::Crash }));
+        assert_eq!(
+            refused,
+            Err(ConfigError::WrongModel { protocol: ProtocolName::Paxos, stands: FaultModel::Crash })
+        );
         let stranger =
             PaxosConfig::new(ReplicaId(3), Quorums::crash(3, 1).unwrap(), PaxosSettings::default());
         assert!(matches!(stranger, Err(ConfigError::NoSuchReplica { n: 3, .. })));

@@ -19,6 +19,15 @@ pub(super) struct Terms {
     pub(super) start: Option<Checkpoint>,
 }
 
+impl Terms {
+    /// Whether a replica of this instance can have made a checkpoint there. The predecessor may have had another
+    /// period, so the start need not lie where the others do.
+    pub(super) fn has_checkpoint(&self, seq: Seq) -> bool {
+        let is_start = self.start.is_some_and(|start| start.seq == seq);
+        is_start || seq.0.is_multiple_of(self.checkpoint_period)
+    }
+}
+
 /// What follows from a set of view changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice<'a> {

@@ -1,4 +1,4 @@
-use crate::config::{Basics, ConfigError as PbftConfigError, MAX_DURATION};
+use crate::config::{Basics, ConfigError as PbftConfigError, MAX_DURATION, ProtocolName, Setting};
 use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
@@ -91,7 +91,7 @@ impl PbftConfig {
     /// One variant of [`PbftConfigError`] a rule.
     pub fn new(me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Result<Self, PbftConfigError> {
         Basics {
-            protocol: ("PBFT", FaultModel::Byzantine),
+            protocol: (ProtocolName::Pbft, FaultModel::Byzantine),
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
@@ -103,19 +103,13 @@ impl PbftConfig {
         }
         .check(me, quorums)?;
         if settings.max_clock_skew > MAX_DURATION {
-            return Err(PbftConfigError::TooLong("max_clock_skew"));
+            return Err(PbftConfigError::TooLong(Setting::MaxClockSkew));
         }
         let has_floors = settings.primary_slack > 0 || settings.primary_passes > 0;
         if has_floors && !settings.separate_patience.is_zero() {
             return Err(PbftConfigError::PatientFloors);
         }
         Ok(Self { me, quorums, settings })
-    }
-
-    /// The most replicas of a group with these settings.
-    pub(super) fn most_replicas(&self) -> usize {
-        let most = Self::MAX_LOG_SIZE_TIMES_N / self.settings.log_size;
-        usize::try_from(most).map_or(Quorums::MAX_REPLICAS, |most| most.min(Quorums::MAX_REPLICAS))
     }
 }
 
@@ -134,14 +128,14 @@ mod tests {
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut PbftSettings);
         let cases: [(Change, E); 15] = [
-            (|s| s.checkpoint_period = 0, E::Zero("checkpoint_period")),
-            (|s| s.pipeline = 0, E::Zero("pipeline")),
-            (|s| s.max_batch_requests = 0, E::Zero("max_batch_requests")),
-            (|s| s.view_timeout = Duration::ZERO, E::Zero("view_timeout")),
-            (|s| s.status_period = Duration::ZERO, E::Zero("status_period")),
-            (|s| s.view_timeout = Duration::from_secs(3601), E::TooLong("view_timeout")),
-            (|s| s.status_period = Duration::from_secs(3601), E::TooLong("status_period")),
-            (|s| s.max_clock_skew = Duration::MAX, E::TooLong("max_clock_skew")),
+            (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
+            (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
+            (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),
+            (|s| s.view_timeout = Duration::ZERO, E::Zero(Setting::ViewTimeout)),
+            (|s| s.status_period = Duration::ZERO, E::Zero(Setting::StatusPeriod)),
+            (|s| s.view_timeout = Duration::from_secs(3601), E::TooLong(Setting::ViewTimeout)),
+            (|s| s.status_period = Duration::from_secs(3601), E::TooLong(Setting::StatusPeriod)),
+            (|s| s.max_clock_skew = Duration::MAX, E::TooLong(Setting::MaxClockSkew)),
             (|s| s.separate_patience = s.view_timeout, E::TooPatient),
             (|s| s.separate_patience = Duration::MAX, E::TooPatient),
             (|s| s.separate_patience = Duration::from_millis(1), E::PatientFloors),
@@ -157,7 +151,7 @@ mod tests {
             assert_eq!(check(0, 4, change), Err(error));
         }
         let crash = PbftConfig::new(ReplicaId(0), Quorums::crash(3, 1).unwrap(), PbftSettings::default());
-        assert_eq!(crash, Err(E::WrongModel { protocol: "PBFT", stands: FaultModel::Byzantine }));
+        assert_eq!(crash, Err(E::WrongModel { protocol: ProtocolName::Pbft, stands: FaultModel::Byzantine }));
         assert_eq!(check(4, 4, |_| {}), Err(E::NoSuchReplica { replica: ReplicaId(4), n: 4 }));
     }
 
@@ -170,8 +164,6 @@ mod tests {
             check(3, 4, |s| (s.log_size, s.checkpoint_period) = (log_size, checkpoint_period))
         };
         assert!(log(2, 1).is_ok() && log(12_500, 6_250).is_ok());
-        assert_eq!(log(12_500, 6_250).map(|config| config.most_replicas()), Ok(4));
-        assert_eq!(log(2, 1).map(|config| config.most_replicas()), Ok(Quorums::MAX_REPLICAS));
         assert_eq!(log(12_504, 4), Err(E::LogTooLarge { log_size: 12_504, most: 12_500, n: 4 }));
         let hour = MAX_DURATION;
         assert!(

@@ -91,7 +91,9 @@ pub use message::{
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::separate::{Lacked, Unfinished};
-use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, SignedPart, Statement, TimerId};
+use crate::{
+    Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Settings, SignedPart, Statement, TimerId,
+};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
@@ -541,16 +543,22 @@ impl Protocol for Pbft {
         may_answer.then_some(self.vouched)
     }
 
-    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self> {
-        self.successor_as(me, quorums, start)
+    fn successor(
+        &self,
+        me: ReplicaId,
+        quorums: Quorums,
+        settings: &Settings,
+        start: Option<(Seq, Digest)>,
+    ) -> Option<Self> {
+        self.successor_as(me, quorums, settings, start)
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        Some(Settings::Pbft(self.config.settings.clone()))
     }
 
     fn has_forgotten(&self) -> bool {
         !self.membership.is_voter()
-    }
-
-    fn most_members(&self) -> usize {
-        self.config.most_replicas()
     }
 
     fn statements(&self, stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {

@@ -258,14 +258,12 @@ impl Pbft {
         last: Seq,
         stable: Option<CheckpointCertificate>,
     ) {
-        let (terms, quorums, settings) = (self.terms(), self.config.quorums, &self.config.settings);
-        let (log_size, period) = (settings.log_size, settings.checkpoint_period);
+        let (terms, quorums, log_size) = (self.terms(), self.config.quorums, self.config.settings.log_size);
         let Some(Estimation { nonce, reports, bar, .. }) = self.membership.estimation_mut() else { return };
         let certified = stable.as_ref().map_or(0, |certificate| certificate.checkpoint.seq.0);
         let is_proven = stable.as_ref().is_none_or(|certificate| choice::is_certificate(&terms, certificate));
         // Who claims more than its own log could hold lies; the proof bounds every other claim.
-        if answered != *nonce || !is_proven || last.0 > certified + log_size || !last.0.is_multiple_of(period)
-        {
+        if answered != *nonce || !is_proven || last.0 > certified + log_size || !terms.has_checkpoint(last) {
             return;
         }
         reports.insert(from, last);

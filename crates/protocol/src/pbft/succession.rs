@@ -7,12 +7,13 @@
 //! proof of how the instance ended (its *abort history* is the state at `c`).
 //!
 //! The successor starts from `c` in view 0 (its *init history*). Whoever belongs to it has checked that
-//! certificate, which is of another membership; so in the successor `c` is stable without any votes.
+//! certificate, which is of another membership; so in the successor `c` is stable without any votes. Its
+//! settings may be others: `c` need not be where its own checkpoints would lie.
 
 use super::message::{Checkpoint, CheckpointCertificate};
 use super::{Guard, Pbft, PbftConfig, Step};
-use crate::Action;
 use crate::outbox::Outbox;
+use crate::{Action, Settings};
 use alloc::vec::Vec;
 use althing_types::{Digest, Quorums, ReplicaId, Seq};
 
@@ -27,9 +28,11 @@ impl Pbft {
         &self,
         me: ReplicaId,
         quorums: Quorums,
+        settings: &Settings,
         start: Option<(Seq, Digest)>,
     ) -> Option<Self> {
-        let config = PbftConfig::new(me, quorums, self.config.settings.clone()).ok()?;
+        let Settings::Pbft(settings) = settings;
+        let config = PbftConfig::new(me, quorums, settings.clone()).ok()?;
         let mut successor = Self::new(config);
         successor.start = start.map(|(seq, state)| Checkpoint { seq, state });
         successor.pending = self.pending.fit_for(quorums);

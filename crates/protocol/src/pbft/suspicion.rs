@@ -67,9 +67,7 @@ impl Suspicion {
             Record::Executed { seq, digest, batch } => {
                 self.is_in_log(seq) && batch.is_none_or(|batch| batch.digest() == digest)
             }
-            Record::MadeCheckpoint(seq) => {
-                seq.0.is_multiple_of(self.terms.checkpoint_period) && self.is_in_log(seq)
-            }
+            Record::MadeCheckpoint(seq) => self.terms.has_checkpoint(seq) && self.is_in_log(seq),
             Record::Stable(certificate) => self.take_stable(&certificate),
             Record::LeftView(content) => self.take_view_change(content),
             Record::MadeNewView(content) => {

@@ -470,7 +470,9 @@ impl Group {
         let node = &mut self.nodes[i];
         let (seq, state, _) = node.closed.take().expect("its instance has ended");
         let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("n = 3f + 1 or more");
-        node.pbft = node.pbft.successor(replica(i), quorums, Some((seq, state))).expect("good settings");
+        let settings = althing_protocol::Settings::Pbft(self.settings.clone());
+        let successor = node.pbft.successor(replica(i), quorums, &settings, Some((seq, state)));
+        node.pbft = successor.expect("good settings");
         node.timers.clear();
         node.records.clear();
         self.wires.retain(|wire| wire.from != replica(i));
@@ -482,7 +484,9 @@ impl Group {
         let i = self.nodes.len();
         let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("n = 3f + 1 or more");
         let template = pbft(0, i, &self.settings);
-        let successor = template.successor(replica(i), quorums, Some(start)).expect("good settings");
+        let settings = althing_protocol::Settings::Pbft(self.settings.clone());
+        let successor = template.successor(replica(i), quorums, &settings, Some(start));
+        let successor = successor.expect("good settings");
         self.nodes.push(Node::new(successor));
         self.event(i, Event::Start(Start::Handover { executed: Seq(0), has_state: false }));
     }

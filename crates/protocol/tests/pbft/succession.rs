@@ -103,7 +103,9 @@ fn records_of_the_successor_are_numbered_on() {
     node.pbft.handle(now, Event::Request(signed(10, 1)), &mut actions);
     let (seq, state, _) = node.closed.clone().expect("it has ended");
     let quorums = Quorums::byzantine(4, 1).expect("four are enough");
-    let mut successor = node.pbft.successor(R[0], quorums, Some((seq, state))).expect("good settings");
+    let settings = node.pbft.settings().expect("PBFT has successors");
+    let successor = node.pbft.successor(R[0], quorums, &settings, Some((seq, state)));
+    let mut successor = successor.expect("good settings");
     successor.handle(now, Event::Start(Start::Handover { executed: seq, has_state: true }), &mut actions);
     let first = actions.iter().find_map(|action| match action {
         Action::Persist { id, .. } => Some(*id),

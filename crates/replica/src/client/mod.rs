@@ -89,6 +89,7 @@ impl Client {
         if let Some(membership) = &config.membership {
             config.keyring = membership.keyring(&config.keyring);
             config.quorums = membership.quorums();
+            config.separate_bytes = membership.settings.separate_bytes();
         }
         let enough = enough_replies(config.reads, config.quorums);
         Self {

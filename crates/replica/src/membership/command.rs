@@ -2,11 +2,12 @@ use super::{Member, Membership, MembershipError};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Identity, Proof, PublicIdentity};
+use althing_protocol::Settings;
 use althing_types::{Epoch, GroupId, Quorums, ReplicaId, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
-/// One change of a membership. Places are those of the present epoch.
+/// One change of a membership, or of how it works. Places are those of the present epoch.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Change {
     /// Another replica, in the last place.
@@ -17,6 +18,10 @@ pub enum Change {
     Replace(ReplicaId, Member),
     /// A replica stays where it is and has another key: an end to what the old one is worth.
     Rekey(ReplicaId, PublicIdentity),
+    /// All replicas go by these settings: by all of them, so that nothing depends on what they were.
+    Settings(Settings),
+    /// This replica leads the first view, in all epochs that it stays for.
+    FirstPrimary(ReplicaId),
 }
 
 /// A command to the group: be another one from the next epoch on.
@@ -42,8 +47,17 @@ pub struct SignedReconfigure {
     pub proof: Proof,
 }
 
-/// What comes of a command: the next membership, or why there is none.
-pub type ReconfigureOutcome = Result<Membership, Refusal>;
+/// What a command changes.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Reconfigured {
+    /// The present membership.
+    pub before: Membership,
+    /// The one that follows.
+    pub next: Membership,
+}
+
+/// What comes of a command, or why nothing does.
+pub type ReconfigureOutcome = Result<Reconfigured, Refusal>;
 
 /// Why a command was refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, Error, BorshSerialize, BorshDeserialize)]
@@ -98,14 +112,15 @@ pub enum Refusal {
         /// As many may.
         most: u32,
     },
-    /// More than the protocol's settings allow.
-    #[error("{n} replicas, but with the settings of this group there may be at most {most}")]
-    TooManyMembers {
-        /// Replicas asked for.
-        n: u32,
-        /// As many may be.
-        most: u32,
-    },
+    /// Settings are given more than once.
+    #[error("the settings are given {0} times; once is enough")]
+    SettingsTwice(u32),
+    /// More than one replica is to lead first.
+    #[error("both {0} and {1} are to lead first")]
+    TwoPrimaries(ReplicaId, ReplicaId),
+    /// Who is to lead first leaves, or gets another key.
+    #[error("{0} is to lead first, and is not there any more under the key that it has")]
+    PrimaryLeaves(ReplicaId),
     /// What would come out is no membership.
     #[error(transparent)]
     Invalid(#[from] MembershipError),
@@ -131,9 +146,25 @@ impl Reconfigure {
         if self.epoch != present.epoch {
             return Err(Refusal::Epoch { meant: self.epoch, present: present.epoch });
         }
-        if self.changes.is_empty() && self.f == present.f {
+        let Moved { members, leaving, joining } = self.members(present)?;
+        let next = Membership {
+            epoch: present.epoch.next(),
+            f: self.f,
+            first_primary: self.first_primary(present, &members)?,
+            settings: self.settings()?.unwrap_or(&present.settings).clone(),
+            admins: present.admins.clone(),
+            members,
+        };
+        if next == (Membership { epoch: next.epoch, ..present.clone() }) {
             return Err(Refusal::NoChange);
         }
+        let quorums = next.check()?;
+        allow(present.quorums(), leaving, quorums, joining)?;
+        Ok(next)
+    }
+
+    /// Those of the next epoch.
+    fn members(&self, present: &Membership) -> Result<Moved, Refusal> {
         let (mut members, mut changed, mut leaving, mut joining) =
             (present.members.iter().cloned().map(Some).collect::<Vec<_>>(), BTreeSet::new(), 0, 0);
         for change in &self.changes {
@@ -160,12 +191,49 @@ impl Reconfigure {
         let stayed = members.len();
         members.extend(added);
         joining += u32::try_from(members.len() - stayed).unwrap_or(u32::MAX);
-        let (epoch, admins) = (present.epoch.next(), present.admins.clone());
-        let next = Membership { epoch, f: self.f, members, admins };
-        let quorums = next.check()?;
-        allow(present.quorums(), leaving, quorums, joining)?;
-        Ok(next)
+        Ok(Moved { members, leaving, joining })
     }
+
+    /// The settings that are asked for.
+    fn settings(&self) -> Result<Option<&Settings>, Refusal> {
+        let mut asked = self.changes.iter().filter_map(|change| match change {
+            Change::Settings(settings) => Some(settings),
+            _ => None,
+        });
+        let first = asked.next();
+        match asked.count() {
+            0 => Ok(first),
+            more => Err(Refusal::SettingsTwice(u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1))),
+        }
+    }
+
+    /// The place of the one that leads first among the next `members`: of who is asked for, or of who did so
+    /// before if it stays, or the first.
+    fn first_primary(&self, present: &Membership, members: &[Member]) -> Result<ReplicaId, Refusal> {
+        let mut asked = self.changes.iter().filter_map(|change| match change {
+            Change::FirstPrimary(id) => Some(*id),
+            _ => None,
+        });
+        let id = asked.next();
+        if let (Some(one), Some(other)) = (id, asked.next()) {
+            return Err(Refusal::TwoPrimaries(one, other));
+        }
+        let before = id.unwrap_or(present.first_primary);
+        let key = present.member(before).ok_or(Refusal::NoSuchReplica(before))?.key;
+        let place = members.iter().position(|member| member.key == key);
+        let place = place.and_then(|place| u16::try_from(place).ok()).map(ReplicaId);
+        match id {
+            Some(id) => place.ok_or(Refusal::PrimaryLeaves(id)),
+            None => Ok(place.unwrap_or(ReplicaId(0))),
+        }
+    }
+}
+
+/// The members of the next epoch, and how many of them are others than before.
+struct Moved {
+    members: Vec<Member>,
+    leaving: u32,
+    joining: u32,
 }
 
 fn allow(old: Quorums, leaving: u32, new: Quorums, joining: u32) -> Result<(), Refusal> {
@@ -200,6 +268,9 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec;
+    use althing_protocol::pbft::PbftSettings;
+    use althing_protocol::{ConfigError, Setting};
+    use althing_types::View;
 
     const ROOT: GroupId = GroupId([3; 16]);
 
@@ -214,7 +285,15 @@ mod tests {
     fn membership(n: u8) -> Membership {
         let f = u16::from((n - 1) / 3);
         let members = (0..n).map(member).collect();
-        Membership { epoch: Epoch(5), f, members, admins: vec![identity(200).public()] }
+        let settings = Settings::Pbft(PbftSettings::default());
+        let (epoch, admins) = (Epoch(5), vec![identity(200).public()]);
+        Membership { epoch, f, members, admins, settings, first_primary: ReplicaId(0) }
+    }
+
+    fn with(change: impl FnOnce(&mut PbftSettings)) -> Change {
+        let mut settings = PbftSettings::default();
+        change(&mut settings);
+        Change::Settings(Settings::Pbft(settings))
     }
 
     fn apply(n: u8, f: u16, changes: &[Change]) -> Result<Vec<Member>, Refusal> {
@@ -278,6 +357,58 @@ mod tests {
         }
         let late = Reconfigure { epoch: Epoch(4), f: 1, changes: vec![add(9)] };
         assert_eq!(late.apply(&membership(4)), Err(E::Epoch { meant: Epoch(4), present: Epoch(5) }));
+    }
+
+    #[test]
+    fn settings_are_refused_where_the_protocol_would_refuse_them() {
+        use Refusal as E;
+        let r = ReplicaId;
+        let invalid = |error: ConfigError| E::Invalid(MembershipError::Settings(error));
+        let large = |n| ConfigError::LogTooLarge { log_size: 12_500, most: 50_000 / n as u64, n };
+        let most = with(|s| (s.log_size, s.checkpoint_period) = (12_500, 6_250));
+        for (n, changes, refusal) in [
+            (4, vec![with(|s| s.pipeline = 0)], invalid(ConfigError::Zero(Setting::Pipeline))),
+            (
+                4,
+                vec![with(|s| s.log_size = 300)],
+                invalid(ConfigError::LogNotMultiple { log_size: 300, checkpoint_period: 128 }),
+            ),
+            (4, vec![most.clone(), Change::Add(member(9))], invalid(large(5))),
+            (7, vec![most.clone()], invalid(large(7))),
+            (4, vec![most.clone(), with(|_| {})], E::SettingsTwice(2)),
+            (4, vec![with(|_| {})], E::NoChange),
+            (4, vec![Change::FirstPrimary(r(0))], E::NoChange),
+            (4, vec![Change::FirstPrimary(r(4))], E::NoSuchReplica(r(4))),
+            (4, vec![Change::FirstPrimary(r(1)), Change::FirstPrimary(r(2))], E::TwoPrimaries(r(1), r(2))),
+            (5, vec![Change::FirstPrimary(r(1)), Change::Remove(r(1))], E::PrimaryLeaves(r(1))),
+        ] {
+            assert_eq!(apply(n, 1, &changes).unwrap_err(), refusal, "{n}, {changes:?}");
+        }
+        let (most, add) = (|| most.clone(), || Change::Add(member(9)));
+        let next = |present: &Membership, changes| {
+            Reconfigure { epoch: present.epoch, f: 1, changes }.apply(present).expect("it is allowed")
+        };
+        let larger = next(&membership(4), vec![most()]);
+        assert_eq!(Change::Settings(larger.settings.clone()), most());
+        let added = Reconfigure { epoch: Epoch(6), f: 1, changes: vec![add()] }.apply(&larger);
+        assert_eq!(added, Err(invalid(large(5))), "settings hold for the epochs that follow");
+        let default = next(&larger, vec![with(|_| {}), add()]);
+        assert_eq!((default.members.len(), Change::Settings(default.settings)), (5, with(|_| {})));
+    }
+
+    #[test]
+    fn who_leads_first_does_so_wherever_its_place_is() {
+        let r = ReplicaId;
+        let next = |present: &Membership, change| {
+            let command = Reconfigure { epoch: present.epoch, f: 1, changes: vec![change] };
+            command.apply(present).expect("it is allowed")
+        };
+        let led = next(&membership(6), Change::FirstPrimary(r(3)));
+        assert_eq!((led.first_primary, led.quorums().primary(View(0))), (r(3), r(3)));
+        let moved = next(&led, Change::Remove(r(1)));
+        assert_eq!((moved.first_primary, &moved.members[2]), (r(2), &member(3)));
+        let gone = next(&moved, Change::Remove(r(2)));
+        assert_eq!(gone.first_primary, r(0));
     }
 
     #[test]

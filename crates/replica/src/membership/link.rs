@@ -70,6 +70,8 @@ mod tests {
     use crate::pages::PageTree;
     use alloc::format;
     use althing_crypto::Identity;
+    use althing_protocol::Settings;
+    use althing_protocol::pbft::PbftSettings;
 
     const ROOT: GroupId = GroupId([3; 16]);
 
@@ -83,7 +85,9 @@ mod tests {
 
     fn present() -> Membership {
         let members = (0..4).map(member).collect();
-        Membership { epoch: Epoch(5), f: 1, members, admins: alloc::vec![identity(200).public()] }
+        let settings = Settings::Pbft(PbftSettings::default());
+        let (epoch, admins) = (Epoch(5), alloc::vec![identity(200).public()]);
+        Membership { epoch, f: 1, members, admins, settings, first_primary: ReplicaId(1) }
     }
 
     fn command(epoch: u64, newcomer: u16, signer: u16) -> SignedReconfigure {

@@ -1,6 +1,7 @@
 //! Who belongs to a group, and how that changes: by an ordered command, from one epoch to the next.
 //!
-//! - a [`Membership`] is what an epoch has: its replicas, in order, and how many may be faulty;
+//! - a [`Membership`] is what an epoch has: its replicas, in order, how many may be faulty, and the settings by
+//!   which they all go;
 //! - a [`Reconfigure`] command, signed by an administrator, says what the next one is to be;
 //! - a [`Link`] proves to whoever knows one membership what the next one is.
 //!
@@ -11,7 +12,7 @@ mod command;
 mod link;
 mod succession;
 
-pub use command::{Change, Reconfigure, ReconfigureOutcome, Refusal, SignedReconfigure};
+pub use command::{Change, Reconfigure, ReconfigureOutcome, Reconfigured, Refusal, SignedReconfigure};
 pub use link::Link;
 
 pub(crate) use link::{MAX_LINKS_BYTES, links_from};
@@ -20,6 +21,7 @@ pub(crate) use succession::{SUCCESSION_PAGE, Succession};
 use alloc::string::String;
 use alloc::vec::Vec;
 use althing_crypto::{Hasher, Keyring, PublicIdentity};
+use althing_protocol::{ConfigError, Settings};
 use althing_types::{Epoch, GroupId, Principal, Quorums, ReplicaId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
@@ -38,7 +40,7 @@ pub struct Member {
     pub address: String,
 }
 
-/// Who belongs to a group during one epoch.
+/// Who belongs to a group during one epoch, and how it works.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Membership {
     /// Which epoch.
@@ -49,6 +51,10 @@ pub struct Membership {
     pub members: Vec<Member>,
     /// Who may change the membership.
     pub admins: Vec<PublicIdentity>,
+    /// What the replicas run, and how.
+    pub settings: Settings,
+    /// Who leads the first view of the epoch.
+    pub first_primary: ReplicaId,
 }
 
 /// What can't be a membership.
@@ -84,6 +90,12 @@ pub enum MembershipError {
     /// More administrators than there may be.
     #[error("{0} administrators, but there may be at most {MAX_ADMINS}")]
     TooManyAdmins(u32),
+    /// Who is to lead first is none of the replicas.
+    #[error("{0} is to lead first, but is none of the {n} replicas", n = .1)]
+    NoSuchPrimary(ReplicaId, u32),
+    /// A group of that size can't go by these settings.
+    #[error(transparent)]
+    Settings(#[from] ConfigError),
 }
 
 impl Membership {
@@ -102,6 +114,11 @@ impl Membership {
         if self.admins.len() > MAX_ADMINS {
             return Err(MembershipError::TooManyAdmins(count(self.admins.len())));
         }
+        if !quorums.has(self.first_primary) {
+            return Err(MembershipError::NoSuchPrimary(self.first_primary, count(n)));
+        }
+        self.settings.check(quorums)?;
+        let quorums = quorums.led_first_by(self.first_primary);
         for (second, member) in quorums.replicas().zip(&self.members) {
             if member.address.is_empty() || member.address.len() > MAX_ADDRESS_BYTES {
                 return Err(MembershipError::Address(second));

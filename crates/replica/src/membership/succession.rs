@@ -1,4 +1,4 @@
-use super::{Membership, ReconfigureOutcome, Refusal, SignedReconfigure};
+use super::{Membership, ReconfigureOutcome, Reconfigured, Refusal, SignedReconfigure};
 use crate::{MAX_PAGE_BYTES, MAX_PAGES};
 use alloc::vec::Vec;
 use althing_types::{GroupId, decode, encode};
@@ -17,8 +17,6 @@ type Page = (Membership, Option<SignedReconfigure>, Option<(Membership, SignedRe
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Succession {
     root: GroupId,
-    /// What the protocol allows.
-    most_members: usize,
     current: Membership,
     /// The command that says so, for who knows the one before; `None` for the first.
     command: Option<SignedReconfigure>,
@@ -26,8 +24,8 @@ pub(crate) struct Succession {
 }
 
 impl Succession {
-    pub(crate) fn new(root: GroupId, most_members: usize, current: Membership) -> Self {
-        Self { root, most_members, current, command: None, next: None }
+    pub(crate) fn new(root: GroupId, current: Membership) -> Self {
+        Self { root, current, command: None, next: None }
     }
 
     pub(crate) fn current(&self) -> &Membership {
@@ -48,13 +46,8 @@ impl Succession {
             decode(operation, MAX_COMMAND_BYTES).map_err(|_| Refusal::Malformed)?;
         signed.authorise(self.root, &self.current)?;
         let next = signed.command.apply(&self.current)?;
-        if next.members.len() > self.most_members {
-            let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-            let (n, most) = (number(next.members.len()), number(self.most_members));
-            return Err(Refusal::TooManyMembers { n, most });
-        }
         self.next = Some((next.clone(), signed));
-        Ok(next)
+        Ok(Reconfigured { before: self.current.clone(), next })
     }
 
     /// A checkpoint is made: what was to come is there.

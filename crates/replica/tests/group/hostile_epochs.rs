@@ -2,7 +2,7 @@
 
 use crate::ledger::Operation;
 use crate::net::{identity, keyring, member};
-use crate::reconfiguration::{all_in, change, command, group, has_all, work};
+use crate::reconfiguration::{agreed, all_in, change, command, group, has_all, pbft_settings, work};
 use althing_crypto::{Domain, Proof};
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_replica::membership::{Change, Membership};
@@ -161,7 +161,8 @@ fn two_members_can_not_share_half_a_key() {
     let mixed = althing_crypto::PublicIdentity::from_bytes(&mixed).expect("a point");
     let mut members: Vec<_> = (0..4).map(member).collect();
     members[3].key = mixed;
-    let membership = Membership { epoch: Epoch(0), f: 1, members, admins: Vec::new() };
+    let (admins, settings, first_primary) = (Vec::new(), agreed(pbft_settings()), R(0));
+    let membership = Membership { epoch: Epoch(0), f: 1, members, admins, settings, first_primary };
     assert!(membership.check().is_err(), "who has the first's signatures has two votes");
 }
 

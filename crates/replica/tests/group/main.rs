@@ -14,5 +14,6 @@ mod net;
 mod proactive;
 mod reconfiguration;
 mod recovery;
+mod settings;
 mod slow_disks;
 mod tentative;

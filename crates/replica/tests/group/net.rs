@@ -210,6 +210,12 @@ impl<P: Protocol> Net<P> {
     pub(crate) fn unstarted(&self, id: ReplicaId) -> Replica<P, Ledger> {
         let config = self.replica_config(id);
         let protocol = (self.protocol)(config.replica, config.quorums);
+        // In a later epoch the group may have other settings.
+        let of_file = config
+            .membership
+            .as_ref()
+            .and_then(|file| protocol.successor(config.replica, config.quorums, &file.settings, None));
+        let protocol = of_file.unwrap_or(protocol);
         Replica::new(config, protocol, Ledger::new())
     }
 
@@ -528,6 +534,11 @@ impl<P: Protocol> Net<P> {
 
     pub(crate) fn status(&self, id: u16) -> ReplicaStatus {
         self.replicas[&ReplicaId(id)].status()
+    }
+
+    /// What the replica on a machine goes by.
+    pub(crate) fn settings(&self, machine: u16) -> Option<althing_protocol::Settings> {
+        self.replicas[&ReplicaId(machine)].settings()
     }
 
     pub(crate) fn cells(&self, id: u16) -> &[Vec<u8>] {

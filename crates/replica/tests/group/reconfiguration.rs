@@ -18,11 +18,20 @@ pub(crate) fn group_with(settings: Settings) -> Net<Pbft> {
     let n = u16::try_from(settings.quorums.n()).expect("a small group");
     let f = u16::try_from(settings.quorums.f()).expect("a small group");
     let members = (0..n).map(member).collect();
-    let membership = Membership { epoch: Epoch(0), f, members, admins: vec![admin().public()] };
+    let (admins, first_primary) = (vec![admin().public()], R(0));
+    let (epoch, agreed) = (Epoch(0), agreed(pbft_settings()));
+    let membership = Membership { epoch, f, members, admins, settings: agreed, first_primary };
     Net::with_members(settings, Some(membership), |id, quorums| {
-        let settings = PbftSettings { checkpoint_period: 8, log_size: 16, ..PbftSettings::default() };
-        Pbft::new(PbftConfig::new(id, quorums, settings).expect("good settings"))
+        Pbft::new(PbftConfig::new(id, quorums, pbft_settings()).expect("good settings"))
     })
+}
+
+pub(crate) fn agreed(settings: PbftSettings) -> althing_protocol::Settings {
+    althing_protocol::Settings::Pbft(settings)
+}
+
+pub(crate) fn pbft_settings() -> PbftSettings {
+    PbftSettings { checkpoint_period: 8, log_size: 16, ..PbftSettings::default() }
 }
 
 pub(crate) fn command(epoch: u64, f: u16, changes: &[Change]) -> Reconfigure {
@@ -31,7 +40,7 @@ pub(crate) fn command(epoch: u64, f: u16, changes: &[Change]) -> Reconfigure {
 
 /// Changes the group, and starts the machines that have joined.
 pub(crate) fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16]) -> Membership {
-    let next = net.reconfigure(1, command).expect("it is allowed");
+    let next = net.reconfigure(1, command).expect("it is allowed").next;
     for machine in joining {
         net.provide(*machine, &next);
         net.start(R(*machine), Startup::Genesis);
@@ -92,7 +101,7 @@ fn what_is_not_allowed_is_refused_and_changes_nothing() {
     ] {
         assert_eq!(net.reconfigure(0, command), Err(refusal));
     }
-    let next = net.reconfigure(0, command(0, 1, &[add(4)])).expect("it is allowed");
+    let next = net.reconfigure(0, command(0, 1, &[add(4)])).expect("it is allowed").next;
     // The same again, before the epoch has ended or after.
     let again = net.reconfigure(2, command(0, 1, &[add(4)])).expect_err("it has been done");
     let is_late = matches!(again, Refusal::UnderWay(Epoch(1)) | Refusal::Epoch { present: Epoch(1), .. });
@@ -284,7 +293,7 @@ fn who_joins_hears_of_the_keys_of_those_that_it_asks() {
     let lifetime = Duration::from_secs(3600);
     (0..4).for_each(|id| net.input(R(id), Input::Refresh { seed: seed(id), lifetime }));
     work(&mut net, 0, 4);
-    let next = net.reconfigure(1, command(0, 1, &[Change::Add(member(4))])).expect("it is allowed");
+    let next = net.reconfigure(1, command(0, 1, &[Change::Add(member(4))])).expect("it is allowed").next;
     work(&mut net, 4, 10);
     net.run_for(Duration::from_secs(5));
     // All that was said to it so far is lost.

@@ -1,6 +1,6 @@
 use super::{Verdict, Violation};
 use crate::keys::CLIENTS;
-use crate::plan::Plan;
+use crate::plan::{LARGEST_LOG, Plan};
 use crate::world::LARGEST;
 
 /// What a replica holds.
@@ -25,8 +25,11 @@ impl MemoryBound {
     pub(crate) fn new(plan: &Plan) -> Self {
         let small = |number: u64| usize::try_from(number).expect("small");
         let n = if plan.membership.is_some() { LARGEST } else { plan.quorums.n() };
-        let log = small(plan.window());
-        let checkpoints = small(plan.window() / plan.settings.checkpoint_period) + 2;
+        // Whose members change have other settings in later epochs, and one checkpoint more: the start.
+        let (log, checkpoints) = match &plan.membership {
+            Some(_) => (small(LARGEST_LOG.0), small(LARGEST_LOG.1) + 3),
+            None => (small(plan.window()), small(plan.window() / plan.settings.checkpoint_period) + 2),
+        };
         let clients = small(CLIENTS);
         // Each number: itself, its batches, two votes a replica, and the batches pre-prepared there.
         let protocol = log * (1 + BATCHES + n + 2 * n + BATCHES) + checkpoints * (n + 1) + n + clients;

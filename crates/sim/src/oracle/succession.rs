@@ -1,5 +1,6 @@
 use super::{Verdict, Violation};
 use althing_crypto::PublicIdentity;
+use althing_protocol::Settings;
 use althing_replica::membership::{Change, Membership, Reconfigure};
 use althing_types::{ClientId, Digest, Epoch, ReplicaId, RequestNumber, Seq};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,9 @@ struct Asked {
     f: u16,
     leaving: BTreeSet<ReplicaId>,
     joining: Keys,
+    /// The settings of the next epoch, and who is to lead first there, by its place before.
+    settings: Option<Settings>,
+    first_primary: Option<ReplicaId>,
     /// Where it took effect, once a correct replica has executed it for good.
     executed: Option<Seq>,
     /// Whether who asked was told that the change is made.
@@ -30,7 +34,6 @@ struct Entry {
 /// Which epochs there were, and what was executed in each.
 #[derive(Debug, Default)]
 pub(crate) struct Succession {
-    period: u64,
     asked: BTreeMap<(ClientId, RequestNumber), Asked>,
     epochs: BTreeMap<Epoch, Entry>,
     /// Where each has to end: at the first checkpoint after its command.
@@ -54,16 +57,17 @@ fn key_bytes(key: &PublicIdentity) -> [u8; 64] {
 }
 
 impl Succession {
-    /// Watches a group that makes a checkpoint every `period` batches and starts from `first`.
-    pub(crate) fn new(period: u64, first: Option<&Membership>) -> Self {
+    /// Watches a group that starts from `first`.
+    pub(crate) fn new(first: Option<&Membership>) -> Self {
         let entry =
             |first: &Membership| (Epoch(0), Entry { host: 0, membership: first.clone(), start: None });
-        Self { period, epochs: first.map(entry).into_iter().collect(), ..Self::default() }
+        Self { epochs: first.map(entry).into_iter().collect(), ..Self::default() }
     }
 
     /// An administrator asks for a change.
     pub(crate) fn asked(&mut self, client: ClientId, number: RequestNumber, command: &Reconfigure) {
         let (mut leaving, mut joining) = (BTreeSet::new(), Keys::new());
+        let (mut settings, mut first_primary) = (None, None);
         for change in &command.changes {
             match change {
                 Change::Add(member) => drop(joining.insert(key_bytes(&member.key))),
@@ -76,10 +80,12 @@ impl Succession {
                     leaving.insert(*id);
                     joining.insert(key_bytes(key));
                 }
+                Change::Settings(asked) => settings = Some(asked.clone()),
+                Change::FirstPrimary(id) => first_primary = Some(*id),
             }
         }
-        let asked =
-            Asked { epoch: command.epoch, f: command.f, leaving, joining, executed: None, is_granted: false };
+        let (epoch, f, executed, is_granted) = (command.epoch, command.f, None, false);
+        let asked = Asked { epoch, f, leaving, joining, settings, first_primary, executed, is_granted };
         self.asked.insert((client, number), asked);
     }
 
@@ -98,7 +104,10 @@ impl Succession {
         else {
             return Ok(());
         };
-        let (epoch, end) = (*epoch, Seq(seq.0.next_multiple_of(self.period)));
+        // Of an epoch that no correct replica was seen in nothing is known.
+        let Some(entry) = self.epochs.get(epoch) else { return Ok(()) };
+        let period = entry.membership.settings.checkpoint_period();
+        let (epoch, end) = (*epoch, Seq(seq.0.next_multiple_of(period)));
         if let Some(other) = self.ends.insert(epoch, end).filter(|other| *other != end) {
             return violation(format!("{epoch} was to end at {other} and is to end at {end}"));
         }
@@ -196,7 +205,16 @@ impl Succession {
         epoch.0.checked_sub(1).map_or(Ok(()), |before| self.check_end(Epoch(before)))
     }
 
-    /// Somebody has asked for what the members are now.
+    /// The instance that a correct host's replica runs in an epoch goes by these settings.
+    pub(crate) fn goes_by(host: usize, membership: &Membership, settings: Option<&Settings>) -> Verdict {
+        if settings == Some(&membership.settings) {
+            return Ok(());
+        }
+        let (epoch, agreed) = (membership.epoch, &membership.settings);
+        violation(format!("host {host} goes by {settings:?} in {epoch}, which has agreed on {agreed:?}"))
+    }
+
+    /// Somebody has asked for what the members and their settings are now.
     fn check_asked(&self, host: usize, membership: &Membership) -> Verdict {
         let keys = |membership: &Membership| -> Keys {
             membership.members.iter().map(|member| key_bytes(&member.key)).collect()
@@ -209,7 +227,16 @@ impl Succession {
             let places = (0..).map(ReplicaId).zip(&before.membership.members);
             let staying = places.filter(stays).map(|(_, member)| key_bytes(&member.key));
             let expected: Keys = staying.chain(asked.joining.iter().copied()).collect();
-            asked.epoch == before.membership.epoch && asked.f == membership.f && expected == keys(membership)
+            let is_of_epoch = asked.epoch == before.membership.epoch && asked.f == membership.f;
+            let settings = asked.settings.as_ref().unwrap_or(&before.membership.settings);
+            // Who led first goes on to do so if it stays.
+            let asked_first = asked.first_primary.unwrap_or(before.membership.first_primary);
+            let (old, new) =
+                (before.membership.member(asked_first), membership.member(membership.first_primary));
+            let leads = old.zip(new).is_some_and(|(old, new)| old.key == new.key);
+            let has_gone = asked.leaving.contains(&asked_first) && membership.first_primary == ReplicaId(0);
+            let is_led = leads || (asked.first_primary.is_none() && has_gone);
+            is_of_epoch && expected == keys(membership) && *settings == membership.settings && is_led
         };
         if self.asked.values().any(|asked| is_it(&asked)) {
             return Ok(());
@@ -222,12 +249,19 @@ impl Succession {
 mod tests {
     use super::*;
     use crate::keys::{admin, member};
+    use althing_protocol::pbft::PbftSettings;
 
     const C: (ClientId, RequestNumber) = (ClientId(3), RequestNumber(1));
 
+    fn settings(period: u64) -> Settings {
+        let log_size = 4 * period;
+        Settings::Pbft(PbftSettings { checkpoint_period: period, log_size, ..PbftSettings::default() })
+    }
+
     fn membership(epoch: u64, machines: &[u16]) -> Membership {
         let members = machines.iter().map(|id| member(ReplicaId(*id))).collect();
-        Membership { epoch: Epoch(epoch), f: 1, members, admins: vec![admin().public()] }
+        let (admins, settings, first_primary) = (vec![admin().public()], settings(4), ReplicaId(0));
+        Membership { epoch: Epoch(epoch), f: 1, members, admins, settings, first_primary }
     }
 
     fn start(seq: u64, state: u8) -> Option<(Seq, Digest)> {
@@ -236,7 +270,7 @@ mod tests {
 
     /// Machine 4 has been asked to join, and that was executed at 5: the epoch ends at 8.
     fn asked() -> Succession {
-        let mut succession = Succession::new(4, Some(&membership(0, &[0, 1, 2, 3])));
+        let mut succession = Succession::new(Some(&membership(0, &[0, 1, 2, 3])));
         let changes = vec![Change::Add(member(ReplicaId(4)))];
         succession.asked(C.0, C.1, &Reconfigure { epoch: Epoch(0), f: 1, changes });
         succession.executed(0, Epoch(0), Seq(5), &[C]).unwrap();
@@ -258,6 +292,43 @@ mod tests {
         assert!(asked().entered(0, &membership(1, &[0, 1, 2, 3, 5]), start(8, 1)).is_err());
         assert!(asked().entered(0, &membership(1, &[0, 1, 2, 3]), start(8, 1)).is_err());
         assert!(asked().entered(0, &membership(1, &[0, 1, 4]), start(8, 1)).is_err(), "too few");
+    }
+
+    #[test]
+    fn all_go_by_the_settings_that_were_asked_for() {
+        let first = membership(0, &[0, 1, 2, 3]);
+        let asked = || {
+            let mut succession = Succession::new(Some(&first));
+            let changes = vec![Change::Settings(settings(8)), Change::FirstPrimary(ReplicaId(2))];
+            succession.asked(C.0, C.1, &Reconfigure { epoch: Epoch(0), f: 1, changes });
+            succession.executed(0, Epoch(0), Seq(5), &[C]).unwrap();
+            succession
+        };
+        let next = Membership {
+            epoch: Epoch(1),
+            settings: settings(8),
+            first_primary: ReplicaId(2),
+            ..first.clone()
+        };
+        let mut succession = asked();
+        succession.entered(1, &next, start(8, 1)).unwrap();
+        let other = Membership { settings: settings(4), ..next.clone() };
+        assert!(succession.entered(2, &other, start(8, 1)).is_err(), "not what another has");
+        assert!(asked().entered(1, &other, start(8, 1)).is_err(), "not what was asked for");
+        let elsewhere = Membership { first_primary: ReplicaId(1), ..next.clone() };
+        assert!(asked().entered(1, &elsewhere, start(8, 1)).is_err(), "another leads");
+        Succession::goes_by(1, &next, Some(&settings(8))).unwrap();
+        assert!(Succession::goes_by(1, &next, Some(&settings(4))).is_err(), "its instance has the old ones");
+        assert!(Succession::goes_by(1, &next, None).is_err());
+        // The next epoch ends where its own period says.
+        succession.executed(0, Epoch(1), Seq(11), &[]).unwrap();
+        let changes = vec![Change::Settings(settings(4))];
+        let later = (C.0, RequestNumber(2));
+        succession.asked(later.0, later.1, &Reconfigure { epoch: Epoch(1), f: 1, changes });
+        succession.executed(0, Epoch(1), Seq(12), &[later]).unwrap();
+        succession.granted(later.0, later.1).unwrap();
+        succession.executed(0, Epoch(1), Seq(16), &[]).unwrap();
+        assert!(succession.executed(0, Epoch(1), Seq(17), &[]).is_err(), "beyond its end");
     }
 
     #[test]
@@ -283,7 +354,7 @@ mod tests {
     #[test]
     fn what_is_granted_takes_effect() {
         let next = membership(1, &[0, 1, 2, 3, 4]);
-        let mut succession = Succession::new(4, Some(&membership(0, &[0, 1, 2, 3])));
+        let mut succession = Succession::new(Some(&membership(0, &[0, 1, 2, 3])));
         let changes = vec![Change::Add(member(ReplicaId(4)))];
         succession.asked(C.0, C.1, &Reconfigure { epoch: Epoch(0), f: 1, changes });
         assert!(succession.unfulfilled().is_empty(), "it may be refused");

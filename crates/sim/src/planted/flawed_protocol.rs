@@ -2,7 +2,8 @@ use super::{Planted, fearless};
 use crate::subject::{Genuine, Probe, Subject};
 use althing_protocol::pbft::{Pbft, PbftMessage, Status, ViewChange};
 use althing_protocol::{
-    Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, SignedPart, Start,
+    Action, Actions, Batch, Decision, Event, Evidence, Misbehaviour, Protocol, RequestKind, Settings,
+    SignedPart, Start,
 };
 use althing_types::{Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq};
 use std::collections::VecDeque;
@@ -147,9 +148,16 @@ impl Protocol for FlawedProtocol {
         self.inner.answers_from()
     }
 
-    fn successor(&self, me: ReplicaId, quorums: Quorums, start: Option<(Seq, Digest)>) -> Option<Self> {
+    fn successor(
+        &self,
+        me: ReplicaId,
+        quorums: Quorums,
+        settings: &Settings,
+        start: Option<(Seq, Digest)>,
+    ) -> Option<Self> {
         let quorums = if self.bug == Planted::SmallSuccessor { fearless(quorums) } else { quorums };
-        let inner = self.inner.successor(me, quorums, start)?;
+        let old = self.inner.settings().filter(|_| self.bug == Planted::OldSettings);
+        let inner = self.inner.successor(me, quorums, old.as_ref().unwrap_or(settings), start)?;
         let mut heard = self.heard.clone();
         heard.retain(|(from, _)| quorums.has(*from) && *from != me);
         Some(Self { bug: self.bug, inner, leaked: Vec::new(), hasty: self.hasty, heard })
@@ -159,8 +167,8 @@ impl Protocol for FlawedProtocol {
         self.inner.has_forgotten()
     }
 
-    fn most_members(&self) -> usize {
-        self.inner.most_members()
+    fn settings(&self) -> Option<Settings> {
+        self.inner.settings()
     }
 
     fn statements(&self, stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {

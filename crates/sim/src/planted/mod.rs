@@ -83,6 +83,8 @@ pub enum Planted {
     OldVotes,
     /// From the second epoch on, quorums are sized as if no replica could be faulty.
     SmallSuccessor,
+    /// From the second epoch on, replicas go by the settings of the first.
+    OldSettings,
     /// What a replica said last before it left the group is sent again.
     LateVotes,
     /// Replicas never take new keys.
@@ -117,7 +119,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -146,6 +148,7 @@ impl Planted {
         Self::LostGrant,
         Self::OldVotes,
         Self::SmallSuccessor,
+        Self::OldSettings,
         Self::LateVotes,
         Self::LastingKeys,
         Self::KeptKeys,
@@ -195,6 +198,7 @@ impl Planted {
             Self::LostGrant => "lost-grant",
             Self::OldVotes => "old-votes",
             Self::SmallSuccessor => "small-successor",
+            Self::OldSettings => "old-settings",
             Self::LateVotes => "late-votes",
             Self::LastingKeys => "lasting-keys",
             Self::KeptKeys => "kept-keys",
@@ -249,7 +253,7 @@ impl Planted {
             | Self::TornIsDamage
             | Self::DamageIsTorn
             | Self::TrustedCache => &["durability"],
-            Self::NoEnd | Self::LostGrant | Self::LateVotes => &["membership"],
+            Self::NoEnd | Self::LostGrant | Self::OldSettings | Self::LateVotes => &["membership"],
             // A proposal of the old epoch stands against a correct primary's of the new one, or is executed.
             Self::OldVotes => &["accusation", "agreement", "exactly-once"],
             // The proof of how the epoch ended has too few votes, or two things are decided.
@@ -288,9 +292,12 @@ impl Planted {
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
-            Self::NoEnd | Self::LostGrant | Self::OldVotes | Self::SmallSuccessor | Self::LateVotes => {
-                (Family::Reconfigure, 4)
-            }
+            Self::NoEnd
+            | Self::LostGrant
+            | Self::OldVotes
+            | Self::SmallSuccessor
+            | Self::OldSettings
+            | Self::LateVotes => (Family::Reconfigure, 4),
             Self::UnsyncedAccepts => (Family::CrashDisk, 3),
             Self::ForgetfulLeader => (Family::Partition, 5),
             Self::HastyAcceptor => (Family::CrashEmpty, 3),

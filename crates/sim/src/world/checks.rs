@@ -4,7 +4,7 @@ use super::World;
 use super::effects::Told;
 use crate::host::Host;
 use crate::keys::{GroupKeys, elastic_client, machine_with, member};
-use crate::oracle::{Execution, Holdings, Verdict, Violation, judge, keep_primary};
+use crate::oracle::{Execution, Holdings, Succession, Verdict, Violation, judge, keep_primary};
 use crate::plan::RECOVERY;
 use crate::subject::Subject;
 use althing_protocol::{Evidence, Misbehaviour};
@@ -19,6 +19,9 @@ impl<X: Subject> World<'_, X> {
         self.check_reports(host, &told.reports)?;
         for (membership, start) in &told.epochs {
             self.succession.entered(host, membership, *start)?;
+        }
+        if let (Some((membership, _)), Some(replica)) = (told.epochs.last(), &self.hosts[host].replica) {
+            Succession::goes_by(host, membership, replica.settings().as_ref())?;
         }
         for (membership, evidence) in &told.evidence {
             *self.evidence.entry(kind(evidence)).or_default() += 1;

@@ -8,9 +8,11 @@ use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
 use crate::oracle::Violation;
+use crate::plan::other_settings;
 use crate::queue::Node;
 use crate::subject::Subject;
-use althing_replica::membership::{Change, Membership, Reconfigure, ReconfigureOutcome};
+use althing_protocol::Settings;
+use althing_replica::membership::{Change, Membership, Reconfigure, ReconfigureOutcome, Reconfigured};
 use althing_replica::{Input, OperationKind};
 use althing_types::{Principal, ReplicaId, RequestNumber, decode, encode};
 use std::collections::BTreeSet;
@@ -118,8 +120,23 @@ impl<X: Subject> World<'_, X> {
             _ => (Change::Replace(place, newcomer), n),
         };
         let f = u16::try_from((n - 1) / 3).expect("small");
-        let joins = !matches!(change, Change::Remove(_));
-        let command = Reconfigure { epoch: present.epoch, f, changes: vec![change] };
+        let mut joins = !matches!(change, Change::Remove(_));
+        let mut changes = vec![change];
+        if self.dice.chance(400) {
+            let Settings::Pbft(settings) = &present.settings;
+            changes.push(Change::Settings(Settings::Pbft(other_settings(settings, &mut self.dice))));
+            if n == present.members.len() && self.dice.chance(700) {
+                // The settings alone.
+                changes.remove(0);
+                joins = false;
+            }
+        }
+        if self.dice.chance(200) {
+            let last = present.members.len();
+            let first = ReplicaId(u16::try_from(self.dice.index(last)).expect("small"));
+            changes.push(Change::FirstPrimary(first));
+        }
+        let command = Reconfigure { epoch: present.epoch, f, changes };
         let next = command.apply(present).ok()?;
         let faulty = self.faulty_in(&next, None);
         if faulty > usize::from(f) || joining.0 >= MACHINES {
@@ -140,7 +157,7 @@ impl<X: Subject> World<'_, X> {
     pub(super) fn on_outcome(&mut self, client: usize, number: RequestNumber, result: &[u8]) {
         let outcome: Result<ReconfigureOutcome, _> = decode(result, 1 << 20);
         match outcome {
-            Ok(Ok(next)) => {
+            Ok(Ok(Reconfigured { next, .. })) => {
                 let id = self.workers[client].id;
                 if let Err(violation) = self.succession.granted(id, number) {
                     self.violation.get_or_insert(violation);

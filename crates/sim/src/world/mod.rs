@@ -149,7 +149,7 @@ impl<'a, X: Subject> World<'a, X> {
             undisturbed: None,
             trace: Trace::new(config.trace_lines),
             ledger: Ledger::default(),
-            succession: Succession::new(plan.settings.checkpoint_period, plan.membership.as_deref()),
+            succession: Succession::new(plan.membership.as_deref()),
             asked: None,
             granted: None,
             next_machine: ReplicaId(u16::try_from(config.replicas).expect("small")),

@@ -17,6 +17,7 @@ pub(crate) use attack::RunAttack;
 pub(crate) use injection::kill;
 pub(crate) use load::RunLoad;
 
+use super::named_settings;
 use crate::output;
 use crate::running::block_on;
 use althing_node::config::{ProtocolKind, RawPbft, ReadKind, RequestAuthKind};
@@ -194,7 +195,7 @@ impl Bench {
             }),
             contenders: self.contenders(),
             loads: self.loads()?,
-            pbft: pbft_with(&self.pbft)?,
+            pbft: named_settings::with(&RawPbft::default(), "--pbft", &self.pbft)?,
             injections: self.inject.clone(),
             attacks: self.attack.clone(),
             load_processes: self.load_processes,
@@ -297,22 +298,6 @@ fn entries(settings: &Settings) -> Vec<(usize, ContenderSettings)> {
         }
     }
     entries
-}
-
-/// The settings of PBFT, with some of them changed.
-fn pbft_with(changes: &[String]) -> Result<RawPbft> {
-    let mut settings = serde_json::to_value(RawPbft::default()).into_diagnostic()?;
-    for change in changes {
-        let (name, value) =
-            change.split_once('=').ok_or_else(|| miette!("--pbft takes NAME=VALUE, and not `{change}`"))?;
-        let Some(setting) = settings.get_mut(name) else {
-            let known: Vec<_> = settings.as_object().into_iter().flat_map(serde_json::Map::keys).collect();
-            return Err(miette!("--pbft: there is no setting `{name}`; there are {known:?}"));
-        };
-        *setting = serde_json::from_str(value)
-            .map_err(|_| miette!("--pbft {name}: `{value}` is no number, `true` or `false`"))?;
-    }
-    serde_json::from_value(settings).map_err(|error| miette!("--pbft: {error}"))
 }
 
 /// A way to read, as arguments name it.

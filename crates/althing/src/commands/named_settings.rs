@@ -1,0 +1,83 @@
+//! Settings of PBFT by their names in group files: as arguments change them, and how two of them differ.
+
+use althing_node::config::RawPbft;
+use miette::{IntoDiagnostic, Result, miette};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A setting that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Changed {
+    pub(crate) name: String,
+    pub(crate) before: Value,
+    pub(crate) after: Value,
+}
+
+/// These settings with some of them changed, each by a NAME=VALUE that was given with `option`.
+pub(crate) fn with(base: &RawPbft, option: &str, changes: &[String]) -> Result<RawPbft> {
+    let mut settings = by_name(base)?;
+    for change in changes {
+        let (name, value) =
+            change.split_once('=').ok_or_else(|| miette!("{option} takes NAME=VALUE, and not `{change}`"))?;
+        let Some(setting) = settings.get_mut(name) else {
+            let known: Vec<_> = settings.keys().collect();
+            return Err(miette!("{option}: there is no setting `{name}`; there are {known:?}"));
+        };
+        *setting = serde_json::from_str(value)
+            .map_err(|_| miette!("{option} {name}: `{value}` is no number, `true` or `false`"))?;
+    }
+    serde_json::from_value(settings.into()).map_err(|error| miette!("{option}: {error}"))
+}
+
+/// Those that are not the same in both.
+pub(crate) fn differences(before: &RawPbft, after: &RawPbft) -> Result<Vec<Changed>> {
+    let (before, mut after) = (by_name(before)?, by_name(after)?);
+    let changed = before.into_iter().filter_map(|(name, before)| {
+        let after = after.remove(&name)?;
+        (before != after).then_some(Changed { name, before, after })
+    });
+    Ok(changed.collect())
+}
+
+fn by_name(settings: &RawPbft) -> Result<Map<String, Value>> {
+    match serde_json::to_value(settings).into_diagnostic()? {
+        Value::Object(settings) => Ok(settings),
+        other => Err(miette!("settings are written by name, and not as {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_is_what_differs() {
+        let base = RawPbft { pipeline: 5, ..RawPbft::default() };
+        let asked = ["view_timeout_ms=250", "adaptive_batching=false", "pipeline=5"].map(str::to_owned);
+        let changed = with(&base, "--set", &asked).expect("it makes sense");
+        let expected = RawPbft { view_timeout_ms: 250, adaptive_batching: false, ..base.clone() };
+        assert_eq!(changed, expected);
+        let mut names: Vec<_> = differences(&base, &changed).expect("they have names");
+        names.sort_by(|a, b| a.name.cmp(&b.name));
+        let of = |name: &str, before: Value, after: Value| Changed { name: name.to_owned(), before, after };
+        let expected = [
+            of("adaptive_batching", true.into(), false.into()),
+            of("view_timeout_ms", 1000.into(), 250.into()),
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn an_error_names_the_option_and_what_there_is() {
+        let error = |change: &str| {
+            let error = with(&RawPbft::default(), "--set", &[change.to_owned()]);
+            format!("{}", error.expect_err("it makes no sense"))
+        };
+        assert!(error("pipeline").starts_with("--set takes NAME=VALUE"));
+        assert!(
+            error("pipelines=3").contains("`pipelines`") && error("pipelines=3").contains("\"pipeline\"")
+        );
+        assert!(error("pipeline=x").contains("`x` is no number"));
+        assert!(error("pipeline=-1").starts_with("--set: "));
+    }
+}
