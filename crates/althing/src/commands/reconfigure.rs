@@ -62,7 +62,8 @@ pub(crate) struct Reconfigure {
     /// The replica that leads the first view of the next epoch, and of those after it while it stays
     #[arg(long, value_name = "NUMBER")]
     first_primary: Option<u16>,
-    /// Replicas that may be faulty afterwards; as many as possible if not given, and never fewer than now
+    /// Replicas that may be faulty afterwards; if not given, as many as possible where replicas change, never
+    /// fewer than now, and else as many as now
     #[arg(long, value_name = "F")]
     f: Option<u16>,
     /// How long to wait for the answer, in seconds
@@ -194,7 +195,13 @@ impl Reconfigure {
         let settings = self.settings(present)?.map(Change::Settings);
         let changes =
             adds.chain(removes).chain(replaces).chain(rekeys).chain(settings).chain(first).collect();
-        Ok(Command { epoch: present.epoch, f: self.f.unwrap_or(most.max(present.f)), changes })
+        // Who asks for other settings alone says nothing of faults.
+        let has_members = !(self.add.is_empty()
+            && self.remove.is_empty()
+            && self.replace.is_empty()
+            && self.rekey.is_empty());
+        let f = if has_members { most.max(present.f) } else { present.f };
+        Ok(Command { epoch: present.epoch, f: self.f.unwrap_or(f), changes })
     }
 
     /// The present settings with those changed that are to be.
