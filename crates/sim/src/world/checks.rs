@@ -7,9 +7,9 @@ use crate::keys::{GroupKeys, elastic_client, machine_with, member};
 use crate::oracle::{Execution, Holdings, Succession, Verdict, Violation, judge, keep_primary};
 use crate::plan::RECOVERY;
 use crate::subject::Subject;
-use althing_protocol::{Evidence, Misbehaviour};
-use althing_replica::Report;
+use althing_protocol::{Evidence, Misbehaviour, Protocol};
 use althing_replica::membership::Membership;
+use althing_replica::{Replica, Report, Service};
 use althing_types::{Epoch, Seq, View};
 use std::sync::Arc;
 
@@ -146,7 +146,8 @@ impl<X: Subject> World<'_, X> {
             if let Some(latest) = &latest {
                 let has_place = latest.place_of(&member(at.id).key).is_some();
                 let is_there = replica.membership() == Some(&**latest) && replica.takes_part();
-                if (has_place && !is_there) || (!has_place && !replica.is_retired()) {
+                let has_left = replica.is_retired() || has_nobody_to_ask(replica);
+                if (has_place && !is_there) || (!has_place && !has_left) {
                     let epoch = replica.membership().map(|membership| membership.epoch);
                     stragglers.push(format!("host {host} in {epoch:?}: {status:?}, {probe:?}"));
                 }
@@ -217,6 +218,13 @@ impl<X: Subject> World<'_, X> {
         lines.extend(unfulfilled);
         Violation::new(oracle, lines.join("\n"))
     }
+}
+
+/// Whether this replica has forgotten all, and knows of no other member. If the group has replaced it
+/// meanwhile, nobody knows whom to tell: that it waits is all that it can do.
+fn has_nobody_to_ask<P: Protocol, S: Service>(replica: &Replica<P, S>) -> bool {
+    let is_alone = replica.membership().is_some_and(|membership| membership.members.len() == 1);
+    is_alone && !replica.takes_part()
 }
 
 fn kind(evidence: &Evidence) -> &'static str {
