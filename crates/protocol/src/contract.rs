@@ -1,4 +1,4 @@
-use crate::{Batch, Evidence, Request, Settings};
+use crate::{Batch, CommitCertificate, Evidence, Request, Settings, Speculation};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
@@ -210,6 +210,9 @@ pub enum Event<M> {
         /// Whom its client belongs to: the same for all sessions of one, so that it can't outnumber others.
         owner: ClientId,
     },
+    /// A client shows that an agreement quorum has speculated alike, at this replica's place in the order or
+    /// anywhere else. It is complete and its proofs hold.
+    Certificate(CommitCertificate),
     /// This record, and all before it, are on disk.
     Persisted(PersistId),
     /// The replica is about to stop: where others wait for it, they should not have to.
@@ -309,7 +312,21 @@ pub enum Action<M> {
     /// it emits and what queries see waits until it is final; clients are told that it is tentative.
     /// [`Event::Executed`] follows once it is final.
     ExecuteTentatively(Decision),
-    /// Take back what was executed tentatively.
+    /// Execute a batch before anything is known of what the others have at its place: right after the last one
+    /// that was executed, speculatively or for good, and never beyond a checkpoint that is not final. Any number
+    /// of them may have to be taken back. What they emit and what queries see waits until they are final
+    /// ([`Action::Execute`], in order); clients are told this replica's signed [`Speculation`].
+    /// [`Event::Executed`] follows once it is final.
+    Speculate {
+        /// The batch and its place.
+        decision: Decision,
+        /// The digest of all batches up to this one.
+        history: Digest,
+    },
+    /// This replica holds, on disk, a certificate for this speculation, and has entered no later view: whichever
+    /// client has shown one for it or for an earlier one of that view is told so (Zyzzyva's local commit).
+    Certified(Speculation),
+    /// Take back all that was executed tentatively or speculatively and is not final.
     Rollback,
     /// A checkpoint is stable: enough replicas have this state, and this replica is one of them. A state
     /// transfer to this one or an earlier one that has not been installed yet is dropped. Earlier ones may

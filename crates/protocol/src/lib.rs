@@ -19,6 +19,7 @@ pub mod pbft;
 mod pending;
 mod separate;
 mod settings;
+mod speculation;
 pub mod unreplicated;
 
 pub use batch::{Answers, Batch, Bundle, Request, RequestAuth, RequestKind, Share};
@@ -29,3 +30,4 @@ pub use contract::{
 };
 pub use evidence::{Evidence, Misbehaviour, Statement};
 pub use settings::Settings;
+pub use speculation::{CommitCertificate, Speculation};

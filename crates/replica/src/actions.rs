@@ -73,6 +73,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
             Action::Execute(decision) => self.execute(&decision, outputs),
             Action::ExecuteTentatively(decision) => self.execute_tentatively(decision, outputs),
+            Action::Speculate { .. } | Action::Certified(_) => todo!("by the engine"),
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),

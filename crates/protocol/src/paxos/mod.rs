@@ -378,8 +378,12 @@ impl Protocol for Paxos {
             Event::HandOver => self.on_hand_over(&mut step),
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
             // Nobody speaks for somebody else where nobody lies, a leader that serves one client late is slow and
-            // no more, and there are no successors.
-            Event::KeysEnded { .. } | Event::Witness { .. } | Event::Close(_) | Event::Timer(_) => {}
+            // no more, nothing is speculated, and there are no successors.
+            Event::KeysEnded { .. }
+            | Event::Witness { .. }
+            | Event::Certificate(_)
+            | Event::Close(_)
+            | Event::Timer(_) => {}
         }
         self.settle(&mut step);
     }

@@ -73,8 +73,11 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             | Action::Closed { .. }
             | Action::MustSign { .. }
             | Action::Late(_)
+            | Action::Certified(_)
             | Action::Rollback => {}
-            Action::ExecuteTentatively(_) => panic!("a wide-area protocol executes nothing tentatively"),
+            Action::ExecuteTentatively(_) | Action::Speculate { .. } => {
+                panic!("a wide-area protocol executes nothing tentatively")
+            }
         }
     }
 
