@@ -53,6 +53,15 @@ impl Answers {
         }
     }
 
+    /// What `replica` is to answer where all have to: the first of those named gives the whole.
+    #[must_use]
+    pub fn share_of_all(&self, replica: ReplicaId) -> Share {
+        match self {
+            Self::Few { asked, .. } if asked.first() != Some(&replica) => Share::Digest,
+            Self::Few { .. } | Self::All => Share::Whole,
+        }
+    }
+
     /// How many replicas are named.
     #[must_use]
     pub fn named(&self) -> usize {

@@ -2,12 +2,13 @@
 
 use crate::Durability;
 use crate::execution::Effect;
-use crate::frame::{ClientMessage, Execution, ReplyOutcome};
+use crate::frame::{ClientMessage, Execution, Given, ReplyOutcome};
 use crate::io::{Output, Report, Timer};
 use crate::kept::KeptState;
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
 use crate::replica::Replica;
+use crate::tentative::{Certainty, Tentative, said};
 use crate::transfer::{Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;
@@ -72,8 +73,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 }
             }
             Action::Execute(decision) => self.execute(&decision, outputs),
-            Action::ExecuteTentatively(decision) => self.execute_tentatively(decision, outputs),
-            Action::Speculate { .. } | Action::Certified(_) => todo!("by the engine"),
+            Action::ExecuteTentatively(decision) => {
+                self.execute_early(decision, Certainty::Tentative, outputs);
+            }
+            Action::Speculate { decision, history } => self.speculate(decision, history, outputs),
+            Action::Certified(speculation) => self.on_certified(speculation, outputs),
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
@@ -138,20 +142,20 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn execute(&mut self, decision: &Decision, outputs: &mut Vec<Output>) {
-        let effects = match self.confirm(decision, outputs) {
-            Some(effects) => {
+        let (effects, is_epoch_ending) = match self.confirm(decision, outputs) {
+            Some(Tentative { effects, is_epoch_ending, .. }) => {
                 for effect in &effects {
                     self.admission.executed(effect.client, effect.number);
                 }
-                effects
+                (effects, is_epoch_ending)
             }
             None if self.is_stopped => return,
             None => {
                 let effects = self.state.execute(decision, self.limits.settings().max_reply_bytes);
                 for effect in &effects {
-                    self.answer(decision, effect, false, outputs);
+                    self.answer(decision, effect, &Certainty::Final, outputs);
                 }
-                effects
+                (effects, self.ends_epoch())
             }
         };
         let mut requests = Vec::with_capacity(effects.len());
@@ -167,7 +171,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             }
         }
         self.history.extend(decision);
-        self.close_if_ending(decision.seq);
+        self.close_if_ending(decision.seq, is_epoch_ending);
         let Decision { seq, view, digest, .. } = *decision;
         outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
         let mut state = None;
@@ -185,38 +189,35 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         &mut self,
         decision: &Decision,
         effect: &Effect,
-        is_tentative: bool,
+        certainty: &Certainty,
         outputs: &mut Vec<Output>,
     ) {
         let request = &decision.batch.requests[effect.index];
         let (client, number) = (effect.client, effect.number);
-        // What is tentative counts in the view of its execution.
-        let (view, execution, is_owed) = if is_tentative {
-            let is_owed = self.admission.owes(client, number);
-            (decision.view, Execution::Tentative(decision.seq), is_owed)
-        } else {
-            let is_owed = self.admission.executed(client, number);
-            (self.view, Execution::Final(decision.seq), is_owed)
+        let is_owed = match certainty {
+            Certainty::Final => self.admission.executed(client, number),
+            Certainty::Tentative | Certainty::Speculative(..) => self.admission.owes(client, number),
         };
         let Some(outcome) = &effect.outcome else { return };
         // In another epoch the client named others by these places.
         let share = match &request.answers {
-            answers if !is_owed && request.epoch == self.epoch() => {
-                answers.share_of(self.me, decision.is_eager)
-            }
+            answers if !is_owed && request.epoch == self.epoch() => match certainty {
+                Certainty::Speculative(..) => answers.share_of_all(self.me),
+                Certainty::Final | Certainty::Tentative => answers.share_of(self.me, decision.is_eager),
+            },
             _ => Share::Whole,
         };
         let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
-        let message = match share {
+        let given = match share {
             Share::Nothing => return,
-            Share::Digest if !is_short => {
-                ClientMessage::ReplyDigest { view, number, execution, outcome: outcome.digest() }
-            }
-            Share::Digest | Share::Whole => {
-                ClientMessage::Reply { view, number, execution, outcome: outcome.clone() }
-            }
+            Share::Digest if !is_short => Given::Digest(outcome.digest()),
+            Share::Digest | Share::Whole => Given::Whole(outcome.clone()),
         };
-        self.outbound.send_client(client, message, outputs);
+        let reply = match certainty {
+            Certainty::Final => said(self.view, number, Execution::Final(decision.seq), given),
+            early => early.reply(decision, number, given),
+        };
+        self.outbound.send_client(client, reply, outputs);
     }
 
     fn emit(&mut self, emission: Emission, outputs: &mut Vec<Output>) {
@@ -242,6 +243,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     fn on_view(&mut self, view: View, is_in_view: bool, outputs: &mut Vec<Output>) {
         (self.view, self.is_in_view) = (view, is_in_view);
+        self.certified.forget();
         outputs.push(Output::Report(if is_in_view {
             Report::EnteredView(view)
         } else {
@@ -297,7 +299,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             outputs.push(Output::Report(Report::StateRefused { seq, error }));
             return;
         }
-        self.tentative = None;
+        self.tentative.clear();
         self.history.start(seq, tree.clone());
         self.checkpoints.reset(seq, state, tree);
         let executed = self.state.table().executed();
@@ -306,7 +308,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
         outputs.push(Output::Report(Report::TransferFinished { seq, bytes }));
         // Before the protocol goes on from there: it may be where it ends.
-        self.close_if_ending(seq);
+        self.close_if_ending(seq, self.ends_epoch());
         self.events.push_back(Event::StateInstalled { seq, executed });
     }
 }

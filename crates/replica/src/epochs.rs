@@ -251,6 +251,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.supplier = Supplier::new(self.limits.settings().transfer_bytes_per_second);
         self.believed_from.clear();
         (self.view, self.is_in_view) = (View(0), true);
+        self.certified.forget();
         tenure.membership = membership.clone();
         (tenure.place, tenure.start, tenure.is_closing) = (Place::Member, start, false);
         tenure.shown.clear();
@@ -258,13 +259,14 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Epoch { membership: Box::new(membership), me, start });
     }
 
-    /// Tells the protocol that its instance ends, once the state says so.
-    pub(crate) fn close_if_ending(&mut self, seq: Seq) {
-        let is_over = self.is_epoch_over();
-        if let Some(tenure) = &mut self.tenure
-            && !tenure.is_closing
-            && (is_over || self.state.is_epoch_ending())
-        {
+    /// Whether the state, as it is now, is the last but for the next checkpoint of this epoch, or beyond it.
+    pub(crate) fn ends_epoch(&self) -> bool {
+        self.is_epoch_over() || self.state.is_epoch_ending()
+    }
+
+    /// Tells the protocol that its instance ends, if that is what the state after `seq` said.
+    pub(crate) fn close_if_ending(&mut self, seq: Seq, is_ending: bool) {
+        if let Some(tenure) = self.tenure.as_mut().filter(|tenure| is_ending && !tenure.is_closing) {
             tenure.is_closing = true;
             self.events.push_back(Event::Close(seq));
         }

@@ -7,7 +7,7 @@ use crate::transfer::{EngineMessage, MAX_ENGINE_MESSAGE_BYTES};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Mac, NewKey, Proof, hash};
-use althing_protocol::Request;
+use althing_protocol::{CommitCertificate, Request, Speculation};
 use althing_types::{
     ClientId, DecodeError, Digest, Epoch, ReplicaId, RequestNumber, Seq, View, decode, encode,
 };
@@ -93,6 +93,17 @@ pub enum ClientFrame {
     Witness(Request),
     /// A request that was sent to the primary, for this replica to have it when it is proposed.
     Body(Request),
+    /// Proof that an agreement quorum has speculated alike, for this replica to keep. It stands for itself.
+    Certificate {
+        /// Who shows it.
+        client: ClientId,
+        /// The request that this is about.
+        number: RequestNumber,
+        /// The epoch that the client takes for the present one.
+        epoch: Epoch,
+        /// The proof.
+        certificate: CommitCertificate,
+    },
 }
 
 impl ClientFrame {
@@ -102,6 +113,7 @@ impl ClientFrame {
         match self {
             Self::Request(request) | Self::Witness(request) | Self::Body(request) => request.epoch,
             Self::Query(query) => query.epoch,
+            Self::Certificate { epoch, .. } => *epoch,
         }
     }
 }
@@ -133,6 +145,15 @@ impl ReplyOutcome {
     pub fn digest(&self) -> Digest {
         hash("althing reply", &encode(self))
     }
+}
+
+/// What a request gave, or its digest: somebody else is to say it then (PBFT §5.1.1).
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Given {
+    /// The whole of it.
+    Whole(ReplyOutcome),
+    /// [`ReplyOutcome::digest`] of it.
+    Digest(Digest),
 }
 
 /// How a replica has executed a request.
@@ -218,6 +239,24 @@ pub enum ClientMessage {
         /// The request's number.
         number: RequestNumber,
     },
+    /// A request was executed before this replica knew what the others do (Zyzzyva's spec-response).
+    Speculated {
+        /// The request's number.
+        number: RequestNumber,
+        /// After which batches.
+        speculation: Speculation,
+        /// The replica's proof over [`Speculation::statement`].
+        proof: Proof,
+        /// What it gave.
+        given: Given,
+    },
+    /// This replica keeps a certificate for this or for later batches of its view (Zyzzyva's local commit).
+    Certified {
+        /// The request's number.
+        number: RequestNumber,
+        /// As the client has shown it.
+        speculation: Speculation,
+    },
 }
 
 /// What a replica sends to a client.
@@ -293,7 +332,7 @@ mod tests {
         };
         let longest = limits.settings().max_operation_bytes;
         assert!(decode_client_frame(&request(longest), &limits).is_ok());
-        assert!(decode_client_frame(&request(longest + 4096), &limits).is_err());
+        assert!(decode_client_frame(&request(longest + 16384), &limits).is_err());
         assert!(LimitSettings::default().max_message_bytes > MAX_PAGE_BYTES);
     }
 

@@ -8,7 +8,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Checked, Domain, Hasher, Keyring, Mac, Proof};
 use althing_protocol::{
-    Evidence, Message, Misbehaviour, Request, RequestAuth, RequestKind, SignedPart, Statement,
+    CommitCertificate, Evidence, Message, Misbehaviour, Request, RequestAuth, RequestKind, SignedPart,
+    Statement,
 };
 use althing_types::{ClientId, Digest, Epoch, Principal, Quorums, Recent, ReplicaId, decode};
 
@@ -198,7 +199,16 @@ impl Opener {
         }
     }
 
-    /// Opens a frame from client `from`. A request in it is authentic.
+    /// Whether an agreement quorum has signed what this says they have.
+    fn is_proven(&mut self, keyring: &Keyring, certificate: &CommitCertificate) -> bool {
+        let bytes = certificate.speculation.statement();
+        certificate.is_complete(self.quorums)
+            && certificate.votes.iter().all(|(signer, proof)| {
+                self.verified.check(Principal::Replica(*signer), &bytes, proof, Domain::Protocol, keyring)
+            })
+    }
+
+    /// Opens a frame from client `from`. A request in it is authentic, and a certificate proven.
     pub(crate) fn open_client(
         &mut self,
         keyring: &mut Keyring,
@@ -234,6 +244,9 @@ impl Opener {
                         .and_then(|mac| self.key_of_mac(keyring, (sender, Domain::Query), mac, &signed))
                         .is_some();
                 (query.client, is_authentic)
+            }
+            ClientFrame::Certificate { client, certificate, .. } => {
+                (*client, self.is_proven(keyring, certificate))
             }
         };
         if client != from {

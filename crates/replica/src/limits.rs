@@ -82,8 +82,8 @@ pub enum LimitsError {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Limits(LimitSettings);
 
-/// What a frame adds to what it carries: ids, numbers and a MAC vector of the largest group.
-const FRAME_OVERHEAD: usize = 256 + 16 * Quorums::MAX_REPLICAS;
+/// What a frame adds to what it carries: ids, numbers, and a MAC or a signature by each of the largest group.
+const FRAME_OVERHEAD: usize = 256 + 80 * Quorums::MAX_REPLICAS;
 
 impl Limits {
     /// Checks `settings`.

@@ -4,7 +4,7 @@ use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
 use crate::epochs::{Memory, Tenure, succession};
 use crate::execution::State;
-use crate::frame::{ClientFrame, ClientMessage, Execution, Query, QueryAnswer};
+use crate::frame::{ClientFrame, ClientMessage, Execution, Given, Query, QueryAnswer};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::kept::KeptState;
@@ -14,8 +14,9 @@ use crate::pages::PageTree;
 use crate::penalties::Penalties;
 use crate::records::{RecordError, recover};
 use crate::remains::Remains;
+use crate::speculation::Certified;
 use crate::tamper::Tamper;
-use crate::tentative::{History, Tentative};
+use crate::tentative::{History, Tentative, said};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
 use crate::{Durability, Emission, Limits, Service};
 use alloc::boxed::Box;
@@ -100,7 +101,9 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) protocol: P,
     pub(crate) state: State<S>,
     /// What the state holds beyond the last final batch.
-    pub(crate) tentative: Option<Tentative>,
+    pub(crate) tentative: VecDeque<Tentative>,
+    /// What clients were told, and want to hear, of the certificates that they have shown.
+    pub(crate) certified: Certified,
     pub(crate) history: History,
     /// Queries that wait until nothing is tentative: the last of each client.
     pub(crate) held_queries: BTreeMap<ClientId, Query>,
@@ -163,7 +166,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             durability: config.durability,
             protocol,
             state: State::new(service, succession),
-            tentative: None,
+            tentative: VecDeque::new(),
+            certified: Certified::default(),
             history: History::default(),
             held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
@@ -270,7 +274,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// The last batch that is executed for good.
     #[must_use]
     pub fn executed(&self) -> Seq {
-        match &self.tentative {
+        match self.tentative.front() {
             Some(Tentative { decision, .. }) => Seq(decision.seq.0 - 1),
             None => self.state.executed(),
         }
@@ -443,6 +447,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 self.foresee(&request);
                 self.events.push_back(Event::Body(request));
             }
+            Ok(ClientFrame::Certificate { number, certificate, .. }) => {
+                self.on_certificate(from, number, certificate, outputs);
+            }
             Err(_) if is_shown => {}
             Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));
@@ -464,9 +471,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Standing::Last(outcome) => {
                 // It asks again, perhaps because it could not believe the answer for want of the key.
                 self.outbound.announce(now, Principal::Client(client), outputs);
-                let (view, execution) =
-                    self.tentative_execution(client, number).unwrap_or((self.view, Execution::Earlier));
-                let reply = ClientMessage::Reply { view, number, execution, outcome: outcome.clone() };
+                let given = Given::Whole(outcome.clone());
+                let reply = match self.early_execution(client, number) {
+                    Some(early) => early.certainty.reply(&early.decision, number, given),
+                    None => said(self.view, number, Execution::Earlier, given),
+                };
                 self.outbound.send_client(client, reply, outputs);
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {
@@ -490,7 +499,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// What is tentative must not be seen before it is final: the query waits.
     fn on_query(&mut self, query: Query, outputs: &mut Vec<Output>) {
-        if self.tentative.is_none() {
+        if self.tentative.is_empty() {
             self.answer_query(&query, outputs);
         } else {
             self.held_queries.insert(query.client, query);
@@ -500,7 +509,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
 
     /// Answers the queries that waited, if nothing is tentative any more.
     pub(crate) fn answer_held_queries(&mut self, outputs: &mut Vec<Output>) {
-        while self.tentative.is_none()
+        while self.tentative.is_empty()
             && let Some((_, query)) = self.held_queries.pop_first()
         {
             self.answer_query(&query, outputs);

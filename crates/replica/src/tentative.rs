@@ -1,19 +1,56 @@
 //! What is executed before its place in the order is final, and the way back from it.
 
-use crate::Execution;
 use crate::execution::{Effect, State, StateError};
+use crate::frame::{ClientMessage, Execution, Given};
 use crate::pages::PageTree;
 use crate::replica::Replica;
 use crate::{Output, Service, StopReason};
 use alloc::vec::Vec;
-use althing_protocol::{Decision, Protocol};
+use althing_crypto::Proof;
+use althing_protocol::{Decision, Protocol, Speculation};
 use althing_types::{ClientId, RequestNumber, Seq, View};
 
-/// A batch that was executed tentatively. What it emits waits.
+/// On what an answer to a client rests.
+#[derive(Debug, Clone)]
+pub(crate) enum Certainty {
+    /// The batch's place is final.
+    Final,
+    /// The batch has its place unless the view ends before it is decided.
+    Tentative,
+    /// This replica has not heard yet what the others have at that place: it signs what it has.
+    Speculative(Speculation, Proof),
+}
+
+impl Certainty {
+    /// What a client is told of a request in a batch that was executed early. It counts in the view of its
+    /// execution.
+    pub(crate) fn reply(&self, decision: &Decision, number: RequestNumber, given: Given) -> ClientMessage {
+        match self {
+            Self::Final => said(decision.view, number, Execution::Final(decision.seq), given),
+            Self::Tentative => said(decision.view, number, Execution::Tentative(decision.seq), given),
+            Self::Speculative(speculation, proof) => {
+                ClientMessage::Speculated { number, speculation: *speculation, proof: proof.clone(), given }
+            }
+        }
+    }
+}
+
+/// What a client is told of a request that was executed thus.
+pub(crate) fn said(view: View, number: RequestNumber, execution: Execution, given: Given) -> ClientMessage {
+    match given {
+        Given::Whole(outcome) => ClientMessage::Reply { view, number, execution, outcome },
+        Given::Digest(outcome) => ClientMessage::ReplyDigest { view, number, execution, outcome },
+    }
+}
+
+/// A batch that was executed before it was final. What it emits waits.
 #[derive(Debug)]
 pub(crate) struct Tentative {
     pub(crate) decision: Decision,
     pub(crate) effects: Vec<Effect>,
+    pub(crate) certainty: Certainty,
+    /// Whether the epoch ends with what is executed up to it.
+    pub(crate) is_epoch_ending: bool,
 }
 
 impl Tentative {
@@ -60,41 +97,44 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// Whether the service's state holds what may have to be taken back.
     #[must_use]
     pub fn is_tentative(&self) -> bool {
-        self.tentative.is_some()
+        !self.tentative.is_empty()
     }
 
-    /// In which view and where this request was executed, if that may have to be taken back.
-    pub(crate) fn tentative_execution(
-        &self,
-        client: ClientId,
-        number: RequestNumber,
-    ) -> Option<(View, Execution)> {
-        let tentative = self.tentative.as_ref().filter(|tentative| tentative.has(client, number))?;
-        Some((tentative.decision.view, Execution::Tentative(tentative.decision.seq)))
+    /// The batch that executed this request, if that may have to be taken back.
+    pub(crate) fn early_execution(&self, client: ClientId, number: RequestNumber) -> Option<&Tentative> {
+        self.tentative.iter().rev().find(|tentative| tentative.has(client, number))
     }
 
-    pub(crate) fn execute_tentatively(&mut self, decision: Decision, outputs: &mut Vec<Output>) {
-        assert!(self.tentative.is_none(), "one batch at a time is executed tentatively");
+    /// Executes a batch right after the last one that was executed, to be made final or taken back later.
+    pub(crate) fn execute_early(
+        &mut self,
+        decision: Decision,
+        certainty: Certainty,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_past_checkpoint = self.tentative.back().is_some_and(|last| last.decision.is_checkpoint);
+        assert!(!is_past_checkpoint, "nothing is executed beyond a checkpoint that is not final");
         if self.history.base.is_none() {
             let (_, tree) = self.state.checkpoint();
             self.history.start(self.state.executed(), tree);
         }
         let effects = self.state.execute(&decision, self.limits.settings().max_reply_bytes);
         for effect in &effects {
-            self.answer(&decision, effect, true, outputs);
+            self.answer(&decision, effect, &certainty, outputs);
         }
         if effects.iter().any(|effect| !effect.emissions.is_empty()) {
             outputs.push(Output::Flush);
         }
-        self.tentative = Some(Tentative { decision, effects });
+        let is_epoch_ending = self.ends_epoch();
+        self.tentative.push_back(Tentative { decision, effects, certainty, is_epoch_ending });
     }
 
-    /// What the batch has led to, if it is the one that was executed tentatively. If it is another, that
-    /// one is taken back.
-    pub(crate) fn confirm(&mut self, decision: &Decision, outputs: &mut Vec<Output>) -> Option<Vec<Effect>> {
-        let tentative = &self.tentative.as_ref()?.decision;
-        if (tentative.seq, tentative.digest) == (decision.seq, decision.digest) {
-            return self.tentative.take().map(|tentative| tentative.effects);
+    /// What the batch has led to, if it is the first of those that were executed early. If it is another, all
+    /// of them are taken back.
+    pub(crate) fn confirm(&mut self, decision: &Decision, outputs: &mut Vec<Output>) -> Option<Tentative> {
+        let first = &self.tentative.front()?.decision;
+        if (first.seq, first.digest) == (decision.seq, decision.digest) {
+            return self.tentative.pop_front();
         }
         self.roll_back(outputs);
         None
@@ -103,9 +143,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// Brings back the last final state. A replica whose service does not take that has none to go on
     /// with, and stops.
     pub(crate) fn roll_back(&mut self, outputs: &mut Vec<Output>) {
-        if self.tentative.take().is_none() {
+        if self.tentative.is_empty() {
             return;
         }
+        self.tentative.clear();
         if let Err(error) = self.history.restore(&mut self.state, self.limits.settings().max_reply_bytes) {
             self.stop(StopReason::State(error), outputs);
         }

@@ -1,28 +1,39 @@
-use crate::frame::{Execution, ReplyOutcome};
-use alloc::collections::BTreeMap;
+use crate::frame::{Execution, Given, ReplyOutcome};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use althing_crypto::Proof;
+use althing_protocol::{CommitCertificate, Speculation};
 use althing_types::{Digest, Quorums, ReplicaId, View};
 
 /// What replicas say that a request gave: some with the whole of it, others with its digest; some for
-/// good, others tentatively.
+/// good, others tentatively, or before they have heard each other.
 #[derive(Debug)]
 pub(super) struct Ballot {
     /// How many have to say the same for good.
     enough: usize,
-    /// How many have to say the same in one view, tentatively or for good.
-    agreement: usize,
+    quorums: Quorums,
     /// Each replica's last word.
     words: BTreeMap<ReplicaId, Word>,
     /// The last whole outcome that each has given.
     outcomes: BTreeMap<ReplicaId, (Digest, ReplyOutcome)>,
+    /// What the replicas were shown a certificate of, and what the request gave there.
+    shown: Option<(Speculation, Digest)>,
+    /// Who keeps it.
+    keepers: BTreeSet<ReplicaId>,
 }
 
 /// What a replica says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Word {
     digest: Digest,
-    view: View,
-    execution: Execution,
+    of: Said,
+}
+
+/// Of what a replica says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    Executed(View, Execution),
+    Speculated(Speculation, Proof),
 }
 
 /// What a ballot has come to.
@@ -40,27 +51,57 @@ impl Ballot {
     /// A ballot in which `enough` replicas decide by what they say for good.
     pub(super) fn new(enough: usize, quorums: Quorums) -> Self {
         let (words, outcomes) = (BTreeMap::new(), BTreeMap::new());
-        Self { enough, agreement: quorums.agreement(), words, outcomes }
+        Self { enough, quorums, words, outcomes, shown: None, keepers: BTreeSet::new() }
     }
 
-    /// Takes down the outcome that a replica gives.
-    pub(super) fn give(
+    /// Takes down what a replica says that it has executed.
+    pub(super) fn say(&mut self, from: ReplicaId, execution: (View, Execution), given: Given) -> Verdict {
+        let digest = self.take(from, given);
+        let (view, execution) = execution;
+        let is_final = self.insert(from, Word { digest, of: Said::Executed(view, execution) });
+        self.verdict(digest, is_final)
+    }
+
+    /// Takes down what a replica says that it has executed before it heard the others.
+    pub(super) fn speculate(
         &mut self,
         from: ReplicaId,
-        execution: (View, Execution),
-        outcome: ReplyOutcome,
+        (speculation, proof): (Speculation, Proof),
+        given: Given,
     ) -> Verdict {
-        let digest = outcome.digest();
-        self.outcomes.insert(from, (digest, outcome));
-        self.vouch(from, execution, digest)
+        let digest = self.take(from, given);
+        let is_final = self.insert(from, Word { digest, of: Said::Speculated(speculation, proof) });
+        self.verdict(digest, is_final)
     }
 
-    /// As [`Self::give`], where the replica gives the digest alone.
-    pub(super) fn vouch(&mut self, from: ReplicaId, execution: (View, Execution), digest: Digest) -> Verdict {
-        let (view, execution) = execution;
-        let word = Word { digest, view, execution };
-        self.words.insert(from, word);
-        if !self.is_final(word) {
+    /// Takes down that a replica keeps the certificate that it was shown.
+    pub(super) fn keep(&mut self, from: ReplicaId, speculation: Speculation) -> Verdict {
+        let Some((_, digest)) = self.shown.filter(|(shown, _)| *shown == speculation) else {
+            return Verdict::Open;
+        };
+        self.keepers.insert(from);
+        self.verdict(digest, self.keepers.len() >= self.quorums.agreement())
+    }
+
+    fn take(&mut self, from: ReplicaId, given: Given) -> Digest {
+        match given {
+            Given::Digest(digest) => digest,
+            Given::Whole(outcome) => {
+                let digest = outcome.digest();
+                self.outcomes.insert(from, (digest, outcome));
+                digest
+            }
+        }
+    }
+
+    /// Takes a word down; says whether what it says can't change any more.
+    fn insert(&mut self, from: ReplicaId, word: Word) -> bool {
+        self.words.insert(from, word.clone());
+        self.is_final(&word)
+    }
+
+    fn verdict(&self, digest: Digest, is_final: bool) -> Verdict {
+        if !is_final {
             return Verdict::Open;
         }
         let whole = self.outcomes.values().find(|(given, _)| *given == digest);
@@ -71,6 +112,7 @@ impl Ballot {
     /// its digest.
     pub(super) fn forget(&mut self, replica: ReplicaId) {
         self.words.remove(&replica);
+        self.keepers.remove(&replica);
     }
 
     /// Whether what this word says can't change any more, and every later read sees it.
@@ -79,30 +121,84 @@ impl Ballot {
     /// have to say so that each later reader meets one of them. What an agreement quorum has executed
     /// tentatively in one view can't change either. What others have executed for good *at the same number*
     /// adds to it: who takes it back then answers no read before it has got to that number again.
-    fn is_final(&self, word: Word) -> bool {
+    ///
+    /// What all have speculated alike in one view can't change: all that are correct bring it into the next.
+    fn is_final(&self, word: &Word) -> bool {
         let alike = || self.words.values().filter(|other| other.digest == word.digest);
-        let for_good = alike().filter(|other| !matches!(other.execution, Execution::Tentative(_)));
-        if for_good.count() >= self.enough {
+        let is_for_good =
+            |other: &&Word| matches!(other.of, Said::Executed(_, Execution::Final(_) | Execution::Earlier));
+        if alike().filter(is_for_good).count() >= self.enough {
             return true;
         }
-        let seq = match word.execution {
-            Execution::Tentative(seq) | Execution::Final(seq) => seq,
-            Execution::Earlier => return false,
+        let seq = match word.of {
+            Said::Speculated(speculation, _) => {
+                return self.speculated(word.digest, speculation).count() == self.quorums.n();
+            }
+            Said::Executed(_, Execution::Earlier) => return false,
+            Said::Executed(_, Execution::Tentative(seq) | Execution::Final(seq)) => seq,
         };
-        let at_the_number = alike().filter(|other| other.execution == Execution::Final(seq)).count();
-        let in_view = |view| {
-            let is_it = |other: &&Word| other.view == view && other.execution == Execution::Tentative(seq);
-            alike().filter(is_it).count()
+        let count = |said: &dyn Fn(View, Execution) -> bool| {
+            alike().filter(|other| matches!(other.of, Said::Executed(view, how) if said(view, how))).count()
         };
-        let most = alike().map(|other| in_view(other.view)).max().unwrap_or(0);
-        at_the_number + most >= self.agreement
+        let at_the_number = count(&|_, execution| execution == Execution::Final(seq));
+        let most_in_one_view = alike()
+            .filter_map(|other| match other.of {
+                Said::Executed(view, _) => Some(view),
+                Said::Speculated(..) => None,
+            })
+            .map(|view| count(&|other, execution| other == view && execution == Execution::Tentative(seq)))
+            .max();
+        at_the_number + most_in_one_view.unwrap_or(0) >= self.quorums.agreement()
+    }
+
+    /// Who has speculated thus, and the proof of it.
+    fn speculated(
+        &self,
+        digest: Digest,
+        speculation: Speculation,
+    ) -> impl Iterator<Item = (ReplicaId, &Proof)> {
+        self.words.iter().filter_map(move |(id, word)| match &word.of {
+            Said::Speculated(other, proof) if (word.digest, *other) == (digest, speculation) => {
+                Some((*id, proof))
+            }
+            _ => None,
+        })
+    }
+
+    /// What an agreement quorum has speculated alike, if one has: what the request gave, and what the
+    /// certificate is made of. Nobody has checked the proofs.
+    pub(super) fn certificate(&self) -> Option<(Digest, CommitCertificate)> {
+        self.words.values().find_map(|word| {
+            let Said::Speculated(speculation, _) = word.of else { return None };
+            let votes: Vec<_> = self
+                .speculated(word.digest, speculation)
+                .map(|(signer, proof)| (signer, proof.clone()))
+                .collect();
+            let is_enough = votes.len() >= self.quorums.agreement();
+            is_enough.then_some((word.digest, CommitCertificate { speculation, votes }))
+        })
+    }
+
+    /// Whether somebody has given the whole of this outcome.
+    pub(super) fn has_whole(&self, digest: Digest) -> bool {
+        self.outcomes.values().any(|(given, _)| *given == digest)
+    }
+
+    /// All replicas are shown a certificate of this, where the request gave an outcome of this digest.
+    pub(super) fn show(&mut self, speculation: Speculation, digest: Digest) {
+        if self.shown != Some((speculation, digest)) {
+            self.shown = Some((speculation, digest));
+            self.keepers.clear();
+        }
     }
 
     /// Those of `asked` who had to answer by now and have not: the first `firmly`, and the others too where
-    /// the execution was tentative.
+    /// the execution was tentative or speculative.
     pub(super) fn silent(&self, asked: &[ReplicaId], firmly: usize) -> Vec<ReplicaId> {
-        let is_tentative = self.words.values().any(|word| matches!(word.execution, Execution::Tentative(_)));
-        let had_to = if is_tentative { asked.len() } else { firmly };
+        let is_early = |word: &Word| {
+            matches!(word.of, Said::Executed(_, Execution::Tentative(_)) | Said::Speculated(..))
+        };
+        let had_to = if self.words.values().any(is_early) { asked.len() } else { firmly };
         asked.iter().take(had_to).filter(|id| !self.words.contains_key(*id)).copied().collect()
     }
 
@@ -139,6 +235,16 @@ mod tests {
 
     fn tentative(view: u64) -> (View, Execution) {
         at(view, Execution::Tentative(Seq(1)))
+    }
+
+    impl Ballot {
+        fn give(&mut self, from: ReplicaId, execution: (View, Execution), outcome: ReplyOutcome) -> Verdict {
+            self.say(from, execution, Given::Whole(outcome))
+        }
+
+        fn vouch(&mut self, from: ReplicaId, execution: (View, Execution), digest: Digest) -> Verdict {
+            self.say(from, execution, Given::Digest(digest))
+        }
     }
 
     fn ballot(enough: usize) -> Ballot {
@@ -204,5 +310,65 @@ mod tests {
         ballot.give(R[1], tentative(0), outcome(1));
         assert_eq!(ballot.silent(&R[..3], 2), [R[0], R[2]]);
         assert!(ballot.has_heard(R[1]) && !ballot.has_heard(R[2]));
+    }
+
+    fn speculation(view: u64, history: u8) -> Speculation {
+        Speculation { view: View(view), seq: Seq(1), history: Digest([history; 32]) }
+    }
+
+    fn speculate(ballot: &mut Ballot, from: ReplicaId, said: Speculation, byte: u8) -> Verdict {
+        ballot.speculate(from, (said, Proof(alloc::vec![])), Given::Whole(outcome(byte)))
+    }
+
+    #[test]
+    fn what_is_speculated_takes_all_in_one_view_with_one_history() {
+        for (last, is_decided) in [
+            ((speculation(0, 0), 1), true),
+            ((speculation(1, 0), 1), false),
+            ((speculation(0, 9), 1), false),
+            ((speculation(0, 0), 2), false),
+        ] {
+            let mut ballot = ballot(2);
+            for from in &R[..3] {
+                assert_eq!(speculate(&mut ballot, *from, speculation(0, 0), 1), Verdict::Open);
+            }
+            let verdict = speculate(&mut ballot, R[3], last.0, last.1);
+            assert_eq!(verdict != Verdict::Open, is_decided, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn an_agreement_quorum_that_keeps_the_certificate_decides() {
+        let mut ballot = ballot(2);
+        let (said, other) = (speculation(0, 0), speculation(0, 9));
+        speculate(&mut ballot, R[0], other, 1);
+        speculate(&mut ballot, R[1], said, 1);
+        speculate(&mut ballot, R[2], said, 1);
+        assert_eq!(ballot.certificate(), None, "two are too few");
+        assert_eq!(ballot.keep(R[0], said), Verdict::Open, "nobody was shown one");
+        speculate(&mut ballot, R[3], said, 1);
+        let (digest, certificate) = ballot.certificate().expect("three are enough");
+        assert_eq!((digest, certificate.speculation), (outcome(1).digest(), said));
+        assert!(certificate.is_complete(Quorums::byzantine(4, 1).unwrap()));
+        ballot.show(said, digest);
+        for (from, kept, verdict) in [
+            (R[0], said, Verdict::Open),
+            (R[0], said, Verdict::Open),
+            (R[1], other, Verdict::Open),
+            (R[2], said, Verdict::Open),
+            (R[3], said, Verdict::Decided(outcome(1))),
+        ] {
+            assert_eq!(ballot.keep(from, kept), verdict, "{from}");
+        }
+    }
+
+    #[test]
+    fn what_is_speculated_adds_nothing_to_what_is_executed() {
+        let mut ballot = ballot(2);
+        ballot.give(R[0], for_good(0), outcome(1));
+        for from in &R[1..] {
+            assert_eq!(speculate(&mut ballot, *from, speculation(0, 0), 1), Verdict::Open);
+        }
+        assert_eq!(ballot.give(R[1], for_good(0), outcome(1)), Verdict::Decided(outcome(1)));
     }
 }

@@ -1,4 +1,5 @@
 mod ballot;
+mod certificates;
 mod config;
 mod epochs;
 mod io;
@@ -12,7 +13,7 @@ pub use config::{AnswerPolicy, ClientConfig, ReadPolicy, RequestAuthKind};
 pub use io::{ClientInput, ClientOutput, OperationKind, SubmitError};
 
 use crate::frame::{
-    ClientFrame, ClientMessage, Query, QueryAnswer, ReplyOutcome, decode_reply_frame, frame_bytes,
+    ClientFrame, ClientMessage, Given, Query, QueryAnswer, ReplyOutcome, decode_reply_frame, frame_bytes,
 };
 use crate::tally::Tally;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use althing_crypto::{Authenticator, Domain};
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
+use certificates::Stage;
 use lateness::Lateness;
 use numbering::Numbering;
 use respondents::Respondents;
@@ -55,6 +57,8 @@ struct Outstanding {
     busy: BTreeSet<ReplicaId>,
     /// The oldest key of each replica under which it has said something since this began, by its number.
     said_under: BTreeMap<ReplicaId, u64>,
+    since: Instant,
+    stage: Stage,
 }
 
 /// A client of a group: submits one operation at a time, and believes a result once enough replicas
@@ -70,6 +74,10 @@ pub struct Client {
     lateness: Lateness,
     /// How many requests are still to be signed, because a replica does not believe the client's MACs.
     to_sign: u32,
+    /// For how many requests a certificate is still shown as soon as there is one.
+    hasty: u32,
+    /// When the last input came.
+    now: Instant,
     /// The last view that each replica said it was in.
     views: BTreeMap<ReplicaId, View>,
     /// When to retire the keys that replicas have replaced.
@@ -100,6 +108,8 @@ impl Client {
             witnesses: Witnesses::default(),
             lateness: Lateness::default(),
             to_sign: 0,
+            hasty: 0,
+            now: Instant::default(),
             views: BTreeMap::new(),
             retire_at: None,
             emitted_under: BTreeMap::new(),
@@ -124,6 +134,7 @@ impl Client {
         if bytes > limit {
             return Err(SubmitError::TooLong { bytes, limit });
         }
+        self.now = now;
         let number = self.numbering.take();
         if kind == OperationKind::ReadOnly && self.config.reads == ReadPolicy::Fast {
             self.start_query(number, operation, out);
@@ -167,6 +178,7 @@ impl Client {
 
     /// Takes one input, appending what is to be done to `out`.
     pub fn handle(&mut self, now: Instant, input: ClientInput, out: &mut Vec<ClientOutput>) {
+        self.now = now;
         self.retire_keys(now, out);
         match input {
             ClientInput::Frame { from, bytes } => self.on_frame(now, from, &bytes, out),
@@ -282,6 +294,8 @@ impl Client {
             went_to: None,
             busy,
             said_under: BTreeMap::new(),
+            since: self.now,
+            stage: Stage::Gathering,
         });
     }
 
@@ -303,6 +317,7 @@ impl Client {
     fn on_timer(&mut self, out: &mut Vec<ClientOutput>) {
         match self.outstanding {
             Some(Outstanding { phase: Phase::Query(_), .. }) => self.fall_back(out),
+            Some(Outstanding { stage: Stage::Waiting, .. }) => self.show_certificate(out),
             Some(_) => self.ask_again(out),
             None => {}
         }
@@ -323,6 +338,7 @@ impl Client {
         let Some(outstanding) = &mut self.outstanding else { return };
         outstanding.retransmissions = outstanding.retransmissions.saturating_add(1);
         outstanding.busy.clear();
+        outstanding.stage = Stage::Gathering;
         if outstanding.retransmissions == 1 {
             if let Phase::Ordered(ballot) = &outstanding.phase {
                 let silent = ballot.silent(self.respondents.asked(), self.respondents.firmly());
@@ -376,11 +392,22 @@ impl Client {
         match message {
             ClientMessage::Reply { view, number, execution, outcome } => {
                 self.views.insert(from, view);
-                self.on_reply(number, |ballot| ballot.give(from, (view, execution), outcome), out);
+                let given = Given::Whole(outcome);
+                self.on_reply(number, |ballot| ballot.say(from, (view, execution), given), out);
             }
             ClientMessage::ReplyDigest { view, number, execution, outcome } => {
                 self.views.insert(from, view);
-                self.on_reply(number, |ballot| ballot.vouch(from, (view, execution), outcome), out);
+                let given = Given::Digest(outcome);
+                self.on_reply(number, |ballot| ballot.say(from, (view, execution), given), out);
+            }
+            ClientMessage::Speculated { number, speculation, proof, given } => {
+                self.views.insert(from, speculation.view);
+                let said = (speculation, proof);
+                self.on_reply(number, |ballot| ballot.speculate(from, said, given), out);
+                self.consider_certificate(number, out);
+            }
+            ClientMessage::Certified { number, speculation } => {
+                self.on_reply(number, |ballot| ballot.keep(from, speculation), out);
             }
             ClientMessage::QueryReply { number, answer } => self.on_answer(from, number, answer, out),
             ClientMessage::Busy { number } => self.on_busy(from, number, out),
@@ -521,7 +548,7 @@ impl Client {
 fn as_witness(frame: &[u8]) -> Option<Arc<[u8]>> {
     match decode(frame, frame.len()) {
         Ok(ClientFrame::Request(request)) => Some(frame_bytes(&ClientFrame::Witness(request))),
-        Ok(ClientFrame::Query(_) | ClientFrame::Witness(_) | ClientFrame::Body(_)) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     }
 }
 

@@ -2,24 +2,30 @@
 
 use crate::ledger::Operation;
 use crate::net::{Net, Settings, keyring};
-use althing_crypto::{Authenticator, Domain, Proof};
+use althing_crypto::{Authenticator, Domain, Proof, hash};
 use althing_protocol::unreplicated::Silence;
 use althing_protocol::{
-    Action, Actions, Answers, Batch, Decision, Event, Protocol, Request, RequestAuth, RequestKind,
+    Action, Actions, Answers, Batch, CommitCertificate, Decision, Event, Protocol, Request, RequestAuth,
+    RequestKind, Speculation,
 };
 use althing_replica::*;
-use althing_types::{ClientId, Epoch, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode};
+use althing_types::{
+    ClientId, Digest, Epoch, Instant, Principal, ReplicaId, RequestNumber, Seq, View, encode,
+};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const R0: ReplicaId = ReplicaId(0);
 
 /// Does with a request what its number says: 1 executes it for good, 2 tentatively, 3 takes the last back
 /// and executes this one tentatively, 4 makes the last final and orders nothing else, 5 executes this one
-/// for good in the place of the last, 6 leaves the view and does nothing else.
+/// for good in the place of the last, 6 leaves the view and does nothing else, 7 and 17 speculate, 8 makes the
+/// first of those final, 9 takes all of them back, 10 keeps a certificate for the last of them.
 #[derive(Default)]
 struct Fickle {
     executed: Seq,
     tentative: Option<Decision>,
+    speculated: VecDeque<(Decision, Digest)>,
 }
 
 impl Fickle {
@@ -28,6 +34,21 @@ impl Fickle {
         let (seq, digest) = (self.executed.next(), batch.digest());
         Decision { seq, view: View(0), digest, batch, is_checkpoint: false, is_eager: true }
     }
+}
+
+impl Fickle {
+    fn speculate(&mut self, mut decision: Decision, actions: &mut Actions<Silence>) {
+        let last = self.speculated.back();
+        decision.seq = last.map_or(decision.seq, |(last, _)| last.seq.next());
+        let before = last.map_or(Digest::default(), |(_, history)| *history);
+        let history = hash("history", &encode(&(before, decision.digest)));
+        self.speculated.push_back((decision.clone(), history));
+        actions.push(Action::Speculate { decision, history });
+    }
+}
+
+fn of(decision: &Decision, history: Digest) -> Speculation {
+    Speculation { view: decision.view, seq: decision.seq, history }
 }
 
 impl Protocol for Fickle {
@@ -39,8 +60,23 @@ impl Protocol for Fickle {
         if number == 6 {
             return actions.push(Action::LeftView(View(1)));
         }
-        if number == 3 {
+        if matches!(number, 7 | 17) {
+            return self.speculate(decision, actions);
+        }
+        if number == 8 {
+            self.executed = self.executed.next();
+            return actions.extend(self.speculated.pop_front().map(|(first, _)| Action::Execute(first)));
+        }
+        if number == 10 {
+            let speculation = self.speculated.back().map(|(last, history)| of(last, *history));
+            return actions.extend(speculation.map(Action::Certified));
+        }
+        if number == 3 || number == 9 {
+            self.speculated.clear();
             actions.push(Action::Rollback);
+        }
+        if number == 9 {
+            return;
         }
         if number == 2 || number == 3 {
             self.tentative = Some(decision.clone());
@@ -171,6 +207,76 @@ fn a_tentative_reply_names_the_view_of_its_execution() {
             "it executed it in view 0, and says {view}"
         );
     }
+}
+
+/// What a replica says of one request that it has speculated.
+fn speculation(told: &[ClientMessage]) -> (Speculation, Proof) {
+    match told {
+        [ClientMessage::Speculated { speculation, proof, .. }] => (*speculation, proof.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn any_number_is_speculated_and_becomes_final_in_order() {
+    let mut replica = Driven::new();
+    let (first, _) = speculation(&replica.send(0, 7, &write(0, 1)));
+    let (second, proof) = speculation(&replica.send(1, 7, &write(1, 1)));
+    assert_eq!((first.seq, second.seq), (Seq(1), Seq(2)));
+    assert_ne!(first.history, second.history);
+    let me = keyring(1, Principal::Client(ClientId(0)));
+    assert!(me.verify(Principal::Replica(R0), &proof, Domain::Protocol, &second.statement()));
+    assert_eq!(speculation(&replica.send(0, 7, &write(0, 1))).0, first, "sent again");
+    assert_eq!((replica.query(0), replica.0.status(0).executed), (vec![], Seq(0)));
+
+    assert_eq!(replica.send(2, 8, &write(2, 1)), []);
+    assert_eq!((replica.cell(1), replica.0.status(0).executed), (&[1][..], Seq(1)));
+    assert!(!is_tentative(&replica.send(0, 7, &write(0, 1))), "the first is final");
+    assert_eq!(speculation(&replica.send(1, 7, &write(1, 1))).0, second, "the second is not");
+    let told = replica.send(2, 8, &write(2, 1));
+    assert!(matches!(told[..], [ClientMessage::QueryReply { .. }]), "nothing is speculative: {told:?}");
+    assert_eq!(replica.0.replica(0).service().contexts.len(), 2, "each was executed once");
+}
+
+#[test]
+fn all_that_is_speculated_is_taken_back_at_once_but_for_what_is_final() {
+    let (mut replica, mut other) = (Driven::new(), Driven::new());
+    for client in 0..2 {
+        replica.send(client, 7, &write(0, client as u8 + 1));
+    }
+    replica.send(2, 8, &write(0, 0));
+    other.send(0, 7, &write(0, 1));
+    other.send(2, 8, &write(0, 0));
+    assert_eq!(replica.cell(0), [2]);
+    replica.send(2, 9, &write(0, 0));
+    assert_eq!((replica.0.cells(0), replica.0.status(0).executed), (other.0.cells(0), Seq(1)));
+    let again = speculation(&replica.send(1, 7, &write(5, 5)));
+    assert_eq!(again.0.seq, Seq(2), "a client whose request was taken back may send it again");
+}
+
+#[test]
+fn who_shows_a_certificate_is_told_once_it_is_kept() {
+    let mut replica = Driven::new();
+    let (first, first_proof) = speculation(&replica.send(0, 7, &write(0, 1)));
+    let (second, proof) = speculation(&replica.send(1, 7, &write(1, 1)));
+    let show = |replica: &mut Driven, client, speculation, proof: &Proof| {
+        let votes = vec![(R0, proof.clone())];
+        let certificate = CommitCertificate { speculation, votes };
+        let (who, number) = (ClientId(client), RequestNumber(7));
+        let frame = ClientFrame::Certificate { client: who, number, epoch: Epoch(0), certificate };
+        replica.input(Principal::Client(who), &frame)
+    };
+    assert_eq!(show(&mut replica, 0, first, &proof), [], "signed for another");
+    assert_eq!(show(&mut replica, 0, first, &first_proof), []);
+    let told = replica.send(2, 10, &write(0, 0));
+    assert_eq!(told, [ClientMessage::Certified { number: RequestNumber(7), speculation: first }]);
+    let told = show(&mut replica, 1, second, &proof);
+    assert_eq!(told, [ClientMessage::Certified { number: RequestNumber(7), speculation: second }]);
+    replica.send(2, 8, &write(0, 0));
+    let told = show(&mut replica, 0, first, &first_proof);
+    assert!(!is_tentative(&told), "it is final by now");
+    replica.send(2, 6, &write(0, 0));
+    assert_eq!(show(&mut replica, 1, second, &proof), [], "the view is over");
 }
 
 /// A service that refuses pages: one whose program fails, or whose snapshots are not canonical.
