@@ -8,11 +8,13 @@ use althing_crypto::{Authenticator, Domain, Identity, KeySeed, Mac, NewKey, Proo
 use althing_fuzz::pbft_group::Group;
 use althing_node::channel::{Hello, Role};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, PbftSettings, Status, Vote};
-use althing_protocol::{Answers, Request, RequestAuth, RequestKind, Settings};
+use althing_protocol::{
+    Answers, CommitCertificate, Request, RequestAuth, RequestKind, Settings, Speculation,
+};
 use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Parts, Query,
-    QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Given, Parts,
+    Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
 };
 use althing_services::KvOperation;
 use althing_types::{
@@ -206,6 +208,10 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(3, &frame)
     };
     let outcome = ReplyOutcome::Result(b"ok".to_vec());
+    let speculation = Speculation { view: View(1), seq: Seq(3), history: Digest([8; 32]) };
+    let votes = (0..3).map(|id| (ReplicaId(id), Proof(vec![2; 64]))).collect();
+    let certificate = CommitCertificate { speculation, votes };
+    let given = Given::Digest(Digest([3; 32]));
     let state = Digest([1; 32]);
     let segment = Segment { number: 3, part: 0, state, len: 4096 };
     let new_key = NewKey {
@@ -230,6 +236,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(2, &ClientFrame::Witness(request.clone())),
         shaped(2, &ClientFrame::Body(request)),
         shaped(2, &ClientFrame::Query(query)),
+        shaped(2, &ClientFrame::Certificate { client: ClientId(7), number, epoch: Epoch(0), certificate }),
         reply(&ClientMessage::Reply { view: View(1), number, execution: Execution::Earlier, outcome }),
         reply(&ClientMessage::ReplyDigest {
             view: View(1),
@@ -239,6 +246,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         }),
         reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
+        reply(&ClientMessage::Speculated { number, speculation, proof: Proof(vec![1; 64]), given }),
+        reply(&ClientMessage::Certified { number, speculation }),
         reply(&ClientMessage::Late),
         reply(&ClientMessage::MustSign { number }),
         reply(&ClientMessage::Emission { channel: 1, payload: b"event".to_vec() }),

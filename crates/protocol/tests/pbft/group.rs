@@ -243,6 +243,7 @@ impl Group {
                 assert!(node.tentative.replace(decision).is_none(), "one at a time");
             }
             Action::Rollback => assert!(node.tentative.take().is_some(), "there is nothing to take back"),
+            Action::Speculate { .. } | Action::Certified(_) => panic!("PBFT does not speculate"),
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
