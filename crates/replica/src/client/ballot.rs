@@ -36,6 +36,12 @@ enum Said {
     Speculated(Speculation, Proof),
 }
 
+impl Word {
+    fn is_for_good(&self) -> bool {
+        matches!(self.of, Said::Executed(_, Execution::Final(_) | Execution::Earlier))
+    }
+}
+
 /// What a ballot has come to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -80,7 +86,17 @@ impl Ballot {
             return Verdict::Open;
         };
         self.keepers.insert(from);
-        self.verdict(digest, self.keepers.len() >= self.quorums.agreement())
+        self.verdict(digest, self.is_kept(digest))
+    }
+
+    /// Whether so many keep the certificate, or have executed for good what it is of, that it outlives the view.
+    fn is_kept(&self, digest: Digest) -> bool {
+        let is_shown = self.shown.is_some_and(|(_, shown)| shown == digest);
+        let is_for_good = |(id, word): &(&ReplicaId, &Word)| {
+            word.digest == digest && word.is_for_good() && !self.keepers.contains(*id)
+        };
+        let for_good = self.words.iter().filter(is_for_good).count();
+        is_shown && self.keepers.len() + for_good >= self.quorums.agreement()
     }
 
     fn take(&mut self, from: ReplicaId, given: Given) -> Digest {
@@ -122,25 +138,26 @@ impl Ballot {
     /// tentatively in one view can't change either. What others have executed for good *at the same number*
     /// adds to it: who takes it back then answers no read before it has got to that number again.
     ///
-    /// What all have speculated alike in one view can't change: all that are correct bring it into the next.
+    /// What all have speculated alike in one view can't change: all that are correct bring it into the next. So it
+    /// is where some have got it for good meanwhile: either one of those is correct, or all others are.
     fn is_final(&self, word: &Word) -> bool {
         let alike = || self.words.values().filter(|other| other.digest == word.digest);
-        let is_for_good =
-            |other: &&Word| matches!(other.of, Said::Executed(_, Execution::Final(_) | Execution::Earlier));
-        if alike().filter(is_for_good).count() >= self.enough {
+        if alike().filter(|other| other.is_for_good()).count() >= self.enough || self.is_kept(word.digest) {
             return true;
         }
+        let count = |said: &dyn Fn(View, Execution) -> bool| {
+            alike().filter(|other| matches!(other.of, Said::Executed(view, how) if said(view, how))).count()
+        };
+        let at = |seq| count(&|_, execution| execution == Execution::Final(seq));
         let seq = match word.of {
             Said::Speculated(speculation, _) => {
-                return self.speculated(word.digest, speculation).count() == self.quorums.n();
+                let speculated = self.speculated(word.digest, speculation).count();
+                return speculated + at(speculation.seq) == self.quorums.n();
             }
             Said::Executed(_, Execution::Earlier) => return false,
             Said::Executed(_, Execution::Tentative(seq) | Execution::Final(seq)) => seq,
         };
-        let count = |said: &dyn Fn(View, Execution) -> bool| {
-            alike().filter(|other| matches!(other.of, Said::Executed(view, how) if said(view, how))).count()
-        };
-        let at_the_number = count(&|_, execution| execution == Execution::Final(seq));
+        let at_the_number = at(seq);
         let most_in_one_view = alike()
             .filter_map(|other| match other.of {
                 Said::Executed(view, _) => Some(view),
@@ -162,6 +179,16 @@ impl Ballot {
                 Some((*id, proof))
             }
             _ => None,
+        })
+    }
+
+    /// Whether an agreement quorum has speculated as this replica has.
+    pub(super) fn is_provable(&self, by: ReplicaId) -> bool {
+        self.words.get(&by).is_some_and(|word| match word.of {
+            Said::Speculated(speculation, _) => {
+                self.speculated(word.digest, speculation).count() >= self.quorums.agreement()
+            }
+            Said::Executed(..) => false,
         })
     }
 
@@ -363,12 +390,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_speculated_adds_nothing_to_what_is_executed() {
-        let mut ballot = ballot(2);
-        ballot.give(R[0], for_good(0), outcome(1));
-        for from in &R[1..] {
-            assert_eq!(speculate(&mut ballot, *from, speculation(0, 0), 1), Verdict::Open);
+    fn what_others_have_for_good_at_the_number_adds_to_what_is_speculated() {
+        let elsewhere = at(0, Execution::Final(Seq(2)));
+        for (executed, is_decided) in [(for_good(0), true), (elsewhere, false), (tentative(0), false)] {
+            let mut ballot = ballot(2);
+            assert_eq!(ballot.give(R[0], executed, outcome(1)), Verdict::Open);
+            for from in &R[1..3] {
+                assert_eq!(speculate(&mut ballot, *from, speculation(0, 0), 1), Verdict::Open);
+            }
+            let last = speculate(&mut ballot, R[3], speculation(0, 0), 1);
+            assert_eq!(last != Verdict::Open, is_decided, "{executed:?}");
+            let (digest, certificate) = ballot.certificate().expect("three say the same");
+            ballot.show(certificate.speculation, digest);
+            ballot.keep(R[1], certificate.speculation);
+            let kept = ballot.keep(R[2], certificate.speculation);
+            assert_eq!(kept != Verdict::Open, executed != tentative(0), "{executed:?}");
         }
-        assert_eq!(ballot.give(R[1], for_good(0), outcome(1)), Verdict::Decided(outcome(1)));
     }
 }

@@ -6,7 +6,7 @@ use crate::frame::{ClientFrame, frame_bytes};
 use alloc::vec::Vec;
 use althing_crypto::Domain;
 use althing_protocol::CommitCertificate;
-use althing_types::{Principal, RequestNumber};
+use althing_types::{Principal, ReplicaId, RequestNumber};
 use core::time::Duration;
 
 /// Whoever has waited for the last replica in vain does not wait for it with so many requests more.
@@ -28,11 +28,16 @@ pub(super) enum Stage {
 
 impl Client {
     /// Once enough for a certificate have said the same, the others get as long again as those took.
-    pub(super) fn consider_certificate(&mut self, number: RequestNumber, out: &mut Vec<ClientOutput>) {
+    pub(super) fn consider_certificate(
+        &mut self,
+        from: ReplicaId,
+        number: RequestNumber,
+        out: &mut Vec<ClientOutput>,
+    ) {
         let (now, retry, is_hasty) = (self.now, self.config.retry, self.hasty > 0);
         let Some(outstanding) = self.outstanding_as(number) else { return };
         let Phase::Ordered(ballot) = &outstanding.phase else { return };
-        if outstanding.stage != Stage::Gathering || ballot.certificate().is_none() {
+        if outstanding.stage != Stage::Gathering || !ballot.is_provable(from) {
             return;
         }
         if is_hasty {

@@ -404,7 +404,7 @@ impl Client {
                 self.views.insert(from, speculation.view);
                 let said = (speculation, proof);
                 self.on_reply(number, |ballot| ballot.speculate(from, said, given), out);
-                self.consider_certificate(number, out);
+                self.consider_certificate(from, number, out);
             }
             ClientMessage::Certified { number, speculation } => {
                 self.on_reply(number, |ballot| ballot.keep(from, speculation), out);
