@@ -22,6 +22,7 @@ mod fault;
 mod host;
 mod intruder;
 mod keys;
+pub mod lab;
 mod medium;
 mod network;
 mod oracle;

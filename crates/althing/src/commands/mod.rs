@@ -4,6 +4,7 @@
 mod bench;
 mod chart;
 mod check;
+mod compare;
 mod demo;
 mod inject;
 mod keygen;
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     Sim(sim::Sim),
     Wan(wan::Wan),
     Bench(bench::Bench),
+    Compare(compare::Compare),
     Reconfigure(reconfigure::Reconfigure),
     Keygen(keygen::Keygen),
     Replica(process::RunReplica),
@@ -82,6 +84,7 @@ impl Command {
             Self::Sim(command) => command.run(),
             Self::Wan(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Compare(command) => command.run(),
             Self::Reconfigure(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Replica(command) => command.run(services),

@@ -1,0 +1,145 @@
+mod meter;
+mod page;
+mod picture;
+
+use crate::commands::sim::run_side_by_side;
+use crate::output;
+use althing_sim::lab::{LabConfig, LabFault, LabProtocol, LabReport, run};
+use clap::Args;
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Compare the protocols on equal terms, each replica on a machine with one core, in virtual time
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Replicas and clients are the production code. What handling an input takes is measured on this\n\
+    machine and charged to the replica's own core; so is what a frame costs on a socket. Nothing is\n\
+    on disk. `althing bench` measures real processes, which share this machine's cores.\n\n\
+    Examples:\n  althing compare --out comparison\n  \
+    althing compare --out comparison --protocol pbft --clients 1,64 --request-bytes 4096"
+)]
+pub(crate) struct Compare {
+    /// Where comparison.md, runs.csv and the pictures go; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Only this protocol; may be given more than once [default: all]
+    #[arg(long, value_name = "NAME", value_parser = protocol)]
+    protocol: Vec<LabProtocol>,
+    /// How many faulty replicas are tolerated
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    f: u8,
+    /// How many clients there are, each with one request under way
+    #[arg(long, value_delimiter = ',', value_name = "N,N", default_value = "1,4,16,64,256",
+        value_parser = clap::value_parser!(u64).range(1..=2000))]
+    clients: Vec<u64>,
+    /// How long requests are, in bytes
+    #[arg(long, value_delimiter = ',', value_name = "N,N", default_value = "0,4096",
+        value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    request_bytes: Vec<u32>,
+    /// How long a message is under way between two machines, in microseconds
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    delay_us: u64,
+    /// How long each run is measured, in milliseconds of virtual time
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    measured_ms: u64,
+    /// How often each run is made; the one with the median throughput counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+    /// Print each run as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run, and what it has shown.
+struct Compared {
+    config: LabConfig,
+    report: LabReport,
+}
+
+impl Compare {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        fs::create_dir_all(&self.out)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("{} can't be made", self.out.display()))?;
+        let frame_cost = meter::frame_cost()?;
+        let configs = self.configs(frame_cost);
+        let started = Instant::now();
+        let compared = self.compare(&configs);
+        let page = page::of(&compared);
+        self.write("runs.csv", &page::csv(&compared))?;
+        for (name, title, runs) in page::pictures(&compared) {
+            self.write(&name, &picture::of(&title, &runs)?)?;
+        }
+        self.write("comparison.md", &page)?;
+        if !self.json {
+            println!("{page}");
+        }
+        let runs = configs.len() * self.rounds as usize;
+        eprintln!("{runs} runs in {:.0} s", started.elapsed().as_secs_f64());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn configs(&self, frame_cost: Duration) -> Vec<LabConfig> {
+        let all = LabProtocol::ALL.to_vec();
+        let protocols = if self.protocol.is_empty() { &all } else { &self.protocol };
+        let mut configs = Vec::new();
+        for fault in [LabFault::None, LabFault::BackupDown] {
+            for bytes in &self.request_bytes {
+                for protocol in protocols.iter().filter(|p| fault == LabFault::None || p.has_backups()) {
+                    configs.extend(self.clients.iter().map(|clients| LabConfig {
+                        f: self.f.into(),
+                        request_bytes: *bytes as usize,
+                        fault,
+                        delay: Duration::from_micros(self.delay_us),
+                        frame_cost,
+                        measured: Duration::from_millis(self.measured_ms),
+                        ..LabConfig::new(*protocol, *clients)
+                    }));
+                }
+            }
+        }
+        configs
+    }
+
+    /// Makes all runs of a round before the next begins, so that what else happens on the machine hits all alike.
+    fn compare(&self, configs: &[LabConfig]) -> Vec<Compared> {
+        let places: Vec<usize> = (0..self.rounds).flat_map(|_| 0..configs.len()).collect();
+        let reports: Mutex<BTreeMap<usize, Vec<LabReport>>> = Mutex::default();
+        run_side_by_side(
+            &places,
+            |place| (*place, run(&configs[*place], &meter::worked_ns)),
+            |(place, report)| {
+                if self.json {
+                    let _ = output::print_json(&(&configs[*place], report));
+                }
+                let mut reports = reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                reports.entry(*place).or_default().push(report.clone());
+            },
+        );
+        let reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let median = |(place, mut rounds): (usize, Vec<LabReport>)| {
+            rounds.sort_by(|a, b| a.operations_per_s.total_cmp(&b.operations_per_s));
+            let report = rounds.swap_remove(rounds.len() / 2);
+            Compared { config: configs[place].clone(), report }
+        };
+        reports.into_iter().map(median).collect()
+    }
+
+    fn write(&self, name: &str, contents: &str) -> Result<()> {
+        let path = self.out.join(name);
+        fs::write(&path, contents)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("{} can't be written", path.display()))
+    }
+}
+
+fn protocol(name: &str) -> Result<LabProtocol> {
+    let found = LabProtocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+    let all = || LabProtocol::ALL.map(LabProtocol::name).join(", ");
+    found.ok_or_else(|| miette!("`{name}` is none of the protocols to compare: {}", all()))
+}

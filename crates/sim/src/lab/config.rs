@@ -1,0 +1,137 @@
+use althing_types::Quorums;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A protocol to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabProtocol {
+    /// One server that nothing backs.
+    Unreplicated,
+    /// Among replicas that crash and do not lie.
+    Paxos,
+    /// Practical Byzantine Fault Tolerance.
+    Pbft,
+}
+
+impl LabProtocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Unreplicated, Self::Paxos, Self::Pbft];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreplicated => "unreplicated",
+            Self::Paxos => "paxos",
+            Self::Pbft => "pbft",
+        }
+    }
+
+    /// Whether there are replicas without which it goes on.
+    #[must_use]
+    pub fn has_backups(self) -> bool {
+        self != Self::Unreplicated
+    }
+}
+
+/// What is wrong in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabFault {
+    /// Nothing.
+    None,
+    /// As many replicas as are tolerated have been down all along, the primary not among them.
+    BackupDown,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabConfig {
+    /// What is run, with its default settings, and nothing on disk.
+    pub protocol: LabProtocol,
+    /// How many faulty replicas are tolerated, by as few replicas as can.
+    pub f: usize,
+    /// Clients, each with one request under way at a time, and a machine of its own.
+    pub clients: u64,
+    /// How long an operation is.
+    pub request_bytes: usize,
+    /// How long a result is.
+    pub reply_bytes: usize,
+    /// What is wrong.
+    pub fault: LabFault,
+    /// How long a message is under way between two machines.
+    pub delay: Duration,
+    /// What each replica's link carries out of its machine in a second, in bits.
+    pub bits_per_s: u64,
+    /// How long a replica's core is busy with each frame that it sends or takes, beside handling it.
+    pub frame_cost: Duration,
+    /// How long the group runs before it is measured.
+    pub warm_up: Duration,
+    /// How long it is measured.
+    pub measured: Duration,
+}
+
+impl LabConfig {
+    /// A group that tolerates a fault, on a local network, under so many clients.
+    #[must_use]
+    pub fn new(protocol: LabProtocol, clients: u64) -> Self {
+        Self {
+            protocol,
+            f: 1,
+            clients,
+            request_bytes: 0,
+            reply_bytes: 0,
+            fault: LabFault::None,
+            delay: Duration::from_micros(50),
+            bits_per_s: 10_000_000_000,
+            frame_cost: Duration::from_micros(2),
+            warm_up: Duration::from_millis(200),
+            measured: Duration::from_secs(1),
+        }
+    }
+
+    /// The group's quorums.
+    ///
+    /// # Panics
+    /// If it is larger than a group may be.
+    #[must_use]
+    pub fn quorums(&self) -> Quorums {
+        let quorums = match self.protocol {
+            LabProtocol::Unreplicated => Quorums::byzantine(1, 0),
+            LabProtocol::Paxos => Quorums::crash(2 * self.f + 1, self.f),
+            LabProtocol::Pbft => Quorums::byzantine(3 * self.f + 1, self.f),
+        };
+        quorums.expect("groups are smaller")
+    }
+}
+
+/// How long clients waited.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LabLatency {
+    /// The mean, in microseconds.
+    pub mean_us: f64,
+    /// The median, in microseconds.
+    pub median_us: f64,
+    /// The 99th percentile, in microseconds.
+    pub p99_us: f64,
+}
+
+/// What a run has shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabReport {
+    /// Operations completed while it was measured.
+    pub operations: u64,
+    /// The same in a second.
+    pub operations_per_s: f64,
+    /// How long they took; `None` where there were none.
+    pub latency: Option<LabLatency>,
+    /// Which share of the time the busiest replica's core worked.
+    pub busiest_core: f64,
+    /// How long the cores of all replicas worked for an operation, in microseconds.
+    pub core_us_per_operation: f64,
+    /// Frames that replicas sent for an operation.
+    pub frames_per_operation: f64,
+    /// The last view that a replica entered.
+    pub last_view: u64,
+}

@@ -1,0 +1,104 @@
+//! Groups on machines with one core each, to compare protocols on equal terms.
+//!
+//! Replicas and clients are the production code; time is virtual. Only what computing takes is real: whoever runs
+//! this lends it a [meter](run), and each input keeps its replica's core busy for as long as it took to handle. So
+//! groups of any size can be compared on a machine that has fewer cores than they have replicas. Two runs give
+//! nearly, not exactly, the same.
+
+mod config;
+mod world;
+
+pub use config::{LabConfig, LabFault, LabLatency, LabProtocol, LabReport};
+
+use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
+use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_protocol::unreplicated::Unreplicated;
+use world::World;
+
+/// Runs a group under load. `meter` says how long the core on which this runs has worked, in nanoseconds, from
+/// whenever on.
+///
+/// # Panics
+/// If the group is larger than a group may be.
+#[must_use]
+pub fn run(config: &LabConfig, meter: &dyn Fn() -> u64) -> LabReport {
+    let quorums = config.quorums();
+    match config.protocol {
+        LabProtocol::Unreplicated => World::new(config, meter, |_| Unreplicated::default()).run(),
+        LabProtocol::Pbft => World::new(config, meter, |me| {
+            Pbft::new(PbftConfig::new(me, quorums, PbftSettings::default()).expect("defaults are valid"))
+        })
+        .run(),
+        LabProtocol::Paxos => World::new(config, meter, |me| {
+            Paxos::new(PaxosConfig::new(me, quorums, PaxosSettings::default()).expect("defaults are valid"))
+        })
+        .run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    /// A core that takes as long for each input: a microsecond between two looks at the meter.
+    fn steady() -> impl Fn() -> u64 {
+        let ticks = Cell::new(0);
+        move || {
+            ticks.set(ticks.get() + 1000);
+            ticks.get()
+        }
+    }
+
+    fn config(protocol: LabProtocol) -> LabConfig {
+        let (warm_up, measured) = (Duration::from_millis(5), Duration::from_millis(20));
+        LabConfig { warm_up, measured, ..LabConfig::new(protocol, 1) }
+    }
+
+    #[test]
+    fn a_client_waits_for_as_many_message_delays_as_the_protocol_takes() {
+        for (protocol, delays) in
+            [(LabProtocol::Unreplicated, 2), (LabProtocol::Paxos, 4), (LabProtocol::Pbft, 4)]
+        {
+            let config = LabConfig { delay: Duration::from_millis(1), ..config(protocol) };
+            let report = run(&config, &steady());
+            let latency = report.latency.expect("operations are completed").median_us / 1000.0;
+            let excess = latency - f64::from(delays);
+            assert!((0.0..0.5).contains(&excess), "{protocol:?}: {latency} ms");
+        }
+    }
+
+    #[test]
+    fn a_core_that_is_busy_bounds_the_throughput() {
+        let slow =
+            LabConfig { frame_cost: Duration::from_micros(50), clients: 64, ..config(LabProtocol::Pbft) };
+        let fast = LabConfig { frame_cost: Duration::from_micros(5), ..slow.clone() };
+        let (slow, fast) = (run(&slow, &steady()), run(&fast, &steady()));
+        assert!(slow.operations_per_s * 3.0 < fast.operations_per_s, "{slow:?} {fast:?}");
+        assert!(slow.busiest_core > 0.9, "{slow:?}");
+    }
+
+    #[test]
+    fn a_link_that_is_full_bounds_the_throughput() {
+        let config = LabConfig {
+            bits_per_s: 10_000_000,
+            request_bytes: 4096,
+            clients: 16,
+            ..config(LabProtocol::Unreplicated)
+        };
+        let wide = LabConfig { reply_bytes: 4096, measured: Duration::from_millis(200), ..config };
+        let report = run(&wide, &steady());
+        let most = 10_000_000.0 / (8.0 * 4096.0);
+        assert!(report.operations_per_s <= most && report.operations_per_s > most * 0.7, "{report:?}");
+    }
+
+    #[test]
+    fn a_group_goes_on_without_a_backup() {
+        for protocol in LabProtocol::ALL.into_iter().filter(|protocol| protocol.has_backups()) {
+            let config = LabConfig { fault: LabFault::BackupDown, ..config(protocol) };
+            let report = run(&config, &steady());
+            assert!(report.operations > 0, "{protocol:?}: {report:?}");
+        }
+    }
+}
