@@ -473,10 +473,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 self.outbound.announce(now, Principal::Client(client), outputs);
                 let given = Given::Whole(outcome.clone());
                 let reply = match self.early_execution(client, number) {
-                    Some(early) => early.certainty.reply(&early.decision, number, given),
-                    None => said(self.view, number, Execution::Earlier, given),
+                    Some(early) => early.reply(client, number, given),
+                    None => Some(said(self.view, number, Execution::Earlier, given)),
                 };
-                self.outbound.send_client(client, reply, outputs);
+                if let Some(reply) = reply {
+                    self.outbound.send_client(client, reply, outputs);
+                }
             }
             Standing::New if self.admission.admit(now, client, number, is_owed) => {
                 self.foresee(&request);

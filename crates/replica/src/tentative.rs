@@ -54,10 +54,29 @@ pub(crate) struct Tentative {
 }
 
 impl Tentative {
-    /// Whether it executed this request.
+    /// Whether it gave this request its result: it executed it, or what an earlier batch had deferred.
+    fn settles(&self, client: ClientId, number: RequestNumber) -> bool {
+        self.has(client, number)
+            || self
+                .effects
+                .iter()
+                .flat_map(|effect| &effect.late)
+                .any(|late| (late.0, late.1) == (client, number))
+    }
+
+    /// Whether it executed this request. A batch may hold one that was executed before, and skips it.
     fn has(&self, client: ClientId, number: RequestNumber) -> bool {
-        let requests = &self.decision.batch.requests;
-        requests.iter().any(|request| request.client == client && request.number == number)
+        self.effects.iter().any(|effect| (effect.client, effect.number) == (client, number))
+    }
+
+    /// What the client of a request that it settles is told: nothing yet of one that had been deferred.
+    pub(crate) fn reply(
+        &self,
+        client: ClientId,
+        number: RequestNumber,
+        given: Given,
+    ) -> Option<ClientMessage> {
+        self.has(client, number).then(|| self.certainty.reply(&self.decision, number, given))
     }
 }
 
@@ -100,9 +119,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         !self.tentative.is_empty()
     }
 
-    /// The batch that executed this request, if that may have to be taken back.
+    /// The batch that gave this request its result, if that may have to be taken back.
     pub(crate) fn early_execution(&self, client: ClientId, number: RequestNumber) -> Option<&Tentative> {
-        self.tentative.iter().rev().find(|tentative| tentative.has(client, number))
+        self.tentative.iter().rev().find(|tentative| tentative.settles(client, number))
     }
 
     /// Executes a batch right after the last one that was executed, to be made final or taken back later.

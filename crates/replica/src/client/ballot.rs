@@ -20,6 +20,8 @@ pub(super) struct Ballot {
     shown: Option<(Speculation, Digest)>,
     /// Who keeps it.
     keepers: BTreeSet<ReplicaId>,
+    /// Who has signed something else than what it said: what it speculates counts no more.
+    forgers: BTreeSet<ReplicaId>,
 }
 
 /// What a replica says.
@@ -57,7 +59,15 @@ impl Ballot {
     /// A ballot in which `enough` replicas decide by what they say for good.
     pub(super) fn new(enough: usize, quorums: Quorums) -> Self {
         let (words, outcomes) = (BTreeMap::new(), BTreeMap::new());
-        Self { enough, quorums, words, outcomes, shown: None, keepers: BTreeSet::new() }
+        Self {
+            enough,
+            quorums,
+            words,
+            outcomes,
+            shown: None,
+            keepers: BTreeSet::new(),
+            forgers: BTreeSet::new(),
+        }
     }
 
     /// Takes down what a replica says that it has executed.
@@ -75,6 +85,9 @@ impl Ballot {
         (speculation, proof): (Speculation, Proof),
         given: Given,
     ) -> Verdict {
+        if self.forgers.contains(&from) {
+            return Verdict::Open;
+        }
         let digest = self.take(from, given);
         let is_final = self.insert(from, Word { digest, of: Said::Speculated(speculation, proof) });
         self.verdict(digest, is_final)
@@ -89,7 +102,9 @@ impl Ballot {
         self.verdict(digest, self.is_kept(digest))
     }
 
-    /// Whether so many keep the certificate, or have executed for good what it is of, that it outlives the view.
+    /// Whether so many keep the certificate, or have executed for good what it is of, that it outlives the view. At
+    /// which number does not matter, for reads either: who keeps it, or has made it final, has vouched for that
+    /// number, and answers no read before it is final there.
     fn is_kept(&self, digest: Digest) -> bool {
         let is_shown = self.shown.is_some_and(|(_, shown)| shown == digest);
         let is_for_good = |(id, word): &(&ReplicaId, &Word)| {
@@ -122,6 +137,12 @@ impl Ballot {
         }
         let whole = self.outcomes.values().find(|(given, _)| *given == digest);
         whole.map_or(Verdict::Withheld, |(_, outcome)| Verdict::Decided(outcome.clone()))
+    }
+
+    /// The proof of what a replica has speculated does not hold.
+    pub(super) fn distrust(&mut self, replica: ReplicaId) {
+        self.forgers.insert(replica);
+        self.forget(replica);
     }
 
     /// What a replica has said counts no more. The whole of an outcome is worth what those say who vouch for

@@ -4,8 +4,7 @@
 use super::{Client, ClientOutput, MAX_DOUBLINGS, Phase};
 use crate::frame::{ClientFrame, frame_bytes};
 use alloc::vec::Vec;
-use althing_crypto::Domain;
-use althing_protocol::CommitCertificate;
+use althing_crypto::{Domain, Proof};
 use althing_types::{Principal, ReplicaId, RequestNumber};
 use core::time::Duration;
 
@@ -50,40 +49,37 @@ impl Client {
     }
 
     /// Has all replicas keep a certificate of what enough have speculated alike. Who has signed something else
-    /// than it said is not believed any more; who was to give the result and has not is asked again.
+    /// than it said has no say in this any more; who was to give the result and has not is asked again.
     pub(super) fn show_certificate(&mut self, out: &mut Vec<ClientOutput>) {
         let (client, epoch) = (self.config.client, self.epoch());
         let (quorums, retry) = (self.config.quorums, self.config.retry);
         let Some(outstanding) = &mut self.outstanding else { return };
         let Phase::Ordered(ballot) = &mut outstanding.phase else { return };
-        let again = retry.saturating_mul(1 << outstanding.retransmissions.min(MAX_DOUBLINGS));
-        if outstanding.stage == Stage::Waiting {
-            self.hasty = HASTY;
-        }
-        outstanding.stage = Stage::Gathering;
-        let Some((digest, CommitCertificate { speculation, votes })) = ballot.certificate() else {
-            return out.push(ClientOutput::SetTimer { after: again });
-        };
-        let (statement, keyring) = (speculation.statement(), &self.config.keyring);
-        let (mut votes, bad): (Vec<_>, Vec<_>) = votes.into_iter().partition(|(signer, proof)| {
+        let Some((digest, certificate)) = ballot.certificate() else { return self.ask_again(out) };
+        let (statement, keyring) = (certificate.speculation.statement(), &self.config.keyring);
+        let is_genuine = |(signer, proof): &(ReplicaId, Proof)| {
             keyring.verify(Principal::Replica(*signer), proof, Domain::Protocol, &statement)
-        });
-        for (liar, _) in &bad {
-            ballot.forget(*liar);
-            self.respondents.blame(&[*liar]);
-        }
-        if votes.len() < quorums.agreement() {
-            return out.push(ClientOutput::SetTimer { after: again });
+        };
+        let liars: Vec<_> =
+            certificate.votes.iter().filter(|vote| !is_genuine(vote)).map(|(signer, _)| *signer).collect();
+        if !liars.is_empty() {
+            liars.iter().for_each(|liar| ballot.distrust(*liar));
+            self.respondents.blame(&liars);
+            // Without them there may be enough all the same.
+            return self.show_certificate(out);
         }
         if !ballot.has_whole(digest) {
             let first: Vec<_> = self.respondents.first().into_iter().collect();
             self.respondents.blame(&first);
             return self.ask_again(out);
         }
-        votes.truncate(quorums.agreement());
-        ballot.show(speculation, digest);
+        if outstanding.stage == Stage::Waiting {
+            self.hasty = HASTY;
+        }
+        ballot.show(certificate.speculation, digest);
         outstanding.stage = Stage::Shown;
-        let (number, certificate) = (outstanding.number, CommitCertificate { speculation, votes });
+        let number = outstanding.number;
+        let again = retry.saturating_mul(1 << outstanding.retransmissions.min(MAX_DOUBLINGS));
         let frame = frame_bytes(&ClientFrame::Certificate { client, number, epoch, certificate });
         out.extend(quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
         out.push(ClientOutput::SetTimer { after: again });

@@ -1,5 +1,6 @@
 //! The engine with real protocols, real keys and real clients, in memory.
 
+mod certificates;
 mod client;
 mod deferred;
 mod disk;

@@ -255,6 +255,21 @@ fn all_that_is_speculated_is_taken_back_at_once_but_for_what_is_final() {
 }
 
 #[test]
+fn a_deferred_result_is_told_once_the_batch_that_gave_it_is_final() {
+    let mut replica = Driven::new();
+    assert_eq!(replica.send(0, 1, &Operation::Defer), []);
+    let settle = Operation::Settle(ClientId(0), RequestNumber(1), b"done".to_vec());
+    speculation(&replica.send(1, 7, &settle));
+    assert_eq!(replica.send(0, 1, &Operation::Defer), [], "it may come out otherwise yet");
+    let told = replica.send(2, 8, &write(0, 0));
+    assert!(
+        matches!(told[..], [ClientMessage::Reply { execution: Execution::Final(Seq(2)), .. }]),
+        "{told:?}"
+    );
+    assert!(!is_tentative(&replica.send(0, 1, &Operation::Defer)));
+}
+
+#[test]
 fn who_shows_a_certificate_is_told_once_it_is_kept() {
     let mut replica = Driven::new();
     let (first, first_proof) = speculation(&replica.send(0, 7, &write(0, 1)));
