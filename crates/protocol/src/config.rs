@@ -44,6 +44,8 @@ pub enum ProtocolName {
     Pbft,
     /// [`Paxos`](crate::paxos::Paxos).
     Paxos,
+    /// [`Zyzzyva`](crate::zyzzyva::Zyzzyva).
+    Zyzzyva,
 }
 
 impl fmt::Display for ProtocolName {
@@ -51,6 +53,7 @@ impl fmt::Display for ProtocolName {
         f.write_str(match self {
             Self::Pbft => "PBFT",
             Self::Paxos => "Paxos",
+            Self::Zyzzyva => "Zyzzyva",
         })
     }
 }
@@ -117,6 +120,9 @@ pub enum ConfigError {
     /// A primary could name what does not exist, and be as slow as that allows.
     #[error("separate_patience must be 0 where primary_slack or primary_passes hold the primary to a floor")]
     PatientFloors,
+    /// A primary would be given up for a batch that nobody has begun to settle.
+    #[error("settle_patience must be at most half of the view_timeout")]
+    SettlesLate,
 }
 
 /// The settings that every protocol with a log and a leader has.

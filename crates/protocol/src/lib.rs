@@ -21,6 +21,7 @@ mod separate;
 mod settings;
 mod speculation;
 pub mod unreplicated;
+pub mod zyzzyva;
 
 pub use batch::{Answers, Batch, Bundle, Request, RequestAuth, RequestKind, Share};
 pub use config::{ConfigError, ProtocolName, Setting};

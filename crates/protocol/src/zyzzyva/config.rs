@@ -1,0 +1,99 @@
+use super::choice::Ranking;
+use crate::config::{Basics, ConfigError, MAX_DURATION, ProtocolName, Setting};
+use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
+use borsh::{BorshDeserialize, BorshSerialize};
+use core::time::Duration;
+
+/// Settings of a Zyzzyva replica, not yet checked. [`Default`] gives values for a local network.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ZyzzyvaSettings {
+    /// A checkpoint is made every so many sequence numbers. The order waits there until it is stable.
+    pub checkpoint_period: u64,
+    /// How many sequence numbers above the last state on disk may be in use; at least two periods.
+    pub log_size: u64,
+    /// How many batches the primary may order that are not on its disk yet.
+    pub pipeline: u64,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most operation bytes in a batch; a single request may exceed it.
+    pub max_batch_bytes: usize,
+    /// How long a batch may stay speculative before replicas make it final without any client: at most half
+    /// of the view timeout.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub settle_patience: Duration,
+    /// How long a request may wait to be final before its replica gives up on the primary. Doubles with each
+    /// view change that brings no progress.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub view_timeout: Duration,
+    /// How often a replica that waits for something tells the others where it stands.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub status_period: Duration,
+    /// How far ahead of a backup's clock a batch's time may lie.
+    #[borsh(serialize_with = "nanos::serialize", deserialize_with = "nanos::deserialize")]
+    pub max_clock_skew: Duration,
+}
+
+impl Default for ZyzzyvaSettings {
+    fn default() -> Self {
+        Self {
+            checkpoint_period: 128,
+            log_size: 256,
+            pipeline: 16,
+            max_batch_requests: 256,
+            max_batch_bytes: 1 << 20,
+            settle_patience: Duration::from_millis(50),
+            view_timeout: Duration::from_secs(1),
+            status_period: Duration::from_millis(100),
+            max_clock_skew: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Checked settings of one replica of one group.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct ZyzzyvaConfig {
+    pub(super) me: ReplicaId,
+    pub(super) quorums: Quorums,
+    pub(super) settings: ZyzzyvaSettings,
+    pub(super) ranking: Ranking,
+}
+
+impl ZyzzyvaConfig {
+    /// The largest log times n: a new view holds a view change of each replica, with 32 bytes for each
+    /// number, and must fit into a message of 24 MiB.
+    const MAX_LOG_SIZE_TIMES_N: u64 = 500_000;
+
+    /// Checks `settings` for replica `me` of a group with these quorums.
+    ///
+    /// # Errors
+    /// One variant of [`ConfigError`] a rule.
+    pub fn new(me: ReplicaId, quorums: Quorums, settings: ZyzzyvaSettings) -> Result<Self, ConfigError> {
+        Basics {
+            protocol: (ProtocolName::Zyzzyva, FaultModel::Byzantine),
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            max_batch_requests: settings.max_batch_requests,
+            separate_patience: Duration::ZERO,
+            view_timeout: settings.view_timeout,
+            status_period: settings.status_period,
+            most_log_size: Self::MAX_LOG_SIZE_TIMES_N / quorums.n() as u64,
+        }
+        .check(me, quorums)?;
+        if settings.max_clock_skew > MAX_DURATION {
+            return Err(ConfigError::TooLong(Setting::MaxClockSkew));
+        }
+        if settings.settle_patience > settings.view_timeout / 2 {
+            return Err(ConfigError::SettlesLate);
+        }
+        Ok(Self { me, quorums, settings, ranking: Ranking::LatestView })
+    }
+
+    /// The same with the paper's choice of what a new view starts with, which loses what was decided. For the
+    /// test that shows it, and nothing else.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_the_longest_certificate_first(self) -> Self {
+        Self { ranking: Ranking::Longest, ..self }
+    }
+}

@@ -1,0 +1,80 @@
+//! Ending at a checkpoint, and starting from one: how the members of a group change.
+//!
+//! An instance that is closed ends at a checkpoint `c`. Its primary fills up with null requests up to there; a
+//! primary that does not is voted out. Nobody accepts anything beyond `c`, since the order waits at every
+//! checkpoint until the engine has said that it is executed, and so whether it is the last. As at every
+//! checkpoint all is settled there, and the certificate proves how the instance ended.
+//!
+//! The successor starts from `c` in view 0; there `c` is stable without any votes.
+
+use super::message::{Checkpoint, CheckpointCertificate};
+use super::{Guard, Step, Zyzzyva};
+use crate::Action;
+use alloc::vec::Vec;
+use althing_types::Seq;
+
+/// What stands for the proof of the checkpoint that an instance starts from.
+fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
+    CheckpointCertificate { checkpoint: start, votes: Vec::new() }
+}
+
+impl Zyzzyva {
+    /// The last number that may be accepted in any case.
+    pub(super) fn end(&self) -> Seq {
+        self.end.unwrap_or(Seq(u64::MAX))
+    }
+
+    /// Whether all that this instance has to execute is executed.
+    pub(super) fn is_over(&self) -> bool {
+        self.executed >= self.end()
+    }
+
+    pub(super) fn on_close(&mut self, step: &mut Step, seq: Seq) {
+        if self.end.is_none() {
+            let end = Seq(seq.0.next_multiple_of(self.config.settings.checkpoint_period));
+            self.end = Some(end);
+            self.fill_to = self.fill_to.max(end);
+            self.say_if_closed(step);
+        }
+    }
+
+    /// Says that the instance has ended, once its last checkpoint is stable and on disk with its state.
+    pub(super) fn say_if_closed(&self, step: &mut Step) {
+        let last = self.stable_certificate.as_ref().filter(|last| Some(last.checkpoint.seq) == self.end);
+        if let Some(CheckpointCertificate { checkpoint, votes }) = last
+            && self.stable_durable == checkpoint.seq
+        {
+            let Checkpoint { seq, state } = *checkpoint;
+            step.actions.push(Action::Closed { seq, state, votes: votes.clone() });
+        }
+    }
+
+    /// The primary has to bring this instance to its end.
+    pub(super) fn waiting_end(&self) -> Option<Guard> {
+        self.end.is_some().then_some(Guard::End(self.executed.next()))
+    }
+
+    /// Takes the checkpoint that this instance starts from for stable. `executed` is what this replica's
+    /// state holds; if that is not there yet, it has to be brought there.
+    pub(super) fn begin_at_start(&mut self, executed: Seq, has_state: bool) {
+        let Some(start) = self.start else { return };
+        (self.executed, self.acknowledged, self.speculated) = (executed, executed, executed);
+        self.final_to = executed;
+        self.stable = start.seq;
+        self.stable_certificate = Some(start_certificate(start));
+        self.replay_jump(start_certificate(start));
+        if has_state {
+            self.stable_durable = start.seq;
+            self.own_checkpoints.insert(start.seq, (start.state, false));
+        }
+    }
+
+    /// Fetches the state that this instance starts from, where this replica's own lies before it.
+    pub(super) fn fetch_start(&mut self, step: &mut Step) {
+        let Some(start) = self.start else { return };
+        if self.executed < start.seq || !self.own_checkpoints.contains_key(&start.seq) {
+            self.behind = Some(start_certificate(start));
+            self.fetch_state(step);
+        }
+    }
+}

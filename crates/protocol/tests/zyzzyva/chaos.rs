@@ -1,0 +1,161 @@
+//! Loss, delay, reordering, slow disks, restarts and impatience, by seeds: what was decided stays so, and once
+//! the network heals everything that waits is executed.
+
+use crate::group::{Group, R, Wire, replica, signed};
+
+/// SplitMix64: the same seed, the same run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).expect("it is below a usize")
+    }
+
+    /// In one of so many cases.
+    fn one_in(&mut self, cases: usize) -> bool {
+        self.below(cases) == 0
+    }
+}
+
+/// Something happens to somebody.
+fn step(group: &mut Group, dice: &mut Dice, numbers: &mut [u64]) {
+    let n = group.nodes.len();
+    match dice.below(100) {
+        0..=59 if !group.wires.is_empty() => {
+            // Mostly in order, and from anywhere.
+            let near = group.wires.len().min(if dice.one_in(4) { 64 } else { 3 });
+            let wire = group.wires.remove(dice.below(near)).expect("there are so many");
+            let is_lost = wire.from != wire.to && dice.one_in(12);
+            if wire.from != wire.to && dice.one_in(30) {
+                group.wires.push_back(wire.clone());
+            }
+            if !is_lost {
+                group.arrive(wire);
+            }
+        }
+        0..=79 => group.sync_one(dice.below(n)),
+        80..=87 => {
+            let client = dice.below(numbers.len());
+            numbers[client] += 1;
+            group.submit(&signed(client as u64, numbers[client]));
+        }
+        88..=92 => {
+            let now = group.now + core::time::Duration::from_millis(20);
+            group.fire_next(now);
+        }
+        93..=95 => {
+            if let Some(shown) = group.certificate_of_clients() {
+                group.show(dice.below(n), &shown);
+            }
+        }
+        96 => drop(group.transfer(dice.below(n))),
+        97 if dice.one_in(6) => group.restart(dice.below(n)),
+        98 if dice.one_in(6) => {
+            let i = dice.below(n);
+            if group.nodes[i].timers.contains_key(&crate::group::VIEW_TIMER) {
+                group.give_up(i);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Heals the network, and waits until the last request of each client is executed for good at all of these.
+fn heal(group: &mut Group, all: &[usize], numbers: &mut [u64]) {
+    (0..group.nodes.len()).for_each(|i| group.sync(i));
+    for (client, number) in numbers.iter_mut().enumerate() {
+        *number += 1;
+        group.submit(&signed(client as u64, *number));
+    }
+    group.run_with_transfers(|group| {
+        let executed = group.executed(all[0]);
+        let mut last = numbers.iter().enumerate().map(|(client, number)| (client as u64, *number));
+        group.have_executed(all, executed.len()) && last.all(|last| executed.contains(&last))
+    });
+    group.assert_safe();
+    let order = group.nodes[all[0]].order();
+    let decided = &group.oracle.decided;
+    assert!(order.starts_with(decided) || decided.starts_with(&order));
+}
+
+fn run(n: usize, seed: u64) {
+    let mut dice = Dice(seed);
+    let mut group = Group::new(n);
+    group.stuck = (0..n).map(replica).filter(|_| dice.one_in(2)).collect();
+    let mut numbers = [0; 4];
+    for _ in 0..1500 {
+        step(&mut group, &mut dice, &mut numbers);
+        assert!(group.oracle.contradictions.is_empty(), "seed {seed}: {:?}", group.oracle.contradictions);
+    }
+    heal(&mut group, &(0..n).collect::<Vec<_>>(), &mut numbers);
+    for node in &group.nodes {
+        assert!(node.evidence.is_empty(), "seed {seed}: {:?} of a correct replica", node.evidence);
+    }
+}
+
+/// Replica 0 is two: each of them reaches some of the others, now these and now those.
+fn run_with_twins(n: usize, seed: u64) {
+    let mut dice = Dice(seed);
+    let mut group = Group::with_twins(n);
+    let mut numbers = [0; 4];
+    let mut sides = vec![0; n];
+    for round in 0..2000 {
+        if round % 100 == 0 {
+            sides.iter_mut().for_each(|side| *side = dice.below(3));
+        }
+        let is_apart = |wire: &Wire| {
+            let ((from, to), twin) = (wire.nodes, |node: usize| if node == n { 1 } else { 0 });
+            let sees = |node: usize, twin: usize| sides[node] == 2 || sides[node] == twin;
+            wire.from != wire.to
+                && ((wire.from == R[0] && !sees(to, twin(from)))
+                    || (wire.to == R[0] && !sees(from, twin(to))))
+        };
+        group.wires.retain(|wire| !is_apart(wire));
+        step(&mut group, &mut dice, &mut numbers);
+        assert!(group.oracle.contradictions.is_empty(), "seed {seed}: {:?}", group.oracle.contradictions);
+    }
+    // They go on to be two, and reach everybody.
+    heal(&mut group, &(1..n).collect::<Vec<_>>(), &mut numbers);
+}
+
+#[test]
+fn what_was_decided_stays_and_all_that_waits_is_executed_once_the_network_heals() {
+    for seed in 0..60 {
+        run(4, seed);
+    }
+}
+
+#[test]
+fn the_same_holds_in_larger_groups() {
+    for seed in 0..12 {
+        run(5, seed);
+        run(7, seed);
+    }
+}
+
+#[test]
+fn the_same_holds_while_one_is_down() {
+    for seed in 0..30 {
+        let mut dice = Dice(seed);
+        let mut group = Group::new(4);
+        group.down = vec![R[dice.below(4)]];
+        let mut numbers = [0; 4];
+        for _ in 0..1000 {
+            step(&mut group, &mut dice, &mut numbers);
+        }
+        group.down.clear();
+        heal(&mut group, &[0, 1, 2, 3], &mut numbers);
+    }
+}
+
+#[test]
+fn a_replica_that_is_two_makes_nobody_decide_two_things() {
+    for seed in 0..40 {
+        run_with_twins(4, seed);
+        run_with_twins(5, seed);
+    }
+}

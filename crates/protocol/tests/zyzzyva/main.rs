@@ -1,0 +1,10 @@
+//! Zyzzyva replicas in a hand-driven network: what each message, timer and restart leads to, and that nothing
+//! that clients have decided is ever contradicted, whatever is lost, late or out of order.
+
+mod chaos;
+mod group;
+mod normal_case;
+mod oracle;
+mod restarts;
+mod settling;
+mod view_changes;
