@@ -8,10 +8,11 @@
 //! The successor starts from `c` in view 0; there `c` is stable without any votes.
 
 use super::message::{Checkpoint, CheckpointCertificate};
-use super::{Guard, Step, Zyzzyva};
+use super::{Guard, Step, Zyzzyva, ZyzzyvaConfig};
 use crate::Action;
+use crate::outbox::Outbox;
 use alloc::vec::Vec;
-use althing_types::Seq;
+use althing_types::{Digest, Seq};
 
 /// What stands for the proof of the checkpoint that an instance starts from.
 fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
@@ -19,6 +20,18 @@ fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
 }
 
 impl Zyzzyva {
+    /// The instance that goes on in another membership from the state `start` where this one ended; `None` is the
+    /// initial state. See [`Protocol::successor`](crate::Protocol::successor).
+    #[must_use]
+    pub fn succeeded_by(&self, config: ZyzzyvaConfig, start: Option<(Seq, Digest)>) -> Self {
+        let mut successor = Self::new(config);
+        successor.start = start.map(|(seq, state)| Checkpoint { seq, state });
+        successor.pending = self.pending.fit_for(successor.quorums());
+        successor.outbox = Outbox::after(&self.outbox);
+        successor.has_forgotten = self.has_forgotten;
+        successor
+    }
+
     /// The last number that may be accepted in any case.
     pub(super) fn end(&self) -> Seq {
         self.end.unwrap_or(Seq(u64::MAX))

@@ -25,6 +25,9 @@ pub(crate) const LIAR: u64 = 10;
 /// The MACs of client `GREAT_LIAR + i` are good at replica `i` only.
 pub(crate) const GREAT_LIAR: u64 = 20;
 
+/// Where a request of this client is final, the instance is closed.
+pub(crate) const CLOSER: u64 = 99;
+
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -94,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) told: BTreeMap<Seq, Speculation>,
     /// What it last said to hold a certificate for.
     pub(crate) certified: Option<Speculation>,
+    /// What its instance goes on from.
+    start: Option<(Seq, Digest)>,
     /// Its disk.
     pub(crate) records: Vec<Vec<u8>>,
     /// Records that are not on it yet.
@@ -103,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) fetching: Option<(Seq, Digest)>,
     /// What it has accused others of.
     pub(crate) evidence: Vec<Evidence>,
+    /// How its instance ended: where, with what state, and who has signed that.
+    pub(crate) closed: Option<(Seq, Digest, Vec<(ReplicaId, Proof)>)>,
 }
 
 impl Node {
@@ -113,11 +120,13 @@ impl Node {
             speculative: vec![],
             told: BTreeMap::new(),
             certified: None,
+            start: None,
             records: vec![],
             unsynced: VecDeque::new(),
             timers: BTreeMap::new(),
             fetching: None,
             evidence: vec![],
+            closed: None,
         }
     }
 
@@ -237,6 +246,11 @@ impl Group {
                 assert_eq!(encode(&restored), encode(&self.nodes[i].zyzzyva));
             }
             for action in actions {
+                if let Action::Execute(decision) = &action
+                    && decision.batch.requests.iter().any(|request| request.client.0 == CLOSER)
+                {
+                    events.push_back(Event::Close(decision.seq));
+                }
                 events.extend(self.act(i, action));
             }
         }
@@ -280,6 +294,7 @@ impl Group {
             }
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Stable { seq, .. } => drop(node.fetching.take_if(|(fetching, _)| *fetching <= seq)),
+            Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::EnteredView(_) | Action::LeftView(_) => node.told.clear(),
             other => panic!("a Zyzzyva replica wants {other:?}"),
@@ -533,7 +548,8 @@ impl Group {
         let node = &self.nodes[i];
         let (stable, records) = (node.zyzzyva.stable(), node.records.clone());
         let executed = last_requests(&node.decisions[..stable.0 as usize]);
-        let (is_closed, is_doubtful, has_forgotten) = (false, false, !node.zyzzyva.is_voting());
+        let is_closed = node.closed.as_ref().is_some_and(|(end, ..)| *end == stable);
+        let (is_doubtful, has_forgotten) = (false, !node.zyzzyva.is_voting());
         let start = Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful };
         self.start(i, stable, start);
     }
@@ -544,9 +560,46 @@ impl Group {
         self.start(i, Seq(0), Start::Amnesia);
     }
 
+    /// Replica `i`'s instance has ended: its successor takes over, in a group of `n`.
+    pub(crate) fn succeed(&mut self, i: usize, n: usize) {
+        let (seq, state, _) = self.nodes[i].closed.take().expect("its instance has ended");
+        self.begin(i, n, (seq, state));
+        self.nodes[i].records.clear();
+        self.event(i, Event::Start(Start::Handover { executed: seq, has_state: true }));
+    }
+
+    /// A replica that has nothing joins the `n - 1` others, which have started from `start`.
+    pub(crate) fn join(&mut self, start: (Seq, Digest), n: usize) {
+        let i = self.nodes.len();
+        self.configs.push(config(i, n, &settings()));
+        self.nodes.push(Node::new(Zyzzyva::new(self.configs[i].clone())));
+        self.begin(i, n, start);
+        self.event(i, Event::Start(Start::Handover { executed: Seq(0), has_state: false }));
+    }
+
+    fn begin(&mut self, i: usize, n: usize, start: (Seq, Digest)) {
+        if self.n != n {
+            self.n = n;
+            self.oracle = Oracle::new(Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas"), &[]);
+            self.wires.clear();
+        }
+        self.configs[i] = config(i, n, &settings());
+        let node = &mut self.nodes[i];
+        node.zyzzyva = node.zyzzyva.succeeded_by(self.configs[i].clone(), Some(start));
+        node.start = Some(start);
+        node.timers.clear();
+        node.told.clear();
+        node.certified = None;
+        self.wires.retain(|wire| wire.nodes.0 != i);
+    }
+
     fn start(&mut self, i: usize, stable: Seq, start: Start) {
         let node = &mut self.nodes[i];
-        node.zyzzyva = Zyzzyva::new(self.configs[i].clone());
+        let fresh = Zyzzyva::new(self.configs[i].clone());
+        node.zyzzyva = match node.start {
+            Some(start) => fresh.succeeded_by(self.configs[i].clone(), Some(start)),
+            None => fresh,
+        };
         node.timers.clear();
         node.unsynced.clear();
         node.told.clear();

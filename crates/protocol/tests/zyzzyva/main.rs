@@ -7,4 +7,5 @@ mod normal_case;
 mod oracle;
 mod restarts;
 mod settling;
+mod succession;
 mod view_changes;
