@@ -185,8 +185,8 @@ pub struct Zyzzyva {
     bodies: BTreeMap<(Seq, Digest), Arc<Batch>>,
     /// Batches that are missing, and when they were last asked for.
     wanted: BTreeMap<(Seq, Digest), Instant>,
-    /// Who was given what they missed, and when last.
-    given: BTreeMap<ReplicaId, Instant>,
+    /// Who was given the batch of a number, or assignments (0), and when last.
+    given: BTreeMap<(ReplicaId, Seq), Instant>,
     pending: Pending,
     /// As primary: propose null requests up to here.
     fill_to: Seq,

@@ -150,8 +150,7 @@ impl Zyzzyva {
 
     /// Passes on the assignments of this view between two numbers, not too many and not too often.
     pub(super) fn relay_orders(&mut self, step: &mut Step, to: ReplicaId, first: Seq, last: Seq) {
-        let again = self.config.settings.status_period / 2;
-        if first > last || self.given.get(&to).is_some_and(|at| step.now.since(*at) < again) {
+        if first > last || !self.may_give(step, to, Seq(0)) {
             return;
         }
         let (view, is_leading) = (self.view, self.is_leading());
@@ -171,8 +170,14 @@ impl Zyzzyva {
             }
         }
         if has_given {
-            self.given.insert(to, step.now);
+            self.given.insert((to, Seq(0)), step.now);
         }
+    }
+
+    /// Whether somebody may be given something: not again and again.
+    fn may_give(&self, step: &Step, to: ReplicaId, what: Seq) -> bool {
+        let again = self.config.settings.status_period / 2;
+        self.given.get(&(to, what)).is_none_or(|at| step.now.since(*at) >= again)
     }
 
     pub(super) fn on_fill_hole(
@@ -200,7 +205,9 @@ impl Zyzzyva {
 
     pub(super) fn on_fetch_batch(&mut self, step: &mut Step, from: ReplicaId, seq: Seq, digest: Digest) {
         let accepted = self.log.get(seq).filter(|slot| slot.digest == digest).map(|slot| &slot.batch);
-        if let Some(batch) = accepted.or_else(|| self.bodies.get(&(seq, digest))).cloned() {
+        let held = accepted.or_else(|| self.bodies.get(&(seq, digest)));
+        if let Some(batch) = held.filter(|_| self.may_give(step, from, seq)).cloned() {
+            self.given.insert((from, seq), step.now);
             step.send(from, ZyzzyvaMessage::BatchBody { seq, batch });
         }
     }
