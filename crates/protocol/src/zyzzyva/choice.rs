@@ -193,3 +193,133 @@ pub(super) fn choice_of(terms: &Terms, new_view: &NewView) -> Choice {
     let reports: Vec<_> = new_view.view_changes.iter().map(|signed| &signed.content).collect();
     choose(terms, &reports)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const PERIOD: u64 = 4;
+
+    fn terms(n: usize) -> Terms {
+        let quorums = Quorums::byzantine(n, (n - 1) / 3).unwrap();
+        Terms { quorums, checkpoint_period: PERIOD, start: None, ranking: Ranking::LatestView }
+    }
+
+    fn digests(batches: &[u8]) -> Vec<Digest> {
+        batches.iter().map(|i| Digest([*i; 32])).collect()
+    }
+
+    /// A report with these batches after checkpoint `stable`, of which a certificate of `view` covers the first ones.
+    fn report(stable: u64, batches: &[u8], certified: Option<(u64, usize)>) -> ViewChange {
+        let checkpoint = Checkpoint { seq: Seq(stable), state: Digest([99; 32]) };
+        let stable = (stable > 0).then(|| CheckpointCertificate { checkpoint, votes: vec![] });
+        let log = digests(batches);
+        let first = beginning(stable.as_ref().map(|stable| stable.checkpoint));
+        let certificate = certified.map(|(view, covered)| {
+            let history = log[..covered].iter().fold(first, |history, batch| extended(history, *batch));
+            let seq = Seq(stable.as_ref().map_or(0, |stable| stable.checkpoint.seq.0) + covered as u64);
+            CommitCertificate { speculation: Speculation { view: View(view), seq, history }, votes: vec![] }
+        });
+        ViewChange { view: View(9), stable, certificate, log }
+    }
+
+    fn chosen(n: usize, reports: &[ViewChange]) -> (u64, Vec<Digest>) {
+        let choice = choose(&terms(n), &reports.iter().collect::<Vec<_>>());
+        assert_eq!(choice.end().0, choice.start().0 + choice.digests.len() as u64);
+        (choice.start().0, choice.digests)
+    }
+
+    #[test]
+    fn nothing_follows_from_nothing() {
+        assert_eq!(
+            chosen(4, &[report(0, &[], None), report(0, &[], None), report(0, &[], None)]),
+            (0, vec![])
+        );
+    }
+
+    #[test]
+    fn what_all_may_have_speculated_is_chosen_and_no_more() {
+        let reports = [report(0, &[1, 2, 3], None), report(0, &[1, 2], None), report(0, &[8, 8], None)];
+        assert_eq!(chosen(4, &reports), (0, digests(&[1, 2])));
+        let others = [report(0, &[1], None), report(0, &[2], None), report(0, &[3], None)];
+        assert_eq!(chosen(4, &others), (0, vec![]));
+        // Of seven, two may lie: of five reports three have what all correct ones have, of seven five.
+        let one = |batches: &[u8]| report(0, batches, None);
+        let five = [one(&[1]), one(&[1]), one(&[1]), one(&[2]), one(&[2])];
+        assert_eq!(chosen(7, &five), (0, digests(&[1])));
+        let seven = [&five[..], &[one(&[1]), one(&[2])]].concat();
+        assert_eq!(chosen(7, &seven), (0, vec![]));
+    }
+
+    #[test]
+    fn a_batch_counts_only_after_the_same_beginning() {
+        let reports = [report(0, &[1, 5], None), report(0, &[1, 6], None), report(0, &[2, 5], None)];
+        assert_eq!(chosen(4, &reports), (0, digests(&[1])));
+    }
+
+    #[test]
+    fn one_certificate_outweighs_all_that_is_only_reported() {
+        let reports =
+            [report(0, &[1, 2, 3], Some((0, 2))), report(0, &[7, 7], None), report(0, &[7, 7], None)];
+        assert_eq!(chosen(4, &reports), (0, digests(&[1, 2])));
+    }
+
+    #[test]
+    fn the_later_view_outranks_the_longer_certificate() {
+        let old = report(0, &[1, 2, 3], Some((0, 3)));
+        let new = report(0, &[7], Some((1, 1)));
+        for reports in [[&old, &new, &new], [&new, &old, &old], [&old, &old, &new]] {
+            assert_eq!(chosen(4, &reports.map(Clone::clone)).1, digests(&[7]));
+        }
+        let reports = [old.clone(), new.clone(), new];
+        let papers = Terms { ranking: Ranking::Longest, ..terms(4) };
+        assert_eq!(choose(&papers, &reports.iter().collect::<Vec<_>>()).digests, digests(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn of_one_view_the_longer_certificate_counts_and_is_gone_on_from() {
+        let reports =
+            [report(0, &[7], Some((1, 1))), report(0, &[7, 8, 9], Some((1, 2))), report(0, &[7, 8, 9], None)];
+        assert_eq!(chosen(4, &reports).1, digests(&[7, 8, 9]));
+    }
+
+    #[test]
+    fn the_highest_stable_checkpoint_replaces_what_lies_before_it() {
+        let behind = report(0, &[1, 2, 3, 4], Some((3, 4)));
+        let reports = [behind, report(4, &[5], None), report(4, &[5, 6], Some((2, 0)))];
+        assert_eq!(chosen(4, &reports), (4, digests(&[5])));
+    }
+
+    #[test]
+    fn a_certificate_before_the_checkpoint_still_outranks_an_older_one_after_it() {
+        // View 5 started at the checkpoint, and has decided 7 there; 1 is of view 3.
+        let late = report(4, &[7], Some((5, 0)));
+        let reports = [report(4, &[1], Some((3, 1))), late.clone(), late];
+        assert_eq!(chosen(4, &reports), (4, digests(&[7])));
+    }
+
+    #[test]
+    fn a_checkpoint_is_proven_by_a_quorum_or_by_where_the_instance_starts() {
+        let certificate = |seq, signers: &[u16]| {
+            let checkpoint = Checkpoint { seq: Seq(seq), state: Digest([1; 32]) };
+            let votes = signers.iter().map(|i| (ReplicaId(*i), althing_crypto::Proof(vec![]))).collect();
+            CheckpointCertificate { checkpoint, votes }
+        };
+        let start = certificate(6, &[]);
+        let (first, later) = (terms(4), Terms { start: Some(start.checkpoint), ..terms(4) });
+        for (certificate, in_first, in_later) in [
+            (start, false, true),
+            (certificate(8, &[0, 1, 3]), true, true),
+            (certificate(8, &[0, 1]), false, false),
+            (certificate(8, &[0, 1, 1]), false, false),
+            (certificate(8, &[0, 1, 4]), false, false),
+            (certificate(9, &[0, 1, 3]), false, false),
+            (certificate(4, &[0, 1, 3]), true, false),
+        ] {
+            assert_eq!(is_certificate(&first, &certificate), in_first, "{certificate:?}");
+            assert_eq!(is_certificate(&later, &certificate), in_later, "{certificate:?}");
+        }
+        assert_eq!((later.checkpoint_after(Seq(6)), later.checkpoint_after(Seq(8))), (Seq(8), Seq(12)));
+    }
+}

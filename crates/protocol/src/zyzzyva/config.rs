@@ -97,3 +97,47 @@ impl ZyzzyvaConfig {
         Self { ranking: Ranking::Longest, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ConfigError as E;
+    use super::*;
+
+    fn check(me: u16, n: usize, change: impl FnOnce(&mut ZyzzyvaSettings)) -> Result<ZyzzyvaConfig, E> {
+        let mut settings = ZyzzyvaSettings::default();
+        change(&mut settings);
+        ZyzzyvaConfig::new(ReplicaId(me), Quorums::byzantine(n, (n - 1) / 3).unwrap(), settings)
+    }
+
+    #[test]
+    fn each_rule_refuses_what_breaks_it() {
+        type Change = fn(&mut ZyzzyvaSettings);
+        let cases: [(Change, E); 9] = [
+            (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
+            (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
+            (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),
+            (|s| s.status_period = Duration::from_secs(3601), E::TooLong(Setting::StatusPeriod)),
+            (|s| s.max_clock_skew = Duration::MAX, E::TooLong(Setting::MaxClockSkew)),
+            (|s| s.settle_patience = Duration::from_millis(501), E::SettlesLate),
+            (|s| s.log_size = 255, E::LogTooSmall { log_size: 255, checkpoint_period: 128 }),
+            (|s| s.log_size = 300, E::LogNotMultiple { log_size: 300, checkpoint_period: 128 }),
+            (|s| s.log_size = u64::MAX, E::LogTooLarge { log_size: u64::MAX, most: 125_000, n: 4 }),
+        ];
+        for (change, error) in cases {
+            assert_eq!(check(0, 4, change), Err(error));
+        }
+        let (crash, settings) = (Quorums::crash(3, 1).unwrap(), ZyzzyvaSettings::default());
+        let wrong = E::WrongModel { protocol: ProtocolName::Zyzzyva, stands: FaultModel::Byzantine };
+        assert_eq!(ZyzzyvaConfig::new(ReplicaId(0), crash, settings), Err(wrong));
+        assert_eq!(check(4, 4, |_| {}), Err(E::NoSuchReplica { replica: ReplicaId(4), n: 4 }));
+    }
+
+    #[test]
+    fn the_limits_themselves_are_good() {
+        for n in [1, 4, 100] {
+            assert!(check(0, n, |_| {}).is_ok(), "the defaults, in a group of {n}");
+        }
+        assert!(check(0, 4, |s| s.settle_patience = Duration::ZERO).is_ok());
+        assert!(check(0, 4, |s| s.settle_patience = s.view_timeout / 2).is_ok());
+    }
+}

@@ -86,6 +86,9 @@ fn restored(zyzzyva: &Zyzzyva) -> Zyzzyva {
     restored
 }
 
+/// Where an instance ended, with what state, and who has signed that.
+type Closed = (Seq, Digest, Vec<(ReplicaId, Proof)>);
+
 /// One replica with the little that it needs around it.
 pub(crate) struct Node {
     pub(crate) zyzzyva: Zyzzyva,
@@ -108,8 +111,8 @@ pub(crate) struct Node {
     pub(crate) fetching: Option<(Seq, Digest)>,
     /// What it has accused others of.
     pub(crate) evidence: Vec<Evidence>,
-    /// How its instance ended: where, with what state, and who has signed that.
-    pub(crate) closed: Option<(Seq, Digest, Vec<(ReplicaId, Proof)>)>,
+    /// How its instance ended.
+    pub(crate) closed: Option<Closed>,
 }
 
 impl Node {
