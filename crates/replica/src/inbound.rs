@@ -266,10 +266,11 @@ fn succession_in(envelope: &Envelope) -> Option<EngineMessage> {
     matches!(message, EngineMessage::Succession(_)).then_some(message)
 }
 
-/// The most signed parts of a message that makes sense: a new view with a view change of each
-/// replica, each with a certificate by each replica. More would only burn time.
+/// The most signed parts of a message that makes sense: a new view with a view change of each replica, each with
+/// two certificates by each replica, and with one certificate for all of it. More would only burn time.
 fn most_signed_parts(quorums: Quorums) -> usize {
-    quorums.n() * (quorums.n() + 1) + 1
+    let n = quorums.n();
+    n * (2 * n + 1) + n + 1
 }
 
 fn caught(envelope: &Envelope, misbehaviour: Misbehaviour) -> Refusal {
