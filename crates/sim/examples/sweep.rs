@@ -1,4 +1,4 @@
-//! Runs many seeds and adds up what happened: `sweep [paxos:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
+//! Runs many seeds and adds up what happened: `sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
 use althing_sim::{Family, ProtocolKind, RunReport, SimConfig, run_many};
 use std::collections::BTreeMap;
@@ -55,12 +55,13 @@ fn main() {
     let (Some(family), Some(replicas), Some(first), Some(count)) =
         (args.first(), number(1), number(2), number(3))
     else {
-        eprintln!("usage: sweep [paxos:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        eprintln!("usage: sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
         std::process::exit(2);
     };
-    let (protocol, family) = match family.strip_prefix("paxos:") {
-        Some(family) => (ProtocolKind::Paxos, family),
-        None => (ProtocolKind::Pbft, family.as_str()),
+    let (protocol, family) = match family.split_once(':') {
+        Some(("paxos", family)) => (ProtocolKind::Paxos, family),
+        Some(("zyzzyva", family)) => (ProtocolKind::Zyzzyva, family),
+        _ => (ProtocolKind::Pbft, family.as_str()),
     };
     let families = match family {
         "all" => Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect(),

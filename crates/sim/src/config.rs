@@ -181,6 +181,27 @@ impl Family {
         )
     }
 
+    /// Whether no replica in it has to vote again that has lost what it said, or that was taken over; and nothing holds
+    /// a primary to a floor.
+    #[must_use]
+    pub fn needs_no_recovery(self) -> bool {
+        !matches!(
+            self,
+            Self::CrashEmpty
+                | Self::DiskFaults
+                | Self::AsyncLog
+                | Self::Chaos
+                | Self::KeyTheft
+                | Self::SlowPrimary
+                | Self::UnfairPrimary
+                | Self::InconsistentMacs
+                | Self::ProactiveRecovery
+                | Self::MobileAdversary
+                | Self::Reconfigure
+                | Self::RecoveringMembers
+        )
+    }
+
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
     /// correct client has to complete. What the floors for primaries promise, ADR 16: not more.
     #[must_use]
@@ -231,6 +252,8 @@ pub enum ProtocolKind {
     Pbft,
     /// Paxos, among replicas that only crash.
     Paxos,
+    /// Speculative Byzantine fault tolerance.
+    Zyzzyva,
 }
 
 impl ProtocolKind {
@@ -240,6 +263,7 @@ impl ProtocolKind {
         match self {
             Self::Pbft => "pbft",
             Self::Paxos => "paxos",
+            Self::Zyzzyva => "zyzzyva",
         }
     }
 
@@ -250,6 +274,7 @@ impl ProtocolKind {
         match self {
             Self::Pbft => true,
             Self::Paxos => family.is_free_of_lies(),
+            Self::Zyzzyva => family.needs_no_recovery(),
         }
     }
 }
@@ -262,7 +287,10 @@ impl fmt::Display for ProtocolKind {
 
 /// A fault family that a protocol is not made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{protocol} is not made for {family}: its replicas crash, and do not lie")]
+#[error("{protocol} is not made for {family}: {}", match .protocol {
+    ProtocolKind::Paxos => "its replicas crash, and do not lie",
+    ProtocolKind::Pbft | ProtocolKind::Zyzzyva => "who has lost its disk does not vote again, and primaries have no floor",
+})]
 pub struct Unsuited {
     /// The protocol.
     pub protocol: ProtocolKind,
@@ -315,7 +343,7 @@ impl SimConfig {
     #[must_use]
     pub fn faults(&self) -> usize {
         match self.protocol {
-            ProtocolKind::Pbft => (self.replicas - 1) / 3,
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => (self.replicas - 1) / 3,
             ProtocolKind::Paxos => (self.replicas - 1) / 2,
         }
     }

@@ -73,5 +73,6 @@ pub fn run(config: &SimConfig) -> RunReport {
     match config.protocol {
         ProtocolKind::Pbft => world::simulate(&subject::Genuine, config),
         ProtocolKind::Paxos => world::simulate(&subject::GenuinePaxos, config),
+        ProtocolKind::Zyzzyva => world::simulate(&subject::GenuineZyzzyva, config),
     }
 }

@@ -72,13 +72,15 @@ impl Plan {
         // The family is part of what chance follows from, so that families differ in more than faults.
         let mut dice = Dice::new(config.seed.wrapping_mul(31).wrapping_add(config.family as u64));
         let quorums = match config.protocol {
-            ProtocolKind::Pbft => Quorums::byzantine(config.replicas, config.faults()),
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => {
+                Quorums::byzantine(config.replicas, config.faults())
+            }
             ProtocolKind::Paxos => Quorums::crash(config.replicas, config.faults()),
         };
         let quorums = quorums.expect("f follows from n");
         let settings = separating(config, settings(&mut dice));
         let byzantine = match config.protocol {
-            ProtocolKind::Pbft => byzantine(config, &mut dice),
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => byzantine(config, &mut dice),
             ProtocolKind::Paxos => BTreeMap::new(),
         };
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)

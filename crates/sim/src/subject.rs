@@ -1,4 +1,4 @@
-use crate::adversary::{Adversary, Behaviour, Means};
+use crate::adversary::{Adversary, Behaviour, Means, PlainAdversary};
 use crate::disk::AnyStorage;
 use crate::keys::{self, GroupKeys};
 use crate::medium::Medium;
@@ -7,6 +7,7 @@ use crate::sites::paxos_settings;
 use crate::witness::Witness;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
+use althing_protocol::zyzzyva::{Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Protocol, Settings};
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
@@ -168,6 +169,54 @@ impl Subject for GenuinePaxos {
     fn probe(protocol: &Paxos) -> Probe {
         let is_voting = protocol.is_voting();
         Probe { footprint: protocol.footprint(), is_voting, is_settled: is_voting }
+    }
+}
+
+/// The same of Zyzzyva.
+pub(crate) struct GenuineZyzzyva;
+
+impl Subject for GenuineZyzzyva {
+    type Protocol = Zyzzyva;
+    type Service = Kv;
+
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Zyzzyva {
+        let settings = zyzzyva_settings(&settings);
+        Zyzzyva::new(ZyzzyvaConfig::new(me, quorums, settings).expect("valid settings"))
+    }
+
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<ZyzzyvaMessage>> {
+        Some(Box::new(PlainAdversary::new(behaviours, means)))
+    }
+
+    fn forwarded(message: &ZyzzyvaMessage) -> Option<ClientId> {
+        match message {
+            ZyzzyvaMessage::Forward(request) => Some(request.client),
+            _ => None,
+        }
+    }
+
+    fn service(&self, _me: ReplicaId) -> Kv {
+        Kv::new()
+    }
+
+    fn probe(protocol: &Zyzzyva) -> Probe {
+        let is_voting = protocol.is_voting();
+        Probe { footprint: protocol.footprint(), is_voting, is_settled: is_voting }
+    }
+}
+
+/// What these settings say that means the same there. How long batches stay speculative follows from the others.
+fn zyzzyva_settings(settings: &PbftSettings) -> ZyzzyvaSettings {
+    ZyzzyvaSettings {
+        checkpoint_period: settings.checkpoint_period,
+        log_size: settings.log_size,
+        pipeline: settings.pipeline,
+        max_batch_requests: settings.max_batch_requests,
+        max_batch_bytes: settings.max_batch_bytes,
+        settle_patience: settings.status_period.min(settings.view_timeout / 4),
+        view_timeout: settings.view_timeout,
+        status_period: settings.status_period,
+        max_clock_skew: settings.max_clock_skew,
     }
 }
 

@@ -45,6 +45,19 @@ fn paxos_among_three_and_five() {
 }
 
 #[test]
+fn zyzzyva_among_four_and_seven() {
+    check_protocol(ProtocolKind::Zyzzyva, 4, 0..20);
+    check_protocol(ProtocolKind::Zyzzyva, 7, 0..6);
+}
+
+#[test]
+fn zyzzyva_in_other_sizes() {
+    for n in [1, 5, 10] {
+        check_protocol(ProtocolKind::Zyzzyva, n, 0..3);
+    }
+}
+
+#[test]
 fn paxos_in_other_sizes() {
     for n in [1, 2, 4, 7] {
         check_protocol(ProtocolKind::Paxos, n, 0..3);

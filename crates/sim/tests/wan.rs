@@ -1,11 +1,11 @@
 //! The wide-area experiments: what has to hold in any of them. That sites execute the same updates in the same order is
 //! asserted in each run.
 
-use althing_sim::ProtocolKind::{self, Paxos, Pbft};
+use althing_sim::sites::LevelProtocol::{self, Paxos, Pbft};
 use althing_sim::wan::{Carriage, Composition, LinkFault, LinkTrial, System, WanConfig, WanReport, run};
 use std::time::Duration;
 
-fn sites(wide: ProtocolKind, local: ProtocolKind, carriage: Carriage) -> System {
+fn sites(wide: LevelProtocol, local: LevelProtocol, carriage: Carriage) -> System {
     System::Sites(Composition { wide, local, carriage })
 }
 

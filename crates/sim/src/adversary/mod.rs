@@ -3,12 +3,14 @@
 
 mod equivocation;
 mod forgery;
+mod plain;
 mod replies;
 mod silence;
 mod state_lies;
 mod view_lies;
 
 pub(crate) use forgery::Forger;
+pub(crate) use plain::PlainAdversary;
 
 use crate::dice::Dice;
 use crate::fault::Injections;

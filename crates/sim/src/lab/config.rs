@@ -12,11 +12,13 @@ pub enum LabProtocol {
     Paxos,
     /// Practical Byzantine Fault Tolerance.
     Pbft,
+    /// Speculative Byzantine fault tolerance.
+    Zyzzyva,
 }
 
 impl LabProtocol {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Unreplicated, Self::Paxos, Self::Pbft];
+    pub const ALL: [Self; 4] = [Self::Unreplicated, Self::Paxos, Self::Pbft, Self::Zyzzyva];
 
     /// Its name.
     #[must_use]
@@ -25,6 +27,7 @@ impl LabProtocol {
             Self::Unreplicated => "unreplicated",
             Self::Paxos => "paxos",
             Self::Pbft => "pbft",
+            Self::Zyzzyva => "zyzzyva",
         }
     }
 
@@ -100,7 +103,7 @@ impl LabConfig {
         let quorums = match self.protocol {
             LabProtocol::Unreplicated => Quorums::byzantine(1, 0),
             LabProtocol::Paxos => Quorums::crash(2 * self.f + 1, self.f),
-            LabProtocol::Pbft => Quorums::byzantine(3 * self.f + 1, self.f),
+            LabProtocol::Pbft | LabProtocol::Zyzzyva => Quorums::byzantine(3 * self.f + 1, self.f),
         };
         quorums.expect("groups are smaller")
     }

@@ -13,6 +13,7 @@ pub use config::{LabConfig, LabFault, LabLatency, LabProtocol, LabReport};
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::unreplicated::Unreplicated;
+use althing_protocol::zyzzyva::{Zyzzyva, ZyzzyvaConfig, ZyzzyvaSettings};
 use world::World;
 
 /// Runs a group under load. `meter` says how long the core on which this runs has worked, in nanoseconds, from
@@ -27,6 +28,11 @@ pub fn run(config: &LabConfig, meter: &dyn Fn() -> u64) -> LabReport {
         LabProtocol::Unreplicated => World::new(config, meter, |_| Unreplicated::default()).run(),
         LabProtocol::Pbft => World::new(config, meter, |me| {
             Pbft::new(PbftConfig::new(me, quorums, PbftSettings::default()).expect("defaults are valid"))
+        })
+        .run(),
+        LabProtocol::Zyzzyva => World::new(config, meter, |me| {
+            let settings = ZyzzyvaSettings::default();
+            Zyzzyva::new(ZyzzyvaConfig::new(me, quorums, settings).expect("defaults are valid"))
         })
         .run(),
         LabProtocol::Paxos => World::new(config, meter, |me| {
@@ -58,9 +64,12 @@ mod tests {
 
     #[test]
     fn a_client_waits_for_as_many_message_delays_as_the_protocol_takes() {
-        for (protocol, delays) in
-            [(LabProtocol::Unreplicated, 2), (LabProtocol::Paxos, 4), (LabProtocol::Pbft, 4)]
-        {
+        for (protocol, delays) in [
+            (LabProtocol::Unreplicated, 2),
+            (LabProtocol::Paxos, 4),
+            (LabProtocol::Pbft, 4),
+            (LabProtocol::Zyzzyva, 3),
+        ] {
             let config = LabConfig { delay: Duration::from_millis(1), ..config(protocol) };
             let report = run(&config, &steady());
             let latency = report.latency.expect("operations are completed").median_us / 1000.0;

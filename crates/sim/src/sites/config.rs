@@ -1,14 +1,23 @@
-use crate::config::ProtocolKind;
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
+/// What orders events at one level of a system of sites: among the sites, or in one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LevelProtocol {
+    /// Practical Byzantine Fault Tolerance.
+    Pbft,
+    /// Paxos, among sites or servers that only crash.
+    Paxos,
+}
+
 /// Who runs what: a wide-area protocol, and one in each site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Composition {
     /// Among the sites.
-    pub wide: ProtocolKind,
+    pub wide: LevelProtocol,
     /// In each site, by id.
     pub sites: Vec<LocalGroup>,
 }
@@ -17,7 +26,7 @@ pub struct Composition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct LocalGroup {
     /// What orders events there.
-    pub protocol: ProtocolKind,
+    pub protocol: LevelProtocol,
     /// How many servers it has.
     pub servers: usize,
 }
@@ -25,7 +34,7 @@ pub struct LocalGroup {
 impl Composition {
     /// So many sites, all alike.
     #[must_use]
-    pub fn uniform(wide: ProtocolKind, sites: usize, protocol: ProtocolKind, servers: usize) -> Self {
+    pub fn uniform(wide: LevelProtocol, sites: usize, protocol: LevelProtocol, servers: usize) -> Self {
         Self { wide, sites: vec![LocalGroup { protocol, servers }; sites] }
     }
 }
@@ -36,7 +45,7 @@ impl FromStr for Composition {
     type Err = UnknownComposition;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        use ProtocolKind::{Paxos, Pbft};
+        use LevelProtocol::{Paxos, Pbft};
         let unknown = || UnknownComposition { name: name.to_owned() };
         let (wide, local) = name.split_once('/').ok_or_else(unknown)?;
         let (wide, sites) = match wide {
@@ -186,16 +195,16 @@ impl SitesPlanted {
     #[must_use]
     pub fn config(self, seed: u64) -> SitesConfig {
         let (wide, family) = match self {
-            Self::Traitor => (ProtocolKind::Paxos, SitesFamily::ByzantineSites),
+            Self::Traitor => (LevelProtocol::Paxos, SitesFamily::ByzantineSites),
             Self::UnevenServers | Self::NoRelay | Self::ShortMessages => {
-                (ProtocolKind::Pbft, SitesFamily::Calm)
+                (LevelProtocol::Pbft, SitesFamily::Calm)
             }
-            Self::NoSecondTry => (ProtocolKind::Pbft, SitesFamily::BadLinks),
-            Self::NoDisk => (ProtocolKind::Pbft, SitesFamily::Restarts),
+            Self::NoSecondTry => (LevelProtocol::Pbft, SitesFamily::BadLinks),
+            Self::NoDisk => (LevelProtocol::Pbft, SitesFamily::Restarts),
         };
-        let sites = if wide == ProtocolKind::Paxos { 3 } else { 4 };
+        let sites = if wide == LevelProtocol::Paxos { 3 } else { 4 };
         SitesConfig {
-            composition: Composition::uniform(wide, sites, ProtocolKind::Pbft, 4),
+            composition: Composition::uniform(wide, sites, LevelProtocol::Pbft, 4),
             is_disseminating: false,
             has_real_signatures: false,
             family,

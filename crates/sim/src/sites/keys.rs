@@ -2,8 +2,8 @@
 
 use super::server::quorums;
 use super::symbolic::{SymbolicSigner, SymbolicVerifier};
-use crate::config::ProtocolKind;
 use crate::keys::identity;
+use crate::sites::LevelProtocol;
 use althing_crypto::site::{SiteDeal, SiteKeys, SiteSigner};
 use althing_crypto::{Identity, KeySeed, Keyring, PublicIdentity};
 use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId, SiteId};
@@ -62,15 +62,15 @@ impl SiteMaterial {
     pub(super) fn new(
         site: SiteId,
         sites: usize,
-        (protocol, servers): (ProtocolKind, usize),
+        (protocol, servers): (LevelProtocol, usize),
         has_real_signatures: bool,
     ) -> Self {
         let quorums = quorums(protocol, servers);
         let seed = KeySeed::from([site.0.to_le_bytes()[0].wrapping_add(1); 32]);
         let signatures = match protocol {
             _ if !has_real_signatures => Signatures::Symbolic { site, needed: quorums.one_correct() },
-            ProtocolKind::Pbft => Signatures::Real(Box::new(SiteDeal::threshold(quorums, &seed))),
-            ProtocolKind::Paxos => Signatures::Real(Box::new(SiteDeal::plain(servers, &seed))),
+            LevelProtocol::Pbft => Signatures::Real(Box::new(SiteDeal::threshold(quorums, &seed))),
+            LevelProtocol::Paxos => Signatures::Real(Box::new(SiteDeal::plain(servers, &seed))),
         };
         let lanes =
             || std::iter::once(Lane::Control).chain((0u16..).take(sites).map(|s| Lane::From(SiteId(s))));

@@ -11,7 +11,8 @@ pub(crate) mod uplinks;
 mod world;
 
 pub use config::{
-    Composition, LocalGroup, SitesConfig, SitesFamily, SitesPlanted, UnknownComposition, UnknownSitesFamily,
+    Composition, LevelProtocol, LocalGroup, SitesConfig, SitesFamily, SitesPlanted, UnknownComposition,
+    UnknownSitesFamily,
 };
 pub use report::SitesReport;
 pub(crate) use server::{paxos_settings, quorums};

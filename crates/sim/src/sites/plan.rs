@@ -1,9 +1,9 @@
 use super::config::{SitesConfig, SitesFamily, SitesPlanted};
 use super::server::quorums;
-use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
 use crate::disk::End;
 use crate::network::Weather;
+use crate::sites::LevelProtocol;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::{Durability, Injected};
 use althing_types::{ReplicaId, Seq, SiteId};
@@ -254,7 +254,7 @@ impl SitesPlan {
             dice.shuffle(&mut servers);
             for server in servers.into_iter().take(local.f()) {
                 // Where servers only crash they do nothing else.
-                let may_lie = group.protocol == ProtocolKind::Pbft;
+                let may_lie = group.protocol == LevelProtocol::Pbft;
                 let fault = if may_lie { ServerFault::any(dice) } else { ServerFault::Down };
                 self.faulty.insert((site, server), fault);
             }
@@ -263,7 +263,7 @@ impl SitesPlan {
 
     /// As many sites as the system tolerates, if it tolerates any that lie.
     fn victims(config: &SitesConfig, dice: &mut Dice) -> Vec<SiteId> {
-        if config.composition.wide == ProtocolKind::Paxos && config.planted != Some(SitesPlanted::Traitor) {
+        if config.composition.wide == LevelProtocol::Paxos && config.planted != Some(SitesPlanted::Traitor) {
             return Vec::new();
         }
         let sites = quorums(config.composition.wide, config.composition.sites.len());
@@ -290,7 +290,7 @@ impl SitesPlan {
         for site in Self::victims(config, dice) {
             let group = config.composition.sites[usize::from(site.0)];
             let local = quorums(group.protocol, group.servers);
-            let tolerated = if group.protocol == ProtocolKind::Pbft { local.f() } else { 0 };
+            let tolerated = if group.protocol == LevelProtocol::Pbft { local.f() } else { 0 };
             let mut all: Vec<ReplicaId> = local.replicas().collect();
             dice.shuffle(&mut all);
             let count = dice.between(tolerated as u64 + 1, local.n() as u64 - 1);
@@ -369,7 +369,7 @@ mod tests {
     fn whatever_is_drawn_is_what_the_protocols_take() {
         for seed in 1..=100 {
             let config = SitesConfig {
-                composition: Composition::uniform(ProtocolKind::Pbft, 4, ProtocolKind::Pbft, 4),
+                composition: Composition::uniform(LevelProtocol::Pbft, 4, LevelProtocol::Pbft, 4),
                 is_disseminating: true,
                 has_real_signatures: false,
                 family: SitesFamily::Chaos,
@@ -379,7 +379,7 @@ mod tests {
             };
             let SitesPlan { wide, local, .. } = SitesPlan::new(&config);
             for settings in [wide, local] {
-                let (pbft, paxos) = (quorums(ProtocolKind::Pbft, 4), quorums(ProtocolKind::Paxos, 4));
+                let (pbft, paxos) = (quorums(LevelProtocol::Pbft, 4), quorums(LevelProtocol::Paxos, 4));
                 let of_paxos = PaxosConfig::new(ReplicaId(0), paxos, paxos_settings(&settings));
                 assert_eq!(of_paxos.err(), None, "seed {seed}");
                 assert_eq!(PbftConfig::new(ReplicaId(0), pbft, settings).err(), None, "seed {seed}");

@@ -3,8 +3,8 @@
 use super::config::{SitesConfig, SitesPlanted};
 use super::keys::{SiteMaterial, lane_client};
 use super::plan::SitesPlan;
-use crate::config::ProtocolKind;
 use crate::oracle::{Execution, Ledger, Verdict};
+use crate::sites::LevelProtocol;
 use crate::witness::Witness;
 use althing_crypto::site::SiteKeys;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
@@ -105,10 +105,10 @@ pub(super) fn limits() -> Limits {
 }
 
 /// The quorums of a group that runs `protocol`.
-pub(crate) fn quorums(protocol: ProtocolKind, n: usize) -> Quorums {
+pub(crate) fn quorums(protocol: LevelProtocol, n: usize) -> Quorums {
     match protocol {
-        ProtocolKind::Pbft => Quorums::byzantine(n, (n - 1) / 3).expect("f follows from n"),
-        ProtocolKind::Paxos => Quorums::crash(n, (n - 1) / 2).expect("f follows from n"),
+        LevelProtocol::Pbft => Quorums::byzantine(n, (n - 1) / 3).expect("f follows from n"),
+        LevelProtocol::Paxos => Quorums::crash(n, (n - 1) / 2).expect("f follows from n"),
     }
 }
 
@@ -165,11 +165,11 @@ impl Blueprint<'_> {
         let settings = self.plan.wide.clone();
         let sites = quorums(self.config.composition.wide, self.materials.len());
         let mut server = match self.config.composition.wide {
-            ProtocolKind::Pbft => {
+            LevelProtocol::Pbft => {
                 let config = PbftConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
                 self.with_wide((site, me), incarnation, Pbft::new(config))
             }
-            ProtocolKind::Paxos => {
+            LevelProtocol::Paxos => {
                 let settings = paxos_settings(&settings);
                 let config = PaxosConfig::new(ReplicaId(site.0), sites, settings).expect("valid settings");
                 self.with_wide((site, me), incarnation, Paxos::new(config))
@@ -196,12 +196,12 @@ impl Blueprint<'_> {
         let machine = LogicalMachine::new(config, wide, Witness::new(Kv::new()));
         let material = &self.materials[usize::from(site.0)];
         match self.config.composition.sites[usize::from(site.0)].protocol {
-            ProtocolKind::Pbft => {
+            LevelProtocol::Pbft => {
                 let settings = self.plan.local.clone();
                 let config = PbftConfig::new(me, material.quorums, settings).expect("valid settings");
                 Box::new(self.with_local((site, me), incarnation, Pbft::new(config), (machine, keys)))
             }
-            ProtocolKind::Paxos => {
+            LevelProtocol::Paxos => {
                 let settings = paxos_settings(&self.plan.local);
                 let config = PaxosConfig::new(me, material.quorums, settings).expect("valid settings");
                 Box::new(self.with_local((site, me), incarnation, Paxos::new(config), (machine, keys)))

@@ -1,6 +1,6 @@
 use super::costs::CostTable;
 use super::trial::LinkTrial;
-use crate::config::ProtocolKind;
+use crate::sites::LevelProtocol;
 use althing_types::SiteId;
 use serde::Serialize;
 use std::time::Duration;
@@ -21,9 +21,9 @@ pub enum Carriage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Composition {
     /// What runs among the sites.
-    pub wide: ProtocolKind,
+    pub wide: LevelProtocol,
     /// What runs in each.
-    pub local: ProtocolKind,
+    pub local: LevelProtocol,
     /// Who carries updates.
     pub carriage: Carriage,
 }

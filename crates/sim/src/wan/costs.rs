@@ -1,6 +1,6 @@
 use super::cpu::Work;
-use crate::config::ProtocolKind;
 use crate::dice::nanos;
+use crate::sites::LevelProtocol;
 use crate::sites::quorums;
 use serde::Serialize;
 use std::time::Duration;
@@ -88,10 +88,10 @@ impl CostTable {
 
     /// What a site of this kind signs with.
     #[must_use]
-    pub fn of_site(&self, local: ProtocolKind) -> SchemeCosts {
+    pub fn of_site(&self, local: LevelProtocol) -> SchemeCosts {
         match local {
-            ProtocolKind::Pbft => self.threshold,
-            ProtocolKind::Paxos => self.plain,
+            LevelProtocol::Pbft => self.threshold,
+            LevelProtocol::Paxos => self.plain,
         }
     }
 }
@@ -116,7 +116,7 @@ pub(super) struct LocalCosts {
 }
 
 impl LocalCosts {
-    pub(super) fn new(table: &CostTable, local: ProtocolKind, servers: usize, lan_delay: Duration) -> Self {
+    pub(super) fn new(table: &CostTable, local: LevelProtocol, servers: usize, lan_delay: Duration) -> Self {
         let (seal, check, lan) = (nanos(table.within.seal), nanos(table.within.check), nanos(lan_delay));
         let others = servers as u64 - 1;
         let group = quorums(local, servers);
@@ -126,11 +126,11 @@ impl LocalCosts {
         let first = seal + lan + check;
         let round = seal + lan + quorum * check;
         let (ordering, signing) = match local {
-            ProtocolKind::Paxos => (
+            LevelProtocol::Paxos => (
                 Work { busy: seal + check + others * check, takes: first + round },
                 Work::of(nanos(site.sign)),
             ),
-            ProtocolKind::Pbft => (
+            LevelProtocol::Pbft => (
                 Work { busy: 2 * seal + check + 2 * others * check, takes: first + 2 * round },
                 Self::threshold(site, (seal, check, lan), (group.one_correct() as u64 - 1, others)),
             ),
@@ -138,12 +138,12 @@ impl LocalCosts {
         let verify_site = nanos(site.verify);
         // Who signs alone need not look.
         let check_signed = match local {
-            ProtocolKind::Pbft => verify_site,
-            ProtocolKind::Paxos => 0,
+            LevelProtocol::Pbft => verify_site,
+            LevelProtocol::Paxos => 0,
         };
         let verify_site_by_others = match local {
-            ProtocolKind::Pbft => verify_site,
-            ProtocolKind::Paxos => 0,
+            LevelProtocol::Pbft => verify_site,
+            LevelProtocol::Paxos => 0,
         };
         Self {
             proposing: first,
@@ -175,11 +175,11 @@ mod tests {
     #[test]
     fn the_papers_table_adds_up() {
         let lan = Duration::from_micros(100);
-        let paxos = LocalCosts::new(&CostTable::paper(), ProtocolKind::Paxos, 16, lan);
+        let paxos = LocalCosts::new(&CostTable::paper(), LevelProtocol::Paxos, 16, lan);
         // One signature, an accept and 15 votes to be checked.
         assert_eq!(paxos.ordering.busy, 1_300_000 + 16 * 70_000);
         assert_eq!(paxos.signing.busy, 1_300_000);
-        let pbft = LocalCosts::new(&CostTable::paper(), ProtocolKind::Pbft, 16, lan);
+        let pbft = LocalCosts::new(&CostTable::paper(), LevelProtocol::Pbft, 16, lan);
         // Two signatures, a pre-prepare, 15 prepares and 15 commits to be checked.
         assert_eq!(pbft.ordering.busy, 2_600_000 + 31 * 70_000);
         let signing = pbft.signing.busy + pbft.check_signed;

@@ -27,7 +27,7 @@ pub use report::{Latency, WanReport};
 pub use rounds::{Rounds, rounds};
 pub use trial::{LinkFault, LinkTrial, TrialReport};
 
-use crate::config::ProtocolKind;
+use crate::sites::LevelProtocol;
 use althing_protocol::paxos::Paxos;
 use althing_protocol::pbft::Pbft;
 
@@ -40,8 +40,8 @@ pub fn run(config: &WanConfig) -> WanReport {
     match config.system {
         System::Steward | System::PackedSteward => steward::Steward::new(config).run(),
         System::Sites(composition) => match composition.wide {
-            ProtocolKind::Pbft => world::World::<Pbft>::new(config, composition).run(),
-            ProtocolKind::Paxos => world::World::<Paxos>::new(config, composition).run(),
+            LevelProtocol::Pbft => world::World::<Pbft>::new(config, composition).run(),
+            LevelProtocol::Paxos => world::World::<Paxos>::new(config, composition).run(),
         },
     }
 }

@@ -54,7 +54,7 @@ pub fn rounds(composition: Composition) -> Rounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ProtocolKind::{Paxos, Pbft};
+    use crate::sites::LevelProtocol::{Paxos, Pbft};
     use crate::wan::Carriage;
 
     #[test]

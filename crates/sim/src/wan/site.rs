@@ -3,7 +3,7 @@ use super::costs::LocalCosts;
 use super::cpu::{Cpu, Work, share};
 use super::meter::SiteCounts;
 use super::tally::Tally;
-use crate::config::ProtocolKind;
+use crate::sites::LevelProtocol;
 use crate::sites::keys::{SYSTEM, lane_client};
 use crate::sites::symbolic::{SymbolicSigner, SymbolicVerifier};
 use crate::sites::{paxos_settings, quorums};
@@ -34,14 +34,14 @@ pub(super) trait Wide: Replicable {
 
 impl Wide for Pbft {
     fn of_site(me: SiteId, sites: usize, settings: PbftSettings) -> Self {
-        let quorums = quorums(ProtocolKind::Pbft, sites);
+        let quorums = quorums(LevelProtocol::Pbft, sites);
         Self::new(PbftConfig::new(ReplicaId(me.0), quorums, settings).expect("valid settings"))
     }
 }
 
 impl Wide for Paxos {
     fn of_site(me: SiteId, sites: usize, settings: PbftSettings) -> Self {
-        let quorums = quorums(ProtocolKind::Paxos, sites);
+        let quorums = quorums(LevelProtocol::Paxos, sites);
         let settings = paxos_settings(&settings);
         Self::new(PaxosConfig::new(ReplicaId(me.0), quorums, settings).expect("valid settings"))
     }
@@ -238,7 +238,7 @@ impl<W: Wide> Site<W> {
     ) -> Self {
         let Composition { wide, local, carriage } = composition;
         // Plain signatures are checked when they are asked for.
-        let is_ahead = config.processors > 1 && local == ProtocolKind::Pbft;
+        let is_ahead = config.processors > 1 && local == LevelProtocol::Pbft;
         let verifiers = [false, is_ahead].map(|is_ahead| Arc::new(CountingVerifier::new(id, is_ahead)));
         let processors = |count| std::iter::repeat_with(Cpu::default).take(count).collect();
         let build = Build { config, id, group: group(config, local), verifiers: &verifiers };
@@ -321,7 +321,7 @@ impl<W: Wide> Site<W> {
 }
 
 /// The servers that have an outpost of their own.
-fn group(config: &WanConfig, local: ProtocolKind) -> Quorums {
+fn group(config: &WanConfig, local: LevelProtocol) -> Quorums {
     quorums(local, if config.trial.is_some() { config.servers } else { 1 })
 }
 
@@ -352,7 +352,7 @@ impl Build<'_> {
     fn machine(
         &self,
         residents: BTreeMap<ClientId, Resident>,
-        wide: ProtocolKind,
+        wide: LevelProtocol,
         carriage: Carriage,
     ) -> MachineConfig {
         let lanes = self.group.replicas().flat_map(|server| {

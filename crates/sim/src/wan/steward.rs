@@ -18,9 +18,9 @@ use super::cpu::{Cpu, Work};
 use super::meter::{LEADER, Meter, SiteCounts};
 use super::report::WanReport;
 use super::world::on_the_wire;
-use crate::config::ProtocolKind;
 use crate::dice::{Dice, nanos};
 use crate::network::Weather;
+use crate::sites::LevelProtocol;
 use crate::sites::uplinks::Uplinks;
 use althing_crypto::MerkleTree;
 use althing_types::{ClientId, Digest, SiteId, encode};
@@ -125,7 +125,7 @@ impl<'a> Steward<'a> {
         let clients = (0..config.clients).map(|index| (ClientId(index + 1), config.home(index)));
         let mut world = Self {
             config,
-            costs: LocalCosts::new(&config.costs, ProtocolKind::Pbft, config.servers, config.lan_delay),
+            costs: LocalCosts::new(&config.costs, LevelProtocol::Pbft, config.servers, config.lan_delay),
             signature_bytes: config.costs.threshold.bytes,
             now: 0,
             queue: BTreeMap::new(),

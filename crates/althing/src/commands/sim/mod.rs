@@ -28,7 +28,7 @@ pub(crate) struct Sim {
     /// What goes wrong: `all`, or families such as loss, crash-empty, equivocate, twins, chaos
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAME,NAME")]
     family: Vec<String>,
-    /// Sizes of the group; as many replicas are faulty as it tolerates [default: 4,7 with PBFT, 3,5 with Paxos]
+    /// Sizes of the group; as many replicas are faulty as it tolerates [default: 4,7; 3,5 with Paxos]
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     replicas: Vec<usize>,
     /// Simulate systems of sites instead, each by its protocols: wide-area/local, or wide-area/mixed for sites of
@@ -57,6 +57,7 @@ pub(crate) struct Sim {
 enum Protocol {
     Pbft,
     Paxos,
+    Zyzzyva,
 }
 
 impl From<Protocol> for ProtocolKind {
@@ -64,6 +65,7 @@ impl From<Protocol> for ProtocolKind {
         match protocol {
             Protocol::Pbft => Self::Pbft,
             Protocol::Paxos => Self::Paxos,
+            Protocol::Zyzzyva => Self::Zyzzyva,
         }
     }
 }
@@ -112,7 +114,7 @@ impl Sim {
     fn sizes(&self) -> Vec<usize> {
         match self.protocol {
             _ if !self.replicas.is_empty() => self.replicas.clone(),
-            Protocol::Pbft => vec![4, 7],
+            Protocol::Pbft | Protocol::Zyzzyva => vec![4, 7],
             Protocol::Paxos => vec![3, 5],
         }
     }

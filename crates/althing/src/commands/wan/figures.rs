@@ -1,6 +1,6 @@
 //! Which runs there are, and what each figure shows of them.
 
-use althing_sim::ProtocolKind::{Paxos, Pbft};
+use althing_sim::sites::LevelProtocol::{Paxos, Pbft};
 use althing_sim::wan::{Carriage, Composition, CostTable, LinkFault, LinkTrial, System, WanConfig};
 use std::time::Duration;
 
@@ -119,8 +119,8 @@ const FAULTS: [(&str, System, LinkFault); 8] = [
 const SLOW: LinkFault = LinkFault::SlowForwarder(LINK_TIMEOUT);
 
 const fn sites(
-    wide: althing_sim::ProtocolKind,
-    local: althing_sim::ProtocolKind,
+    wide: althing_sim::LevelProtocol,
+    local: althing_sim::LevelProtocol,
     carriage: Carriage,
 ) -> System {
     System::Sites(Composition { wide, local, carriage })

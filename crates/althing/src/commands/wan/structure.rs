@@ -1,6 +1,6 @@
 //! Tables 1 and 2 of SRDS'07: what does not depend on load.
 
-use althing_sim::ProtocolKind::{Paxos, Pbft};
+use althing_sim::sites::LevelProtocol::{Paxos, Pbft};
 use althing_sim::wan::{Carriage, Composition, Rounds, SiteKind, link_figures, rounds};
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! What runs have shown, as text.
 
 use super::figures::{PACKED_STEWARD, Run, STEWARD, Sweep};
-use althing_sim::ProtocolKind;
+use althing_sim::sites::LevelProtocol;
 use althing_sim::wan::{CostTable, SchemeCosts, System, WanReport};
 use std::fmt::Write;
 
@@ -158,10 +158,10 @@ pub(super) fn cryptography(runs: &[Run], reports: &[WanReport]) -> String {
         let (signs_an_order, is_threshold, paper) = match system {
             System::Steward | System::PackedSteward => (2.0, true, (1, 3)),
             System::Sites(composition) => match (composition.wide, composition.local) {
-                (ProtocolKind::Paxos, ProtocolKind::Paxos) => (1.0, false, (0, 2 + others)),
-                (ProtocolKind::Pbft, ProtocolKind::Paxos) => (1.0, false, (0, 3 + 2 * others)),
-                (ProtocolKind::Paxos, ProtocolKind::Pbft) => (2.0, true, (1, 3 + 2 * others)),
-                (ProtocolKind::Pbft, ProtocolKind::Pbft) => (2.0, true, (2, 4 + 4 * others)),
+                (LevelProtocol::Paxos, LevelProtocol::Paxos) => (1.0, false, (0, 2 + others)),
+                (LevelProtocol::Pbft, LevelProtocol::Paxos) => (1.0, false, (0, 3 + 2 * others)),
+                (LevelProtocol::Paxos, LevelProtocol::Pbft) => (2.0, true, (1, 3 + 2 * others)),
+                (LevelProtocol::Pbft, LevelProtocol::Pbft) => (2.0, true, (2, 4 + 4 * others)),
             },
         };
         let signatures = report.leader_signatures_per_update;
@@ -185,10 +185,10 @@ type Row = (String, String, String, bool);
 
 /// How many wide-area delays an update takes on average: one of a client of the leading site two with Paxos and three with
 /// PBFT, others one more. Who waits for less makes more updates.
-fn delays(wide: ProtocolKind, clients: u64, sites: u16) -> f64 {
+fn delays(wide: LevelProtocol, clients: u64, sites: u16) -> f64 {
     let of_leader = match wide {
-        ProtocolKind::Paxos => 2.0,
-        ProtocolKind::Pbft => 3.0,
+        LevelProtocol::Paxos => 2.0,
+        LevelProtocol::Pbft => 3.0,
     };
     let at_leader = clients.div_ceil(u64::from(sites)) as f64;
     let all = clients as f64;
@@ -308,9 +308,9 @@ mod tests {
     fn an_update_takes_as_many_delays_as_its_client_waits_for() {
         let thousandths = |wide, clients| (1000.0 * delays(wide, clients, 5)).round();
         assert_eq!(
-            [1, 5, 10].map(|clients| thousandths(ProtocolKind::Paxos, clients)),
+            [1, 5, 10].map(|clients| thousandths(LevelProtocol::Paxos, clients)),
             [2000.0, 2727.0, 2727.0]
         );
-        assert_eq!([1, 5].map(|clients| thousandths(ProtocolKind::Pbft, clients)), [3000.0, 3750.0]);
+        assert_eq!([1, 5].map(|clients| thousandths(LevelProtocol::Pbft, clients)), [3000.0, 3750.0]);
     }
 }
