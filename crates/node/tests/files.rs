@@ -16,6 +16,7 @@ use althing_node::deployment::{
     Deployment, ProvisionOptions, ServiceGroup, provision_application, provision_replica, provision_service,
 };
 use althing_protocol::Settings;
+use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::Durability;
 use althing_replica::membership::{Member, Membership};
@@ -355,6 +356,18 @@ fn a_replica_finds_its_place_and_a_client_the_latest_group_by_the_files_beside()
     let fine = Membership { epoch: Epoch(6), settings: Settings::Pbft(fine), ..fifth };
     let error = write_successor(&file, &fine).unwrap_err().to_string();
     assert!(error.contains("no whole number of milliseconds"), "{error}");
+    // And may run another protocol, with what is written for the first kept for the day on which it does so again.
+    let paxos = PaxosSettings { checkpoint_period: 32, ..PaxosSettings::default() };
+    let seventh = Membership { epoch: Epoch(7), settings: Settings::Paxos(paxos), ..fine };
+    write_successor(&file, &seventh).unwrap();
+    let group = GroupConfig::load_latest(&file).unwrap();
+    assert_eq!((group.membership(), group.protocol()), (Some(seventh.clone()), ProtocolKind::Paxos));
+    assert_eq!(group.quorums().agreement(), 3, "a majority of four");
+    let pipelines = |group: &GroupConfig| match group.settings_of(ProtocolKind::Pbft) {
+        Some(Settings::Pbft(settings)) => settings.pipeline,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(pipelines(&group), 3, "of the fifth: the sixth was never written");
     let json = |first: u16| move |v: &mut Value| v["first_primary"] = json!(first);
     let load = || GroupConfig::load(&file).err().map(|error| error.to_string());
     assert!(broken(&file, json(4), load).contains("there are 4 replicas"));

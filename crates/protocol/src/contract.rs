@@ -239,6 +239,34 @@ pub enum Event<M> {
     },
 }
 
+impl<M> Event<M> {
+    /// The same event with another kind of message.
+    ///
+    /// # Errors
+    /// Who sent the message, if `convert` gives none.
+    pub(crate) fn with_message<N>(self, convert: impl FnOnce(M) -> Option<N>) -> Result<Event<N>, ReplicaId> {
+        Ok(match self {
+            Self::Message { from, message, proof, key } => {
+                let message = convert(message).ok_or(from)?;
+                Event::Message { from, message, proof, key }
+            }
+            Self::Start(start) => Event::Start(start),
+            Self::KeysEnded { of, before } => Event::KeysEnded { of, before },
+            Self::Timer(id) => Event::Timer(id),
+            Self::Request(request) => Event::Request(request),
+            Self::Body(request) => Event::Body(request),
+            Self::Witness { request, owner } => Event::Witness { request, owner },
+            Self::Certificate(certificate) => Event::Certificate(certificate),
+            Self::Persisted(id) => Event::Persisted(id),
+            Self::HandOver => Event::HandOver,
+            Self::Close(seq) => Event::Close(seq),
+            Self::StateKept(seq) => Event::StateKept(seq),
+            Self::Executed { seq, state } => Event::Executed { seq, state },
+            Self::StateInstalled { seq, executed } => Event::StateInstalled { seq, executed },
+        })
+    }
+}
+
 /// A batch and its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Decision {
@@ -344,7 +372,7 @@ pub enum Action<M> {
         /// The digest of its state.
         state: Digest,
         /// The proof that an agreement quorum has that state: who signed
-        /// [`checkpoint_statement`](crate::pbft::checkpoint_statement), ascending.
+        /// [`Settings::checkpoint_statement`] of it, ascending.
         votes: Vec<(ReplicaId, Proof)>,
     },
     /// Bring the state to this checkpoint, by state transfer, then raise
@@ -373,6 +401,35 @@ pub enum Action<M> {
     EnteredView(View),
     /// The replica has given up on the view before this one.
     LeftView(View),
+}
+
+impl<M> Action<M> {
+    /// The same action with another kind of message.
+    pub(crate) fn with_message<N>(self, convert: impl FnOnce(M) -> N) -> Action<N> {
+        match self {
+            Self::Send { to, message, auth } => Action::Send { to, message: convert(message), auth },
+            Self::Broadcast { message, auth } => Action::Broadcast { message: convert(message), auth },
+            Self::Piggyback(message) => Action::Piggyback(convert(message)),
+            Self::SetTimer { id, after } => Action::SetTimer { id, after },
+            Self::CancelTimer(id) => Action::CancelTimer(id),
+            Self::Persist { id, record } => Action::Persist { id, record },
+            Self::KeepState { seq, state } => Action::KeepState { seq, state },
+            Self::Compact(records) => Action::Compact(records),
+            Self::Execute(decision) => Action::Execute(decision),
+            Self::ExecuteTentatively(decision) => Action::ExecuteTentatively(decision),
+            Self::Speculate { decision, history } => Action::Speculate { decision, history },
+            Self::Certified(speculation) => Action::Certified(speculation),
+            Self::Rollback => Action::Rollback,
+            Self::Stable { seq, state } => Action::Stable { seq, state },
+            Self::Closed { seq, state, votes } => Action::Closed { seq, state, votes },
+            Self::FetchState { seq, state } => Action::FetchState { seq, state },
+            Self::Evidence(evidence) => Action::Evidence(evidence),
+            Self::MustSign { client, number } => Action::MustSign { client, number },
+            Self::Late(client) => Action::Late(client),
+            Self::EnteredView(view) => Action::EnteredView(view),
+            Self::LeftView(view) => Action::LeftView(view),
+        }
+    }
 }
 
 /// The actions that an event led to, in the order in which they are to be done.

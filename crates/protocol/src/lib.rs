@@ -8,11 +8,13 @@
 
 extern crate alloc;
 
+mod any;
 mod batch;
 mod bodies;
 mod config;
 mod contract;
 mod evidence;
+mod legacy;
 mod outbox;
 pub mod paxos;
 pub mod pbft;
@@ -23,6 +25,7 @@ mod speculation;
 pub mod unreplicated;
 pub mod zyzzyva;
 
+pub use any::{AnyMessage, AnyProtocol};
 pub use batch::{Answers, Batch, Bundle, Request, RequestAuth, RequestKind, Share};
 pub use config::{ConfigError, ProtocolName, Setting};
 pub use contract::{

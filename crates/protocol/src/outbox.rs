@@ -17,9 +17,14 @@ impl<D> Default for Outbox<D> {
 }
 
 impl<D> Outbox<D> {
-    /// One whose ids go on after those of `other`: what that waits for says nothing about these.
-    pub(crate) fn after(other: &Self) -> Self {
-        Self { last_id: other.last_id, waiting: VecDeque::new() }
+    /// One whose ids go on after this one.
+    pub(crate) fn after(last_id: PersistId) -> Self {
+        Self { last_id, waiting: VecDeque::new() }
+    }
+
+    /// The id of the last record.
+    pub(crate) fn last_id(&self) -> PersistId {
+        self.last_id
     }
 
     /// Hands a record to storage; `then` happens when it is on disk.

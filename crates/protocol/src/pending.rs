@@ -83,6 +83,11 @@ impl Pending {
         kept
     }
 
+    /// What of it is known without anybody's word: what was executed.
+    pub(crate) fn executed_only(self) -> Self {
+        Self { executed: self.executed, arrivals: self.arrivals, ..Self::default() }
+    }
+
     fn remove(&mut self, arrival: Arrival) {
         if let Some(request) = self.requests.remove(&arrival) {
             self.by_client.remove(&request.client);

@@ -1,6 +1,8 @@
-use crate::ConfigError;
-use crate::pbft::{PbftConfig, PbftSettings};
-use althing_types::{Quorums, ReplicaId};
+use crate::paxos::{self, PaxosConfig, PaxosSettings};
+use crate::pbft::{self, PbftConfig, PbftSettings};
+use crate::{ConfigError, ProtocolName};
+use alloc::vec::Vec;
+use althing_types::{Digest, FaultModel, Quorums, QuorumsError, ReplicaId, Seq};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// What all replicas of a group run, and with which settings: a part of what they agree on, and of what a
@@ -9,9 +11,40 @@ use borsh::{BorshDeserialize, BorshSerialize};
 pub enum Settings {
     /// Practical Byzantine Fault Tolerance.
     Pbft(PbftSettings),
+    /// Paxos, among replicas that crash and do not lie.
+    Paxos(PaxosSettings),
 }
 
 impl Settings {
+    /// The protocol that they are of.
+    #[must_use]
+    pub fn protocol(&self) -> ProtocolName {
+        match self {
+            Self::Pbft(_) => ProtocolName::Pbft,
+            Self::Paxos(_) => ProtocolName::Paxos,
+        }
+    }
+
+    /// The faults that a group which goes by them stands.
+    #[must_use]
+    pub fn fault_model(&self) -> FaultModel {
+        match self {
+            Self::Pbft(_) => FaultModel::Byzantine,
+            Self::Paxos(_) => FaultModel::Crash,
+        }
+    }
+
+    /// The quorums of `n` replicas that go by them, of which `f` may be faulty.
+    ///
+    /// # Errors
+    /// Where there are too few for that, or too many.
+    pub fn quorums(&self, n: usize, f: usize) -> Result<Quorums, QuorumsError> {
+        match self.fault_model() {
+            FaultModel::Byzantine => Quorums::byzantine(n, f),
+            FaultModel::Crash => Quorums::crash(n, f),
+        }
+    }
+
     /// Whether a group with these quorums can go by them.
     ///
     /// # Errors
@@ -19,6 +52,17 @@ impl Settings {
     pub fn check(&self, quorums: Quorums) -> Result<(), ConfigError> {
         match self {
             Self::Pbft(settings) => PbftConfig::new(ReplicaId(0), quorums, settings.clone()).map(drop),
+            Self::Paxos(settings) => PaxosConfig::new(ReplicaId(0), quorums, settings.clone()).map(drop),
+        }
+    }
+
+    /// What a replica signs of the checkpoint at which an instance ends, in
+    /// [`Domain::Protocol`](althing_crypto::Domain).
+    #[must_use]
+    pub fn checkpoint_statement(&self, seq: Seq, state: Digest) -> Vec<u8> {
+        match self {
+            Self::Pbft(_) => pbft::checkpoint_statement(seq, state),
+            Self::Paxos(_) => paxos::checkpoint_statement(seq, state),
         }
     }
 
@@ -27,6 +71,7 @@ impl Settings {
     pub fn separate_bytes(&self) -> usize {
         match self {
             Self::Pbft(settings) => settings.separate_bytes,
+            Self::Paxos(settings) => settings.separate_bytes,
         }
     }
 
@@ -35,6 +80,7 @@ impl Settings {
     pub fn checkpoint_period(&self) -> u64 {
         match self {
             Self::Pbft(settings) => settings.checkpoint_period,
+            Self::Paxos(settings) => settings.checkpoint_period,
         }
     }
 }

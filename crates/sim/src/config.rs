@@ -64,14 +64,14 @@ pub enum Family {
     /// Primaries step down, and replicas stop on purpose and start again; faulty ones that step down may
     /// say so to some only.
     PlannedStops,
-    /// The members change all the time, while others crash, are cut off, lose their disks or lie.
+    /// The members change all the time, and what they run, while others crash, are cut off, lose their disks or lie.
     Reconfigure,
     /// Replicas recover in turn, each in doubt of what is on its disk.
     ProactiveRecovery,
     /// Somebody takes over replica after replica: never more than are tolerated at a time, and in the end
     /// all of them. Each is recovered in its turn.
     MobileAdversary,
-    /// The members change as in [`Self::Reconfigure`], while replicas recover in turn.
+    /// All that changes in [`Self::Reconfigure`] does, while replicas recover in turn.
     RecoveringMembers,
 }
 
@@ -151,14 +151,14 @@ impl Family {
         }
     }
 
-    /// Whether the members of the group change.
+    /// Whether the members of the group change, and what it runs.
     #[must_use]
     pub fn changes_members(self) -> bool {
         matches!(self, Self::Reconfigure | Self::RecoveringMembers)
     }
 
     /// Whether it is something that replicas which only crash have to stand: their faults, and those of disks,
-    /// of the network and of clients.
+    /// of the network and of clients. Where the protocol changes, replicas may lie while it is one that stands that.
     #[must_use]
     pub fn is_free_of_lies(self) -> bool {
         matches!(
@@ -177,6 +177,8 @@ impl Family {
                 | Self::BadClient
                 | Self::InconsistentMacs
                 | Self::PlannedStops
+                | Self::Reconfigure
+                | Self::RecoveringMembers
                 | Self::Chaos
         )
     }

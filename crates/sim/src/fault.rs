@@ -95,6 +95,7 @@ pub(crate) enum Injection {
     BadRequest,
     Twinned,
     MembersChanged,
+    ProtocolChanged,
     KeysStolen,
     Impersonated,
     SteppedDown,
@@ -106,7 +107,7 @@ pub(crate) enum Injection {
 }
 
 impl Injection {
-    const ALL: [Self; 43] = [
+    const ALL: [Self; 44] = [
         Self::Delayed,
         Self::Lost,
         Self::Duplicated,
@@ -142,6 +143,7 @@ impl Injection {
         Self::BadRequest,
         Self::Twinned,
         Self::MembersChanged,
+        Self::ProtocolChanged,
         Self::KeysStolen,
         Self::Impersonated,
         Self::SteppedDown,
@@ -189,6 +191,7 @@ impl Injection {
             Self::BadRequest => "bad-request",
             Self::Twinned => "twinned",
             Self::MembersChanged => "members-changed",
+            Self::ProtocolChanged => "protocol-changed",
             Self::KeysStolen => "keys-stolen",
             Self::Impersonated => "impersonated",
             Self::SteppedDown => "stepped-down",

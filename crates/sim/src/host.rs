@@ -50,7 +50,7 @@ pub(crate) struct Host<X: Subject> {
     behaviours: BTreeSet<Behaviour>,
     dice: Dice,
     /// What its operator gave it to start with, in a group whose members change.
-    file: Option<Arc<Membership>>,
+    pub(crate) file: Option<Arc<Membership>>,
     /// Whether its replica has no place in the group any more.
     pub(crate) has_left: bool,
     /// What its replica last had to say to whom in the protocol, for a runtime that does not forget it.

@@ -71,6 +71,7 @@ pub fn run_many(
 #[must_use]
 pub fn run(config: &SimConfig) -> RunReport {
     match config.protocol {
+        _ if config.family.changes_members() => world::simulate(&subject::GenuineAny, config),
         ProtocolKind::Pbft => world::simulate(&subject::Genuine, config),
         ProtocolKind::Paxos => world::simulate(&subject::GenuinePaxos, config),
         ProtocolKind::Zyzzyva => world::simulate(&subject::GenuineZyzzyva, config),

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::keys::{admin, member};
 use crate::network::Weather;
 use crate::script;
+use crate::sites::paxos_settings;
 use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::Membership;
@@ -147,7 +148,7 @@ impl Plan {
             membership: config
                 .family
                 .changes_members()
-                .then(|| Arc::new(first_membership(quorums, &settings))),
+                .then(|| Arc::new(first_membership(quorums, agreed(config.protocol, settings.clone())))),
             heal_at: nanos(heal_at),
             is_undisturbed: false,
             settings,
@@ -180,27 +181,36 @@ impl Plan {
     }
 }
 
-fn first_membership(quorums: Quorums, settings: &PbftSettings) -> Membership {
+/// What the members of a group agree on that runs this protocol. Where it is not PBFT, it goes by what it shares
+/// of these settings.
+pub(crate) fn agreed(protocol: ProtocolKind, settings: PbftSettings) -> Settings {
+    match protocol {
+        ProtocolKind::Pbft => Settings::Pbft(settings),
+        ProtocolKind::Paxos => Settings::Paxos(paxos_settings(&settings)),
+    }
+}
+
+fn first_membership(quorums: Quorums, settings: Settings) -> Membership {
     Membership {
         epoch: Epoch(0),
         f: u16::try_from(quorums.f()).expect("small"),
         members: quorums.replicas().map(member).collect(),
         admins: vec![admin().public()],
-        settings: Settings::Pbft(settings.clone()),
+        settings,
         first_primary: ReplicaId(0),
     }
 }
 
-/// As [`settings`], for an epoch that follows one with these.
-pub(crate) fn other_settings(present: &PbftSettings, dice: &mut Dice) -> PbftSettings {
+/// As [`settings`], for a later epoch of a group that began with these.
+pub(crate) fn other_settings(first: &PbftSettings, dice: &mut Dice) -> PbftSettings {
     let settings = settings(dice);
     // What a replica waits for by itself has to end before the view does.
-    let fits = present.separate_patience + 6 * settings.status_period <= settings.view_timeout;
+    let fits = first.separate_patience + 6 * settings.status_period <= settings.view_timeout;
     PbftSettings {
         separate_bytes: dice.pick(&[0, 0, 1, 22]),
-        separate_patience: if fits { present.separate_patience } else { Duration::ZERO },
-        primary_slack: present.primary_slack,
-        primary_passes: present.primary_passes,
+        separate_patience: if fits { first.separate_patience } else { Duration::ZERO },
+        primary_slack: first.primary_slack,
+        primary_passes: first.primary_passes,
         ..settings
     }
 }

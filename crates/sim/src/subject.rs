@@ -8,7 +8,7 @@ use crate::witness::Witness;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
 use althing_protocol::zyzzyva::{Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
-use althing_protocol::{Protocol, Settings};
+use althing_protocol::{AnyMessage, AnyProtocol, Protocol, Settings};
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
 use althing_services::Kv;
@@ -25,6 +25,19 @@ pub(crate) trait Subject {
 
     /// The protocol of replica `me`. Where it is not PBFT, it goes by what it shares of these settings.
     fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Self::Protocol;
+
+    /// As [`Self::protocol`], of a group that has agreed on its settings.
+    fn agreed_protocol(&self, me: ReplicaId, quorums: Quorums, agreed: &Settings) -> Self::Protocol {
+        match agreed {
+            Settings::Pbft(settings) => self.protocol(me, quorums, self.settings(settings.clone())),
+            Settings::Paxos(_) => unreachable!("the operator leaves this subject its protocol"),
+        }
+    }
+
+    /// Whether its group may change to another protocol.
+    fn switches(&self) -> bool {
+        false
+    }
 
     /// What changes what a replica says that does these things. `None` where nobody lies.
     fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<Message<Self>>> {
@@ -135,6 +148,49 @@ impl Subject for Genuine {
     }
 
     fn probe(protocol: &Pbft) -> Probe {
+        Probe {
+            footprint: protocol.footprint(),
+            is_voting: protocol.is_voting(),
+            is_settled: protocol.is_settled(),
+        }
+    }
+}
+
+/// The same of a group that runs what its settings say, and may come to run something else.
+pub(crate) struct GenuineAny;
+
+impl Subject for GenuineAny {
+    type Protocol = AnyProtocol;
+    type Service = Kv;
+
+    fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> AnyProtocol {
+        Genuine.protocol(me, quorums, settings).into()
+    }
+
+    fn agreed_protocol(&self, me: ReplicaId, quorums: Quorums, agreed: &Settings) -> AnyProtocol {
+        AnyProtocol::new(me, quorums, agreed).expect("valid settings")
+    }
+
+    fn switches(&self) -> bool {
+        true
+    }
+
+    fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<AnyMessage>> {
+        Some(Box::new(Adversary::new(behaviours, means)))
+    }
+
+    fn forwarded(message: &AnyMessage) -> Option<ClientId> {
+        match message {
+            AnyMessage::Pbft(message) => Genuine::forwarded(message),
+            AnyMessage::Paxos(message) => GenuinePaxos::forwarded(message),
+        }
+    }
+
+    fn service(&self, _me: ReplicaId) -> Kv {
+        Kv::new()
+    }
+
+    fn probe(protocol: &AnyProtocol) -> Probe {
         Probe {
             footprint: protocol.footprint(),
             is_voting: protocol.is_voting(),
@@ -271,11 +327,9 @@ pub(crate) fn instance<X: Subject>(
         request_auth: plan.request_auth,
         durability: plan.durability,
     };
-    let settings = match membership.map(|membership| &membership.settings) {
-        Some(Settings::Pbft(agreed)) => agreed,
-        None => &plan.settings,
+    let protocol = match membership.map(|membership| &membership.settings) {
+        Some(agreed) => subject.agreed_protocol(me, quorums, agreed),
+        None => subject.protocol(me, quorums, subject.settings(plan.settings.clone())),
     };
-    let settings = subject.settings(settings.clone());
-    let protocol = subject.protocol(me, quorums, settings);
     Replica::new(config, protocol, Witness::new(subject.service(machine)))
 }

@@ -85,6 +85,19 @@ fn a_seed_replays_to_the_same_trace() {
 }
 
 #[test]
+fn groups_that_change_run_both_protocols_in_turn() {
+    for (protocol, replicas) in [(ProtocolKind::Pbft, 4), (ProtocolKind::Pbft, 1), (ProtocolKind::Paxos, 3)] {
+        for family in Family::ALL.into_iter().filter(|family| family.changes_members()) {
+            let config = |seed| SimConfig::of(protocol, family, replicas, seed).expect("it is made for that");
+            let changed = |seed| *run(&config(seed)).faults_injected.get("protocol-changed").unwrap_or(&0);
+            let changed: Vec<u64> = (0..10).map(changed).collect();
+            let there_and_back = changed.iter().filter(|count| **count >= 2).count();
+            assert!(there_and_back >= 3, "{family} from {protocol} among {replicas}: {changed:?}");
+        }
+    }
+}
+
+#[test]
 fn faults_are_really_injected() {
     for family in Family::ALL {
         let injected: usize =

@@ -1,8 +1,8 @@
-//! Settings of PBFT by their names in group files: as arguments change them, and how two of them differ.
+//! Settings by their names in group files: as arguments change them, and how two of them differ.
 
-use althing_node::config::RawPbft;
 use miette::{IntoDiagnostic, Result, miette};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// A setting that is not what it was.
@@ -14,7 +14,7 @@ pub(crate) struct Changed {
 }
 
 /// These settings with some of them changed, each by a NAME=VALUE that was given with `option`.
-pub(crate) fn with(base: &RawPbft, option: &str, changes: &[String]) -> Result<RawPbft> {
+pub(crate) fn with<T: Serialize + DeserializeOwned>(base: &T, option: &str, changes: &[String]) -> Result<T> {
     let mut settings = by_name(base)?;
     for change in changes {
         let (name, value) =
@@ -29,17 +29,20 @@ pub(crate) fn with(base: &RawPbft, option: &str, changes: &[String]) -> Result<R
     serde_json::from_value(settings.into()).map_err(|error| miette!("{option}: {error}"))
 }
 
-/// Those that are not the same in both.
-pub(crate) fn differences(before: &RawPbft, after: &RawPbft) -> Result<Vec<Changed>> {
+/// Those that are not the same in both. One that only one of them has is `null` in the other.
+pub(crate) fn differences(before: &impl Serialize, after: &impl Serialize) -> Result<Vec<Changed>> {
     let (before, mut after) = (by_name(before)?, by_name(after)?);
-    let changed = before.into_iter().filter_map(|(name, before)| {
-        let after = after.remove(&name)?;
-        (before != after).then_some(Changed { name, before, after })
-    });
-    Ok(changed.collect())
+    let mut changed = Vec::new();
+    for (name, before) in before {
+        let after = after.remove(&name).unwrap_or(Value::Null);
+        changed.extend((before != after).then_some(Changed { name, before, after }));
+    }
+    let before = Value::Null;
+    changed.extend(after.into_iter().map(|(name, after)| Changed { name, before: before.clone(), after }));
+    Ok(changed)
 }
 
-fn by_name(settings: &RawPbft) -> Result<Map<String, Value>> {
+fn by_name(settings: &impl Serialize) -> Result<Map<String, Value>> {
     match serde_json::to_value(settings).into_diagnostic()? {
         Value::Object(settings) => Ok(settings),
         other => Err(miette!("settings are written by name, and not as {other}")),
@@ -49,6 +52,22 @@ fn by_name(settings: &RawPbft) -> Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use althing_node::config::{RawPaxos, RawPbft, RawSettings};
+
+    #[test]
+    fn what_another_protocol_does_not_have_differs_too() {
+        let pbft = RawPbft { pipeline: 5, ..RawPbft::default() };
+        let (pbft, paxos) = (RawSettings::Pbft(pbft), RawSettings::Paxos(RawPaxos::default()));
+        let changed = differences(&pbft, &paxos).expect("they have names");
+        let of = |name: &str| changed.iter().find(|changed| changed.name == name);
+        let what = |name| of(name).map(|Changed { before, after, .. }| (before.clone(), after.clone()));
+        assert_eq!(what("protocol"), Some(("pbft".into(), "paxos".into())));
+        assert_eq!(what("pipeline"), Some((5.into(), 16.into())));
+        assert_eq!(what("tentative_requests"), Some((4.into(), Value::Null)));
+        assert_eq!(what("view_timeout_ms"), None);
+        let back = differences(&paxos, &pbft).expect("they have names");
+        assert!(back.iter().any(|changed| changed.name == "primary_slack" && changed.before.is_null()));
+    }
 
     #[test]
     fn what_was_changed_is_what_differs() {

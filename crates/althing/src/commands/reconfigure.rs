@@ -3,13 +3,13 @@ use super::place::Place;
 use crate::output;
 use crate::running::block_on;
 use althing_crypto::PublicIdentity;
-use althing_node::config::{ClientFile, RawPbft, write_successor};
+use althing_node::config::{ClientFile, GroupConfig, ProtocolKind, RawSettings, write_successor};
 use althing_node::{GroupClient, InvokeError};
 use althing_protocol::Settings;
 use althing_replica::membership::{
     Change, Member, Membership, Reconfigure as Command, ReconfigureOutcome, Reconfigured, Refusal,
 };
-use althing_types::{Epoch, ReplicaId};
+use althing_types::{Epoch, FaultModel, ReplicaId};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Change a running group: add, remove, replace or rekey replicas, and change its settings
+/// Change a running group: add, remove, replace or rekey replicas, and change its protocol and settings
 ///
 /// Numbers are those of the group file. At most f replicas may leave and f join at a time, so to go from
 /// four to seven takes three commands. A replica that joins is started once the command is done.
@@ -33,6 +33,8 @@ use std::time::Duration;
     althing reconfigure --replace 2=127.0.0.1:7105=KEY\n  \
     althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n  \
     althing reconfigure --set pipeline=8 --set view_timeout_ms=500\n  \
+    althing reconfigure --protocol paxos             from now on its replicas crash, and do not lie\n  \
+    althing reconfigure --protocol pbft --set pipeline=8\n  \
     althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n\n\
     Exit codes: 0 done; 1 refused by the group, nothing has changed; 2 it can't be done.")]
 pub(crate) struct Reconfigure {
@@ -56,14 +58,18 @@ pub(crate) struct Reconfigure {
     /// A replica stays where it is and has another key, as a new process there
     #[arg(long, value_name = "NUMBER=KEY")]
     rekey: Vec<Numbered<Key>>,
-    /// Change a setting by its name in the group file's `pbft`, at all replicas
+    /// Run another protocol: `pbft` where replicas may do anything, `paxos` where they crash and do not lie. It goes by
+    /// the settings that the group file has for it
+    #[arg(long, value_parser = super::protocol, value_name = "NAME")]
+    protocol: Option<ProtocolKind>,
+    /// Change a setting by its name in the group file's `pbft` or `paxos`, at all replicas
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// The replica that leads the first view of the next epoch, and of those after it while it stays
     #[arg(long, value_name = "NUMBER")]
     first_primary: Option<u16>,
-    /// Replicas that may be faulty afterwards; if not given, as many as possible where replicas change, never
-    /// fewer than now, and else as many as now
+    /// Replicas that may be faulty afterwards; if not given, as many as possible where the protocol changes, or
+    /// replicas do, there never fewer than now, and else as many as now
     #[arg(long, value_name = "F")]
     f: Option<u16>,
     /// How long to wait for the answer, in seconds
@@ -120,6 +126,8 @@ struct Report {
     refusal: Option<String>,
     epoch: u64,
     f: u16,
+    /// What it runs.
+    protocol: ProtocolKind,
     members: Vec<MemberReport>,
     first_primary: u16,
     /// By which settings the group goes from now on, that it did not before; empty where it refused.
@@ -149,7 +157,8 @@ impl Reconfigure {
                 file.group().name()
             )
         })?;
-        let command = self.command(&present)?;
+        let command = self.command(file.group(), &present)?;
+        warn(&command, &present);
         let command = command.sign(file.group().id(), file.identity());
         let (outcome, known) = block_on(async {
             let client = GroupClient::connect(&file).await.into_diagnostic()?;
@@ -184,15 +193,18 @@ impl Reconfigure {
         }
     }
 
-    fn command(&self, present: &Membership) -> Result<Command> {
+    fn command(&self, group: &GroupConfig, present: &Membership) -> Result<Command> {
         let adds = self.add.iter().map(|Newcomer(member)| Change::Add(member.clone()));
         let removes = self.remove.iter().map(|number| Change::Remove(ReplicaId(*number)));
         let replaces = self.replace.iter().map(|Numbered(id, Newcomer(m))| Change::Replace(*id, m.clone()));
         let rekeys = self.rekey.iter().map(|Numbered(id, Key(key))| Change::Rekey(*id, *key));
         let n = (present.members.len() + self.add.len()).saturating_sub(self.remove.len());
-        let most = u16::try_from(n.saturating_sub(1) / 3).unwrap_or(u16::MAX);
+        let settings = self.settings(group, present)?;
+        let (before, after) = (&present.settings, settings.as_ref().unwrap_or(&present.settings));
+        let most = u16::try_from(ProtocolKind::from(after).most_faults(n)).unwrap_or(u16::MAX);
+        let has_protocol = before.protocol() != after.protocol();
         let first = self.first_primary.map(|number| Change::FirstPrimary(ReplicaId(number)));
-        let settings = self.settings(present)?.map(Change::Settings);
+        let settings = settings.map(Change::Settings);
         let changes =
             adds.chain(removes).chain(replaces).chain(rekeys).chain(settings).chain(first).collect();
         // Who asks for other settings alone says nothing of faults.
@@ -200,17 +212,29 @@ impl Reconfigure {
             && self.remove.is_empty()
             && self.replace.is_empty()
             && self.rekey.is_empty());
-        let f = if has_members { most.max(present.f) } else { present.f };
+        let f = match (has_protocol, has_members) {
+            (true, _) => most,
+            (false, true) => most.max(present.f),
+            (false, false) => present.f,
+        };
         Ok(Command { epoch: present.epoch, f: self.f.unwrap_or(f), changes })
     }
 
-    /// The present settings with those changed that are to be.
-    fn settings(&self, present: &Membership) -> Result<Option<Settings>> {
-        if self.set.is_empty() {
+    /// The present settings, or those that the file has for the protocol that is asked for, with those changed that
+    /// are to be.
+    fn settings(&self, group: &GroupConfig, present: &Membership) -> Result<Option<Settings>> {
+        let running = ProtocolKind::from(&present.settings);
+        let asked = self.protocol.unwrap_or(running);
+        if asked == running && self.set.is_empty() {
             return Ok(None);
         }
-        let changed = named_settings::with(&raw(&present.settings), "--set", &self.set)?;
-        Ok(Some(Settings::Pbft(changed.settings())))
+        let base = if asked == running { Some(present.settings.clone()) } else { group.settings_of(asked) };
+        let base = base.ok_or_else(|| miette!("a group that can change does not run `{}`", asked.name()))?;
+        let raw = match RawSettings::from(&base) {
+            RawSettings::Pbft(raw) => RawSettings::Pbft(named_settings::with(&raw, "--set", &self.set)?),
+            RawSettings::Paxos(raw) => RawSettings::Paxos(named_settings::with(&raw, "--set", &self.set)?),
+        };
+        Ok(Some(raw.settings()))
     }
 
     fn show(
@@ -225,7 +249,10 @@ impl Reconfigure {
             // The file was out of date: the next try is to start from what the group is now.
             Err(refusal) => (known.clone(), known.clone(), Some(refusal)),
         };
-        let changed = named_settings::differences(&raw(&before.settings), &raw(&next.settings))?;
+        let changed = named_settings::differences(
+            &RawSettings::from(&before.settings),
+            &RawSettings::from(&next.settings),
+        )?;
         let file = match next.epoch {
             Epoch(0) => group_file.to_owned(),
             _ => write_successor(group_file, &next).into_diagnostic()?,
@@ -245,9 +272,21 @@ fn unanswered(error: InvokeError) -> miette::Report {
     miette!(help = help, "{error}")
 }
 
-fn raw(settings: &Settings) -> RawPbft {
-    let Settings::Pbft(settings) = settings;
-    settings.into()
+/// Says what is lost in trust, before it is.
+fn warn(command: &Command, present: &Membership) {
+    let asked = command.changes.iter().find_map(|change| match change {
+        Change::Settings(settings) => Some(settings),
+        _ => None,
+    });
+    let stands_lies = |settings: &Settings| settings.fault_model() == FaultModel::Byzantine;
+    if stands_lies(&present.settings) && asked.is_some_and(|settings| !stands_lies(settings)) {
+        eprintln!(
+            "from epoch {} on the replicas are taken at their word: one that lies, or somebody who has its keys, can \
+             make the group forget or change what it was told. What was true at the end of that epoch stays so \
+             afterwards, also once the group runs PBFT again",
+            present.epoch.next()
+        );
+    }
 }
 
 fn report(
@@ -268,6 +307,7 @@ fn report(
         refusal: refusal.map(ToString::to_string),
         epoch: next.epoch.0,
         f: next.f,
+        protocol: (&next.settings).into(),
         members: (0..).zip(&next.members).map(member).collect(),
         first_primary: next.first_primary.0,
         settings,
@@ -289,7 +329,11 @@ fn print(
     if refusal.is_some() && next.epoch == present.epoch {
         return;
     }
-    println!("  tolerates {} faulty of {}", next.f, next.members.len());
+    let faults = match next.settings.fault_model() {
+        FaultModel::Byzantine => "faulty",
+        FaultModel::Crash => "crashed",
+    };
+    println!("  tolerates {} {faults} of {}", next.f, next.members.len());
     for (place, member) in next.members.iter().enumerate() {
         let remark = match present.place_of(&member.key) {
             None => "  new: start it now",
@@ -309,7 +353,11 @@ fn print(
         println!("  {} leads first", next.first_primary);
     }
     for Changed { name, before, after } in settings {
-        println!("  {name}: {after}, before {before}");
+        match (before.is_null(), after.is_null()) {
+            (true, _) => println!("  {name}: {after}"),
+            (_, true) => {}
+            _ => println!("  {name}: {after}, before {before}"),
+        }
     }
     println!("  {} says so to all that are started from now on", file.display());
 }

@@ -1,6 +1,7 @@
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
+use althing_node::config::RawSettings;
 use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
@@ -138,9 +139,16 @@ fn print_site(site: &SiteReport) {
 
 fn remarks(report: &ReplicaReport) -> Vec<String> {
     let mut remarks = Vec::new();
+    let protocol = match report.settings.as_deref() {
+        Some(RawSettings::Paxos(_)) => Some("paxos"),
+        Some(RawSettings::Pbft(_)) => Some("pbft"),
+        None => None,
+    };
     if report.epoch > 0 {
         remarks.push(format!("epoch {}", report.epoch));
     }
+    // Where it is not what a group runs if nothing is said, or may have changed.
+    remarks.extend(protocol.filter(|name| report.epoch > 0 || *name != "pbft").map(str::to_owned));
     match report.fault {
         Fault::None => {}
         Fault::Delay { ms } => remarks.push(format!("injected: delay {ms} ms")),

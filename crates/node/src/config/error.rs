@@ -138,10 +138,7 @@ pub enum Rule {
     /// Settings of Paxos that make no sense.
     #[error("paxos: {0}")]
     Paxos(SettingsError),
-    /// Somebody who may change the replicas of a group that runs Paxos.
-    #[error("the replicas of a group that runs Paxos do not change: leave `admins` empty")]
-    AdminsOfPaxos,
-    /// Recoveries in a group whose replicas are not taken over.
+    /// Recoveries in a group whose replicas are never taken over.
     #[error(
         "proactive_recovery_ms is against replicas that were taken over, and Paxos tolerates none; leave it at 0"
     )]

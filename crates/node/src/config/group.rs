@@ -223,12 +223,13 @@ impl GroupConfig {
     #[must_use]
     pub fn membership(&self) -> Option<Membership> {
         let member = |r: &ReplicaEntry| Member { key: r.key, address: r.address.to_string() };
-        (!self.admins.is_empty()).then(|| Membership {
+        let settings = self.settings().filter(|_| !self.admins.is_empty())?;
+        Some(Membership {
             epoch: self.epoch,
             f: u16::try_from(self.quorums.f()).expect("a group has at most 100 replicas"),
             members: self.replicas.iter().map(member).collect(),
             admins: self.admins.clone(),
-            settings: Settings::Pbft(self.pbft.clone()),
+            settings,
             first_primary: self.quorums.primary(View(0)),
         })
     }
@@ -251,22 +252,20 @@ impl GroupConfig {
         self.protocol
     }
 
-    /// The settings of PBFT for one replica.
-    ///
-    /// # Panics
-    /// When the group has no such replica, or does not run it.
+    /// The settings of the protocol that the group runs; `None` where it runs none.
     #[must_use]
-    pub fn pbft(&self, replica: ReplicaId) -> PbftConfig {
-        PbftConfig::new(replica, self.quorums, self.pbft.clone()).expect("checked when the file was read")
+    pub fn settings(&self) -> Option<Settings> {
+        self.settings_of(self.protocol)
     }
 
-    /// The settings of Paxos for one replica.
-    ///
-    /// # Panics
-    /// When the group has no such replica, or does not run it.
+    /// Those that the file has for a protocol; `None` where that has none.
     #[must_use]
-    pub fn paxos(&self, replica: ReplicaId) -> PaxosConfig {
-        PaxosConfig::new(replica, self.quorums, self.paxos.clone()).expect("checked when the file was read")
+    pub fn settings_of(&self, protocol: ProtocolKind) -> Option<Settings> {
+        match protocol {
+            ProtocolKind::Pbft => Some(Settings::Pbft(self.pbft.clone())),
+            ProtocolKind::Paxos => Some(Settings::Paxos(self.paxos.clone())),
+            ProtocolKind::Unreplicated => None,
+        }
     }
 
     /// Whether replicas execute what is not decided yet.
@@ -427,10 +426,9 @@ impl TryFrom<RawGroup> for GroupConfig {
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
             }
         }
-        if raw.protocol == ProtocolKind::Paxos && !raw.admins.is_empty() {
-            return Err(Rule::AdminsOfPaxos);
-        }
-        if raw.protocol == ProtocolKind::Paxos && raw.proactive_recovery_ms != 0 {
+        // A group that can change may run PBFT, and recover, in another epoch.
+        let is_fixed = raw.admins.is_empty();
+        if raw.protocol == ProtocolKind::Paxos && is_fixed && raw.proactive_recovery_ms != 0 {
             return Err(Rule::RecoveryOfPaxos);
         }
         let group = Self {

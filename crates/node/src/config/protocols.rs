@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use althing_components::spec::ReplicationProtocol;
+use althing_protocol::Settings;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
 use althing_types::{Quorums, QuorumsError};
@@ -53,10 +54,56 @@ impl ProtocolKind {
         }
     }
 
-    /// Whether the members of a group that runs it can change.
+    /// Whether the members of a group that runs it can change, and what it runs.
     #[must_use]
     pub fn has_successors(self) -> bool {
-        self == Self::Pbft
+        Self::REPLICATED.contains(&self)
+    }
+
+    /// The most that may be faulty among `n` that run it.
+    #[must_use]
+    pub fn most_faults(self, n: usize) -> usize {
+        n.saturating_sub(1) / (self.least_replicas(1) - 1)
+    }
+}
+
+impl From<&Settings> for ProtocolKind {
+    fn from(settings: &Settings) -> Self {
+        match settings {
+            Settings::Pbft(_) => Self::Pbft,
+            Settings::Paxos(_) => Self::Paxos,
+        }
+    }
+}
+
+/// What a group has agreed on, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "protocol", rename_all = "snake_case")]
+pub enum RawSettings {
+    /// Of PBFT.
+    Pbft(RawPbft),
+    /// Of Paxos.
+    Paxos(RawPaxos),
+}
+
+/// As far as whole milliseconds go.
+impl From<&Settings> for RawSettings {
+    fn from(settings: &Settings) -> Self {
+        match settings {
+            Settings::Pbft(settings) => Self::Pbft(settings.into()),
+            Settings::Paxos(settings) => Self::Paxos(settings.into()),
+        }
+    }
+}
+
+impl RawSettings {
+    /// What is written, as the protocol takes it: not yet checked.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        match self {
+            Self::Pbft(raw) => Settings::Pbft(raw.settings()),
+            Self::Paxos(raw) => Settings::Paxos(raw.settings()),
+        }
     }
 }
 
@@ -116,10 +163,13 @@ impl Default for RawPbft {
     }
 }
 
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// As far as whole milliseconds go.
 impl From<&PbftSettings> for RawPbft {
     fn from(settings: &PbftSettings) -> Self {
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
@@ -222,6 +272,25 @@ impl Default for RawPaxos {
     }
 }
 
+/// As far as whole milliseconds go.
+impl From<&PaxosSettings> for RawPaxos {
+    fn from(settings: &PaxosSettings) -> Self {
+        Self {
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            adaptive_batching: settings.adaptive_batching,
+            gather_from: settings.gather_from,
+            max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
+            separate_bytes: settings.separate_bytes,
+            separate_patience_ms: ms(settings.separate_patience),
+            view_timeout_ms: ms(settings.view_timeout),
+            status_period_ms: ms(settings.status_period),
+        }
+    }
+}
+
 impl RawPaxos {
     /// What these settings of PBFT say that means the same here.
     #[must_use]
@@ -266,5 +335,26 @@ mod tests {
     fn what_is_written_where_nothing_is_said_is_what_the_protocols_take() {
         assert_eq!(RawPaxos::default().settings(), PaxosSettings::default());
         assert_eq!(RawPbft::default().settings(), PbftSettings::default());
+    }
+
+    #[test]
+    fn what_is_agreed_on_is_read_back_as_it_was_written() {
+        let paxos = RawPaxos { pipeline: 5, ..RawPaxos::default() };
+        for raw in [RawSettings::Pbft(RawPbft::default()), RawSettings::Paxos(paxos)] {
+            let written = serde_json::to_value(&raw).expect("it can be written");
+            assert_eq!(written["protocol"], ProtocolKind::from(&raw.settings()).name());
+            assert_eq!(serde_json::from_value::<RawSettings>(written).expect("it can be read"), raw);
+            assert_eq!(RawSettings::from(&raw.settings()), raw);
+        }
+    }
+
+    #[test]
+    fn the_most_faults_are_those_that_so_many_replicas_stand() {
+        for kind in ProtocolKind::REPLICATED {
+            for n in 1..20 {
+                let most = kind.most_faults(n);
+                assert!(kind.quorums(n, most).is_ok() && kind.quorums(n, most + 1).is_err(), "{kind:?}, {n}");
+            }
+        }
     }
 }

@@ -6,14 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use althing_crypto::PublicIdentity;
-use althing_protocol::Settings;
 use althing_replica::membership::{Member, Membership};
 use althing_types::ReplicaId;
 
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, write_json};
 use super::group::{GroupConfig, RawGroup, RawReplicaEntry};
-use super::protocols::RawPbft;
+use super::protocols::RawSettings;
 
 impl GroupConfig {
     /// Reads and checks the latest successor of the group file at `path`, or that file if it has none.
@@ -30,7 +29,7 @@ impl GroupConfig {
         path: &Path,
         key: &PublicIdentity,
     ) -> Result<Option<(Self, ReplicaId)>, ConfigError> {
-        for file in successors(path)?.into_iter().chain([path.to_owned()]) {
+        for file in successors(path)?.into_iter().map(|(_, file)| file).chain([path.to_owned()]) {
             let group = Self::load(&file)?;
             if let Some(replica) = group.replica_with(key) {
                 return Ok(Some((group, replica)));
@@ -53,15 +52,21 @@ impl RawGroup {
                 public_key: member.key.to_string(),
             })
         };
-        let Settings::Pbft(settings) = &membership.settings;
-        let pbft = RawPbft::from(settings);
-        if pbft.settings() != *settings {
+        let settings = RawSettings::from(&membership.settings);
+        if settings.settings() != membership.settings {
             return Err(Rule::FractionsOfMs { epoch: membership.epoch.0 });
         }
+        // What is not run keeps what it was run with last, for the case that it is again.
+        let (pbft, paxos) = match settings {
+            RawSettings::Pbft(pbft) => (pbft, self.paxos),
+            RawSettings::Paxos(paxos) => (self.pbft, paxos),
+        };
         Ok(Self {
             epoch: membership.epoch.0,
             first_primary: membership.first_primary.0,
+            protocol: (&membership.settings).into(),
             pbft,
+            paxos,
             f: membership.f.into(),
             replicas: (0..).zip(&membership.members).map(entry).collect::<Result<_, _>>()?,
             admins: membership.admins.iter().map(ToString::to_string).collect(),
@@ -78,7 +83,9 @@ impl RawGroup {
 pub fn write_successor(path: &Path, membership: &Membership) -> Result<PathBuf, ConfigError> {
     let file = successor(path, membership.epoch.0);
     if !file.exists() {
-        let raw: RawGroup = read_json(path)?;
+        // What is not run in this epoch stays as it was run with last.
+        let before = successors(path)?.into_iter().find(|(epoch, _)| *epoch < membership.epoch.0);
+        let raw: RawGroup = read_json(before.as_ref().map_or(path, |(_, file)| file))?;
         let raw = raw.succeeded_by(membership).map_err(ConfigError::rule(path))?;
         GroupConfig::try_from(raw.clone()).map_err(ConfigError::rule(path))?;
         write_json(&file, &raw)?;
@@ -91,11 +98,11 @@ fn successor(path: &Path, epoch: u64) -> PathBuf {
 }
 
 fn latest(path: &Path) -> Result<PathBuf, ConfigError> {
-    Ok(successors(path)?.into_iter().next().unwrap_or_else(|| path.to_owned()))
+    Ok(successors(path)?.into_iter().next().map_or_else(|| path.to_owned(), |(_, file)| file))
 }
 
-/// The successors of the group file at `path`, the latest first.
-fn successors(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+/// The successors of the group file at `path` with their epochs, the latest first.
+fn successors(path: &Path) -> Result<Vec<(u64, PathBuf)>, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { return Ok(Vec::new()) };
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
@@ -109,5 +116,5 @@ fn successors(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         found.extend(epoch);
     }
     found.sort_unstable();
-    Ok(found.into_iter().rev().map(|epoch| successor(path, epoch)).collect())
+    Ok(found.into_iter().rev().map(|epoch| (epoch, successor(path, epoch))).collect())
 }

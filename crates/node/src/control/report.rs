@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::call::Fault;
 use super::links::LinksReport;
 use super::site_report::SiteReport;
+use crate::config::RawSettings;
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct ReplicaReport {
     /// The epoch in which it is that: how often the members had changed before.
     #[serde(default)]
     pub epoch: u64,
+    /// What the group runs in that epoch, and how; `None` where nothing is replicated.
+    #[serde(default)]
+    pub settings: Option<Box<RawSettings>>,
     /// Replicas in the group.
     pub n: usize,
     /// Replicas that may be faulty.

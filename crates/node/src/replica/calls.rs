@@ -111,6 +111,7 @@ impl<P: NodeProtocol> Runtime<P> {
             group: group.name().to_owned(),
             replica: me.0,
             epoch: self.members.epoch().0,
+            settings: self.replica.settings().as_ref().map(|settings| Box::new(settings.into())),
             n: quorums.n(),
             f: quorums.f(),
             role: match (is_voting, primary == me) {

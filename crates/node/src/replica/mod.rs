@@ -19,15 +19,14 @@ pub use startup::wipe;
 use std::io;
 use std::path::PathBuf;
 
-use althing_protocol::paxos::Paxos;
-use althing_protocol::pbft::Pbft;
+use althing_protocol::AnyProtocol;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_replica::storage::{begin_recovery, is_recovering};
 use althing_replica::{KeptState, Limits, Replica, ReplicaConfig, RequestAuthPolicy, StateError};
 use althing_types::{Instant, Principal};
 
 use crate::clock::WallClock;
-use crate::config::{self, ConfigError, GroupConfig, ProtocolKind, ReplicaFile, Rule};
+use crate::config::{self, ConfigError, GroupConfig, ReplicaFile, Rule};
 use crate::control::{ControlError, ControlServer};
 use crate::log::{Files, LogError};
 use crate::net::{Network, StartError};
@@ -117,16 +116,13 @@ pub async fn run_replica(
     options: RunOptions,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<Ended, ReplicaError> {
-    match file.group().protocol() {
-        ProtocolKind::Pbft => {
-            let protocol = Pbft::new(file.group().pbft(file.replica()));
+    match file.group().settings() {
+        Some(settings) => {
+            let protocol = AnyProtocol::new(file.replica(), file.group().quorums(), &settings);
+            let protocol = protocol.expect("checked when the file was read");
             run_protocol(protocol, file, options, shutdown).await
         }
-        ProtocolKind::Paxos => {
-            let protocol = Paxos::new(file.group().paxos(file.replica()));
-            run_protocol(protocol, file, options, shutdown).await
-        }
-        ProtocolKind::Unreplicated => run_protocol(Unreplicated::default(), file, options, shutdown).await,
+        None => run_protocol(Unreplicated::default(), file, options, shutdown).await,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use althing_replica::Output;
 use althing_replica::storage::end_recovery;
-use althing_types::{Instant, Principal};
+use althing_types::{FaultModel, Instant, Principal};
 
 use super::ReplicaError;
 use super::runtime::{NodeProtocol, Runtime};
@@ -79,7 +79,7 @@ impl<P: NodeProtocol> Runtime<P> {
     pub(super) fn recover_if_due(&mut self) -> Result<(), ReplicaError> {
         let now = self.clock.now();
         self.note_recovered(now)?;
-        let Some(every) = self.file.group().proactive_recovery() else { return Ok(()) };
+        let Some(every) = self.round() else { return Ok(()) };
         let (n, me) = (self.members.quorums().n(), self.members.me());
         let (number, is_early) = slot(now, every, n);
         let is_turn = is_early && number % n as u128 == u128::from(me.0);
@@ -90,6 +90,13 @@ impl<P: NodeProtocol> Runtime<P> {
             self.leave();
         }
         Ok(())
+    }
+
+    /// In which time each recovers once, where they do. It is against replicas that were taken over: in an epoch
+    /// that stands none of those nobody has a turn.
+    fn round(&self) -> Option<Duration> {
+        let stands_lies = self.members.quorums().model() == FaultModel::Byzantine;
+        self.file.group().proactive_recovery().filter(|_| stands_lies)
     }
 
     fn can_be_missed(&self, now: Instant) -> bool {
@@ -151,7 +158,7 @@ impl<P: NodeProtocol> Runtime<P> {
     pub(super) fn vulnerable_ms(&self, now: Instant) -> Option<u64> {
         let group = self.file.group();
         let n = self.members.quorums().n();
-        let round = slot_length(group.proactive_recovery()?, n) * u32::try_from(n).unwrap_or(u32::MAX);
+        let round = slot_length(self.round()?, n) * u32::try_from(n).unwrap_or(u32::MAX);
         let recovery = &self.recovery;
         let took = recovery.report.map(|report| Duration::from_millis(report.took_ms));
         Some(ms(window(

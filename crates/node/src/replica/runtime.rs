@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_components::{Reply, Sink};
-use althing_protocol::paxos::Paxos;
-use althing_protocol::pbft::Pbft;
 use althing_protocol::unreplicated::Unreplicated;
-use althing_protocol::{Evidence, Protocol};
+use althing_protocol::{AnyProtocol, Evidence, Protocol};
 use althing_replica::storage::{SegmentContent, begin_recovery};
 use althing_replica::{
     Emission, Input, Output, Remains, Replica, Report, Service, Startup, StopReason, Timer,
@@ -58,31 +56,17 @@ pub(super) trait NodeProtocol: Protocol<Message: Send> + Send {
     fn knows_no_straggler(&self, now: althing_types::Instant) -> bool;
 }
 
-impl NodeProtocol for Pbft {
+impl NodeProtocol for AnyProtocol {
     fn is_voting(&self) -> bool {
-        Pbft::is_voting(self)
+        AnyProtocol::is_voting(self)
     }
 
     fn is_settled(&self) -> bool {
-        Pbft::is_settled(self)
+        AnyProtocol::is_settled(self)
     }
 
     fn knows_no_straggler(&self, now: althing_types::Instant) -> bool {
-        Pbft::knows_no_straggler(self, now)
-    }
-}
-
-impl NodeProtocol for Paxos {
-    fn is_voting(&self) -> bool {
-        Paxos::is_voting(self)
-    }
-
-    fn is_settled(&self) -> bool {
-        Paxos::is_voting(self)
-    }
-
-    fn knows_no_straggler(&self, now: althing_types::Instant) -> bool {
-        Paxos::knows_no_straggler(self, now)
+        AnyProtocol::knows_no_straggler(self, now)
     }
 }
 

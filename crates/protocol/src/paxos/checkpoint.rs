@@ -14,6 +14,11 @@ impl Paxos {
         self.state.made = self.state.made.max(seq);
         // It is said only once it is on disk that it was made: see `recovery`.
         let then = Deferred::Checkpoint(Checkpoint { seq, state });
+        if Some(seq) == self.state.end {
+            for record in self.decisions() {
+                self.state.outbox.persist(step.actions, &record, Deferred::Nothing);
+            }
+        }
         self.state.outbox.persist(step.actions, &Record::MadeCheckpoint(seq), then);
         // The others may have been faster.
         if let Some(checkpoint) = self.state.behind.take() {
@@ -23,6 +28,9 @@ impl Paxos {
 
     pub(super) fn release_checkpoint(&mut self, step: &mut Step, own: Checkpoint) {
         self.state.made_durable = self.state.made_durable.max(own.seq);
+        if Some(own.seq) == self.state.end {
+            return self.sign_end(step);
+        }
         // What this replica has made may have been replaced by a state that it fetched.
         if own.seq > self.state.stable && self.state.own_checkpoints.get(&own.seq) == Some(&own.state) {
             step.broadcast(PaxosMessage::Checkpoint(own));
@@ -116,7 +124,7 @@ impl Paxos {
         }
     }
 
-    fn fetch_state(&mut self, step: &mut Step) {
+    pub(super) fn fetch_state(&mut self, step: &mut Step) {
         let Some(behind) = self.state.behind else { return };
         let Checkpoint { seq, state } = behind;
         self.state.fetching = Some(behind);

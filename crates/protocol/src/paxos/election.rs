@@ -34,12 +34,13 @@ impl Paxos {
         if is_held_up {
             self.state.held_up_until = step.now;
         }
-        let guard = if !self.is_voting() || is_held_up {
+        let is_done = self.state.is_in_view && self.is_over();
+        let guard = if !self.is_voting() || is_held_up || is_done {
             None
         } else if self.state.is_in_view {
             // The leader too: it may hear nobody.
             let request = self.state.pending.oldest().map(Guard::Request);
-            request.or_else(|| self.waiting_accepted())
+            request.or_else(|| self.waiting_accepted()).or_else(|| self.waiting_end())
         } else {
             let left = self.state.promises.values().filter(|promise| promise.view >= self.state.view);
             let has_quorum = left.count() >= self.quorums().agreement();
@@ -79,7 +80,7 @@ impl Paxos {
             Guard::Request(arrival) => {
                 state.pending.since(arrival).max(state.in_view_since).max(state.held_up_until)
             }
-            Guard::Accepted(_) | Guard::StartView(_) => now,
+            Guard::Accepted(_) | Guard::StartView(_) | Guard::End(_) => now,
         };
         (since + self.view_timeout()).since(now)
     }
@@ -291,8 +292,13 @@ impl Paxos {
         self.state.outbox.persist(step.actions, &record, Deferred::Nothing);
         step.actions.push(Action::CancelTimer(VIEW_TIMER));
         step.actions.push(Action::EnteredView(view));
+        self.forward_pending(step);
+    }
+
+    /// A view has started: passes on to its leader what waits here.
+    pub(super) fn forward_pending(&mut self, step: &mut Step) {
         let leader = self.leader();
-        for request in self.state.pending.iter() {
+        for request in self.state.pending.iter().filter(|_| leader != self.me()) {
             step.send(leader, PaxosMessage::Forward(request.clone()));
         }
     }

@@ -24,7 +24,7 @@ impl Paxos {
         let quorums = self.quorums();
         loop {
             let seq = self.state.executed.next();
-            if seq > self.end_of_execution() || !self.may_go_on() {
+            if seq > self.end_of_execution().min(self.end()) || !self.may_go_on() {
                 return;
             }
             let Some(entry) = self.state.log.get_mut(seq) else { return };

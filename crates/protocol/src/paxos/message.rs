@@ -2,7 +2,7 @@ use crate::separate::ShortProposal;
 use crate::{Batch, Message, Request, SignedPart};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Digest, Seq, View};
+use althing_types::{Digest, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The leader's proposal of a batch for a sequence number, which it has accepted itself: phase 2a.
@@ -73,11 +73,20 @@ pub struct Status {
     pub executed: Seq,
 }
 
-/// What Paxos replicas say to each other.
+/// What a replica signs when it makes the checkpoint at which its instance ends, in
+/// [`Domain::Protocol`](althing_crypto::Domain).
+#[must_use]
+pub fn checkpoint_statement(seq: Seq, state: Digest) -> Vec<u8> {
+    encode(&PaxosMessage::Checkpoint(Checkpoint { seq, state }))
+}
+
+/// What Paxos replicas say to each other. The first byte of an encoding tells it from those of other protocols.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
 pub enum PaxosMessage {
     /// A client's request, which the sender has found authentic, passed on to the leader.
-    Forward(Request),
+    Forward(Request) = 64,
     /// Phase 2a.
     Accept(Proposal),
     /// Phase 2a, with requests by name.
@@ -91,7 +100,7 @@ pub enum PaxosMessage {
     },
     /// Phase 2b.
     Accepted(Vote),
-    /// The sender has made this checkpoint.
+    /// The sender has made this checkpoint. It is signed where its instance ends there.
     Checkpoint(Checkpoint),
     /// Phase 1b.
     Promise(Promise),
@@ -182,7 +191,6 @@ impl Message for PaxosMessage {
         }
     }
 
-    /// None: nobody lies.
     /// No replica says both, since here none lies: it shows what happens where one does all the same.
     fn contradiction(&self) -> Option<Self> {
         let Self::Accept(proposal) = self else { return None };

@@ -6,7 +6,8 @@
 //! except clients. Safe under asynchrony; live once messages between replicas that are up arrive within a
 //! bound that need not be known.
 //!
-//! A ballot is a view, and its leader the view's primary. All messages are authenticated by MACs.
+//! A ballot is a view, and its leader the view's primary. All messages are authenticated by MACs, but for the
+//! last checkpoint of an instance, which is signed.
 //!
 //! | message | from → to | when |
 //! |---|---|---|
@@ -40,7 +41,7 @@
 //! - Replicas follow a leader out of its view, and a leader follows anybody: it has lost an acceptor.
 //! - An acceptor takes the word of others for a request. So no request can be good at one replica and bad at
 //!   another, and any request that waits is a reason to give up on a leader.
-//! - Instances have no successors: the members of a group that runs it do not change.
+//! - An instance may be closed and have a successor with other members, or of another protocol (`succession`).
 //!
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
@@ -58,17 +59,21 @@ mod replicable;
 mod restart;
 mod separate;
 mod status;
+mod succession;
 
 pub use crate::separate::{NamedRequest, ShortProposal};
 pub use config::{PaxosConfig, PaxosSettings};
-pub use message::{Checkpoint, PaxosMessage, Promise, Proposal, StartView, Status, Vote};
+pub use message::{
+    Checkpoint, PaxosMessage, Promise, Proposal, StartView, Status, Vote, checkpoint_statement,
+};
 
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::separate::{Lacked, Unfinished};
-use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, TimerId};
+use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Settings, SignedPart, TimerId};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 use log::Log;
@@ -90,6 +95,8 @@ enum Guard {
     Accepted(Seq),
     /// The leader of this view has to start it.
     StartView(View),
+    /// The leader has to get this number executed, since the instance is closed.
+    End(Seq),
 }
 
 /// One Paxos replica.
@@ -106,6 +113,14 @@ struct State {
     view: View,
     /// Whether that has started here; if not, this replica is waiting for it.
     is_in_view: bool,
+    /// What this instance goes on from; `None` for the initial state.
+    start: Option<Checkpoint>,
+    /// Where it ends, once it is closed.
+    end: Option<Seq>,
+    /// Whether this replica had lost its disk and did not vote yet where its predecessor ended.
+    has_forgotten: bool,
+    /// Who has signed which checkpoint: an instance ends there.
+    signatures: BTreeMap<ReplicaId, (Checkpoint, Proof)>,
     /// The low watermark.
     stable: Seq,
     /// The checkpoint there; `None` for the initial state.
@@ -187,6 +202,14 @@ impl Step<'_> {
     fn broadcast(&mut self, message: PaxosMessage) {
         self.actions.push(Action::Broadcast { message, auth: Auth::Mac });
     }
+
+    fn send_signed(&mut self, to: ReplicaId, message: PaxosMessage) {
+        self.actions.push(Action::Send { to, message, auth: Auth::Transferable });
+    }
+
+    fn broadcast_signed(&mut self, message: PaxosMessage) {
+        self.actions.push(Action::Broadcast { message, auth: Auth::Transferable });
+    }
 }
 
 impl State {
@@ -194,6 +217,10 @@ impl State {
         Self {
             view: View(0),
             is_in_view: true,
+            start: None,
+            end: None,
+            has_forgotten: false,
+            signatures: BTreeMap::new(),
             stable: Seq(0),
             stable_checkpoint: None,
             stable_durable: Seq(0),
@@ -281,6 +308,7 @@ impl Paxos {
             + state.own_checkpoints.len()
             + state.keeping.len()
             + state.promises.len()
+            + state.signatures.len()
             + state.pending.len()
             + state.outbox.len()
             + state.unfinished.len()
@@ -325,14 +353,19 @@ impl Paxos {
         }
     }
 
-    fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PaxosMessage) {
+    fn on_message(&mut self, step: &mut Step, from: ReplicaId, message: PaxosMessage, proof: Option<Proof>) {
         match message {
             PaxosMessage::Forward(request) => self.on_forward(step, request),
             PaxosMessage::Accept(proposal) => self.on_accept(step, from, proposal),
             PaxosMessage::ShortAccept(short) => self.on_short_accept(step, from, short),
             PaxosMessage::FetchProposal { view, seq } => self.on_fetch_proposal(step, from, view, seq),
             PaxosMessage::Accepted(vote) => self.on_accepted(from, &vote),
-            PaxosMessage::Checkpoint(checkpoint) => self.on_checkpoint(step, from, checkpoint),
+            PaxosMessage::Checkpoint(checkpoint) => {
+                self.on_checkpoint(step, from, checkpoint);
+                if let Some(proof) = proof {
+                    self.file_signature(step, from, checkpoint, proof);
+                }
+            }
             PaxosMessage::Promise(promise) => self.on_promise(step, from, promise),
             PaxosMessage::StartView(start_view) => self.on_start_view(step, start_view),
             PaxosMessage::Stable(checkpoint) => self.on_stable(step, checkpoint),
@@ -367,7 +400,8 @@ impl Protocol for Paxos {
         let mut step = Step { now, actions };
         match event {
             Event::Start(start) => self.on_start(&mut step, start),
-            Event::Message { from, message, .. } => self.on_message(&mut step, from, message),
+            Event::Message { from, message, proof, .. } => self.on_message(&mut step, from, message, proof),
+            Event::Close(seq) => self.on_close(&mut step, seq),
             Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Request(request) => self.on_request(&mut step, request),
@@ -378,12 +412,8 @@ impl Protocol for Paxos {
             Event::HandOver => self.on_hand_over(&mut step),
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
             // Nobody speaks for somebody else where nobody lies, a leader that serves one client late is slow and
-            // no more, nothing is speculated, and there are no successors.
-            Event::KeysEnded { .. }
-            | Event::Witness { .. }
-            | Event::Certificate(_)
-            | Event::Close(_)
-            | Event::Timer(_) => {}
+            // no more, and nothing is speculated.
+            Event::KeysEnded { .. } | Event::Witness { .. } | Event::Certificate(_) | Event::Timer(_) => {}
         }
         self.settle(&mut step);
     }
@@ -391,10 +421,35 @@ impl Protocol for Paxos {
     fn answers_from(&self) -> Option<Seq> {
         // A state that was fetched counts once it is on disk.
         let is_durable = self.state.executed <= self.end_of_execution();
-        (self.is_voting() && is_durable).then_some(self.state.vouched)
+        (self.is_voting() && is_durable && self.has_started()).then_some(self.state.vouched)
+    }
+
+    fn successor(
+        &self,
+        me: ReplicaId,
+        quorums: Quorums,
+        settings: &Settings,
+        start: Option<(Seq, Digest)>,
+    ) -> Option<Self> {
+        let Settings::Paxos(settings) = settings else { return None };
+        let config = PaxosConfig::new(me, quorums, settings.clone()).ok()?;
+        Some(Self::heir(self.legacy(quorums), config, start))
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        Some(Settings::Paxos(self.config.settings.clone()))
     }
 
     fn has_forgotten(&self) -> bool {
         !self.is_voting()
+    }
+
+    /// Nobody has signed any, and where nobody lies none need to: records are true if they can be read.
+    fn statements(&self, _stable: Option<(Seq, Digest)>, records: &[Vec<u8>]) -> Option<Vec<SignedPart>> {
+        persistence::are_readable(records).then(Vec::new)
+    }
+
+    fn knows_all(&self, records: &[Vec<u8>], has_forgotten: bool) -> bool {
+        persistence::know_all(records, has_forgotten)
     }
 }

@@ -40,7 +40,7 @@ impl Paxos {
         while self.is_leading() && self.is_voting() {
             let seq = self.state.next_seq;
             let is_far = seq.0 > self.state.executed.0.saturating_add(pipeline);
-            if is_far || seq.0 > self.state.stable.0 + log_size {
+            if is_far || seq.0 > self.state.stable.0 + log_size || seq > self.end() {
                 return;
             }
             let batch = if self.state.pending.has_unproposed(false) {

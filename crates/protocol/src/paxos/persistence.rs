@@ -5,7 +5,7 @@ use super::{Paxos, Step};
 use crate::{Batch, PersistId};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_types::{Seq, View, encode};
+use althing_types::{Digest, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// One record on disk.
@@ -38,6 +38,17 @@ pub(super) enum Record {
         /// Whether it votes.
         is_voter: bool,
     },
+    /// This batch is decided, and executed here: written where the instance ends.
+    Decided {
+        /// In this view.
+        view: View,
+        /// At this number.
+        seq: Seq,
+        /// Which.
+        digest: Digest,
+        /// The batch, where it is not what the record before says that this replica has accepted.
+        batch: Option<Arc<Batch>>,
+    },
 }
 
 /// What waits for a record to be on disk.
@@ -49,6 +60,20 @@ pub(super) enum Deferred {
     StartView(View),
     Checkpoint(Checkpoint),
     Stable(Seq),
+}
+
+/// Whether all of these are records of this protocol.
+pub(super) fn are_readable(records: &[Vec<u8>]) -> bool {
+    records.iter().all(|record| althing_types::decode::<Record>(record, usize::MAX).is_ok())
+}
+
+/// Whether these records are those of one that had not lost its past, or that voted again since.
+pub(super) fn know_all(records: &[Vec<u8>], has_forgotten: bool) -> bool {
+    let reborn = |record: &Vec<u8>| match althing_types::decode(record, usize::MAX) {
+        Ok(Record::Reborn { is_voter }) => Some(is_voter),
+        _ => None,
+    };
+    records.iter().rev().find_map(reborn).unwrap_or(!has_forgotten)
 }
 
 impl Paxos {
@@ -69,7 +94,11 @@ impl Paxos {
                 }
                 Deferred::Promise(_) | Deferred::StartView(_) => {}
                 Deferred::Checkpoint(checkpoint) => self.release_checkpoint(step, checkpoint),
-                Deferred::Stable(seq) => self.state.stable_durable = self.state.stable_durable.max(seq),
+                Deferred::Stable(seq) => {
+                    self.state.stable_durable = self.state.stable_durable.max(seq);
+                    self.sign_end(step);
+                    self.say_if_closed(step);
+                }
             }
         }
     }
@@ -89,6 +118,9 @@ impl Paxos {
             {
                 records.push(Record::Accepted { view: accepted.view, seq, batch });
             }
+        }
+        if self.is_over() {
+            records.extend(self.decisions());
         }
         records.push(Record::Promised { view: state.view, is_in_view: state.is_in_view });
         if self.is_leading() {

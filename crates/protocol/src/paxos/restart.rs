@@ -14,17 +14,32 @@ impl Paxos {
     pub(super) fn on_start(&mut self, step: &mut Step, start: Start) {
         step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
         match start {
-            Start::Recovered { stable, executed, records, has_forgotten, is_doubtful, .. } => {
+            // Whoever lied is none of a group that runs this: nobody else has written to its disk.
+            Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful: _ } => {
+                let has_start = self.state.start.is_some_and(|start| stable >= start.seq);
+                self.begin_at_start(stable, has_start);
+                self.state.end = is_closed.then_some(stable);
                 self.restore(step, (stable, &executed), records);
                 // Cut off before it was on disk that it began anew.
                 let was_cut_off = has_forgotten && !self.state.is_reborn;
-                if self.quorums().n() > 1 && (was_cut_off || is_doubtful) {
+                if self.quorums().n() > 1 && was_cut_off {
                     self.begin_anew(step);
                 }
             }
+            Start::Handover { executed, has_state } => {
+                self.state.in_view_since = step.now;
+                self.begin_at_start(executed, has_state);
+                if self.state.has_forgotten {
+                    self.begin_anew(step);
+                }
+                self.forward_pending(step);
+            }
             // In a group of one nobody else knows anything either.
-            Start::Amnesia if self.quorums().n() > 1 => self.begin_anew(step),
-            Start::Genesis | Start::Handover { .. } | Start::Amnesia => {}
+            Start::Amnesia if self.quorums().n() > 1 => {
+                self.begin_at_start(Seq(0), false);
+                self.begin_anew(step);
+            }
+            Start::Genesis | Start::Amnesia => {}
         }
         step.actions.push(if self.state.is_in_view {
             Action::EnteredView(self.state.view)
@@ -33,6 +48,9 @@ impl Paxos {
         });
         self.ask_where_others_stand(step);
         self.say_promise(step);
+        self.fetch_start(step);
+        // It may have been cut off between the end of its instance and the next.
+        self.sign_end(step);
     }
 
     fn restore(
@@ -92,6 +110,12 @@ impl Paxos {
                 state.stable_checkpoint = Some(checkpoint);
                 state.log.truncate(checkpoint.seq);
             }
+            Record::Decided { view, seq, digest, batch } if seq > state.stable => {
+                let entry = state.log.entry(seq);
+                entry.batches.extend(batch.map(|batch| (digest, batch)));
+                entry.decided = Some((view, digest));
+            }
+            Record::Decided { .. } => {}
             Record::MadeCheckpoint(seq) => {
                 state.made = state.made.max(seq);
                 state.made_durable = state.made;

@@ -84,6 +84,7 @@ impl Paxos {
             || state.behind.is_some()
             || !state.pending.is_empty()
             || !self.is_voting()
+            || state.end.is_some()
             || state.log.last_seq().is_some_and(|last| last > state.executed)
             || state.own_checkpoints.last_key_value().is_some_and(|(seq, _)| *seq > state.stable)
             || state.peers.statuses.values().any(is_ahead)
@@ -139,8 +140,12 @@ impl Paxos {
 
     fn resend_checkpoints(&self, step: &mut Step, peer: ReplicaId, status: Status) {
         let said = self.state.own_checkpoints.range(..=self.state.made_durable);
-        for (seq, state) in said.filter(|(seq, _)| **seq > status.stable) {
+        let is_missed = |seq: Seq| seq > status.stable && Some(seq) != self.state.end;
+        for (seq, state) in said.filter(|(seq, _)| is_missed(**seq)) {
             step.send(peer, PaxosMessage::Checkpoint(Checkpoint { seq: *seq, state: *state }));
+        }
+        if let Some(own) = self.own_end() {
+            step.send_signed(peer, PaxosMessage::Checkpoint(own));
         }
     }
 

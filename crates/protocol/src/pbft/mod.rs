@@ -551,7 +551,9 @@ impl Protocol for Pbft {
         settings: &Settings,
         start: Option<(Seq, Digest)>,
     ) -> Option<Self> {
-        self.successor_as(me, quorums, settings, start)
+        let Settings::Pbft(settings) = settings else { return None };
+        let config = PbftConfig::new(me, quorums, settings.clone()).ok()?;
+        Some(Self::heir(self.legacy(quorums), config, start))
     }
 
     fn settings(&self) -> Option<Settings> {

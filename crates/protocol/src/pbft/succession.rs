@@ -12,10 +12,11 @@
 
 use super::message::{Checkpoint, CheckpointCertificate};
 use super::{Guard, Pbft, PbftConfig, Step};
+use crate::Action;
+use crate::legacy::Legacy;
 use crate::outbox::Outbox;
-use crate::{Action, Settings};
 use alloc::vec::Vec;
-use althing_types::{Digest, Quorums, ReplicaId, Seq};
+use althing_types::{Digest, Quorums, Seq};
 
 /// What stands for the proof of the checkpoint that an instance starts from.
 pub(super) fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
@@ -23,23 +24,26 @@ pub(super) fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
 }
 
 impl Pbft {
-    /// See [`Protocol::successor`](crate::Protocol::successor).
-    pub(super) fn successor_as(
-        &self,
-        me: ReplicaId,
-        quorums: Quorums,
-        settings: &Settings,
-        start: Option<(Seq, Digest)>,
-    ) -> Option<Self> {
-        let Settings::Pbft(settings) = settings;
-        let config = PbftConfig::new(me, quorums, settings.clone()).ok()?;
-        let mut successor = Self::new(config);
-        successor.start = start.map(|(seq, state)| Checkpoint { seq, state });
-        successor.pending = self.pending.fit_for(quorums);
-        successor.outbox = Outbox::after(&self.outbox);
-        successor.has_forgotten = !self.membership.is_voter();
-        successor.is_doubtful = !self.membership.is_settled();
-        Some(successor)
+    /// What this instance leaves to one in a group with these quorums.
+    pub(crate) fn legacy(&self, quorums: Quorums) -> Legacy {
+        Legacy {
+            pending: self.pending.fit_for(quorums),
+            is_hearsay: false,
+            last_id: self.outbox.last_id(),
+            has_forgotten: !self.membership.is_voter(),
+            is_doubtful: !self.membership.is_settled(),
+        }
+    }
+
+    /// The instance that goes on with a legacy from the state `start`. See
+    /// [`Protocol::successor`](crate::Protocol::successor).
+    pub(crate) fn heir(mut legacy: Legacy, config: PbftConfig, start: Option<(Seq, Digest)>) -> Self {
+        let mut heir = Self::new(config);
+        heir.start = start.map(|(seq, state)| Checkpoint { seq, state });
+        heir.pending = legacy.checked_pending();
+        heir.outbox = Outbox::after(legacy.last_id);
+        (heir.has_forgotten, heir.is_doubtful) = (legacy.has_forgotten, legacy.is_doubtful);
+        heir
     }
 
     /// The last number that may be executed in any case, and proposed.

@@ -3,7 +3,7 @@
 use althing_crypto::{Authenticator, Proof};
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage, PaxosSettings};
 use althing_protocol::{
-    Action, Answers, Decision, Event, Evidence, PersistId, Protocol, Replicable, Request, RequestAuth,
+    Action, Answers, Auth, Decision, Event, Evidence, PersistId, Protocol, Replicable, Request, RequestAuth,
     RequestKind, Start, TimerId,
 };
 use althing_types::{
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// The replicas of a group of five.
 pub(crate) const R: [ReplicaId; 5] = [ReplicaId(0), ReplicaId(1), ReplicaId(2), ReplicaId(3), ReplicaId(4)];
+
+/// A client whose requests end the instance, as a change of the members does.
+pub(crate) const CLOSER: u64 = 99;
 
 /// The timer that ends a view.
 pub(crate) const VIEW_TIMER: TimerId = TimerId(0);
@@ -45,6 +48,11 @@ pub(crate) fn with_macs(client: u64, number: u64) -> Request {
     Request { auth: RequestAuth::Macs(Authenticator::default()), ..signed(client, number) }
 }
 
+/// What stands for a signature.
+pub(crate) fn proof_of(signer: ReplicaId) -> Proof {
+    Proof(signer.0.to_le_bytes().to_vec())
+}
+
 /// The digest of the state after these decisions: any injective function will do.
 pub(crate) fn state(decisions: &[Decision]) -> Digest {
     let digests: Vec<_> = decisions.iter().map(|decision| decision.digest).collect();
@@ -64,6 +72,9 @@ fn restored(paxos: &Paxos) -> Paxos {
     restored
 }
 
+/// Where an instance ended, with what state, and who has signed that.
+pub(crate) type Closed = (Seq, Digest, Vec<(ReplicaId, Proof)>);
+
 /// One replica with the little that it needs around it.
 pub(crate) struct Node {
     pub(crate) paxos: Paxos,
@@ -76,6 +87,23 @@ pub(crate) struct Node {
     /// The state transfer that it asked for last.
     pub(crate) fetching: Option<(Seq, Digest)>,
     pub(crate) evidence: Vec<Evidence>,
+    /// How its instance has ended.
+    pub(crate) closed: Option<Closed>,
+}
+
+impl Node {
+    pub(crate) fn new(paxos: Paxos) -> Self {
+        Self {
+            paxos,
+            decisions: vec![],
+            records: vec![],
+            unsynced: vec![],
+            timers: BTreeMap::new(),
+            fetching: None,
+            evidence: vec![],
+            closed: None,
+        }
+    }
 }
 
 /// A message under way.
@@ -84,6 +112,8 @@ pub(crate) struct Wire {
     pub(crate) from: ReplicaId,
     pub(crate) to: ReplicaId,
     pub(crate) message: PaxosMessage,
+    /// The sender's signature, if it has one.
+    pub(crate) proof: Option<Proof>,
 }
 
 /// A group whose messages are delivered in the order in which they were sent, unless a test loses
@@ -105,7 +135,7 @@ pub(crate) struct Group {
     pub(crate) now: Instant,
     /// Whether each replica goes on from its own encoding after each event, as a logical machine's may have to.
     pub(crate) is_restored: bool,
-    settings: PaxosSettings,
+    pub(crate) settings: PaxosSettings,
 }
 
 impl Group {
@@ -116,15 +146,7 @@ impl Group {
 
     /// A new group.
     pub(crate) fn with(n: usize, settings: PaxosSettings) -> Self {
-        let node = |i| Node {
-            paxos: paxos(i, n, &settings),
-            decisions: vec![],
-            records: vec![],
-            unsynced: vec![],
-            timers: BTreeMap::new(),
-            fetching: None,
-            evidence: vec![],
-        };
+        let node = |i| Node::new(paxos(i, n, &settings));
         let mut group = Self {
             nodes: (0..n).map(node).collect(),
             wires: VecDeque::new(),
@@ -157,6 +179,11 @@ impl Group {
                 assert_eq!(encode(&restored), encode(&self.nodes[i].paxos));
             }
             for action in actions {
+                if let Action::Execute(decision) = &action
+                    && decision.batch.requests.iter().any(|request| request.client.0 == CLOSER)
+                {
+                    events.push_back(Event::Close(decision.seq));
+                }
                 events.extend(self.act(i, action));
             }
         }
@@ -165,10 +192,14 @@ impl Group {
     fn act(&mut self, i: usize, action: Action<PaxosMessage>) -> Option<Event<PaxosMessage>> {
         let node = &mut self.nodes[i];
         match action {
-            Action::Send { to, message, .. } => self.send(replica(i), to, message),
-            Action::Broadcast { message, .. } => {
+            Action::Send { to, message, auth } => self.send(replica(i), to, message, auth),
+            Action::Broadcast { message, auth } => {
                 for to in (0..self.nodes.len()).filter(|to| *to != i).map(replica) {
-                    self.send(replica(i), to, message.clone());
+                    self.send(replica(i), to, message.clone(), auth);
+                }
+                if auth == Auth::Transferable {
+                    let (from, proof) = (replica(i), Some(proof_of(replica(i))));
+                    return Some(Event::Message { from, message, proof, key: 0 });
                 }
             }
             Action::SetTimer { id, after } => drop(node.timers.insert(id, self.now + after)),
@@ -192,14 +223,16 @@ impl Group {
             }
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
+            Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
             other => panic!("a Paxos replica wants {other:?}"),
         }
         None
     }
 
-    fn send(&mut self, from: ReplicaId, to: ReplicaId, message: PaxosMessage) {
-        let wire = Wire { from, to, message };
+    fn send(&mut self, from: ReplicaId, to: ReplicaId, message: PaxosMessage, auth: Auth) {
+        let proof = (auth == Auth::Transferable).then(|| proof_of(from));
+        let wire = Wire { from, to, message, proof };
         self.history.push(wire.clone());
         self.wires.push_back(wire);
     }
@@ -230,8 +263,8 @@ impl Group {
         while let Some(wire) = self.wires.pop_front() {
             let is_down = self.down.contains(&wire.from) || self.down.contains(&wire.to);
             if !is_down && !(self.loses)(&wire) && !drops(&wire) {
-                let Wire { from, to, message } = wire;
-                self.receive(to.0.into(), from, message);
+                let Wire { from, to, message, proof } = wire;
+                self.event(to.0.into(), Event::Message { from, message, proof, key: 0 });
             }
         }
     }
@@ -334,7 +367,9 @@ impl Group {
         let node = &self.nodes[i];
         let (stable, records) = (node.paxos.stable(), node.records.clone());
         let executed = last_requests(&node.decisions[..stable.0 as usize]);
-        let (is_closed, has_forgotten, is_doubtful) = (false, false, false);
+        let (has_forgotten, is_doubtful) = (false, false);
+        let closed_at = node.closed.as_ref().map(|(seq, ..)| *seq);
+        let is_closed = closed_at == Some(stable);
         let start = Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful };
         self.start(i, stable, start);
     }
@@ -351,7 +386,7 @@ impl Group {
         node.paxos = paxos(i, n, &self.settings);
         node.timers.clear();
         node.unsynced.clear();
-        node.fetching = None;
+        (node.fetching, node.closed) = (None, None);
         node.decisions.truncate(stable.0 as usize);
         self.event(i, Event::Start(start));
     }
@@ -377,11 +412,11 @@ impl Group {
     }
 }
 
-fn replica(i: usize) -> ReplicaId {
+pub(crate) fn replica(i: usize) -> ReplicaId {
     ReplicaId(u16::try_from(i).expect("a small group"))
 }
 
-fn paxos(i: usize, n: usize, settings: &PaxosSettings) -> Paxos {
+pub(crate) fn paxos(i: usize, n: usize, settings: &PaxosSettings) -> Paxos {
     let quorums = Quorums::crash(n, (n - 1) / 2).expect("enough replicas");
     Paxos::new(PaxosConfig::new(replica(i), quorums, settings.clone()).expect("good settings"))
 }

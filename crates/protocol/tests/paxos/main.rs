@@ -8,3 +8,4 @@ mod persistence;
 mod recovery;
 mod replicable;
 mod separate;
+mod succession;

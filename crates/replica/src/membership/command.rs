@@ -270,7 +270,7 @@ mod tests {
     use alloc::vec;
     use althing_protocol::pbft::PbftSettings;
     use althing_protocol::{ConfigError, Setting};
-    use althing_types::View;
+    use althing_types::{FaultModel, View};
 
     const ROOT: GroupId = GroupId([3; 16]);
 
@@ -329,12 +329,13 @@ mod tests {
         let r = ReplicaId;
         let same = |i| Member { key: member(i).key, address: "elsewhere".into() };
         let at = |i, address: &str| Member { key: member(i).key, address: address.into() };
+        let size = |n, f| MembershipError::Size { n, f, model: FaultModel::Byzantine };
         let (remove, add) = (|i| Change::Remove(r(i)), |i| Change::Add(member(i)));
         for (n, f, changes, refusal) in [
             (4, 1, vec![], E::NoChange),
             (4, 1, vec![remove(4)], E::NoSuchReplica(r(4))),
             (7, 2, vec![remove(1), Change::Rekey(r(1), member(9).key)], E::ChangedTwice(r(1))),
-            (4, 1, vec![remove(0)], E::Invalid(MembershipError::Size { n: 3, f: 1 })),
+            (4, 1, vec![remove(0)], E::Invalid(size(3, 1))),
             (7, 1, vec![remove(0), remove(1), remove(2)], E::TooManyLeave { leaving: 3, most: 2 }),
             (4, 1, vec![add(8), add(9)], E::TooManyJoin { joining: 2, most: 1 }),
             (4, 2, vec![add(7), add(8), add(9)], E::TooManyJoin { joining: 3, most: 2 }),

@@ -2,7 +2,6 @@ use super::{Membership, SUCCESSION_PAGE, Succession};
 use crate::pages::Path;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Proof};
-use althing_protocol::pbft::checkpoint_statement;
 use althing_types::{Digest, Epoch, GroupId, ReplicaId, Seq, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -38,7 +37,8 @@ impl Link {
         }
         let page = self.path.page(self.state, SUCCESSION_PAGE)?;
         let next = Succession::follower(page, root, present)?;
-        let (group, statement) = (present.group(root), checkpoint_statement(self.seq, self.state));
+        let statement = present.settings.checkpoint_statement(self.seq, self.state);
+        let group = present.group(root);
         let is_signed = self.votes.iter().all(|(signer, proof)| {
             let member = present.member(*signer);
             member.is_some_and(|member| member.key.verify_in(group, proof, Domain::Protocol, &statement))
@@ -100,7 +100,8 @@ mod tests {
         let mut tree = PageTree::default();
         tree.set(SUCCESSION_PAGE, encode(&(next, command, None::<(Membership, SignedReconfigure)>)));
         let (seq, state, epoch) = (Seq(8), tree.refresh(), Epoch(5));
-        let (group, statement) = (present().group(ROOT), checkpoint_statement(seq, state));
+        let statement = present().settings.checkpoint_statement(seq, state);
+        let group = present().group(ROOT);
         let sign = |i| (ReplicaId(i), identity(i).sign_in(group, Domain::Protocol, &statement));
         let path = Path::to_page(&tree, SUCCESSION_PAGE).expect("the page is there");
         Link { epoch, seq, state, votes: (0..3).map(sign).collect(), path }

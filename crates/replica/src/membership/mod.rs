@@ -22,7 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use althing_crypto::{Hasher, Keyring, PublicIdentity};
 use althing_protocol::{ConfigError, Settings};
-use althing_types::{Epoch, GroupId, Principal, Quorums, ReplicaId};
+use althing_types::{Epoch, FaultModel, GroupId, Principal, Quorums, ReplicaId};
 use borsh::{BorshDeserialize, BorshSerialize};
 use thiserror::Error;
 
@@ -61,12 +61,19 @@ pub struct Membership {
 #[derive(Debug, Clone, PartialEq, Eq, Error, BorshSerialize, BorshDeserialize)]
 pub enum MembershipError {
     /// Too few replicas for the faults, or more than a group may have.
-    #[error("{n} replicas do not make a group that tolerates {f} Byzantine fault(s): it takes {} to {}", 3 * u32::from(*f) + 1, Quorums::MAX_REPLICAS)]
+    #[error(
+        "{n} replicas do not make a group that tolerates {f} {}: it takes {} to {}",
+        match .model { FaultModel::Byzantine => "Byzantine fault(s)", FaultModel::Crash => "crash(es)" },
+        match .model { FaultModel::Byzantine => 3, FaultModel::Crash => 2 } * u32::from(*f) + 1,
+        Quorums::MAX_REPLICAS
+    )]
     Size {
         /// Replicas.
         n: u32,
         /// Faults.
         f: u16,
+        /// What those may be, with the settings.
+        model: FaultModel,
     },
     /// Two replicas have the same key, to sign with or to agree on keys with.
     #[error("{first} and {second} have the same key; each replica needs its own")]
@@ -106,8 +113,8 @@ impl Membership {
     pub fn check(&self) -> Result<Quorums, MembershipError> {
         let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let n = self.members.len();
-        let size = MembershipError::Size { n: count(n), f: self.f };
-        let quorums = Quorums::byzantine(n, self.f.into()).map_err(|_| size.clone())?;
+        let size = MembershipError::Size { n: count(n), f: self.f, model: self.settings.fault_model() };
+        let quorums = self.settings.quorums(n, self.f.into()).map_err(|_| size.clone())?;
         if n == 0 {
             return Err(size);
         }

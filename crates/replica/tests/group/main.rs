@@ -13,6 +13,7 @@ mod keys;
 mod ledger;
 mod net;
 mod proactive;
+mod protocols;
 mod reconfiguration;
 mod recovery;
 mod settings;

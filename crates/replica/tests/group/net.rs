@@ -541,6 +541,10 @@ impl<P: Protocol> Net<P> {
         self.replicas[&ReplicaId(machine)].settings()
     }
 
+    pub(crate) fn protocol_of(&self, machine: u16) -> &P {
+        self.replicas[&ReplicaId(machine)].protocol()
+    }
+
     pub(crate) fn cells(&self, id: u16) -> &[Vec<u8>] {
         self.replicas[&ReplicaId(id)].service().cells()
     }
@@ -553,6 +557,6 @@ impl<P: Protocol> Net<P> {
 impl Net<Pbft> {
     /// Whether the replica on a machine takes part in votes.
     pub(crate) fn votes(&self, machine: u16) -> bool {
-        self.replicas[&ReplicaId(machine)].protocol().is_voting()
+        self.protocol_of(machine).is_voting()
     }
 }

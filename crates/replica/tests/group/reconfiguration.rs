@@ -2,6 +2,7 @@
 
 use crate::ledger::Operation;
 use crate::net::{CLIENTS, Net, Settings, admin, member};
+use althing_protocol::Protocol;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_replica::membership::{Change, Membership, Reconfigure, Refusal};
 use althing_replica::*;
@@ -15,15 +16,19 @@ pub(crate) fn group(n: usize) -> Net<Pbft> {
 }
 
 pub(crate) fn group_with(settings: Settings) -> Net<Pbft> {
+    let membership = first_membership(&settings, agreed(pbft_settings()));
+    Net::with_members(settings, Some(membership), |id, quorums| {
+        Pbft::new(PbftConfig::new(id, quorums, pbft_settings()).expect("good settings"))
+    })
+}
+
+/// The members of a new group, which go by what they have agreed on.
+pub(crate) fn first_membership(settings: &Settings, agreed: althing_protocol::Settings) -> Membership {
     let n = u16::try_from(settings.quorums.n()).expect("a small group");
     let f = u16::try_from(settings.quorums.f()).expect("a small group");
     let members = (0..n).map(member).collect();
     let (admins, first_primary) = (vec![admin().public()], R(0));
-    let (epoch, agreed) = (Epoch(0), agreed(pbft_settings()));
-    let membership = Membership { epoch, f, members, admins, settings: agreed, first_primary };
-    Net::with_members(settings, Some(membership), |id, quorums| {
-        Pbft::new(PbftConfig::new(id, quorums, pbft_settings()).expect("good settings"))
-    })
+    Membership { epoch: Epoch(0), f, members, admins, settings: agreed, first_primary }
 }
 
 pub(crate) fn agreed(settings: PbftSettings) -> althing_protocol::Settings {
@@ -39,7 +44,7 @@ pub(crate) fn command(epoch: u64, f: u16, changes: &[Change]) -> Reconfigure {
 }
 
 /// Changes the group, and starts the machines that have joined.
-pub(crate) fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16]) -> Membership {
+pub(crate) fn change<P: Protocol>(net: &mut Net<P>, command: Reconfigure, joining: &[u16]) -> Membership {
     let next = net.reconfigure(1, command).expect("it is allowed").next;
     for machine in joining {
         net.provide(*machine, &next);
@@ -48,7 +53,7 @@ pub(crate) fn change(net: &mut Net<Pbft>, command: Reconfigure, joining: &[u16])
     next
 }
 
-pub(crate) fn all_in(net: &Net<Pbft>, machines: &[u16], epoch: u64) -> bool {
+pub(crate) fn all_in<P: Protocol>(net: &Net<P>, machines: &[u16], epoch: u64) -> bool {
     let first = net.status(machines[0]).executed;
     machines.iter().all(|id| {
         net.membership(*id).epoch == Epoch(epoch)
@@ -57,13 +62,13 @@ pub(crate) fn all_in(net: &Net<Pbft>, machines: &[u16], epoch: u64) -> bool {
     })
 }
 
-pub(crate) fn work(net: &mut Net<Pbft>, first: u32, count: u32) {
+pub(crate) fn work<P: Protocol>(net: &mut Net<P>, first: u32, count: u32) {
     for i in first..first + count {
         net.write(i, &[i as u8; 100]);
     }
 }
 
-pub(crate) fn has_all(net: &Net<Pbft>, machine: u16, count: u32) -> bool {
+pub(crate) fn has_all<P: Protocol>(net: &Net<P>, machine: u16, count: u32) -> bool {
     (0..count).all(|i| net.cells(machine)[i as usize] == [i as u8; 100])
 }
 

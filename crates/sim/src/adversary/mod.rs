@@ -15,8 +15,8 @@ pub(crate) use plain::PlainAdversary;
 use crate::dice::Dice;
 use crate::fault::Injections;
 use althing_crypto::Keyring;
-use althing_protocol::Auth;
 use althing_protocol::pbft::PbftMessage;
+use althing_protocol::{AnyMessage, Auth};
 use althing_replica::{ClientMessage, EngineMessage, Outgoing, Tamper};
 use althing_types::{Principal, Quorums};
 use equivocation::Equivocation;
@@ -131,6 +131,25 @@ impl Adversary {
 
 fn each(said: Said, mut change: impl FnMut(PbftMessage, Auth) -> Said) -> Said {
     said.into_iter().flat_map(|(message, auth)| change(message, auth)).collect()
+}
+
+/// Nobody lies where Paxos runs.
+impl Tamper<AnyMessage> for Adversary {
+    fn tamper(&mut self, to: Principal, message: Outgoing<AnyMessage>) -> Vec<Outgoing<AnyMessage>> {
+        let message = match message {
+            Outgoing::Protocol(AnyMessage::Pbft(message), auth) => Outgoing::Protocol(message, auth),
+            Outgoing::Protocol(..) => return vec![message],
+            Outgoing::Engine(message) => Outgoing::Engine(message),
+            Outgoing::Client(message) => Outgoing::Client(message),
+        };
+        let said = Tamper::<PbftMessage>::tamper(self, to, message).into_iter();
+        said.map(|message| match message {
+            Outgoing::Protocol(message, auth) => Outgoing::Protocol(message.into(), auth),
+            Outgoing::Engine(message) => Outgoing::Engine(message),
+            Outgoing::Client(message) => Outgoing::Client(message),
+        })
+        .collect()
+    }
 }
 
 impl Tamper<PbftMessage> for Adversary {

@@ -25,9 +25,10 @@ impl MemoryBound {
     pub(crate) fn new(plan: &Plan) -> Self {
         let small = |number: u64| usize::try_from(number).expect("small");
         let n = if plan.membership.is_some() { LARGEST } else { plan.quorums.n() };
-        // Whose members change have other settings in later epochs, and one checkpoint more: the start.
+        // Whose members change have other settings in later epochs, which may be those of Paxos, with a window of
+        // two logs; and one checkpoint more: the start. What Paxos holds of a number is less than half as much.
         let (log, checkpoints) = match &plan.membership {
-            Some(_) => (small(LARGEST_LOG.0), small(LARGEST_LOG.1) + 3),
+            Some(_) => (small(LARGEST_LOG.0), 2 * small(LARGEST_LOG.1) + 3),
             None => (small(plan.window()), small(plan.window() / plan.settings.checkpoint_period) + 2),
         };
         let clients = small(CLIENTS);

@@ -185,7 +185,11 @@ impl Succession {
         start: Option<(Seq, Digest)>,
     ) -> Verdict {
         let epoch = membership.epoch;
-        if membership.members.len() < 3 * usize::from(membership.f) + 1 {
+        let times = match membership.settings {
+            Settings::Pbft(_) => 3,
+            Settings::Paxos(_) => 2,
+        };
+        if membership.members.len() < times * usize::from(membership.f) + 1 {
             return violation(format!("host {host}: {epoch} has too few members: {membership:?}"));
         }
         if let Some(known) = self.epochs.get_mut(&epoch) {

@@ -4,11 +4,12 @@ use super::World;
 use super::line::Line;
 use crate::adversary::Behaviour;
 use crate::clock::Clock;
+use crate::config::ProtocolKind;
 use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
 use crate::oracle::Violation;
-use crate::plan::other_settings;
+use crate::plan::{agreed, other_settings};
 use crate::queue::Node;
 use crate::subject::Subject;
 use althing_protocol::Settings;
@@ -119,12 +120,15 @@ impl<X: Subject> World<'_, X> {
             3 => (Change::Rekey(place, newcomer.key), n),
             _ => (Change::Replace(place, newcomer), n),
         };
-        let f = u16::try_from((n - 1) / 3).expect("small");
         let mut joins = !matches!(change, Change::Remove(_));
         let mut changes = vec![change];
+        let mut protocol = protocol_of(&present.settings);
         if self.dice.chance(400) {
-            let Settings::Pbft(settings) = &present.settings;
-            changes.push(Change::Settings(Settings::Pbft(other_settings(settings, &mut self.dice))));
+            if self.subject.switches() && self.dice.chance(600) {
+                protocol = other_protocol(protocol);
+            }
+            let settings = other_settings(&self.plan.settings, &mut self.dice);
+            changes.push(Change::Settings(agreed(protocol, settings)));
             if n == present.members.len() && self.dice.chance(700) {
                 // The settings alone.
                 changes.remove(0);
@@ -136,16 +140,25 @@ impl<X: Subject> World<'_, X> {
             let first = ReplicaId(u16::try_from(self.dice.index(last)).expect("small"));
             changes.push(Change::FirstPrimary(first));
         }
+        let f = self.choose_f(protocol, n);
         let command = Reconfigure { epoch: present.epoch, f, changes };
         let next = command.apply(present).ok()?;
         let faulty = self.faulty_in(&next, None);
+        if protocol == ProtocolKind::Paxos && self.may_lie_in(&next) {
+            return None;
+        }
         if faulty > usize::from(f) || joining.0 >= MACHINES {
             return None;
         }
         if joins {
             self.next_machine.0 += 1;
             // Some of those that join are faulty from the beginning on.
-            if faulty < usize::from(f) && self.has_room_for_faults(usize::MAX) && self.dice.chance(150) {
+            let stands_lies = protocol == ProtocolKind::Pbft;
+            if stands_lies
+                && faulty < usize::from(f)
+                && self.has_room_for_faults(usize::MAX)
+                && self.dice.chance(150)
+            {
                 let behaviour = self.dice.pick(&Behaviour::ALL);
                 self.plan.byzantine.insert(joining, BTreeSet::from([behaviour]));
             }
@@ -153,11 +166,31 @@ impl<X: Subject> World<'_, X> {
         Some(command)
     }
 
+    /// How many of `n` may be faulty: as many as can be. Where replicas only crash, and their number is odd, none could
+    /// leave then: so it is one fewer now and then.
+    fn choose_f(&mut self, protocol: ProtocolKind, n: usize) -> u16 {
+        let most = match protocol {
+            ProtocolKind::Pbft => (n - 1) / 3,
+            ProtocolKind::Paxos if n > 3 && self.dice.chance(500) => (n - 1) / 2 - 1,
+            ProtocolKind::Paxos => (n - 1) / 2,
+        };
+        u16::try_from(most).expect("small")
+    }
+
+    /// Whether one of the members is none that only crashes.
+    fn may_lie_in(&self, membership: &Membership) -> bool {
+        let lies = |id: ReplicaId| self.plan.byzantine.contains_key(&id) || self.seized.contains(&id);
+        membership.members.iter().filter_map(|member| machine_with(&member.key)).any(lies)
+    }
+
     /// The group has answered the operator.
     pub(super) fn on_outcome(&mut self, client: usize, number: RequestNumber, result: &[u8]) {
         let outcome: Result<ReconfigureOutcome, _> = decode(result, 1 << 20);
         match outcome {
-            Ok(Ok(Reconfigured { next, .. })) => {
+            Ok(Ok(Reconfigured { before, next })) => {
+                if protocol_of(&before.settings) != protocol_of(&next.settings) {
+                    self.injections.note(Injection::ProtocolChanged);
+                }
                 let id = self.workers[client].id;
                 if let Err(violation) = self.succession.granted(id, number) {
                     self.violation.get_or_insert(violation);
@@ -177,6 +210,21 @@ impl<X: Subject> World<'_, X> {
         self.turn_later(client, pause);
     }
 
+    /// Who was the whole group and has lost what it knew can't find out what has become of it, and perhaps nobody else
+    /// can prove it: its operator starts it with what the group is now (ADR 17).
+    pub(super) fn hand_out_present_file(&mut self, host: usize) {
+        let at = &mut self.hosts[host];
+        let was_alone = at.file.as_ref().is_some_and(|file| file.members.len() == 1);
+        let key = member(at.id).key;
+        let present = self.granted.as_ref().filter(|granted| granted.place_of(&key).is_some());
+        if was_alone
+            && at.is_impaired()
+            && let Some(present) = present
+        {
+            at.file = Some(present.clone());
+        }
+    }
+
     /// The operator starts the machines that have joined.
     pub(super) fn start_newcomers(&mut self, next: &Arc<Membership>) {
         for joined in &next.members {
@@ -188,5 +236,19 @@ impl<X: Subject> World<'_, X> {
             self.hosts.push(host);
             self.boot(self.hosts.len() - 1);
         }
+    }
+}
+
+fn protocol_of(settings: &Settings) -> ProtocolKind {
+    match settings {
+        Settings::Pbft(_) => ProtocolKind::Pbft,
+        Settings::Paxos(_) => ProtocolKind::Paxos,
+    }
+}
+
+fn other_protocol(protocol: ProtocolKind) -> ProtocolKind {
+    match protocol {
+        ProtocolKind::Pbft => ProtocolKind::Paxos,
+        ProtocolKind::Paxos => ProtocolKind::Pbft,
     }
 }

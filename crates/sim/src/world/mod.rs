@@ -301,6 +301,7 @@ impl<'a, X: Subject> World<'a, X> {
     }
 
     fn boot(&mut self, host: usize) {
+        self.hand_out_present_file(host);
         let at = &mut self.hosts[host];
         if !self.has_healed && self.dice.chance(self.plan.cut_off_starts) {
             at.disk.medium.set_breath(Some(self.dice.index(MOST_STEPS)));
