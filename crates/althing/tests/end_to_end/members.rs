@@ -1,10 +1,10 @@
 //! The members of a group change under load: from four to seven and back, one is replaced and one gets
-//! another key, until none is left of those that the clients once heard of. So do its settings.
+//! another key, until none is left of those that the clients once heard of. So do its settings, and what it runs.
 
 use super::load::{CLIENTS, Group, Load, block_on};
 use althing_node::GroupClient;
-use althing_node::config::ClientFile;
-use althing_node::control::Role;
+use althing_node::config::{ClientFile, ProtocolKind};
+use althing_node::control::{ReplicaReport, Role};
 use althing_node::deployment::{Deployment, free_ports};
 use althing_node::supervisor::{Launch, Supervisor};
 use althing_protocol::Settings;
@@ -86,7 +86,7 @@ impl Changing {
 
     async fn takes_part(&self, name: &str) {
         let epoch = self.epoch;
-        let is_so = |report: &althing_node::control::ReplicaReport| {
+        let is_so = |report: &ReplicaReport| {
             report.epoch == epoch && report.is_voting && matches!(report.role, Role::Backup | Role::Primary)
         };
         self.group.until(name, "a member", is_so).await;
@@ -224,9 +224,8 @@ fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
         for name in ["kv-0", "kv-1", "kv-2", "kv-3"] {
             group.takes_part(name).await;
         }
-        let is_first = |report: &althing_node::control::ReplicaReport| {
-            report.epoch == 1 && report.view == 0 && report.role == Role::Primary
-        };
+        let is_first =
+            |report: &ReplicaReport| report.epoch == 1 && report.view == 0 && report.role == Role::Primary;
         group.group.until("kv-2", "the primary of the first view", is_first).await;
         // With a member that joins, and refused where they make no sense.
         let refused = group.ask(&["reconfigure", "--set", "log_size=200"], 1).await;
@@ -256,8 +255,65 @@ fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
         let last = GroupClient::connect(&file).await.expect("a client can be started");
         group.judge(&last).await;
         let known = last.membership().borrow().clone().expect("the group has members that change");
-        let Settings::Pbft(settings) = known.settings;
+        let Settings::Pbft(settings) = known.settings else { panic!("it runs {:?}", known.settings) };
         assert_eq!((settings.pipeline, settings.max_batch_requests), (8, 64));
+    });
+}
+
+/// The protocol that a replica runs, as its status says.
+fn runs(report: &ReplicaReport) -> Option<ProtocolKind> {
+    report.settings.as_ref().map(|settings| ProtocolKind::from(&settings.settings()))
+}
+
+#[test]
+fn a_group_goes_from_pbft_to_paxos_and_back_while_it_works_and_processes_are_killed() {
+    const ALL: [&str; 4] = ["kv-0", "kv-1", "kv-2", "kv-3"];
+    block_on(async {
+        let mut group = Changing::start().await;
+        let report = group.change(&["--protocol", "paxos", "--set", "pipeline=8"]).await;
+        // The one that leads, before the others can be through with it.
+        group.kill("kv-0").await;
+        assert_eq!((&report["protocol"], &report["f"]), (&"paxos".into(), &1.into()), "{report}");
+        let changed = report["settings"].as_array().expect("what changed");
+        assert!(changed.iter().any(|changed| changed["name"] == "tentative_requests"), "{report}");
+        group.settle("to paxos, with its leader killed").await;
+        for name in &ALL[1..] {
+            group.takes_part(name).await;
+            group.group.until(name, "paxos", |report| runs(report) == Some(ProtocolKind::Paxos)).await;
+        }
+        group.restart("kv-0").await;
+        group.takes_part("kv-0").await;
+        // What the other protocol would do with it is refused by its rules.
+        let refused = group.ask(&["reconfigure", "--protocol", "pbft", "--f", "2"], 1).await;
+        let reason = refused["refusal"].as_str().expect("a reason");
+        assert!(reason.contains("tolerates 2 Byzantine fault(s): it takes 7"), "{reason}");
+        for name in ALL {
+            group.kill(name).await;
+        }
+        for name in ALL {
+            group.restart(name).await;
+        }
+        group.settle("restart all in paxos").await;
+        let report = group.change(&["--protocol", "pbft"]).await;
+        group.kill("kv-2").await;
+        assert_eq!((&report["protocol"], &report["f"]), (&"pbft".into(), &1.into()), "{report}");
+        group.settle("back to pbft, with a backup killed").await;
+        group.restart("kv-2").await;
+        for name in ALL {
+            group.takes_part(name).await;
+            group.group.until(name, "PBFT", |report| runs(report) == Some(ProtocolKind::Pbft)).await;
+        }
+        let file = group.group.deployment.directory().join("groups/kv.epoch-2.json");
+        let written: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
+        assert_eq!((&written["protocol"], &written["paxos"]["pipeline"]), (&"pbft".into(), &8.into()));
+        assert_eq!(written["pbft"]["pipeline"], 16, "what it was run with before");
+        // A client that knows the first epoch only.
+        let home = tempfile::TempDir::new().expect("a temporary directory");
+        let file = old_client_file(&group.group.deployment, home.path());
+        let last = GroupClient::connect(&file).await.expect("a client can be started");
+        group.judge(&last).await;
+        let known = last.membership().borrow().clone().expect("the group has members that change");
+        assert_eq!((known.epoch.0, ProtocolKind::from(&known.settings)), (2, ProtocolKind::Pbft));
     });
 }
 
