@@ -1,5 +1,6 @@
 use crate::paxos::{self, PaxosConfig, PaxosSettings};
 use crate::pbft::{self, PbftConfig, PbftSettings};
+use crate::zyzzyva::{self, ZyzzyvaConfig, ZyzzyvaSettings};
 use crate::{ConfigError, ProtocolName};
 use alloc::vec::Vec;
 use althing_types::{Digest, FaultModel, Quorums, QuorumsError, ReplicaId, Seq};
@@ -13,6 +14,8 @@ pub enum Settings {
     Pbft(PbftSettings),
     /// Paxos, among replicas that crash and do not lie.
     Paxos(PaxosSettings),
+    /// Speculative Byzantine fault tolerance.
+    Zyzzyva(ZyzzyvaSettings),
 }
 
 impl Settings {
@@ -22,6 +25,7 @@ impl Settings {
         match self {
             Self::Pbft(_) => ProtocolName::Pbft,
             Self::Paxos(_) => ProtocolName::Paxos,
+            Self::Zyzzyva(_) => ProtocolName::Zyzzyva,
         }
     }
 
@@ -29,7 +33,7 @@ impl Settings {
     #[must_use]
     pub fn fault_model(&self) -> FaultModel {
         match self {
-            Self::Pbft(_) => FaultModel::Byzantine,
+            Self::Pbft(_) | Self::Zyzzyva(_) => FaultModel::Byzantine,
             Self::Paxos(_) => FaultModel::Crash,
         }
     }
@@ -53,6 +57,7 @@ impl Settings {
         match self {
             Self::Pbft(settings) => PbftConfig::new(ReplicaId(0), quorums, settings.clone()).map(drop),
             Self::Paxos(settings) => PaxosConfig::new(ReplicaId(0), quorums, settings.clone()).map(drop),
+            Self::Zyzzyva(settings) => ZyzzyvaConfig::new(ReplicaId(0), quorums, settings.clone()).map(drop),
         }
     }
 
@@ -63,6 +68,7 @@ impl Settings {
         match self {
             Self::Pbft(_) => pbft::checkpoint_statement(seq, state),
             Self::Paxos(_) => paxos::checkpoint_statement(seq, state),
+            Self::Zyzzyva(_) => zyzzyva::checkpoint_statement(seq, state),
         }
     }
 
@@ -72,6 +78,7 @@ impl Settings {
         match self {
             Self::Pbft(settings) => settings.separate_bytes,
             Self::Paxos(settings) => settings.separate_bytes,
+            Self::Zyzzyva(_) => 0,
         }
     }
 
@@ -81,6 +88,7 @@ impl Settings {
         match self {
             Self::Pbft(settings) => settings.checkpoint_period,
             Self::Paxos(settings) => settings.checkpoint_period,
+            Self::Zyzzyva(settings) => settings.checkpoint_period,
         }
     }
 }

@@ -1,5 +1,7 @@
 use crate::paxos::PaxosMessage;
 use crate::pbft::PbftMessage;
+use crate::speculation::SPECULATION_TAG;
+use crate::zyzzyva::ZyzzyvaMessage;
 use crate::{Message, Request, SignedPart};
 use alloc::vec::Vec;
 use borsh::de::EnumExt;
@@ -14,6 +16,8 @@ pub enum AnyMessage {
     Pbft(PbftMessage),
     /// From 64 on.
     Paxos(PaxosMessage),
+    /// From 128 on.
+    Zyzzyva(ZyzzyvaMessage),
 }
 
 /// The first byte of the messages of Paxos, at least.
@@ -24,6 +28,7 @@ impl BorshSerialize for AnyMessage {
         match self {
             Self::Pbft(message) => message.serialize(writer),
             Self::Paxos(message) => message.serialize(writer),
+            Self::Zyzzyva(message) => message.serialize(writer),
         }
     }
 }
@@ -32,7 +37,8 @@ impl BorshDeserialize for AnyMessage {
     fn deserialize_reader<R: Read>(reader: &mut R) -> Result<Self> {
         match u8::deserialize_reader(reader)? {
             tag @ ..PAXOS => PbftMessage::deserialize_variant(reader, tag).map(Self::Pbft),
-            tag => PaxosMessage::deserialize_variant(reader, tag).map(Self::Paxos),
+            tag @ PAXOS..SPECULATION_TAG => PaxosMessage::deserialize_variant(reader, tag).map(Self::Paxos),
+            tag => ZyzzyvaMessage::deserialize_variant(reader, tag).map(Self::Zyzzyva),
         }
     }
 }
@@ -42,6 +48,7 @@ impl Message for AnyMessage {
         match self {
             Self::Pbft(message) => message.signed_parts(),
             Self::Paxos(message) => message.signed_parts(),
+            Self::Zyzzyva(message) => message.signed_parts(),
         }
     }
 
@@ -49,6 +56,7 @@ impl Message for AnyMessage {
         match self {
             Self::Pbft(message) => message.requests_mut(),
             Self::Paxos(message) => message.requests_mut(),
+            Self::Zyzzyva(message) => message.requests_mut(),
         }
     }
 
@@ -56,6 +64,7 @@ impl Message for AnyMessage {
         match self {
             Self::Pbft(message) => message.kind(),
             Self::Paxos(message) => message.kind(),
+            Self::Zyzzyva(message) => message.kind(),
         }
     }
 
@@ -63,6 +72,7 @@ impl Message for AnyMessage {
         match self {
             Self::Pbft(message) => message.contradiction().map(Self::Pbft),
             Self::Paxos(message) => message.contradiction().map(Self::Paxos),
+            Self::Zyzzyva(message) => message.contradiction().map(Self::Zyzzyva),
         }
     }
 }
@@ -76,6 +86,12 @@ impl From<PbftMessage> for AnyMessage {
 impl From<PaxosMessage> for AnyMessage {
     fn from(message: PaxosMessage) -> Self {
         Self::Paxos(message)
+    }
+}
+
+impl From<ZyzzyvaMessage> for AnyMessage {
+    fn from(message: ZyzzyvaMessage) -> Self {
+        Self::Zyzzyva(message)
     }
 }
 
@@ -103,10 +119,22 @@ impl TryFrom<AnyMessage> for PaxosMessage {
     }
 }
 
+/// Gives back what is of another protocol.
+impl TryFrom<AnyMessage> for ZyzzyvaMessage {
+    type Error = AnyMessage;
+
+    fn try_from(message: AnyMessage) -> core::result::Result<Self, AnyMessage> {
+        match message {
+            AnyMessage::Zyzzyva(message) => Ok(message),
+            other => Err(other),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{paxos, pbft};
+    use crate::{paxos, pbft, zyzzyva};
     use althing_types::{Digest, Seq, View, decode, encode};
 
     #[test]
@@ -114,10 +142,16 @@ mod tests {
         let (seq, state) = (Seq(5), Digest([3; 32]));
         let of_pbft = PbftMessage::Checkpoint(pbft::Checkpoint { seq, state });
         let of_paxos = PaxosMessage::Checkpoint(paxos::Checkpoint { seq, state });
-        let any = [AnyMessage::from(of_pbft.clone()), AnyMessage::from(of_paxos.clone())];
-        let own = [encode(&of_pbft), encode(&of_paxos)];
+        let of_zyzzyva = ZyzzyvaMessage::Checkpoint(zyzzyva::Checkpoint { seq, state });
+        let any = [
+            AnyMessage::from(of_pbft.clone()),
+            AnyMessage::from(of_paxos.clone()),
+            AnyMessage::from(of_zyzzyva.clone()),
+        ];
+        let own = [encode(&of_pbft), encode(&of_paxos), encode(&of_zyzzyva)];
         assert_eq!(any.clone().map(|message| encode(&message)), own);
-        assert_ne!(own[0], own[1], "what is signed in one protocol is not said in another");
+        let is_said_twice = own[0] == own[1] || own[1] == own[2] || own[0] == own[2];
+        assert!(!is_said_twice, "what is signed in one protocol is not said in another");
         for (message, bytes) in any.into_iter().zip(own) {
             assert_eq!(decode(&bytes, 1 << 10), Ok(message));
         }

@@ -11,6 +11,7 @@ pub use message::AnyMessage;
 use crate::legacy::Legacy;
 use crate::paxos::{Paxos, PaxosConfig};
 use crate::pbft::{Pbft, PbftConfig};
+use crate::zyzzyva::{Zyzzyva, ZyzzyvaConfig};
 use crate::{Action, Actions, ConfigError, Event, Evidence, Misbehaviour, Protocol, Settings, SignedPart};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,6 +24,8 @@ pub enum AnyProtocol {
     Pbft(Box<Pbft>),
     /// Paxos.
     Paxos(Box<Paxos>),
+    /// Zyzzyva.
+    Zyzzyva(Box<Zyzzyva>),
 }
 
 /// Does the same with whichever it is.
@@ -31,6 +34,7 @@ macro_rules! with {
         match $any {
             AnyProtocol::Pbft($protocol) => $does,
             AnyProtocol::Paxos($protocol) => $does,
+            AnyProtocol::Zyzzyva($protocol) => $does,
         }
     };
 }
@@ -44,6 +48,7 @@ impl AnyProtocol {
         Ok(match settings.clone() {
             Settings::Pbft(settings) => Pbft::new(PbftConfig::new(me, quorums, settings)?).into(),
             Settings::Paxos(settings) => Paxos::new(PaxosConfig::new(me, quorums, settings)?).into(),
+            Settings::Zyzzyva(settings) => Zyzzyva::new(ZyzzyvaConfig::new(me, quorums, settings)?).into(),
         })
     }
 
@@ -60,6 +65,9 @@ impl AnyProtocol {
             }
             Settings::Paxos(settings) => {
                 Paxos::heir(legacy, PaxosConfig::new(me, quorums, settings)?, start).into()
+            }
+            Settings::Zyzzyva(settings) => {
+                Zyzzyva::heir(legacy, ZyzzyvaConfig::new(me, quorums, settings)?, start).into()
             }
         })
     }
@@ -88,13 +96,19 @@ impl AnyProtocol {
         match self {
             Self::Pbft(pbft) => pbft.is_settled(),
             Self::Paxos(paxos) => paxos.is_voting(),
+            Self::Zyzzyva(zyzzyva) => zyzzyva.is_voting(),
         }
     }
 
     /// Whether no replica was heard lately that has lost its disk, and none has said last that it is far behind.
     #[must_use]
     pub fn knows_no_straggler(&self, now: Instant) -> bool {
-        with!(self, protocol => protocol.knows_no_straggler(now))
+        match self {
+            Self::Pbft(pbft) => pbft.knows_no_straggler(now),
+            Self::Paxos(paxos) => paxos.knows_no_straggler(now),
+            // Nobody is to recover meanwhile: who does would not vote any more.
+            Self::Zyzzyva(_) => false,
+        }
     }
 
     /// How much is held in memory, in elements: for the simulator's memory oracle.
@@ -113,6 +127,12 @@ impl From<Pbft> for AnyProtocol {
 impl From<Paxos> for AnyProtocol {
     fn from(paxos: Paxos) -> Self {
         Self::Paxos(Box::new(paxos))
+    }
+}
+
+impl From<Zyzzyva> for AnyProtocol {
+    fn from(zyzzyva: Zyzzyva) -> Self {
+        Self::Zyzzyva(Box::new(zyzzyva))
     }
 }
 
@@ -182,6 +202,7 @@ mod tests {
     use super::*;
     use crate::paxos::{PaxosMessage, PaxosSettings};
     use crate::pbft::{PbftMessage, PbftSettings};
+    use crate::zyzzyva::{ZyzzyvaMessage, ZyzzyvaSettings};
     use crate::{PersistId, Request, RequestAuth, Start};
     use althing_crypto::Proof;
     use althing_types::{ClientId, Epoch, RequestNumber};
@@ -194,6 +215,10 @@ mod tests {
 
     fn paxos() -> Settings {
         Settings::Paxos(PaxosSettings::default())
+    }
+
+    fn zyzzyva() -> Settings {
+        Settings::Zyzzyva(ZyzzyvaSettings::default())
     }
 
     fn request(client: u64) -> Request {
@@ -230,7 +255,9 @@ mod tests {
     #[test]
     fn each_successor_is_of_the_protocol_that_the_settings_name() {
         let mut any = started(1, &pbft());
-        for (settings, seq) in [(paxos(), 128), (paxos(), 130), (pbft(), 256), (pbft(), 300)] {
+        for (settings, seq) in
+            [(paxos(), 128), (paxos(), 130), (zyzzyva(), 200), (pbft(), 256), (pbft(), 300), (zyzzyva(), 301)]
+        {
             let quorums = settings.quorums(4, 1).expect("four are enough");
             let start = Some((Seq(seq), Digest([7; 32])));
             any = any.successor(FOUR[1], quorums, &settings, start).expect("it has successors");
@@ -249,9 +276,16 @@ mod tests {
             match settings {
                 Settings::Pbft(_) => PbftMessage::Forward(request(1)).into(),
                 Settings::Paxos(_) => PaxosMessage::Forward(request(1)).into(),
+                Settings::Zyzzyva(_) => ZyzzyvaMessage::Forward(request(1)).into(),
             }
         };
-        for (own, other) in [(pbft(), paxos()), (paxos(), pbft())] {
+        for (own, other) in [
+            (pbft(), paxos()),
+            (paxos(), pbft()),
+            (pbft(), zyzzyva()),
+            (zyzzyva(), paxos()),
+            (zyzzyva(), pbft()),
+        ] {
             let mut any = started(0, &own);
             let actions = told(&mut any, says(2, message(&other)));
             let [Action::Evidence(evidence)] = &actions[..] else { panic!("{actions:?}") };
@@ -274,7 +308,14 @@ mod tests {
             };
             actions.iter().filter(|action| is_forward(action)).count()
         };
-        for (from, to, expected) in [(pbft(), paxos(), 1), (paxos(), paxos(), 1), (paxos(), pbft(), 0)] {
+        for (from, to, expected) in [
+            (pbft(), paxos(), 1),
+            (paxos(), paxos(), 1),
+            (paxos(), pbft(), 0),
+            (pbft(), zyzzyva(), 1),
+            (zyzzyva(), pbft(), 1),
+            (paxos(), zyzzyva(), 0),
+        ] {
             let mut any = started(1, &from);
             told(&mut any, Event::Request(request(1)));
             let quorums = to.quorums(4, 1).expect("four are enough");

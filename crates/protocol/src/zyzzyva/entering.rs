@@ -96,10 +96,28 @@ impl Zyzzyva {
         }
         self.wanted.clear();
         // This replica confirms one of each view: it may follow another one, but not confirm that too.
-        let has_confirmed = self.entering.as_ref().is_some_and(|known| known.is_recorded);
+        let confirmed = self.entering.as_ref().filter(|known| known.is_recorded);
+        let confirmed = confirmed.map(|known| known.choice.confirmation(view));
+        if let Some(confirmed) = confirmed.filter(|_| !self.is_overruled_in(view)) {
+            self.overruled = Some(confirmed);
+            self.outbox.persist(step.actions, &Record::Overruled(confirmed), Deferred::Nothing);
+        }
+        let has_confirmed = self.is_overruled_in(view);
         let needed: Vec<_> = choice.batches().collect();
         self.bodies.retain(|held, _| needed.contains(held));
         self.entering = Some(Entering { is_recorded: has_confirmed, ..Entering::new(signed, choice) });
+    }
+
+    /// Whether this replica has confirmed another start of this view than the one that it follows.
+    pub(super) fn is_overruled_in(&self, view: View) -> bool {
+        self.overruled.is_some_and(|confirmed| confirmed.view == view)
+    }
+
+    /// Whether this replica must not sign its history at this number in its view: it has signed another there, as it
+    /// confirmed the start of the view that it does not follow.
+    pub(super) fn is_bound_otherwise(&self, seq: Seq) -> bool {
+        let other = self.overruled.filter(|other| (other.view, other.seq) == (self.view, seq));
+        other.is_some_and(|other| self.log.history_at(seq) != Some(other.history))
     }
 
     /// The batch that a new view brings along, if it is here.

@@ -43,6 +43,9 @@ impl Zyzzyva {
         let may_speculate = self.is_in_view && self.is_voting() && self.has_state() && self.may_go_on();
         while may_speculate && self.speculated < self.durable {
             let seq = self.speculated.next();
+            if self.is_bound_otherwise(seq) {
+                return;
+            }
             let slot = self.log.get(seq).expect("what comes after a state that is here is in the log");
             // Whatever view a batch came from, it is of this one now.
             let decision = Decision { view: self.view, ..self.decision(seq, slot) };

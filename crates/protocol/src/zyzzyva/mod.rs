@@ -77,8 +77,8 @@ pub use message::{
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::{
-    Action, Actions, Auth, Batch, CommitCertificate, Event, Evidence, Misbehaviour, Protocol, Speculation,
-    Statement, TimerId,
+    Action, Actions, Auth, Batch, CommitCertificate, Event, Evidence, Misbehaviour, Protocol, Settings,
+    Speculation, Statement, TimerId,
 };
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -181,6 +181,8 @@ pub struct Zyzzyva {
     entry: Option<(Signed<NewView>, CommitCertificate)>,
     /// A new view for `view` that is not confirmed yet.
     entering: Option<Entering>,
+    /// What this replica has confirmed of a view before it followed another start of that.
+    overruled: Option<Speculation>,
     /// Batches that were fetched, and are in no log yet.
     bodies: BTreeMap<(Seq, Digest), Arc<Batch>>,
     /// Batches that are missing, and when they were last asked for.
@@ -275,6 +277,7 @@ impl Zyzzyva {
             is_settling: false,
             entry: None,
             entering: None,
+            overruled: None,
             bodies: BTreeMap::new(),
             wanted: BTreeMap::new(),
             given: BTreeMap::new(),
@@ -487,6 +490,22 @@ impl Protocol for Zyzzyva {
     fn answers_from(&self) -> Option<Seq> {
         let may_answer = !self.has_forgotten && self.has_state();
         may_answer.then_some(self.vouched.max(self.log.last()))
+    }
+
+    fn successor(
+        &self,
+        me: ReplicaId,
+        quorums: Quorums,
+        settings: &Settings,
+        start: Option<(Seq, Digest)>,
+    ) -> Option<Self> {
+        let Settings::Zyzzyva(settings) = settings else { return None };
+        let config = ZyzzyvaConfig::new(me, quorums, settings.clone()).ok()?;
+        Some(Self::heir(self.legacy(quorums), config, start))
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        Some(Settings::Zyzzyva(self.config.settings.clone()))
     }
 
     fn has_forgotten(&self) -> bool {

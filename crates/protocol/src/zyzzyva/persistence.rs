@@ -12,6 +12,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 /// One record on disk.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub(super) enum Record {
+    /// This replica had lost its disk before it wrote any of the others, or could not read it: it does not vote.
+    Forgotten,
     /// This replica has accepted the batch, after the one before; as primary it has ordered it.
     Accepted {
         /// In this view.
@@ -38,6 +40,8 @@ pub(super) enum Record {
     MadeNewView(NewView),
     /// This replica confirms this new view, and no other of that number.
     Confirmed(Signed<NewView>),
+    /// This replica has confirmed this, and follows another new view of that number.
+    Overruled(Speculation),
     /// This replica entered a view, and accepted what that starts with.
     Entered {
         /// The view's start.
@@ -105,6 +109,7 @@ impl Zyzzyva {
     /// The records from which this replica would start as it is now.
     pub(super) fn records(&self) -> Vec<Vec<u8>> {
         let mut records = Vec::new();
+        records.extend(self.has_forgotten.then_some(Record::Forgotten));
         records.extend(self.stable_certificate.clone().map(Record::Stable));
         let base = self.log.base();
         let lies_beyond = |base: &&CheckpointCertificate| base.checkpoint.seq > self.stable;
@@ -139,7 +144,9 @@ impl Zyzzyva {
     /// What a replica that is between two views has to know.
     fn records_of_leaving(&self) -> Vec<Record> {
         let mut records = Vec::new();
+        let overruled = self.overruled.filter(|confirmed| confirmed.view >= self.view);
         records.extend(self.own_view_change.clone().map(Record::LeftView));
+        records.extend(overruled.map(Record::Overruled));
         records.extend(self.own_new_view.clone().map(Record::MadeNewView));
         if let Some(entering) = self.entering.as_ref().filter(|entering| entering.is_recorded) {
             let body = |((seq, _), batch): (&(Seq, _), &Arc<Batch>)| Record::Body {
@@ -148,9 +155,11 @@ impl Zyzzyva {
             };
             records.extend(self.bodies.iter().map(body));
             let new_view = entering.new_view.clone();
-            records.push(match entering.certificate.clone().filter(|_| entering.is_certified) {
-                Some(certificate) => Record::Entered { new_view, certificate },
-                None => Record::Confirmed(new_view),
+            records.extend(match entering.certificate.clone().filter(|_| entering.is_certified) {
+                Some(certificate) => Some(Record::Entered { new_view, certificate }),
+                // What it follows without having confirmed it, it hears of again.
+                None if overruled.is_some() => None,
+                None => Some(Record::Confirmed(new_view)),
             });
         }
         records

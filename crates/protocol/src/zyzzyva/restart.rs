@@ -12,7 +12,7 @@
 use super::choice;
 use super::entering::Entering;
 use super::message::{OrderRequest, Signed, ZyzzyvaMessage};
-use super::persistence::Record;
+use super::persistence::{Deferred, Record};
 use super::{STATUS_TIMER, Step, Zyzzyva};
 use crate::{Action, Start};
 use alloc::vec::Vec;
@@ -21,6 +21,14 @@ use althing_types::{ClientId, RequestNumber, Seq};
 impl Zyzzyva {
     pub(super) fn on_start(&mut self, step: &mut Step, start: Start) {
         step.actions.push(Action::SetTimer { id: STATUS_TIMER, after: self.config.settings.status_period });
+        self.begin(step, start);
+        if self.has_forgotten {
+            // For ever, whatever it writes from now on.
+            self.outbox.persist(step.actions, &Record::Forgotten, Deferred::Nothing);
+        }
+    }
+
+    fn begin(&mut self, step: &mut Step, start: Start) {
         match start {
             Start::Genesis => step.actions.push(Action::EnteredView(self.view)),
             Start::Handover { executed, has_state } => {
@@ -104,6 +112,7 @@ impl Zyzzyva {
     /// Redoes what a record says, without doing again what it led to.
     fn replay(&mut self, record: Record) {
         match record {
+            Record::Forgotten => self.has_forgotten = true,
             Record::Accepted { view, seq, batch, proof } => {
                 if seq <= self.stable || seq != self.log.last().next() {
                     return;
@@ -126,6 +135,11 @@ impl Zyzzyva {
                 self.set_out_for(content.view);
                 self.own_view_change = Some(content);
                 self.is_view_change_durable = true;
+            }
+            Record::Overruled(confirmed) => {
+                self.overruled = Some(confirmed);
+                // It may have been handed to disk before that.
+                self.entering = None;
             }
             Record::MadeNewView(content) => {
                 self.own_new_view = Some(content);

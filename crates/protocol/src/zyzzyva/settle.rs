@@ -251,7 +251,8 @@ impl Zyzzyva {
     }
 
     fn say(&mut self, step: &mut Step, seq: Seq) {
-        let history = self.log.history_at(seq).filter(|_| seq > self.log.base() && self.is_voting());
+        let may_say = seq > self.log.base() && self.is_voting() && !self.is_bound_otherwise(seq);
+        let history = self.log.history_at(seq).filter(|_| may_say);
         if let Some(history) = history {
             let own = Speculation { view: self.view, seq, history };
             self.said = Some(own);

@@ -10,9 +10,10 @@
 use super::message::{Checkpoint, CheckpointCertificate};
 use super::{Guard, Step, Zyzzyva, ZyzzyvaConfig};
 use crate::Action;
+use crate::legacy::Legacy;
 use crate::outbox::Outbox;
 use alloc::vec::Vec;
-use althing_types::{Digest, Seq};
+use althing_types::{Digest, Quorums, Seq};
 
 /// What stands for the proof of the checkpoint that an instance starts from.
 fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
@@ -20,16 +21,35 @@ fn start_certificate(start: Checkpoint) -> CheckpointCertificate {
 }
 
 impl Zyzzyva {
-    /// The instance that goes on in another membership from the state `start` where this one ended; `None` is the
+    /// What this instance leaves to one in a group with these quorums.
+    pub(crate) fn legacy(&self, quorums: Quorums) -> Legacy {
+        Legacy {
+            pending: self.pending.fit_for(quorums),
+            is_hearsay: false,
+            last_id: self.outbox.last_id(),
+            has_forgotten: self.has_forgotten,
+            is_doubtful: false,
+        }
+    }
+
+    /// The instance that goes on with a legacy from the state `start`. See
+    /// [`Protocol::successor`](crate::Protocol::successor).
+    ///
+    /// Whom somebody else may have spoken for does not vote, like one that has lost its disk.
+    pub(crate) fn heir(mut legacy: Legacy, config: ZyzzyvaConfig, start: Option<(Seq, Digest)>) -> Self {
+        let mut heir = Self::new(config);
+        heir.start = start.map(|(seq, state)| Checkpoint { seq, state });
+        heir.pending = legacy.checked_pending();
+        heir.outbox = Outbox::after(legacy.last_id);
+        heir.has_forgotten = legacy.has_forgotten || legacy.is_doubtful;
+        heir
+    }
+
+    /// The instance that goes on with these settings from the state `start` where this one ended; `None` is the
     /// initial state. See [`Protocol::successor`](crate::Protocol::successor).
     #[must_use]
     pub fn succeeded_by(&self, config: ZyzzyvaConfig, start: Option<(Seq, Digest)>) -> Self {
-        let mut successor = Self::new(config);
-        successor.start = start.map(|(seq, state)| Checkpoint { seq, state });
-        successor.pending = self.pending.fit_for(successor.quorums());
-        successor.outbox = Outbox::after(&self.outbox);
-        successor.has_forgotten = self.has_forgotten;
-        successor
+        Self::heir(self.legacy(config.quorums), config, start)
     }
 
     /// The last number that may be accepted in any case.
