@@ -183,23 +183,18 @@ impl Family {
         )
     }
 
-    /// Whether no replica in it has to vote again that has lost what it said, or that was taken over; and nothing holds
-    /// a primary to a floor.
+    /// Whether nobody in it has to vote again whom somebody else may have spoken for, and nothing holds a primary to a
+    /// floor.
     #[must_use]
     pub fn needs_no_recovery(self) -> bool {
         !matches!(
             self,
-            Self::CrashEmpty
-                | Self::DiskFaults
-                | Self::AsyncLog
-                | Self::Chaos
-                | Self::KeyTheft
+            Self::KeyTheft
                 | Self::SlowPrimary
                 | Self::UnfairPrimary
                 | Self::InconsistentMacs
                 | Self::ProactiveRecovery
                 | Self::MobileAdversary
-                | Self::Reconfigure
                 | Self::RecoveringMembers
         )
     }
@@ -291,7 +286,7 @@ impl fmt::Display for ProtocolKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{protocol} is not made for {family}: {}", match .protocol {
     ProtocolKind::Paxos => "its replicas crash, and do not lie",
-    ProtocolKind::Pbft | ProtocolKind::Zyzzyva => "who has lost its disk does not vote again, and primaries have no floor",
+    ProtocolKind::Pbft | ProtocolKind::Zyzzyva => "who recovers would not vote again, and primaries have no floor",
 })]
 pub struct Unsuited {
     /// The protocol.

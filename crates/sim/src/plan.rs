@@ -6,6 +6,7 @@ use crate::keys::{admin, member};
 use crate::network::Weather;
 use crate::script;
 use crate::sites::paxos_settings;
+use crate::subject::zyzzyva_settings;
 use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::Membership;
@@ -187,6 +188,7 @@ pub(crate) fn agreed(protocol: ProtocolKind, settings: PbftSettings) -> Settings
     match protocol {
         ProtocolKind::Pbft => Settings::Pbft(settings),
         ProtocolKind::Paxos => Settings::Paxos(paxos_settings(&settings)),
+        ProtocolKind::Zyzzyva => Settings::Zyzzyva(zyzzyva_settings(&settings)),
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::adversary::{Adversary, Behaviour, Means, PlainAdversary};
+use crate::adversary::{Adversary, Behaviour, Means};
 use crate::disk::AnyStorage;
 use crate::keys::{self, GroupKeys};
 use crate::medium::Medium;
@@ -30,7 +30,9 @@ pub(crate) trait Subject {
     fn agreed_protocol(&self, me: ReplicaId, quorums: Quorums, agreed: &Settings) -> Self::Protocol {
         match agreed {
             Settings::Pbft(settings) => self.protocol(me, quorums, self.settings(settings.clone())),
-            Settings::Paxos(_) => unreachable!("the operator leaves this subject its protocol"),
+            Settings::Paxos(_) | Settings::Zyzzyva(_) => {
+                unreachable!("the operator leaves this subject its protocol")
+            }
         }
     }
 
@@ -117,6 +119,8 @@ pub(crate) struct Probe {
     pub(crate) footprint: usize,
     /// Whether it takes part in votes.
     pub(crate) is_voting: bool,
+    /// Whether it never will, in this instance: it has forgotten what it said.
+    pub(crate) is_mute: bool,
     /// Whether nothing that it may have said and does not know of can matter any more.
     pub(crate) is_settled: bool,
 }
@@ -151,6 +155,7 @@ impl Subject for Genuine {
         Probe {
             footprint: protocol.footprint(),
             is_voting: protocol.is_voting(),
+            is_mute: false,
             is_settled: protocol.is_settled(),
         }
     }
@@ -183,6 +188,7 @@ impl Subject for GenuineAny {
         match message {
             AnyMessage::Pbft(message) => Genuine::forwarded(message),
             AnyMessage::Paxos(message) => GenuinePaxos::forwarded(message),
+            AnyMessage::Zyzzyva(message) => GenuineZyzzyva::forwarded(message),
         }
     }
 
@@ -194,6 +200,7 @@ impl Subject for GenuineAny {
         Probe {
             footprint: protocol.footprint(),
             is_voting: protocol.is_voting(),
+            is_mute: matches!(protocol, AnyProtocol::Zyzzyva(_)) && !protocol.is_voting(),
             is_settled: protocol.is_settled(),
         }
     }
@@ -224,7 +231,7 @@ impl Subject for GenuinePaxos {
 
     fn probe(protocol: &Paxos) -> Probe {
         let is_voting = protocol.is_voting();
-        Probe { footprint: protocol.footprint(), is_voting, is_settled: is_voting }
+        Probe { footprint: protocol.footprint(), is_voting, is_mute: false, is_settled: is_voting }
     }
 }
 
@@ -241,7 +248,7 @@ impl Subject for GenuineZyzzyva {
     }
 
     fn adversary(behaviours: BTreeSet<Behaviour>, means: Means) -> Option<AnyTamper<ZyzzyvaMessage>> {
-        Some(Box::new(PlainAdversary::new(behaviours, means)))
+        Some(Box::new(Adversary::new(behaviours, means)))
     }
 
     fn forwarded(message: &ZyzzyvaMessage) -> Option<ClientId> {
@@ -257,12 +264,12 @@ impl Subject for GenuineZyzzyva {
 
     fn probe(protocol: &Zyzzyva) -> Probe {
         let is_voting = protocol.is_voting();
-        Probe { footprint: protocol.footprint(), is_voting, is_settled: is_voting }
+        Probe { footprint: protocol.footprint(), is_voting, is_mute: !is_voting, is_settled: is_voting }
     }
 }
 
 /// What these settings say that means the same there. How long batches stay speculative follows from the others.
-fn zyzzyva_settings(settings: &PbftSettings) -> ZyzzyvaSettings {
+pub(crate) fn zyzzyva_settings(settings: &PbftSettings) -> ZyzzyvaSettings {
     ZyzzyvaSettings {
         checkpoint_period: settings.checkpoint_period,
         log_size: settings.log_size,

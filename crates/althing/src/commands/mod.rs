@@ -100,7 +100,7 @@ impl Command {
 /// A durability, as arguments name it.
 fn protocol(name: &str) -> Result<ProtocolKind, String> {
     let found = ProtocolKind::REPLICATED.into_iter().find(|protocol| protocol.name() == name);
-    found.ok_or_else(|| format!("`{name}` is no protocol of groups; there are `pbft` and `paxos`"))
+    found.ok_or_else(|| format!("`{name}` is no protocol of groups; there are `pbft`, `paxos` and `zyzzyva`"))
 }
 
 fn durability(name: &str) -> Result<Durability, String> {

@@ -233,6 +233,9 @@ impl Reconfigure {
         let raw = match RawSettings::from(&base) {
             RawSettings::Pbft(raw) => RawSettings::Pbft(named_settings::with(&raw, "--set", &self.set)?),
             RawSettings::Paxos(raw) => RawSettings::Paxos(named_settings::with(&raw, "--set", &self.set)?),
+            RawSettings::Zyzzyva(raw) => {
+                RawSettings::Zyzzyva(named_settings::with(&raw, "--set", &self.set)?)
+            }
         };
         Ok(Some(raw.settings()))
     }

@@ -142,6 +142,7 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
     let protocol = match report.settings.as_deref() {
         Some(RawSettings::Paxos(_)) => Some("paxos"),
         Some(RawSettings::Pbft(_)) => Some("pbft"),
+        Some(RawSettings::Zyzzyva(_)) => Some("zyzzyva"),
         None => None,
     };
     if report.epoch > 0 {

@@ -138,6 +138,14 @@ pub enum Rule {
     /// Settings of Paxos that make no sense.
     #[error("paxos: {0}")]
     Paxos(SettingsError),
+    /// Settings of Zyzzyva that make no sense.
+    #[error("zyzzyva: {0}")]
+    Zyzzyva(SettingsError),
+    /// Recoveries after which nobody would vote.
+    #[error(
+        "proactive_recovery_ms: a replica that recovers does not vote in Zyzzyva any more; leave it at 0"
+    )]
+    RecoveryOfZyzzyva,
     /// Recoveries in a group whose replicas are never taken over.
     #[error(
         "proactive_recovery_ms is against replicas that were taken over, and Paxos tolerates none; leave it at 0"
@@ -249,7 +257,9 @@ pub enum Rule {
     #[error("a site with a threshold key needs `f`: f + 1 of its servers sign together")]
     SiteWithoutF,
     /// Sites, or servers of a site, with nothing between them.
-    #[error("sites run `pbft` or `paxos`, among themselves and among their servers; not `unreplicated`")]
+    #[error(
+        "sites run `pbft` or `paxos`, among themselves and among their servers; not `unreplicated`, and not yet `zyzzyva`"
+    )]
     SystemProtocol,
     /// Sites that replicate something that only a group of its own can run.
     #[error(

@@ -7,6 +7,7 @@ use althing_crypto::{Identity, Keyring, PublicIdentity};
 use althing_protocol::Settings;
 use althing_protocol::paxos::{PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
+use althing_protocol::zyzzyva::{ZyzzyvaConfig, ZyzzyvaSettings};
 use althing_replica::membership::{Member, Membership};
 use althing_replica::{Durability, ReadPolicy};
 use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId, View};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, read_secret};
-use super::protocols::{ProtocolKind, RawPaxos, RawPbft};
+use super::protocols::{ProtocolKind, RawPaxos, RawPbft, RawZyzzyva};
 
 /// How often replicas take new keys where nothing is said.
 pub(crate) const DEFAULT_KEY_REFRESH_MS: u64 = 60_000;
@@ -61,6 +62,9 @@ pub struct RawGroup {
     /// Settings of Paxos.
     #[serde(default)]
     pub paxos: RawPaxos,
+    /// Settings of Zyzzyva.
+    #[serde(default)]
+    pub zyzzyva: RawZyzzyva,
     /// What an acknowledged operation survives.
     #[serde(default)]
     pub durability: Durability,
@@ -179,6 +183,7 @@ pub struct GroupConfig {
     protocol: ProtocolKind,
     pbft: PbftSettings,
     paxos: PaxosSettings,
+    zyzzyva: ZyzzyvaSettings,
     durability: Durability,
     request_auth: RequestAuthKind,
     reads: ReadKind,
@@ -264,6 +269,7 @@ impl GroupConfig {
         match protocol {
             ProtocolKind::Pbft => Some(Settings::Pbft(self.pbft.clone())),
             ProtocolKind::Paxos => Some(Settings::Paxos(self.paxos.clone())),
+            ProtocolKind::Zyzzyva => Some(Settings::Zyzzyva(self.zyzzyva.clone())),
             ProtocolKind::Unreplicated => None,
         }
     }
@@ -271,7 +277,11 @@ impl GroupConfig {
     /// Whether replicas execute what is not decided yet.
     #[must_use]
     pub fn is_tentative(&self) -> bool {
-        self.protocol == ProtocolKind::Pbft && self.pbft.tentative_requests > 0
+        match self.protocol {
+            ProtocolKind::Pbft => self.pbft.tentative_requests > 0,
+            ProtocolKind::Zyzzyva => true,
+            ProtocolKind::Paxos | ProtocolKind::Unreplicated => false,
+        }
     }
 
     /// What an acknowledged operation survives.
@@ -296,6 +306,7 @@ impl GroupConfig {
     #[must_use]
     pub fn separate_bytes(&self) -> usize {
         match self.protocol {
+            ProtocolKind::Zyzzyva => 0,
             ProtocolKind::Paxos => self.paxos.separate_bytes,
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => self.pbft.separate_bytes,
         }
@@ -417,10 +428,13 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.proactive_recovery_ms != 0 && raw.proactive_recovery_ms < least {
             return Err(Rule::ProactiveRecovery { ms: raw.proactive_recovery_ms, least });
         }
-        let (pbft, paxos) = (raw.pbft.settings(), raw.paxos.settings());
+        let (pbft, paxos, zyzzyva) = (raw.pbft.settings(), raw.paxos.settings(), raw.zyzzyva.settings());
         match raw.protocol {
             ProtocolKind::Paxos => {
                 PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
+            }
+            ProtocolKind::Zyzzyva => {
+                ZyzzyvaConfig::new(ReplicaId(0), quorums, zyzzyva.clone()).map_err(Rule::Zyzzyva)?;
             }
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
@@ -430,6 +444,9 @@ impl TryFrom<RawGroup> for GroupConfig {
         let is_fixed = raw.admins.is_empty();
         if raw.protocol == ProtocolKind::Paxos && is_fixed && raw.proactive_recovery_ms != 0 {
             return Err(Rule::RecoveryOfPaxos);
+        }
+        if raw.protocol == ProtocolKind::Zyzzyva && is_fixed && raw.proactive_recovery_ms != 0 {
+            return Err(Rule::RecoveryOfZyzzyva);
         }
         let group = Self {
             name: checked_name(raw.name)?,
@@ -442,6 +459,7 @@ impl TryFrom<RawGroup> for GroupConfig {
             protocol: raw.protocol,
             pbft,
             paxos,
+            zyzzyva,
             durability: raw.durability,
             request_auth: raw.request_auth,
             reads: raw.reads,

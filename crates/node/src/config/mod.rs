@@ -38,7 +38,7 @@ pub use group::{
     ReplicaEntry, RequestAuthKind,
 };
 pub use links::{LinksConfig, RawLinks, RawWay, WayConfig};
-pub use protocols::{ProtocolKind, RawPaxos, RawPbft, RawSettings};
+pub use protocols::{ProtocolKind, RawPaxos, RawPbft, RawSettings, RawZyzzyva};
 pub use replica::{ConsumerConfig, CourierConfig, RawConsumer, RawCourier, RawReplica, ReplicaFile};
 pub use service::{
     ComponentConfig, ImplementationConfig, ProcessConfig, RawComponent, RawImplementation, RawIncoming,

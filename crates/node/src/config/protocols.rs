@@ -4,6 +4,7 @@ use althing_components::spec::ReplicationProtocol;
 use althing_protocol::Settings;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
+use althing_protocol::zyzzyva::ZyzzyvaSettings;
 use althing_types::{Quorums, QuorumsError};
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +17,15 @@ pub enum ProtocolKind {
     Pbft,
     /// Paxos, among replicas that crash and do not lie.
     Paxos,
+    /// Speculative Byzantine fault tolerance.
+    Zyzzyva,
     /// None: one server that nothing backs. What replication is measured against.
     Unreplicated,
 }
 
 impl ProtocolKind {
     /// Those that replicate.
-    pub const REPLICATED: [Self; 2] = [Self::Pbft, Self::Paxos];
+    pub const REPLICATED: [Self; 3] = [Self::Pbft, Self::Paxos, Self::Zyzzyva];
 
     /// Its name, in files and on the command line.
     #[must_use]
@@ -30,6 +33,7 @@ impl ProtocolKind {
         match self {
             Self::Pbft => "pbft",
             Self::Paxos => "paxos",
+            Self::Zyzzyva => "zyzzyva",
             Self::Unreplicated => "unreplicated",
         }
     }
@@ -40,7 +44,7 @@ impl ProtocolKind {
     /// Where there are too few for that, or too many.
     pub fn quorums(self, n: usize, f: usize) -> Result<Quorums, QuorumsError> {
         match self {
-            Self::Pbft | Self::Unreplicated => Quorums::byzantine(n, f),
+            Self::Pbft | Self::Zyzzyva | Self::Unreplicated => Quorums::byzantine(n, f),
             Self::Paxos => Quorums::crash(n, f),
         }
     }
@@ -49,7 +53,7 @@ impl ProtocolKind {
     #[must_use]
     pub fn least_replicas(self, f: usize) -> usize {
         match self {
-            Self::Pbft | Self::Unreplicated => 3 * f + 1,
+            Self::Pbft | Self::Zyzzyva | Self::Unreplicated => 3 * f + 1,
             Self::Paxos => 2 * f + 1,
         }
     }
@@ -72,6 +76,7 @@ impl From<&Settings> for ProtocolKind {
         match settings {
             Settings::Pbft(_) => Self::Pbft,
             Settings::Paxos(_) => Self::Paxos,
+            Settings::Zyzzyva(_) => Self::Zyzzyva,
         }
     }
 }
@@ -84,6 +89,8 @@ pub enum RawSettings {
     Pbft(RawPbft),
     /// Of Paxos.
     Paxos(RawPaxos),
+    /// Of Zyzzyva.
+    Zyzzyva(RawZyzzyva),
 }
 
 /// As far as whole milliseconds go.
@@ -92,6 +99,7 @@ impl From<&Settings> for RawSettings {
         match settings {
             Settings::Pbft(settings) => Self::Pbft(settings.into()),
             Settings::Paxos(settings) => Self::Paxos(settings.into()),
+            Settings::Zyzzyva(settings) => Self::Zyzzyva(settings.into()),
         }
     }
 }
@@ -103,6 +111,7 @@ impl RawSettings {
         match self {
             Self::Pbft(raw) => Settings::Pbft(raw.settings()),
             Self::Paxos(raw) => Settings::Paxos(raw.settings()),
+            Self::Zyzzyva(raw) => Settings::Zyzzyva(raw.settings()),
         }
     }
 }
@@ -323,6 +332,85 @@ impl RawPaxos {
             separate_patience: Duration::from_millis(self.separate_patience_ms),
             view_timeout: Duration::from_millis(self.view_timeout_ms),
             status_period: Duration::from_millis(self.status_period_ms),
+        }
+    }
+}
+
+/// Settings of Zyzzyva as they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawZyzzyva {
+    /// A checkpoint is made every so many sequence numbers. The order waits there until it is stable.
+    pub checkpoint_period: u64,
+    /// How many sequence numbers above the last state on disk may be in use.
+    pub log_size: u64,
+    /// How many batches the primary may order that are not on its disk yet.
+    pub pipeline: u64,
+    /// The most requests in a batch.
+    pub max_batch_requests: usize,
+    /// The most bytes of operations in a batch.
+    pub max_batch_bytes: usize,
+    /// How long a batch may stay speculative before replicas make it final without any client.
+    pub settle_patience_ms: u64,
+    /// How long a request may wait to be final before its replica gives up on the primary.
+    pub view_timeout_ms: u64,
+    /// How often a replica that waits tells the others where it stands.
+    pub status_period_ms: u64,
+    /// How far ahead of a backup's clock a batch's time may lie.
+    pub max_clock_skew_ms: u64,
+}
+
+impl Default for RawZyzzyva {
+    fn default() -> Self {
+        Self::from(&ZyzzyvaSettings::default())
+    }
+}
+
+/// As far as whole milliseconds go.
+impl From<&ZyzzyvaSettings> for RawZyzzyva {
+    fn from(settings: &ZyzzyvaSettings) -> Self {
+        Self {
+            checkpoint_period: settings.checkpoint_period,
+            log_size: settings.log_size,
+            pipeline: settings.pipeline,
+            max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
+            settle_patience_ms: ms(settings.settle_patience),
+            view_timeout_ms: ms(settings.view_timeout),
+            status_period_ms: ms(settings.status_period),
+            max_clock_skew_ms: ms(settings.max_clock_skew),
+        }
+    }
+}
+
+impl RawZyzzyva {
+    /// What these settings of PBFT say that means the same here.
+    #[must_use]
+    pub fn like(pbft: &RawPbft) -> Self {
+        Self {
+            checkpoint_period: pbft.checkpoint_period,
+            log_size: pbft.log_size,
+            pipeline: pbft.pipeline,
+            max_batch_requests: pbft.max_batch_requests,
+            max_batch_bytes: pbft.max_batch_bytes,
+            settle_patience_ms: Self::default().settle_patience_ms.min(pbft.view_timeout_ms / 2),
+            view_timeout_ms: pbft.view_timeout_ms,
+            status_period_ms: pbft.status_period_ms,
+            max_clock_skew_ms: pbft.max_clock_skew_ms,
+        }
+    }
+
+    pub(super) fn settings(&self) -> ZyzzyvaSettings {
+        ZyzzyvaSettings {
+            checkpoint_period: self.checkpoint_period,
+            log_size: self.log_size,
+            pipeline: self.pipeline,
+            max_batch_requests: self.max_batch_requests,
+            max_batch_bytes: self.max_batch_bytes,
+            settle_patience: Duration::from_millis(self.settle_patience_ms),
+            view_timeout: Duration::from_millis(self.view_timeout_ms),
+            status_period: Duration::from_millis(self.status_period_ms),
+            max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
         }
     }
 }

@@ -57,9 +57,10 @@ impl RawGroup {
             return Err(Rule::FractionsOfMs { epoch: membership.epoch.0 });
         }
         // What is not run keeps what it was run with last, for the case that it is again.
-        let (pbft, paxos) = match settings {
-            RawSettings::Pbft(pbft) => (pbft, self.paxos),
-            RawSettings::Paxos(paxos) => (self.pbft, paxos),
+        let (pbft, paxos, zyzzyva) = match settings {
+            RawSettings::Pbft(pbft) => (pbft, self.paxos, self.zyzzyva),
+            RawSettings::Paxos(paxos) => (self.pbft, paxos, self.zyzzyva),
+            RawSettings::Zyzzyva(zyzzyva) => (self.pbft, self.paxos, zyzzyva),
         };
         Ok(Self {
             epoch: membership.epoch.0,
@@ -67,6 +68,7 @@ impl RawGroup {
             protocol: (&membership.settings).into(),
             pbft,
             paxos,
+            zyzzyva,
             f: membership.f.into(),
             replicas: (0..).zip(&membership.members).map(entry).collect::<Result<_, _>>()?,
             admins: membership.admins.iter().map(ToString::to_string).collect(),

@@ -242,7 +242,7 @@ impl TryFrom<RawSystem> for SystemConfig {
 
     fn try_from(raw: RawSystem) -> Result<Self, Rule> {
         let quorums = match raw.protocol {
-            ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
+            ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
             protocol => protocol.quorums(raw.sites.len(), raw.f)?,
         };
         let service = match raw.service {
@@ -260,7 +260,7 @@ impl TryFrom<RawSystem> for SystemConfig {
                 PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
                 (paxos.max_batch_requests, paxos.max_batch_bytes)
             }
-            ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => {
                 check_wide(&pbft)?;
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
                 (pbft.max_batch_requests, pbft.max_batch_bytes)
@@ -333,7 +333,7 @@ impl RawSystemSite {
         let may_lie = match self.protocol {
             ProtocolKind::Pbft => true,
             ProtocolKind::Paxos => false,
-            ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
+            ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
         };
         if public.is_threshold() != may_lie {
             return Err(Rule::SiteKeyKind { site: name, may_lie });

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::config::{
     AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
-    RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, ReadKind, RequestAuthKind,
-    create_directory, generate_identity, write_json, write_secret,
+    RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, RawZyzzyva, ReadKind,
+    RequestAuthKind, create_directory, generate_identity, write_json, write_secret,
 };
 
 /// Settings of everything that is provisioned.
@@ -236,6 +236,7 @@ impl<'a> Maker<'a> {
             clients: clients.chain(admin).collect(),
             protocol: members.protocol,
             paxos: RawPaxos::like(&self.options.pbft),
+            zyzzyva: RawZyzzyva::like(&self.options.pbft),
             pbft: self.options.pbft.clone(),
             durability: members.durability,
             request_auth: self.options.request_auth,

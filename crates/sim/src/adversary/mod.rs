@@ -10,16 +10,17 @@ mod state_lies;
 mod view_lies;
 
 pub(crate) use forgery::Forger;
-pub(crate) use plain::PlainAdversary;
 
 use crate::dice::Dice;
 use crate::fault::Injections;
 use althing_crypto::Keyring;
 use althing_protocol::pbft::PbftMessage;
-use althing_protocol::{AnyMessage, Auth};
+use althing_protocol::zyzzyva::ZyzzyvaMessage;
+use althing_protocol::{AnyMessage, Auth, Message};
 use althing_replica::{ClientMessage, EngineMessage, Outgoing, Tamper};
 use althing_types::{Principal, Quorums};
 use equivocation::Equivocation;
+use plain::PlainLies;
 use silence::Silence;
 use state_lies::StateLies;
 use std::collections::BTreeSet;
@@ -82,6 +83,8 @@ pub(crate) struct Adversary {
     equivocation: Equivocation,
     view_lies: ViewLies,
     state_lies: StateLies,
+    /// For protocols that have no lies of their own here.
+    plain_lies: PlainLies,
 }
 
 impl Adversary {
@@ -91,6 +94,7 @@ impl Adversary {
             equivocation: Equivocation::new(&mut means.dice),
             view_lies: ViewLies::new(&mut means.dice),
             state_lies: StateLies::new(&mut means.dice),
+            plain_lies: PlainLies::default(),
             behaviours,
             means,
         }
@@ -133,33 +137,47 @@ fn each(said: Said, mut change: impl FnMut(PbftMessage, Auth) -> Said) -> Said {
     said.into_iter().flat_map(|(message, auth)| change(message, auth)).collect()
 }
 
-/// Nobody lies where Paxos runs.
-impl Tamper<AnyMessage> for Adversary {
-    fn tamper(&mut self, to: Principal, message: Outgoing<AnyMessage>) -> Vec<Outgoing<AnyMessage>> {
-        let message = match message {
-            Outgoing::Protocol(AnyMessage::Pbft(message), auth) => Outgoing::Protocol(message, auth),
-            Outgoing::Protocol(..) => return vec![message],
-            Outgoing::Engine(message) => Outgoing::Engine(message),
-            Outgoing::Client(message) => Outgoing::Client(message),
-        };
-        let said = Tamper::<PbftMessage>::tamper(self, to, message).into_iter();
-        said.map(|message| match message {
-            Outgoing::Protocol(message, auth) => Outgoing::Protocol(message.into(), auth),
-            Outgoing::Engine(message) => Outgoing::Engine(message),
-            Outgoing::Client(message) => Outgoing::Client(message),
-        })
-        .collect()
+/// A protocol that adversaries lie in.
+trait Lied: Message {
+    /// What is said instead.
+    fn lie(self, adversary: &mut Adversary, to: Principal, auth: Auth) -> Vec<(Self, Auth)>;
+}
+
+impl Lied for PbftMessage {
+    fn lie(self, adversary: &mut Adversary, to: Principal, auth: Auth) -> Said {
+        adversary.tamper_protocol(to, self, auth)
     }
 }
 
-impl Tamper<PbftMessage> for Adversary {
-    fn tamper(&mut self, to: Principal, message: Outgoing<PbftMessage>) -> Vec<Outgoing<PbftMessage>> {
+impl Lied for ZyzzyvaMessage {
+    fn lie(self, adversary: &mut Adversary, to: Principal, auth: Auth) -> Vec<(Self, Auth)> {
+        let Adversary { means, behaviours, plain_lies, .. } = adversary;
+        plain_lies.tamper(means, behaviours, to, (self, auth))
+    }
+}
+
+impl Lied for AnyMessage {
+    fn lie(self, adversary: &mut Adversary, to: Principal, auth: Auth) -> Vec<(Self, Auth)> {
+        fn any<M: Into<AnyMessage>>(said: Vec<(M, Auth)>) -> Vec<(AnyMessage, Auth)> {
+            said.into_iter().map(|(message, auth)| (message.into(), auth)).collect()
+        }
+        match self {
+            Self::Pbft(message) => any(message.lie(adversary, to, auth)),
+            Self::Zyzzyva(message) => any(message.lie(adversary, to, auth)),
+            // Nobody lies where Paxos runs.
+            Self::Paxos(_) => vec![(self, auth)],
+        }
+    }
+}
+
+impl<M: Lied> Tamper<M> for Adversary {
+    fn tamper(&mut self, to: Principal, message: Outgoing<M>) -> Vec<Outgoing<M>> {
         if self.silence.swallows(&mut self.means, to, &message) {
             return Vec::new();
         }
         match message {
             Outgoing::Protocol(message, auth) => {
-                let said = self.tamper_protocol(to, message, auth);
+                let said = message.lie(self, to, auth);
                 said.into_iter().map(|(message, auth)| Outgoing::Protocol(message, auth)).collect()
             }
             Outgoing::Engine(message) if self.has(Behaviour::LyingState) => {

@@ -1,90 +1,53 @@
-use super::silence::Silence;
-use super::state_lies::StateLies;
-use super::{Behaviour, Means, replies};
+use super::{Behaviour, Means};
+use crate::dice::Dice;
 use crate::fault::Injection;
 use althing_protocol::{Auth, Message};
-use althing_replica::{Outgoing, Tamper};
 use althing_types::Principal;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The part of a faulty replica that changes messages of any protocol before they are sealed: it goes by what
-/// each message says of [what would contradict it](Message::contradiction).
-pub(crate) struct PlainAdversary {
-    means: Means,
-    behaviours: BTreeSet<Behaviour>,
-    silence: Silence,
-    state_lies: StateLies,
+/// Lies in any protocol, by what each message says of [what would contradict it](Message::contradiction).
+#[derive(Default)]
+pub(super) struct PlainLies {
     /// Who is told another story for now; drawn when first needed, and now and then anew.
     victims: BTreeMap<Principal, bool>,
-    /// How many of the others are victims, per thousand.
-    share: u64,
+    /// How many of the others are victims, per thousand; drawn when first needed.
+    share: Option<u64>,
 }
 
-impl PlainAdversary {
-    pub(crate) fn new(behaviours: BTreeSet<Behaviour>, mut means: Means) -> Self {
-        Self {
-            silence: Silence::new(&behaviours, &mut means),
-            state_lies: StateLies::new(&mut means.dice),
-            victims: BTreeMap::new(),
-            share: means.dice.pick(&[200, 400, 500, 700]),
-            behaviours,
-            means,
-        }
-    }
-
-    fn has(&self, behaviour: Behaviour) -> bool {
-        self.behaviours.contains(&behaviour)
-    }
-
-    fn is_victim(&mut self, to: Principal) -> bool {
-        if self.means.dice.chance(5) {
+impl PlainLies {
+    fn is_victim(&mut self, dice: &mut Dice, to: Principal) -> bool {
+        if dice.chance(5) {
             self.victims.clear();
         }
-        let (share, dice) = (self.share, &mut self.means.dice);
+        let share = *self.share.get_or_insert_with(|| dice.pick(&[200, 400, 500, 700]));
         *self.victims.entry(to).or_insert_with(|| dice.chance(share))
     }
 
     /// What is said instead of `message`: the same to everybody, or something else to some.
-    fn lie<M: Message>(&mut self, to: Principal, message: M, auth: Auth) -> Vec<(M, Auth)> {
-        let behaviour = match message.kind() {
-            "checkpoint" if self.has(Behaviour::WrongCheckpoint) => Injection::CheckpointFalsified,
-            "view-change" | "new-view" if self.has(Behaviour::LyingViewChange) => {
-                Injection::ViewChangeFalsified
-            }
-            "status" if self.has(Behaviour::LyingState) => Injection::StatusFalsified,
-            _ if self.has(Behaviour::Equivocate) && self.is_victim(to) => Injection::Equivocated,
+    pub(super) fn tamper<M: Message>(
+        &mut self,
+        means: &mut Means,
+        behaviours: &BTreeSet<Behaviour>,
+        to: Principal,
+        (message, auth): (M, Auth),
+    ) -> Vec<(M, Auth)> {
+        let has = |behaviour| behaviours.contains(&behaviour);
+        let injection = match message.kind() {
+            "checkpoint" if has(Behaviour::WrongCheckpoint) => Injection::CheckpointFalsified,
+            "view-change" | "new-view" if has(Behaviour::LyingViewChange) => Injection::ViewChangeFalsified,
+            "status" if has(Behaviour::LyingState) => Injection::StatusFalsified,
+            _ if has(Behaviour::Equivocate) && self.is_victim(&mut means.dice, to) => Injection::Equivocated,
             _ => return vec![(message, auth)],
         };
-        if !self.means.dice.chance(600) {
+        if !means.dice.chance(600) {
             return vec![(message, auth)];
         }
         let Some(other) = message.contradiction() else { return vec![(message, auth)] };
-        self.means.injections.note(behaviour);
-        match self.means.dice.below(5) {
+        means.injections.note(injection);
+        match means.dice.below(5) {
             0 => vec![(other, auth), (message, auth)],
             1 => vec![(message, auth), (other, auth)],
             _ => vec![(other, auth)],
-        }
-    }
-}
-
-impl<M: Message> Tamper<M> for PlainAdversary {
-    fn tamper(&mut self, to: Principal, message: Outgoing<M>) -> Vec<Outgoing<M>> {
-        if self.silence.swallows(&mut self.means, to, &message) {
-            return Vec::new();
-        }
-        match message {
-            Outgoing::Protocol(message, auth) => {
-                let said = self.lie(to, message, auth);
-                said.into_iter().map(|(message, auth)| Outgoing::Protocol(message, auth)).collect()
-            }
-            Outgoing::Engine(message) if self.has(Behaviour::LyingState) => {
-                self.state_lies.engine(&mut self.means, message).into_iter().map(Outgoing::Engine).collect()
-            }
-            Outgoing::Client(message) if self.has(Behaviour::WrongReply) => {
-                replies::falsify(&mut self.means, message).into_iter().map(Outgoing::Client).collect()
-            }
-            other => vec![other],
         }
     }
 }

@@ -186,7 +186,7 @@ impl Succession {
     ) -> Verdict {
         let epoch = membership.epoch;
         let times = match membership.settings {
-            Settings::Pbft(_) => 3,
+            Settings::Pbft(_) | Settings::Zyzzyva(_) => 3,
             Settings::Paxos(_) => 2,
         };
         if membership.members.len() < times * usize::from(membership.f) + 1 {

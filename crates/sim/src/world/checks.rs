@@ -157,7 +157,7 @@ impl<X: Subject> World<'_, X> {
             }
             let is_with_others = status.is_in_view && status.view == view && status.executed == last;
             let is_alone = self.plan.byzantine.is_empty() && !is_with_others;
-            if status.executed < self.healed_at || !probe.is_voting || is_alone {
+            if status.executed < self.healed_at || !(probe.is_voting || probe.is_mute) || is_alone {
                 stragglers.push(format!("host {host}: {status:?}, {probe:?}"));
             }
         }

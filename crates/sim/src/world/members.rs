@@ -4,7 +4,7 @@ use super::World;
 use super::line::Line;
 use crate::adversary::Behaviour;
 use crate::clock::Clock;
-use crate::config::ProtocolKind;
+use crate::config::{Family, ProtocolKind};
 use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
@@ -125,7 +125,7 @@ impl<X: Subject> World<'_, X> {
         let mut protocol = protocol_of(&present.settings);
         if self.dice.chance(400) {
             if self.subject.switches() && self.dice.chance(600) {
-                protocol = other_protocol(protocol);
+                protocol = self.other_protocol(protocol);
             }
             let settings = other_settings(&self.plan.settings, &mut self.dice);
             changes.push(Change::Settings(agreed(protocol, settings)));
@@ -153,7 +153,7 @@ impl<X: Subject> World<'_, X> {
         if joins {
             self.next_machine.0 += 1;
             // Some of those that join are faulty from the beginning on.
-            let stands_lies = protocol == ProtocolKind::Pbft;
+            let stands_lies = protocol != ProtocolKind::Paxos;
             if stands_lies
                 && faulty < usize::from(f)
                 && self.has_room_for_faults(usize::MAX)
@@ -166,11 +166,24 @@ impl<X: Subject> World<'_, X> {
         Some(command)
     }
 
+    /// Another protocol. Who recovers would not vote any more where that is Zyzzyva.
+    fn other_protocol(&mut self, present: ProtocolKind) -> ProtocolKind {
+        use ProtocolKind::{Paxos, Pbft, Zyzzyva};
+        let recovers = self.config.family == Family::RecoveringMembers;
+        match present {
+            Pbft if recovers => Paxos,
+            Paxos if recovers => Pbft,
+            Pbft => self.dice.pick(&[Paxos, Zyzzyva]),
+            Paxos => self.dice.pick(&[Pbft, Zyzzyva]),
+            Zyzzyva => self.dice.pick(&[Pbft, Paxos]),
+        }
+    }
+
     /// How many of `n` may be faulty: as many as can be. Where replicas only crash, and their number is odd, none could
     /// leave then: so it is one fewer now and then.
     fn choose_f(&mut self, protocol: ProtocolKind, n: usize) -> u16 {
         let most = match protocol {
-            ProtocolKind::Pbft => (n - 1) / 3,
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => (n - 1) / 3,
             ProtocolKind::Paxos if n > 3 && self.dice.chance(500) => (n - 1) / 2 - 1,
             ProtocolKind::Paxos => (n - 1) / 2,
         };
@@ -243,12 +256,6 @@ fn protocol_of(settings: &Settings) -> ProtocolKind {
     match settings {
         Settings::Pbft(_) => ProtocolKind::Pbft,
         Settings::Paxos(_) => ProtocolKind::Paxos,
-    }
-}
-
-fn other_protocol(protocol: ProtocolKind) -> ProtocolKind {
-    match protocol {
-        ProtocolKind::Pbft => ProtocolKind::Paxos,
-        ProtocolKind::Paxos => ProtocolKind::Pbft,
+        Settings::Zyzzyva(_) => ProtocolKind::Zyzzyva,
     }
 }

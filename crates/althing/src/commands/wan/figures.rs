@@ -119,8 +119,8 @@ const FAULTS: [(&str, System, LinkFault); 8] = [
 const SLOW: LinkFault = LinkFault::SlowForwarder(LINK_TIMEOUT);
 
 const fn sites(
-    wide: althing_sim::LevelProtocol,
-    local: althing_sim::LevelProtocol,
+    wide: althing_sim::sites::LevelProtocol,
+    local: althing_sim::sites::LevelProtocol,
     carriage: Carriage,
 ) -> System {
     System::Sites(Composition { wide, local, carriage })

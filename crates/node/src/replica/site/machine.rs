@@ -36,7 +36,8 @@ impl SiteMachine {
                 let machine = LogicalMachine::new(machine, Paxos::new(system.paxos(site)), service);
                 Self::Paxos(Box::new(machine))
             }
-            ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
+            // The file of a system names none of the others.
+            ProtocolKind::Pbft | ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => {
                 let machine = LogicalMachine::new(machine, Pbft::new(system.pbft(site)), service);
                 Self::Pbft(Box::new(machine))
             }
