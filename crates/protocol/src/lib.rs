@@ -13,6 +13,7 @@ mod batch;
 mod bodies;
 mod config;
 mod contract;
+mod distrust;
 mod evidence;
 mod legacy;
 mod outbox;

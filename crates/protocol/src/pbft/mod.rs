@@ -88,6 +88,7 @@ pub use message::{
     Vote, checkpoint_statement,
 };
 
+use crate::distrust::Distrust;
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::separate::{Lacked, Unfinished};
@@ -100,7 +101,6 @@ use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 use choice::Terms;
-use distrust::Distrust;
 use early::Early;
 use floors::Floors;
 use log::Log;
