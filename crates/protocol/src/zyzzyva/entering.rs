@@ -65,6 +65,10 @@ impl Zyzzyva {
             }
             return;
         }
+        // Those that were lost on their way here: who has seen a quorum of them waits for the view with a timeout.
+        for report in &signed.content.view_changes {
+            self.on_view_change(step, report.clone());
+        }
         let choice = choice::choice_of(&self.terms(), &signed.content);
         let certificate = certificate.filter(|certificate| {
             let is_of_it = certificate.speculation == choice.confirmation(view);

@@ -3,7 +3,7 @@ use crate::{Batch, CommitCertificate, Message, Request, SignedPart, Speculation}
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_types::{Digest, ReplicaId, Seq, View, encode};
+use althing_types::{ClientId, Digest, ReplicaId, Seq, View, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// The primary's assignment of a batch to a sequence number (Zyzzyva §3.1).
@@ -146,6 +146,12 @@ pub enum ZyzzyvaMessage {
         /// The batch.
         batch: Arc<Batch>,
     },
+    /// The sender has left a view in which requests of these clients, with MACs that were bad for it, held
+    /// up the order.
+    Caught {
+        /// The clients.
+        clients: Vec<ClientId>,
+    },
 }
 
 fn votes_as_parts(bytes: &[u8], votes: &[(ReplicaId, Proof)], parts: &mut Vec<SignedPart>) {
@@ -241,6 +247,7 @@ impl Message for ZyzzyvaMessage {
             Self::Status(_) => "status",
             Self::FetchBatch { .. } => "fetch-batch",
             Self::BatchBody { .. } => "batch-body",
+            Self::Caught { .. } => "caught",
         }
     }
 

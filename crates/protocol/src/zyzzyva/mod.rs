@@ -21,6 +21,7 @@
 //! | `RelayNewView`, `RelayStable` | any → any | transferable inside | a `Status` shows that it is missed |
 //! | `Status` | all → all | MAC | regularly, as long as the sender waits for something |
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that a new view brings along is missing |
+//! | `Caught` | any → all | MAC | it left a view in which MACs of these clients had held up the order |
 //!
 //! What makes a number final *for a replica* (`settle`): an agreement quorum has said `Committed` in one view.
 //! A certificate alone is not enough, since only who holds it brings it into the next view. Replicas do that by
@@ -39,7 +40,8 @@
 //! - A view change names the batches after the stable checkpoint, which are fetched where they are missing.
 //! - An acceptance is on disk before it is answered; the paper's replicas keep nothing.
 //! - A request with MACs never starts the view-change timer, as in our PBFT. An assignment with a request whose
-//!   MAC is bad here is accepted once f + 1 replicas have.
+//!   MAC is bad here is accepted once f + 1 replicas have; a client whose MACs ended a view has to sign, for a while
+//!   (`distrust`).
 //! - A replica that lost its disk does not vote any more in its instance, nor in those that follow
 //!   (`restart`): it has to be replaced to count again. It keeps up with the others all the same.
 //! - A replica that gave up on a view alone can't come back to it. After sixteen view timeouts the others follow it
@@ -55,6 +57,7 @@
 mod checkpoint;
 mod choice;
 mod config;
+mod distrust;
 mod entering;
 mod execution;
 mod history;
@@ -74,6 +77,7 @@ pub use message::{
     checkpoint_statement,
 };
 
+use crate::distrust::Distrust;
 use crate::outbox::Outbox;
 use crate::pending::{Arrival, Pending};
 use crate::{
@@ -210,6 +214,8 @@ pub struct Zyzzyva {
     lone_since: Option<Instant>,
     /// When this replica was last seen to wait for its own disk alone.
     held_up_until: Instant,
+    /// Clients that have to sign.
+    distrust: Distrust,
     outbox: Outbox<Deferred>,
     peers: Peers,
 }
@@ -293,6 +299,7 @@ impl Zyzzyva {
             in_view_since: Instant::default(),
             lone_since: None,
             held_up_until: Instant::default(),
+            distrust: Distrust::default(),
             outbox: Outbox::default(),
             peers: Peers::default(),
         }
@@ -434,6 +441,7 @@ impl Zyzzyva {
             (M::Status(status), _) => self.on_status(step, from, status),
             (M::FetchBatch { seq, digest }, _) => self.on_fetch_batch(step, from, seq, digest),
             (M::BatchBody { seq, batch }, _) => self.on_batch_body(seq, batch),
+            (M::Caught { clients }, _) => self.on_caught(step, from, &clients),
         }
     }
 

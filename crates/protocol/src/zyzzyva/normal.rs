@@ -18,7 +18,10 @@ impl Zyzzyva {
     }
 
     /// Takes a request that is to be ordered; says whether it is new.
-    pub(super) fn admit(&mut self, step: &Step, request: Request) -> bool {
+    pub(super) fn admit(&mut self, step: &mut Step, request: Request) -> bool {
+        if self.must_sign(step, &request) {
+            return false;
+        }
         let (client, number) = (request.client, request.number);
         let is_new = request.is_authentic && self.pending.insert(step.now, request);
         let is_in_log = is_new

@@ -78,24 +78,13 @@ impl Zyzzyva {
     /// Gives up on the present view and asks for `view`.
     pub(super) fn leave_view(&mut self, step: &mut Step, view: View) {
         if self.is_voting() && view > self.view {
-            self.drop_requests_that_stall();
             self.fruitless_views = self.fruitless_views.saturating_add(1);
             self.ask_for_view(step, view);
         }
     }
 
-    /// Requests with MACs may be good for the primary and bad for others, and so hold up the order. As primary it
-    /// drops those that it has ordered and that nobody settled; a correct client asks again, and signs.
-    fn drop_requests_that_stall(&mut self) {
-        if self.is_leading() {
-            let stalled = self.log.after(self.executed).flat_map(|(_, slot)| &slot.batch.requests);
-            for request in stalled {
-                self.pending.drop_unsigned(request.client);
-            }
-        }
-    }
-
     fn ask_for_view(&mut self, step: &mut Step, view: View) {
+        self.drop_requests_that_stall(step);
         self.begin_to_leave(step, view);
         let view_change = ViewChange {
             view,

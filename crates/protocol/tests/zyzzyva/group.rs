@@ -111,6 +111,8 @@ pub(crate) struct Node {
     pub(crate) fetching: Option<(Seq, Digest)>,
     /// What it has accused others of.
     pub(crate) evidence: Vec<Evidence>,
+    /// Whom it has told to sign.
+    pub(crate) told_to_sign: Vec<ClientId>,
     /// How its instance ended.
     pub(crate) closed: Option<Closed>,
 }
@@ -129,6 +131,7 @@ impl Node {
             timers: BTreeMap::new(),
             fetching: None,
             evidence: vec![],
+            told_to_sign: vec![],
             closed: None,
         }
     }
@@ -299,6 +302,7 @@ impl Group {
             Action::Stable { seq, .. } => drop(node.fetching.take_if(|(fetching, _)| *fetching <= seq)),
             Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
+            Action::MustSign { client, .. } => node.told_to_sign.push(client),
             Action::EnteredView(_) | Action::LeftView(_) => node.told.clear(),
             other => panic!("a Zyzzyva replica wants {other:?}"),
         }

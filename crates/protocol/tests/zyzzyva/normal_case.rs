@@ -3,7 +3,7 @@
 use crate::group::{GREAT_LIAR, Group, LIAR, R, settings, signed, with_macs};
 use althing_protocol::zyzzyva::{ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Event, Message};
-use althing_types::{Seq, View};
+use althing_types::{ClientId, Seq, View};
 use std::time::Duration;
 
 #[test]
@@ -145,6 +145,21 @@ fn a_request_that_is_good_for_the_primary_alone_ends_one_view_and_is_dropped() {
     group.submit(&signed(1, 2));
     group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 2));
     assert_eq!(group.common_view(), Some(View(5)), "its view was not spoilt again");
+}
+
+#[test]
+fn a_client_whose_macs_have_ended_a_view_has_to_sign() {
+    let mut group = Group::new(4);
+    group.event(0, Event::Request(with_macs(GREAT_LIAR, 1)));
+    group.run_until(|group| group.common_view() == Some(View(1)));
+    group.settle();
+    for i in 0..4 {
+        group.event(i, Event::Request(with_macs(GREAT_LIAR, 2)));
+        assert_eq!(group.nodes[i].told_to_sign, [ClientId(GREAT_LIAR)]);
+    }
+    group.event(2, Event::Request(signed(GREAT_LIAR, 2)));
+    group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 1));
+    assert_eq!(group.common_view(), Some(View(1)));
 }
 
 #[test]

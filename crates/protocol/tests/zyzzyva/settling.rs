@@ -2,7 +2,7 @@
 
 use crate::group::{Group, R, certificate, settings, signed};
 use althing_protocol::zyzzyva::{ZyzzyvaMessage, ZyzzyvaSettings};
-use althing_protocol::{Misbehaviour, Speculation};
+use althing_protocol::{Event, Misbehaviour, Protocol, Speculation};
 use althing_types::{Digest, Seq, View};
 use std::time::Duration;
 
@@ -113,4 +113,36 @@ fn two_speculations_of_one_number_in_one_view_are_evidence() {
         (R[3], Misbehaviour::ConflictingVote(View(0), Seq(1)))
     );
     assert_eq!(evidence.statements.len(), 2);
+}
+
+#[test]
+fn what_was_said_under_a_key_that_has_ended_makes_nothing_final() {
+    let mut group = Group::new(4);
+    group.work(1..=1);
+    let shown = group.certificate_of_clients().unwrap();
+    group.show(1, &shown);
+    let says = |group: &mut Group, from: usize, key: u64| {
+        let message = ZyzzyvaMessage::Committed(shown.speculation);
+        group.event(1, Event::Message { from: R[from], message, proof: None, key });
+    };
+    says(&mut group, 2, 3);
+    group.event(1, Event::KeysEnded { of: R[2], before: 4 });
+    says(&mut group, 3, 1);
+    assert!(group.executed(1).is_empty(), "whoever had the old key may have said it");
+    says(&mut group, 2, 4);
+    assert_eq!(group.executed(1), [(1, 1)]);
+    group.event(1, Event::KeysEnded { of: R[3], before: 9 });
+    assert_eq!(group.executed(1), [(1, 1)], "what is final stays so");
+}
+
+#[test]
+fn no_query_is_answered_while_something_is_speculative() {
+    let mut group = Group::new(4);
+    group.work(1..=2);
+    for node in &group.nodes {
+        assert_eq!(node.zyzzyva.answers_from(), Some(Seq(2)), "a client may have decided that already");
+        assert_eq!(node.zyzzyva.executed(), Seq(0));
+    }
+    group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 2));
+    assert!(group.nodes.iter().all(|node| node.zyzzyva.answers_from() == Some(Seq(2))));
 }
