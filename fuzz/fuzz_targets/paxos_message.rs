@@ -2,8 +2,8 @@
 #![no_main]
 
 use althing_fuzz::canonical;
-use althing_protocol::Message;
 use althing_protocol::paxos::PaxosMessage;
+use althing_protocol::{AnyMessage, Message};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,5 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
         drop(message.signed_parts());
         drop(message.requests_mut().iter().map(|request| request.digest()).collect::<Vec<_>>());
         assert!(!message.kind().is_empty());
+        // And it is taken for what it is where a group may run anything.
+        assert_eq!(canonical::<AnyMessage>(bytes, 1 << 20), Some(AnyMessage::Paxos(message)));
     }
 });

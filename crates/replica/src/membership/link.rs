@@ -71,6 +71,7 @@ mod tests {
     use alloc::format;
     use althing_crypto::Identity;
     use althing_protocol::Settings;
+    use althing_protocol::paxos::PaxosSettings;
     use althing_protocol::pbft::PbftSettings;
 
     const ROOT: GroupId = GroupId([3; 16]);
@@ -97,14 +98,24 @@ mod tests {
 
     /// What an agreement quorum of the members can sign, if it wants to.
     fn link(next: &Membership, command: Option<SignedReconfigure>) -> Link {
+        signed(&present(), &present().settings, (next, command), 3)
+    }
+
+    /// What so many of the members can sign, in the words of whoever goes by these settings.
+    fn signed(
+        present: &Membership,
+        speaks: &Settings,
+        (next, command): (&Membership, Option<SignedReconfigure>),
+        signers: u16,
+    ) -> Link {
         let mut tree = PageTree::default();
         tree.set(SUCCESSION_PAGE, encode(&(next, command, None::<(Membership, SignedReconfigure)>)));
         let (seq, state, epoch) = (Seq(8), tree.refresh(), Epoch(5));
-        let statement = present().settings.checkpoint_statement(seq, state);
-        let group = present().group(ROOT);
+        let statement = speaks.checkpoint_statement(seq, state);
+        let group = present.group(ROOT);
         let sign = |i| (ReplicaId(i), identity(i).sign_in(group, Domain::Protocol, &statement));
         let path = Path::to_page(&tree, SUCCESSION_PAGE).expect("the page is there");
-        Link { epoch, seq, state, votes: (0..3).map(sign).collect(), path }
+        Link { epoch, seq, state, votes: (0..signers).map(sign).collect(), path }
     }
 
     #[test]
@@ -125,5 +136,29 @@ mod tests {
         let mut few = link(&next, Some(signed));
         few.votes.pop();
         assert_eq!(few.follow(ROOT, &present()), None, "nor the administrator without them");
+    }
+
+    #[test]
+    fn an_epoch_ends_by_the_words_and_the_quorum_of_its_own_protocol() {
+        let pbft = || Settings::Pbft(PbftSettings::default());
+        let paxos = || Settings::Paxos(PaxosSettings::default());
+        // Of five three are a majority, and it takes four where one may lie.
+        for (runs, speaks, signers, is_end) in [
+            (pbft(), pbft(), 4, true),
+            (pbft(), pbft(), 3, false),
+            (paxos(), paxos(), 3, true),
+            (paxos(), paxos(), 2, false),
+            (paxos(), pbft(), 5, false),
+            (pbft(), paxos(), 5, false),
+        ] {
+            let members = (0..5).map(member).collect();
+            let present = Membership { members, settings: runs.clone(), ..present() };
+            let changes = alloc::vec![Change::FirstPrimary(ReplicaId(3))];
+            let command = Reconfigure { epoch: Epoch(5), f: 1, changes }.sign(ROOT, &identity(200));
+            let next = command.command.apply(&present).expect("it is allowed");
+            let link = signed(&present, &speaks, (&next, Some(command)), signers);
+            let followed = link.follow(ROOT, &present);
+            assert_eq!(followed, is_end.then_some(next), "{signers} in {runs:?} say it as {speaks:?}");
+        }
     }
 }
