@@ -58,6 +58,7 @@ mod recovery;
 mod replicable;
 mod restart;
 mod separate;
+mod state;
 mod status;
 mod succession;
 
@@ -67,19 +68,14 @@ pub use message::{
     Checkpoint, PaxosMessage, Promise, Proposal, StartView, Status, Vote, checkpoint_statement,
 };
 
-use crate::outbox::Outbox;
-use crate::pending::{Arrival, Pending};
-use crate::separate::{Lacked, Unfinished};
+use crate::pending::Arrival;
 use crate::{Action, Actions, Auth, Event, Evidence, Misbehaviour, Protocol, Settings, SignedPart, TimerId};
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
-use log::Log;
-use persistence::Deferred;
-use recovery::Membership;
-use status::{Asked, Peers};
+use state::State;
 
 /// Runs while a replica waits for the leader, or for a new view.
 const VIEW_TIMER: TimerId = TimerId(0);
@@ -106,88 +102,6 @@ pub struct Paxos {
     state: State,
 }
 
-/// All that a replica knows and its configuration does not say.
-#[derive(Debug, Clone, BorshSerialize, BorshDeserialize)]
-struct State {
-    /// The view that this replica has promised: it accepts nothing in lower ones.
-    view: View,
-    /// Whether that has started here; if not, this replica is waiting for it.
-    is_in_view: bool,
-    /// What this instance goes on from; `None` for the initial state.
-    start: Option<Checkpoint>,
-    /// Where it ends, once it is closed.
-    end: Option<Seq>,
-    /// Whether this replica had lost its disk and did not vote yet where its predecessor ended.
-    has_forgotten: bool,
-    /// Who has signed which checkpoint: an instance ends there.
-    signatures: BTreeMap<ReplicaId, (Checkpoint, Proof)>,
-    /// The low watermark.
-    stable: Seq,
-    /// The checkpoint there; `None` for the initial state.
-    stable_checkpoint: Option<Checkpoint>,
-    /// The highest stable checkpoint that is on disk with its state.
-    stable_durable: Seq,
-    /// The last checkpoint whose state was fetched.
-    installed: Seq,
-    /// Stable checkpoints that this replica shares, of which the first is on its way to the disk.
-    keeping: VecDeque<Checkpoint>,
-    executed: Seq,
-    /// The last batch that the engine has said to be executed.
-    acknowledged: Seq,
-    log: Log,
-    pending: Pending,
-    /// As leader: the next number to assign.
-    next_seq: Seq,
-    /// Who has made which checkpoints above the stable one.
-    checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, Digest>>,
-    /// Checkpoints that this replica made.
-    own_checkpoints: BTreeMap<Seq, Digest>,
-    /// The highest that this replica has ever made.
-    made: Seq,
-    /// The highest of those that is on disk: up to there they may be said, again and again.
-    made_durable: Seq,
-    /// A stable checkpoint that this replica has not reached, or whose state it does not share.
-    behind: Option<Checkpoint>,
-    /// The stable checkpoint that state transfer was last asked for.
-    fetching: Option<Checkpoint>,
-    /// The promise of the highest view from each replica, its own among them once that is on disk.
-    promises: BTreeMap<ReplicaId, Promise>,
-    /// Whether this replica's promise of its view is on disk.
-    is_promise_durable: bool,
-    /// What started `view`, to pass on, if it is known here.
-    start_view: Option<StartView>,
-    /// As leader: whether that is on disk.
-    is_start_durable: bool,
-    /// Views since a request was last executed.
-    fruitless_views: u32,
-    guard: Option<Guard>,
-    outbox: Outbox<Deferred>,
-    peers: Peers,
-    membership: Membership,
-    /// Whether the disk says that this replica has lost an earlier one.
-    is_reborn: bool,
-    /// The highest number that this replica may have executed and vouched for before it started.
-    vouched: Seq,
-    /// When the present view started here.
-    in_view_since: Instant,
-    /// When this replica was last seen to wait for its own disk, or for a state.
-    held_up_until: Instant,
-    /// As leader: propose null requests up to here, for a replica that recovers.
-    fill_to: Seq,
-    /// When each replica that has lost its disk was last heard to ask for it.
-    learners: BTreeMap<ReplicaId, Instant>,
-    /// Batches that are missing here, and who was asked for them last.
-    wanted: BTreeMap<(Seq, Digest), Asked>,
-    /// Who was asked for a batch in vain, and has given none since.
-    mute: BTreeSet<ReplicaId>,
-    /// Batches that others asked for, and when they were last given.
-    given: BTreeMap<(Seq, Digest, ReplicaId), Instant>,
-    /// Whose requests have to be sent whole to whom.
-    lacked: Lacked,
-    /// Proposals by name that are not whole yet.
-    unfinished: Unfinished,
-}
-
 /// What one event leads to.
 struct Step<'a> {
     now: Instant,
@@ -209,55 +123,6 @@ impl Step<'_> {
 
     fn broadcast_signed(&mut self, message: PaxosMessage) {
         self.actions.push(Action::Broadcast { message, auth: Auth::Transferable });
-    }
-}
-
-impl State {
-    fn new() -> Self {
-        Self {
-            view: View(0),
-            is_in_view: true,
-            start: None,
-            end: None,
-            has_forgotten: false,
-            signatures: BTreeMap::new(),
-            stable: Seq(0),
-            stable_checkpoint: None,
-            stable_durable: Seq(0),
-            installed: Seq(0),
-            keeping: VecDeque::new(),
-            executed: Seq(0),
-            acknowledged: Seq(0),
-            log: Log::default(),
-            pending: Pending::default(),
-            next_seq: Seq(1),
-            checkpoints: BTreeMap::new(),
-            own_checkpoints: BTreeMap::new(),
-            made: Seq(0),
-            made_durable: Seq(0),
-            behind: None,
-            fetching: None,
-            promises: BTreeMap::new(),
-            is_promise_durable: false,
-            start_view: None,
-            is_start_durable: false,
-            fruitless_views: 0,
-            guard: None,
-            outbox: Outbox::default(),
-            peers: Peers::default(),
-            membership: Membership::Voter,
-            is_reborn: false,
-            vouched: Seq(0),
-            in_view_since: Instant::default(),
-            held_up_until: Instant::default(),
-            fill_to: Seq(0),
-            learners: BTreeMap::new(),
-            wanted: BTreeMap::new(),
-            mute: BTreeSet::new(),
-            given: BTreeMap::new(),
-            lacked: Lacked::default(),
-            unfinished: Unfinished::default(),
-        }
     }
 }
 
