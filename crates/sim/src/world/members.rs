@@ -123,9 +123,11 @@ impl<X: Subject> World<'_, X> {
         let mut joins = !matches!(change, Change::Remove(_));
         let mut changes = vec![change];
         let mut protocol = protocol_of(&present.settings);
-        if self.dice.chance(400) {
-            if self.subject.switches() && self.dice.chance(600) {
-                protocol = self.other_protocol(protocol);
+        let other = self.other_protocol(protocol, present);
+        let switches = other.is_some() && self.dice.chance(400);
+        if switches || self.dice.chance(400) {
+            if let Some(other) = other.filter(|_| switches) {
+                protocol = other;
             }
             let settings = other_settings(&self.plan.settings, &mut self.dice);
             changes.push(Change::Settings(agreed(protocol, settings)));
@@ -166,17 +168,17 @@ impl<X: Subject> World<'_, X> {
         Some(command)
     }
 
-    /// Another protocol. Who recovers would not vote any more where that is Zyzzyva.
-    fn other_protocol(&mut self, present: ProtocolKind) -> ProtocolKind {
+    /// Another protocol, if the group may run one: none among liars that does not stand them, and not Zyzzyva where
+    /// replicas recover, since who does would not vote any more.
+    fn other_protocol(&mut self, present: ProtocolKind, members: &Membership) -> Option<ProtocolKind> {
         use ProtocolKind::{Paxos, Pbft, Zyzzyva};
-        let recovers = self.config.family == Family::RecoveringMembers;
-        match present {
-            Pbft if recovers => Paxos,
-            Paxos if recovers => Pbft,
-            Pbft => self.dice.pick(&[Paxos, Zyzzyva]),
-            Paxos => self.dice.pick(&[Pbft, Zyzzyva]),
-            Zyzzyva => self.dice.pick(&[Pbft, Paxos]),
-        }
+        let (recovers, may_lie) =
+            (self.config.family == Family::RecoveringMembers, self.may_lie_in(members));
+        let suits = |other: &ProtocolKind| {
+            *other != present && !(recovers && *other == Zyzzyva) && !(may_lie && *other == Paxos)
+        };
+        let others: Vec<_> = [Pbft, Paxos, Zyzzyva].into_iter().filter(suits).collect();
+        (self.subject.switches() && !others.is_empty()).then(|| self.dice.pick(&others))
     }
 
     /// How many of `n` may be faulty: as many as can be. Where replicas only crash, and their number is odd, none could
