@@ -1,7 +1,8 @@
 //! Loss, delay, reordering, slow disks, restarts and impatience, by seeds: what was decided stays so, and once
 //! the network heals everything that waits is executed.
 
-use crate::group::{Group, R, Wire, replica, signed};
+use crate::group::{Group, Node, R, Wire, replica, signed};
+use althing_protocol::{Evidence, Message};
 
 /// SplitMix64: the same seed, the same run.
 struct Dice(u64);
@@ -18,6 +19,29 @@ impl Dice {
     /// In one of so many cases.
     fn one_in(&mut self, cases: usize) -> bool {
         self.below(cases) == 0
+    }
+}
+
+/// How much of what can go wrong did: a test in which too little does shows nothing.
+#[derive(Debug, Default)]
+struct Troubles {
+    views: u64,
+    checkpoints: u64,
+    taken_back: usize,
+    proofs: usize,
+}
+
+impl Troubles {
+    fn are_many(&self) -> bool {
+        self.views > 20 && self.checkpoints > 50 && self.taken_back > 10
+    }
+
+    fn add(&mut self, group: &Group) {
+        let nodes = || group.nodes.iter();
+        self.views += nodes().map(|node| node.zyzzyva.view().0).max().unwrap_or(0);
+        self.checkpoints += nodes().map(|node| node.zyzzyva.stable().0 / 4).max().unwrap_or(0);
+        self.taken_back += group.taken_back;
+        self.proofs += nodes().filter(|node| node.evidence.iter().any(Evidence::is_transferable)).count();
     }
 }
 
@@ -82,7 +106,7 @@ fn heal(group: &mut Group, all: &[usize], numbers: &mut [u64]) {
     assert!(order.starts_with(decided) || decided.starts_with(&order));
 }
 
-fn run(n: usize, seed: u64) {
+fn run(n: usize, seed: u64, troubles: &mut Troubles) {
     let mut dice = Dice(seed);
     let mut group = Group::new(n);
     group.stuck = (0..n).map(replica).filter(|_| dice.one_in(2)).collect();
@@ -92,13 +116,14 @@ fn run(n: usize, seed: u64) {
         assert!(group.oracle.contradictions.is_empty(), "seed {seed}: {:?}", group.oracle.contradictions);
     }
     heal(&mut group, &(0..n).collect::<Vec<_>>(), &mut numbers);
+    troubles.add(&group);
     for node in &group.nodes {
         assert!(node.evidence.is_empty(), "seed {seed}: {:?} of a correct replica", node.evidence);
     }
 }
 
 /// Replica 0 is two: each of them reaches some of the others, now these and now those.
-fn run_with_twins(n: usize, seed: u64) {
+fn run_with_twins(n: usize, seed: u64, troubles: &mut Troubles) {
     let mut dice = Dice(seed);
     let mut group = Group::with_twins(n);
     let mut numbers = [0; 4];
@@ -120,21 +145,49 @@ fn run_with_twins(n: usize, seed: u64) {
     }
     // They go on to be two, and reach everybody.
     heal(&mut group, &(1..n).collect::<Vec<_>>(), &mut numbers);
+    troubles.add(&group);
+}
+
+/// Of what replica 0 says, much contradicts what it says to others.
+fn run_with_a_liar(n: usize, seed: u64, troubles: &mut Troubles) {
+    let mut dice = Dice(seed);
+    let mut group = Group::with_a_liar(n);
+    let mut numbers = [0; 4];
+    let mut seen = 0;
+    for _ in 0..1500 {
+        let new = group.wires.len().saturating_sub(seen);
+        for wire in group.wires.iter_mut().rev().take(new) {
+            if wire.from == R[0] && wire.to != R[0] && dice.one_in(4) {
+                wire.message = wire.message.contradiction().unwrap_or(wire.message.clone());
+            }
+        }
+        seen = group.wires.len();
+        step(&mut group, &mut dice, &mut numbers);
+        assert!(group.oracle.contradictions.is_empty(), "seed {seed}: {:?}", group.oracle.contradictions);
+        let wrongly = |node: &Node| node.evidence.iter().any(|evidence| evidence.accused != R[0]);
+        assert!(!group.nodes[1..].iter().any(wrongly), "seed {seed}: a correct replica is accused");
+    }
+    heal(&mut group, &(1..n).collect::<Vec<_>>(), &mut numbers);
+    troubles.add(&group);
 }
 
 #[test]
 fn what_was_decided_stays_and_all_that_waits_is_executed_once_the_network_heals() {
+    let mut troubles = Troubles::default();
     for seed in 0..60 {
-        run(4, seed);
+        run(4, seed, &mut troubles);
     }
+    assert!(troubles.are_many(), "{troubles:?}");
 }
 
 #[test]
 fn the_same_holds_in_larger_groups() {
+    let mut troubles = Troubles::default();
     for seed in 0..12 {
-        run(5, seed);
-        run(7, seed);
+        run(5, seed, &mut troubles);
+        run(7, seed, &mut troubles);
     }
+    assert!(troubles.are_many(), "{troubles:?}");
 }
 
 #[test]
@@ -154,8 +207,22 @@ fn the_same_holds_while_one_is_down() {
 
 #[test]
 fn a_replica_that_is_two_makes_nobody_decide_two_things() {
+    let mut troubles = Troubles::default();
     for seed in 0..40 {
-        run_with_twins(4, seed);
-        run_with_twins(5, seed);
+        run_with_twins(4, seed, &mut troubles);
+        run_with_twins(5, seed, &mut troubles);
     }
+    assert!(troubles.proofs > 50, "{troubles:?}");
+    assert!(troubles.are_many(), "{troubles:?}");
+}
+
+#[test]
+fn a_replica_that_contradicts_itself_makes_nobody_decide_two_things() {
+    let mut troubles = Troubles::default();
+    for seed in 0..40 {
+        run_with_a_liar(4, seed, &mut troubles);
+        run_with_a_liar(7, seed, &mut troubles);
+    }
+    assert!(troubles.proofs > 50, "{troubles:?}");
+    assert!(troubles.are_many(), "{troubles:?}");
 }

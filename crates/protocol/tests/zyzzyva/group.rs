@@ -98,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) speculative: Vec<Decision>,
     /// What it has told clients of that, and of what became final since it entered its view.
     pub(crate) told: BTreeMap<Seq, Speculation>,
+    /// What it has taken back last.
+    former: Vec<Decision>,
     /// What it last said to hold a certificate for.
     pub(crate) certified: Option<Speculation>,
     /// What its instance goes on from.
@@ -124,6 +126,7 @@ impl Node {
             decisions: vec![],
             speculative: vec![],
             told: BTreeMap::new(),
+            former: vec![],
             certified: None,
             start: None,
             records: vec![],
@@ -184,6 +187,8 @@ pub(crate) struct Group {
     /// Which messages the network loses, until this is set otherwise.
     pub(crate) loses: fn(&Wire) -> bool,
     pub(crate) now: Instant,
+    /// How many batches were taken back and not executed again in their place, so far.
+    pub(crate) taken_back: usize,
     /// Whether each replica goes on from its own encoding after each event, as a logical machine's may have to.
     pub(crate) is_restored: bool,
     pub(crate) oracle: Oracle,
@@ -202,6 +207,13 @@ impl Group {
     pub(crate) fn with(n: usize, settings: ZyzzyvaSettings) -> Self {
         let configs = (0..n).map(|i| config(i, n, &settings)).collect();
         Self::of(configs, &[])
+    }
+
+    /// A new group whose replica 0 is the test's to make lie.
+    pub(crate) fn with_a_liar(n: usize) -> Self {
+        let mut group = Self::of((0..n).map(|i| config(i, n, &settings())).collect(), &[R[0]]);
+        group.down.clear();
+        group
     }
 
     /// A new group whose replica 0 is two, with one name, one key and two minds.
@@ -227,6 +239,7 @@ impl Group {
             stuck: vec![],
             loses: |_| false,
             now: Instant(1_000_000_000),
+            taken_back: 0,
             is_restored: false,
             oracle: Oracle::new(quorums, faulty),
             configs,
@@ -296,7 +309,7 @@ impl Group {
             }
             Action::Rollback => {
                 assert!(!node.speculative.is_empty(), "there is nothing to take back");
-                node.speculative.clear();
+                node.former = core::mem::take(&mut node.speculative);
             }
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
             Action::Stable { seq, .. } => drop(node.fetching.take_if(|(fetching, _)| *fetching <= seq)),
@@ -316,6 +329,8 @@ impl Group {
         assert!(!last.is_some_and(|last| last.is_checkpoint), "beyond a checkpoint that is not final");
         let told = Speculation { view: decision.view, seq: decision.seq, history };
         node.told.insert(told.seq, told);
+        let former = node.former.iter().find(|former| former.seq == decision.seq);
+        self.taken_back += usize::from(former.is_some_and(|former| former.digest != decision.digest));
         node.speculative.push(decision);
         self.oracle.on_speculated(self.id(i), told.view, self.nodes[i].order());
         self.note_certified(i);
