@@ -172,8 +172,7 @@ impl<X: Subject> World<'_, X> {
     /// replicas recover, since who does would not vote any more.
     fn other_protocol(&mut self, present: ProtocolKind, members: &Membership) -> Option<ProtocolKind> {
         use ProtocolKind::{Paxos, Pbft, Zyzzyva};
-        let (recovers, may_lie) =
-            (self.config.family == Family::RecoveringMembers, self.may_lie_in(members));
+        let (recovers, may_lie) = (self.config.family == Family::RecoveringMembers, self.may_lie_in(members));
         let suits = |other: &ProtocolKind| {
             *other != present && !(recovers && *other == Zyzzyva) && !(may_lie && *other == Paxos)
         };
