@@ -192,7 +192,6 @@ impl Family {
             Self::KeyTheft
                 | Self::SlowPrimary
                 | Self::UnfairPrimary
-                | Self::InconsistentMacs
                 | Self::ProactiveRecovery
                 | Self::MobileAdversary
                 | Self::RecoveringMembers
