@@ -13,6 +13,7 @@ use althing_types::{Epoch, FaultModel, ReplicaId};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Serialize;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -355,11 +356,13 @@ fn print(
     if next.first_primary != present.first_primary {
         println!("  {} leads first", next.first_primary);
     }
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     for Changed { name, before, after } in settings {
+        let (was, is) = (shown(before), shown(after));
         match (before.is_null(), after.is_null()) {
-            (true, _) => println!("  {name}: {after}"),
+            (true, _) => println!("  {name}: {is}"),
             (_, true) => {}
-            _ => println!("  {name}: {after}, before {before}"),
+            _ => println!("  {name}: {is}, before {was}"),
         }
     }
     println!("  {} says so to all that are started from now on", file.display());
