@@ -8,6 +8,7 @@ use althing_crypto::Hasher;
 use althing_crypto::site::SignatureShare;
 use althing_protocol::paxos::PaxosMessage;
 use althing_protocol::pbft::PbftMessage;
+use althing_protocol::zyzzyva::ZyzzyvaMessage;
 use althing_replica::{
     ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, Query, QueryAnswer, ReplyFrame,
 };
@@ -22,15 +23,16 @@ const INPUT_BYTES: usize = 2048;
 type Pinned = (&'static str, fn() -> String, &'static str);
 
 /// What each looked like when the channels' version was this. Who changes one raises [`VERSION`], and pins it anew.
-const CHANNELS: (u16, [Pinned; 12]) = (
-    4,
+const CHANNELS: (u16, [Pinned; 13]) = (
+    5,
     [
         ("PbftMessage", format_of::<PbftMessage>, "d06b3ddcbdc51684"),
         ("PaxosMessage", format_of_paxos, "16a76ef2daa5ecf8"),
+        ("ZyzzyvaMessage", format_of_zyzzyva, "dacccf2807c8b8ce"),
         ("EngineMessage", format_of::<EngineMessage>, "a01d68cd25ba9dbb"),
         ("Envelope", format_of::<Envelope>, "3a32f89d12ff7a5f"),
-        ("ClientFrame", format_of::<ClientFrame>, "1016a19fada6a571"),
-        ("ClientMessage", format_of::<ClientMessage>, "2ae0a3fc365ec6a1"),
+        ("ClientFrame", format_of::<ClientFrame>, "8b91b3f691bdc327"),
+        ("ClientMessage", format_of::<ClientMessage>, "93339853d41b4515"),
         ("ReplyFrame", format_of::<ReplyFrame>, "cb3f61525e9a3497"),
         ("Query and QueryAnswer", format_of::<(Query, QueryAnswer)>, "afe81de6c0c37408"),
         ("Parcel", format_of_parcels, "768aea7b13aba310"),
@@ -42,11 +44,16 @@ const CHANNELS: (u16, [Pinned; 12]) = (
 
 /// And what is on disk, but for what protocols say in their records, and the pages of states. Who changes any of that
 /// raises the version of `althing_replica`'s logs.
-const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "8d515e69ae8bd16a");
+const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "e73021e8a35394f0");
 
 /// How much of each input is taken for a value, if it is one.
 fn format_of<T: BorshDeserialize>() -> String {
     format_from::<T>(0)
+}
+
+/// The messages of Zyzzyva have numbers from 128 on.
+fn format_of_zyzzyva() -> String {
+    format_from::<ZyzzyvaMessage>(128)
 }
 
 /// The messages of Paxos have numbers from 64 on.
