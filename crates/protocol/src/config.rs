@@ -4,6 +4,13 @@ use core::fmt;
 use core::time::Duration;
 use thiserror::Error;
 
+/// The most requests that a batch may be allowed to hold: no more are taken from a replica at once.
+const MOST_BATCH_REQUESTS: usize = 4096;
+
+/// The most bytes of operations that it may be: with what each request has beside, a batch fits into a message of
+/// 32 MiB, and so does one with a single operation more.
+const MOST_BATCH_BYTES: usize = 16 << 20;
+
 /// The longest time that anybody waits for.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3600);
 
@@ -22,6 +29,8 @@ pub enum Setting {
     StatusPeriod,
     /// `max_clock_skew`.
     MaxClockSkew,
+    /// `max_batch_bytes`.
+    MaxBatchBytes,
 }
 
 impl fmt::Display for Setting {
@@ -33,6 +42,7 @@ impl fmt::Display for Setting {
             Self::ViewTimeout => "view_timeout",
             Self::StatusPeriod => "status_period",
             Self::MaxClockSkew => "max_clock_skew",
+            Self::MaxBatchBytes => "max_batch_bytes",
         })
     }
 }
@@ -123,6 +133,14 @@ pub enum ConfigError {
     /// A primary would be given up for a batch that nobody has begun to settle.
     #[error("settle_patience must be at most half of the view_timeout")]
     SettlesLate,
+    /// A setting that would let batches grow beyond what others take.
+    #[error("{setting} must be at most {most}")]
+    TooLarge {
+        /// The setting.
+        setting: Setting,
+        /// The most that it may be.
+        most: u64,
+    },
 }
 
 /// The settings that every protocol with a log and a leader has.
@@ -133,6 +151,7 @@ pub(crate) struct Basics {
     pub(crate) log_size: u64,
     pub(crate) pipeline: u64,
     pub(crate) max_batch_requests: usize,
+    pub(crate) max_batch_bytes: usize,
     pub(crate) separate_patience: Duration,
     pub(crate) view_timeout: Duration,
     pub(crate) status_period: Duration,
@@ -149,6 +168,14 @@ impl Basics {
         }
         if !quorums.has(me) {
             return Err(ConfigError::NoSuchReplica { replica: me, n: quorums.n() });
+        }
+        for (setting, value, most) in [
+            (Setting::MaxBatchRequests, self.max_batch_requests, MOST_BATCH_REQUESTS),
+            (Setting::MaxBatchBytes, self.max_batch_bytes, MOST_BATCH_BYTES),
+        ] {
+            if value > most {
+                return Err(ConfigError::TooLarge { setting, most: most as u64 });
+            }
         }
         for (name, is_zero) in [
             (Setting::CheckpointPeriod, self.checkpoint_period == 0),

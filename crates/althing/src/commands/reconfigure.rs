@@ -229,6 +229,12 @@ impl Reconfigure {
         if asked == running && self.set.is_empty() {
             return Ok(None);
         }
+        if asked == ProtocolKind::Zyzzyva && group.proactive_recovery().is_some() {
+            return Err(miette!(
+                help = "leave `proactive_recovery_ms` at 0 in groups that are to run it",
+                "the replicas of this group recover in turn, and one that recovers does not vote in Zyzzyva any more"
+            ));
+        }
         let base = if asked == running { Some(present.settings.clone()) } else { group.settings_of(asked) };
         let base = base.ok_or_else(|| miette!("a group that can change does not run `{}`", asked.name()))?;
         let raw = match RawSettings::from(&base) {

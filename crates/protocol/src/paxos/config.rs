@@ -78,6 +78,7 @@ impl PaxosConfig {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
             separate_patience: settings.separate_patience,
             view_timeout: settings.view_timeout,
             status_period: settings.status_period,

@@ -96,6 +96,7 @@ impl PbftConfig {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
             separate_patience: settings.separate_patience,
             view_timeout: settings.view_timeout,
             status_period: settings.status_period,
@@ -127,10 +128,14 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut PbftSettings);
-        let cases: [(Change, E); 15] = [
+        let cases: [(Change, E); 16] = [
             (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
             (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
             (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),
+            (
+                |s| s.max_batch_bytes = 100_000_000,
+                E::TooLarge { setting: Setting::MaxBatchBytes, most: 16 << 20 },
+            ),
             (|s| s.view_timeout = Duration::ZERO, E::Zero(Setting::ViewTimeout)),
             (|s| s.status_period = Duration::ZERO, E::Zero(Setting::StatusPeriod)),
             (|s| s.view_timeout = Duration::from_secs(3601), E::TooLong(Setting::ViewTimeout)),

@@ -74,6 +74,7 @@ impl ZyzzyvaConfig {
             log_size: settings.log_size,
             pipeline: settings.pipeline,
             max_batch_requests: settings.max_batch_requests,
+            max_batch_bytes: settings.max_batch_bytes,
             separate_patience: Duration::ZERO,
             view_timeout: settings.view_timeout,
             status_period: settings.status_period,
@@ -112,10 +113,14 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut ZyzzyvaSettings);
-        let cases: [(Change, E); 9] = [
+        let cases: [(Change, E); 10] = [
             (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
             (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
             (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),
+            (
+                |s| s.max_batch_bytes = 100_000_000,
+                E::TooLarge { setting: Setting::MaxBatchBytes, most: 16 << 20 },
+            ),
             (|s| s.status_period = Duration::from_secs(3601), E::TooLong(Setting::StatusPeriod)),
             (|s| s.max_clock_skew = Duration::MAX, E::TooLong(Setting::MaxClockSkew)),
             (|s| s.settle_patience = Duration::from_millis(501), E::SettlesLate),

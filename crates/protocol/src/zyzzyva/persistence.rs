@@ -34,6 +34,8 @@ pub(super) enum Record {
         /// The batch.
         batch: Arc<Batch>,
     },
+    /// This replica is in no view below this one any more, and not in this one yet.
+    SetOut(View),
     /// This replica left all views below that of its view change.
     LeftView(ViewChange),
     /// As new primary, this replica made this new view, and will make no other.
@@ -145,6 +147,8 @@ impl Zyzzyva {
     fn records_of_leaving(&self) -> Vec<Record> {
         let mut records = Vec::new();
         let overruled = self.overruled.filter(|confirmed| confirmed.view >= self.view);
+        // Somebody's new view may have led it there, which it has not confirmed yet.
+        records.extend((!self.is_in_view).then_some(Record::SetOut(self.view)));
         records.extend(self.own_view_change.clone().map(Record::LeftView));
         records.extend(overruled.map(Record::Overruled));
         records.extend(self.own_new_view.clone().map(Record::MadeNewView));
@@ -163,5 +167,57 @@ impl Zyzzyva {
             });
         }
         records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zyzzyva::{ZyzzyvaConfig, ZyzzyvaSettings};
+    use crate::{Event, Protocol, Start};
+    use althing_types::{Digest, Instant, Quorums, ReplicaId};
+
+    fn fresh() -> Zyzzyva {
+        let quorums = Quorums::byzantine(4, 1).expect("four are enough");
+        Zyzzyva::new(
+            ZyzzyvaConfig::new(ReplicaId(1), quorums, ZyzzyvaSettings::default()).expect("good settings"),
+        )
+    }
+
+    /// The replica that starts from what this one would have on disk once that is compacted.
+    fn restarted(zyzzyva: &Zyzzyva) -> Zyzzyva {
+        let (mut other, records) = (fresh(), zyzzyva.records());
+        let start = Start::Recovered {
+            stable: Seq(0),
+            executed: Vec::new(),
+            records,
+            is_closed: false,
+            has_forgotten: false,
+            is_doubtful: false,
+        };
+        other.handle(Instant(1), Event::Start(start), &mut Vec::new());
+        other
+    }
+
+    #[test]
+    fn who_has_set_out_for_a_view_is_in_none_below_it_after_a_restart() {
+        let mut zyzzyva = fresh();
+        let other = restarted(&zyzzyva);
+        assert_eq!((other.view(), other.is_in_view()), (View(0), true));
+        zyzzyva.set_out_for(View(3));
+        let other = restarted(&zyzzyva);
+        assert_eq!((other.view(), other.is_in_view()), (View(3), false));
+        // Who has confirmed a start of that view, and follows another, as well.
+        let confirmed = Speculation { view: View(3), seq: Seq(2), history: Digest([1; 32]) };
+        zyzzyva.overruled = Some(confirmed);
+        let other = restarted(&restarted(&zyzzyva));
+        assert_eq!((other.view(), other.is_in_view(), other.overruled), (View(3), false, Some(confirmed)));
+    }
+
+    #[test]
+    fn who_has_forgotten_knows_that_after_any_number_of_restarts() {
+        let mut zyzzyva = fresh();
+        zyzzyva.handle(Instant(1), Event::Start(Start::Amnesia), &mut Vec::new());
+        assert!(!zyzzyva.is_voting() && !restarted(&restarted(&zyzzyva)).is_voting());
     }
 }

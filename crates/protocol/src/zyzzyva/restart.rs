@@ -71,7 +71,7 @@ impl Zyzzyva {
             match althing_types::decode(&record, usize::MAX) {
                 Ok(record) => self.replay(record),
                 Err(_) => {
-                    self.has_forgotten = true;
+                    self.has_forgotten = self.quorums().n() > 1;
                     break;
                 }
             }
@@ -131,6 +131,7 @@ impl Zyzzyva {
                 self.is_certificate_durable = true;
             }
             Record::Body { seq, batch } => drop(self.bodies.insert((seq, batch.digest()), batch)),
+            Record::SetOut(view) => self.set_out_for(view),
             Record::LeftView(content) => {
                 self.set_out_for(content.view);
                 self.own_view_change = Some(content);

@@ -41,7 +41,7 @@ impl Zyzzyva {
         heir.start = start.map(|(seq, state)| Checkpoint { seq, state });
         heir.pending = legacy.checked_pending();
         heir.outbox = Outbox::after(legacy.last_id);
-        heir.has_forgotten = legacy.has_forgotten || legacy.is_doubtful;
+        heir.has_forgotten = (legacy.has_forgotten || legacy.is_doubtful) && heir.quorums().n() > 1;
         heir
     }
 
