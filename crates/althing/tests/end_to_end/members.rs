@@ -318,6 +318,49 @@ fn a_group_goes_from_pbft_to_paxos_and_back_while_it_works_and_processes_are_kil
 }
 
 #[test]
+fn a_group_speculates_for_a_while_and_processes_are_killed_meanwhile() {
+    const ALL: [&str; 4] = ["kv-0", "kv-1", "kv-2", "kv-3"];
+    block_on(async {
+        let mut group = Changing::start().await;
+        let report = group.change(&["--protocol", "zyzzyva", "--set", "settle_patience_ms=20"]).await;
+        assert_eq!((&report["protocol"], &report["f"]), (&"zyzzyva".into(), &1.into()), "{report}");
+        group.settle("to zyzzyva").await;
+        for name in ALL {
+            group.takes_part(name).await;
+            group.group.until(name, "zyzzyva", |report| runs(report) == Some(ProtocolKind::Zyzzyva)).await;
+        }
+        // Without a backup clients make certificates; without the primary there is another view.
+        group.kill("kv-3").await;
+        group.settle("without a backup").await;
+        group.restart("kv-3").await;
+        group.takes_part("kv-3").await;
+        group.kill("kv-0").await;
+        group.settle("without the primary").await;
+        group.restart("kv-0").await;
+        for name in ALL {
+            group.kill(name).await;
+        }
+        for name in ALL {
+            group.restart(name).await;
+        }
+        group.settle("restart all in zyzzyva").await;
+        group.change(&["--protocol", "paxos"]).await;
+        group.settle("to paxos").await;
+        group.change(&["--protocol", "zyzzyva"]).await;
+        group.settle("to zyzzyva again").await;
+        group.change(&["--protocol", "pbft"]).await;
+        group.settle("back to pbft").await;
+        for name in ALL {
+            group.takes_part(name).await;
+        }
+        let home = tempfile::TempDir::new().expect("a temporary directory");
+        let file = old_client_file(&group.group.deployment, home.path());
+        let last = GroupClient::connect(&file).await.expect("a client can be started");
+        group.judge(&last).await;
+    });
+}
+
+#[test]
 fn what_can_not_be_done_to_a_group_is_said_and_nothing_changes() {
     block_on(async {
         let group = Changing::start().await;
