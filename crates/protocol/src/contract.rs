@@ -1,4 +1,4 @@
-use crate::{Batch, CommitCertificate, Evidence, Request, Settings, Speculation};
+use crate::{Batch, CommitCertificate, Evidence, Request, Settings, Share, Speculation};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
@@ -210,6 +210,14 @@ pub enum Event<M> {
         /// Whom its client belongs to: the same for all sessions of one, so that it can't outnumber others.
         owner: ClientId,
     },
+    /// A client has all replicas asked, with its signature, for the answer to a request of its own that is executed
+    /// here, early or for good: what it was told was not enough for it.
+    AskedAgain {
+        /// The client.
+        client: ClientId,
+        /// The request's number.
+        number: RequestNumber,
+    },
     /// A client shows that an agreement quorum has speculated alike, at this replica's place in the order or
     /// anywhere else. It is complete and its proofs hold.
     Certificate(CommitCertificate),
@@ -256,6 +264,7 @@ impl<M> Event<M> {
             Self::Request(request) => Event::Request(request),
             Self::Body(request) => Event::Body(request),
             Self::Witness { request, owner } => Event::Witness { request, owner },
+            Self::AskedAgain { client, number } => Event::AskedAgain { client, number },
             Self::Certificate(certificate) => Event::Certificate(certificate),
             Self::Persisted(id) => Event::Persisted(id),
             Self::HandOver => Event::HandOver,
@@ -350,6 +359,8 @@ pub enum Action<M> {
         decision: Decision,
         /// The digest of all batches up to this one.
         history: Digest,
+        /// What this replica tells clients, where that does not depend on whom they ask.
+        share: Option<Share>,
     },
     /// This replica holds, on disk, a certificate for this speculation, and has entered no later view: whichever
     /// client has shown one for it or for an earlier one of that view is told so (Zyzzyva's local commit).
@@ -417,7 +428,7 @@ impl<M> Action<M> {
             Self::Compact(records) => Action::Compact(records),
             Self::Execute(decision) => Action::Execute(decision),
             Self::ExecuteTentatively(decision) => Action::ExecuteTentatively(decision),
-            Self::Speculate { decision, history } => Action::Speculate { decision, history },
+            Self::Speculate { decision, history, share } => Action::Speculate { decision, history, share },
             Self::Certified(speculation) => Action::Certified(speculation),
             Self::Rollback => Action::Rollback,
             Self::Stable { seq, state } => Action::Stable { seq, state },

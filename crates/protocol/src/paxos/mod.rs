@@ -278,7 +278,11 @@ impl Protocol for Paxos {
             Event::StateInstalled { seq, executed } => self.on_state_installed(&mut step, seq, &executed),
             // Nobody speaks for somebody else where nobody lies, a leader that serves one client late is slow and
             // no more, and nothing is speculated.
-            Event::KeysEnded { .. } | Event::Witness { .. } | Event::Certificate(_) | Event::Timer(_) => {}
+            Event::KeysEnded { .. }
+            | Event::Witness { .. }
+            | Event::Certificate(_)
+            | Event::AskedAgain { .. }
+            | Event::Timer(_) => {}
         }
         self.settle(&mut step);
     }

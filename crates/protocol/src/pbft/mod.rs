@@ -523,7 +523,7 @@ impl Protocol for Pbft {
             Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             // It speculates on nothing.
-            Event::Certificate(_) | Event::Timer(_) => {}
+            Event::Certificate(_) | Event::AskedAgain { .. } | Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
             Event::Close(seq) => self.on_close(&mut step, seq),
             Event::Body(request) => self.on_body(&mut step, request),

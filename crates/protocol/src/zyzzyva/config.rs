@@ -1,4 +1,5 @@
 use super::choice::Ranking;
+use super::mode::Composition;
 use crate::config::{Basics, ConfigError, MAX_DURATION, ProtocolName, Setting};
 use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -7,6 +8,11 @@ use core::time::Duration;
 /// Settings of a Zyzzyva replica, not yet checked. [`Default`] gives values for a local network.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct ZyzzyvaSettings {
+    /// Which protocols take turns.
+    pub composition: Composition,
+    /// How many requests Backup makes final before something faster is tried again. Doubles each time that
+    /// this fails.
+    pub backup_requests: u64,
     /// A checkpoint is made every so many sequence numbers. The order waits there until it is stable.
     pub checkpoint_period: u64,
     /// How many sequence numbers above the last state on disk may be in use; at least two periods.
@@ -36,6 +42,8 @@ pub struct ZyzzyvaSettings {
 impl Default for ZyzzyvaSettings {
     fn default() -> Self {
         Self {
+            composition: Composition::Zyzzyva,
+            backup_requests: 256,
             checkpoint_period: 128,
             log_size: 256,
             pipeline: 16,
@@ -88,6 +96,12 @@ impl ZyzzyvaConfig {
             return Err(ConfigError::SettlesLate);
         }
         Ok(Self { me, quorums, settings, ranking: Ranking::LatestView })
+    }
+
+    /// Which protocols take turns.
+    #[must_use]
+    pub fn composition(&self) -> Composition {
+        self.settings.composition
     }
 
     /// The same with the paper's choice of what a new view starts with, which loses what was decided. For the

@@ -23,7 +23,7 @@ impl Zyzzyva {
     /// The view ends. What the primary has ordered with MACs and nobody settled is dropped there; whoever could not
     /// accept it says because of whom. A correct client asks again, and signs.
     pub(super) fn drop_requests_that_stall(&mut self, step: &mut Step) {
-        if self.is_leading() {
+        if self.is_leading() && !self.mode().needs_all() {
             let stalled = self.log.after(self.executed).flat_map(|(_, slot)| &slot.batch.requests);
             for request in stalled {
                 self.pending.drop_unsigned(request.client);
@@ -31,7 +31,8 @@ impl Zyzzyva {
             return;
         }
         let next = self.orders.get(&self.log.last().next()).filter(|_| self.is_in_view);
-        let requests = next.into_iter().flat_map(|order| &order.content.batch.requests);
+        let next = next.map(|order| &order.content.batch).or_else(|| self.passed_next());
+        let requests = next.into_iter().flat_map(|batch| &batch.requests);
         let is_bad = |r: &&Request| r.has_macs() && !r.is_authentic && !self.pending.has_authentic(r);
         let caught: Vec<_> = requests.filter(is_bad).map(|request| request.client).collect();
         self.name_caught(step, &caught);

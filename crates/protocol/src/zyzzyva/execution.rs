@@ -1,6 +1,7 @@
 //! Execution: speculatively what is accepted, and for good what is final, in order.
 
 use super::history::Slot;
+use super::mode::Mode;
 use super::{Step, Zyzzyva};
 use crate::{Action, Decision};
 use alloc::sync::Arc;
@@ -31,6 +32,7 @@ impl Zyzzyva {
             for request in &decision.batch.requests {
                 self.pending.note_executed(request.client, request.number);
             }
+            self.count_final(&decision.batch);
             if self.is_in_view && !decision.batch.requests.is_empty() {
                 self.fruitless_views = 0;
             }
@@ -43,7 +45,7 @@ impl Zyzzyva {
         let may_speculate = self.is_in_view && self.is_voting() && self.has_state() && self.may_go_on();
         while may_speculate && self.speculated < self.durable {
             let seq = self.speculated.next();
-            if self.is_bound_otherwise(seq) {
+            if self.is_bound_otherwise(seq) || !self.may_speculate_at(seq) {
                 return;
             }
             let slot = self.log.get(seq).expect("what comes after a state that is here is in the log");
@@ -51,7 +53,7 @@ impl Zyzzyva {
             let decision = Decision { view: self.view, ..self.decision(seq, slot) };
             let history = slot.history;
             self.speculated = seq;
-            step.actions.push(Action::Speculate { decision, history });
+            step.actions.push(Action::Speculate { decision, history, share: self.share() });
         }
     }
 
@@ -62,7 +64,7 @@ impl Zyzzyva {
             digest: slot.digest,
             batch: Arc::clone(&slot.batch),
             is_checkpoint: self.is_checkpoint(seq),
-            is_eager: true,
+            is_eager: self.mode_of(slot.view) != Mode::Backup,
         }
     }
 

@@ -104,6 +104,10 @@ pub enum ZyzzyvaMessage {
     OrderRequest(OrderRequest),
     /// The primary's assignment, passed on to a replica that missed it or was told another.
     RelayOrder(Signed<OrderRequest>),
+    /// To the next of the chain: what the sender has accepted, as its view's head has ordered it.
+    Pass(OrderRequest),
+    /// To those after the next of the chain: what the sender has accepted.
+    Linked(Speculation),
     /// Asks for assignments of this view.
     FillHole {
         /// The view they were made in.
@@ -226,7 +230,7 @@ impl Message for ZyzzyvaMessage {
     fn requests_mut(&mut self) -> &mut [Request] {
         match self {
             Self::Forward(request) => core::slice::from_mut(request),
-            Self::OrderRequest(order) => &mut Arc::make_mut(&mut order.batch).requests,
+            Self::OrderRequest(order) | Self::Pass(order) => &mut Arc::make_mut(&mut order.batch).requests,
             Self::RelayOrder(signed) => &mut Arc::make_mut(&mut signed.content.batch).requests,
             Self::BatchBody { batch, .. } => &mut Arc::make_mut(batch).requests,
             _ => &mut [],
@@ -238,6 +242,7 @@ impl Message for ZyzzyvaMessage {
             Self::Speculated(_) => "speculated",
             Self::Forward(_) => "forward",
             Self::OrderRequest(_) | Self::RelayOrder(_) => "order-request",
+            Self::Pass(_) | Self::Linked(_) => "chain-link",
             Self::FillHole { .. } => "fill-hole",
             Self::Committed(_) => "committed",
             Self::Checkpoint(_) => "checkpoint",
@@ -257,18 +262,21 @@ impl Message for ZyzzyvaMessage {
             other.0[0] ^= 0xff;
             other
         };
+        let contradicting = |own: &OrderRequest| {
+            let mut other = own.clone();
+            let time = &mut Arc::make_mut(&mut other.batch).time.0;
+            *time = time.wrapping_add(1);
+            other.history = flip(other.history);
+            other
+        };
         let flipped = |own: &Speculation| Speculation { history: flip(own.history), ..*own };
         match self {
             Self::Speculated(own) => Some(Self::Speculated(flipped(own))),
             Self::Committed(own) => Some(Self::Committed(flipped(own))),
+            Self::Linked(own) => Some(Self::Linked(flipped(own))),
             Self::Checkpoint(own) => Some(Self::Checkpoint(Checkpoint { state: flip(own.state), ..*own })),
-            Self::OrderRequest(own) => {
-                let mut other = own.clone();
-                let time = &mut Arc::make_mut(&mut other.batch).time.0;
-                *time = time.wrapping_add(1);
-                other.history = flip(other.history);
-                Some(Self::OrderRequest(other))
-            }
+            Self::OrderRequest(own) => Some(Self::OrderRequest(contradicting(own))),
+            Self::Pass(own) => Some(Self::Pass(contradicting(own))),
             Self::ViewChange(own) => {
                 let other = ViewChange { certificate: None, log: Vec::new(), ..own.clone() };
                 (other != *own).then_some(Self::ViewChange(other))

@@ -11,6 +11,7 @@
 //! |---|---|---|---|
 //! | `Forward` | backup → primary | MAC (and the client's own) | a client's request reached a backup |
 //! | `OrderRequest` | primary → all | transferable | it assigns a number to a batch |
+//! | `Pass`, `Linked` | replica → its f + 1 successors | MAC | it has accepted something, in a view of Chain |
 //! | `RelayOrder` | any → any | transferable inside | it is missed, or another replica was told another |
 //! | `FillHole` | backup → primary | MAC | assignments before a known one are missing |
 //! | `Speculated` | all → all | transferable | something has been speculative for long, at checkpoints, for a new view |
@@ -54,6 +55,8 @@
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
+mod backup;
+mod chain;
 mod checkpoint;
 mod choice;
 mod config;
@@ -62,8 +65,10 @@ mod entering;
 mod execution;
 mod history;
 mod message;
+mod mode;
 mod normal;
 mod persistence;
+mod quorum;
 mod replicable;
 mod restart;
 mod settle;
@@ -76,6 +81,7 @@ pub use message::{
     Checkpoint, CheckpointCertificate, NewView, OrderRequest, Signed, Status, ViewChange, ZyzzyvaMessage,
     checkpoint_statement,
 };
+pub use mode::{Composition, Mode};
 
 use crate::distrust::Distrust;
 use crate::outbox::Outbox;
@@ -89,7 +95,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use backup::Trials;
 use borsh::{BorshDeserialize, BorshSerialize};
+use chain::Links;
 use choice::Terms;
 use entering::Entering;
 use history::Log;
@@ -166,6 +174,8 @@ pub struct Zyzzyva {
     own_checkpoints: BTreeMap<Seq, (Digest, bool)>,
     /// Assignments of this view that can't be accepted yet.
     orders: BTreeMap<Seq, Signed<OrderRequest>>,
+    /// What is said along the chain of this view and can't be accepted yet.
+    links: Links,
     /// The last accepted number when a hole was last asked to be filled.
     hole_after: Option<Seq>,
     /// What replicas have signed of what they accepted.
@@ -218,6 +228,7 @@ pub struct Zyzzyva {
     distrust: Distrust,
     outbox: Outbox<Deferred>,
     peers: Peers,
+    trials: Trials,
 }
 
 /// What one event leads to.
@@ -273,6 +284,7 @@ impl Zyzzyva {
             checkpoints: BTreeMap::new(),
             own_checkpoints: BTreeMap::new(),
             orders: BTreeMap::new(),
+            links: Links::default(),
             hole_after: None,
             speculations: Speculations::default(),
             commitments: Commitments::default(),
@@ -302,6 +314,7 @@ impl Zyzzyva {
             distrust: Distrust::default(),
             outbox: Outbox::default(),
             peers: Peers::default(),
+            trials: Trials::default(),
         }
     }
 
@@ -346,6 +359,7 @@ impl Zyzzyva {
     pub fn footprint(&self) -> usize {
         self.log.len()
             + self.orders.len()
+            + self.links.len()
             + self.bodies.len()
             + self.wanted.len()
             + self.speculations.len()
@@ -368,6 +382,15 @@ impl Zyzzyva {
 
     fn primary(&self) -> ReplicaId {
         self.quorums().primary(self.view)
+    }
+
+    /// How the view that this replica is in or moving to orders.
+    fn mode(&self) -> Mode {
+        self.mode_of(self.view)
+    }
+
+    fn mode_of(&self, view: View) -> Mode {
+        self.config.settings.composition.mode(self.quorums(), view)
     }
 
     /// Whether this replica is the primary of a view that has started.
@@ -416,6 +439,7 @@ impl Zyzzyva {
         proof: Option<Proof>,
     ) {
         use ZyzzyvaMessage as M;
+        self.trials.hear(from, step.now);
         match (message, proof) {
             (M::Speculated(own), Some(proof)) => self.on_speculated(step, from, own, proof),
             (M::OrderRequest(content), Some(proof)) => {
@@ -435,6 +459,8 @@ impl Zyzzyva {
             (M::Forward(request), _) => drop(self.admit(step, request)),
             (M::RelayOrder(signed), _) => self.on_order(step, signed),
             (M::FillHole { view, first, last }, _) => self.on_fill_hole(step, from, view, first, last),
+            (M::Pass(order), _) => self.on_passed(step, (from, key), order),
+            (M::Linked(own), _) => self.on_linked(step, (from, key), own),
             (M::Committed(own), _) => self.on_committed(from, own, key),
             (M::RelayStable(certificate), _) => self.on_relayed_certificate(step, from, certificate),
             (M::RelayNewView { new_view, certificate }, _) => self.on_new_view(step, new_view, certificate),
@@ -449,17 +475,21 @@ impl Zyzzyva {
     /// what its change enables elsewhere.
     fn settle(&mut self, step: &mut Step) {
         self.accept_orders(step);
+        self.accept_passed(step);
         self.confirm_new_view(step);
         self.enter_if_confirmed(step);
         self.certify(step);
+        self.settle_at_once(step);
         self.say_to_settle(step);
         self.note_final();
         self.execute_final(step);
         self.speculate(step);
-        self.follow_primary(step);
+        self.end_backup(step);
+        self.follow_leavers(step);
         self.join_view_change(step);
         self.start_new_view(step);
         self.propose(step);
+        self.order_arrivals(step);
         self.update_settling(step);
         self.update_guard(step);
     }
@@ -475,13 +505,17 @@ impl Protocol for Zyzzyva {
             Event::Message { from, message, proof, key } => {
                 self.on_message(&mut step, (from, key), message, proof);
             }
-            Event::KeysEnded { of, before } => self.commitments.forget(of, before),
+            Event::KeysEnded { of, before } => {
+                self.commitments.forget(of, before);
+                self.links.forget(of, before);
+            }
             Event::Timer(VIEW_TIMER) => self.on_view_timer(&mut step),
             Event::Timer(STATUS_TIMER) => self.on_status_timer(&mut step),
             Event::Timer(SETTLE_TIMER) => self.on_settle_timer(&mut step),
             // Operations come with their order only, and nothing holds the primary to a floor.
             Event::Body(_) | Event::Witness { .. } | Event::Timer(_) => {}
             Event::Request(request) => self.on_request(&mut step, request),
+            Event::AskedAgain { client, number } => self.on_asked_again(&mut step, client, number),
             Event::Certificate(certificate) => self.on_shown(&mut step, certificate),
             Event::Close(seq) => self.on_close(&mut step, seq),
             Event::Persisted(id) => self.on_persisted(&mut step, id),

@@ -2,6 +2,7 @@
 
 use super::history::extended;
 use super::message::{OrderRequest, Signed, ZyzzyvaMessage};
+use super::mode::Mode;
 use super::persistence::{Deferred, Record};
 use super::{Step, Zyzzyva, statement};
 use crate::{Batch, Misbehaviour, Request, Speculation, batch};
@@ -12,7 +13,8 @@ use althing_types::{Seq, View};
 impl Zyzzyva {
     pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
         let copy = request.clone();
-        if self.admit(step, request) && self.is_in_view && !self.is_leading() {
+        let goes_on = self.is_in_view && !self.is_leading() && self.mode() != Mode::Quorum;
+        if self.admit(step, request) && goes_on {
             step.send(self.primary(), ZyzzyvaMessage::Forward(copy));
         }
     }
@@ -35,7 +37,7 @@ impl Zyzzyva {
     }
 
     /// The last number that may be accepted now: the order waits at a checkpoint until that is stable.
-    fn accept_to(&self) -> Seq {
+    pub(super) fn accept_to(&self) -> Seq {
         let durable = Seq(self.stable_durable.0.saturating_add(self.config.settings.log_size));
         self.next_checkpoint().min(durable).min(self.end())
     }
@@ -46,7 +48,7 @@ impl Zyzzyva {
         let settings = &self.config.settings;
         let (max_requests, max_bytes, pipeline) =
             (settings.max_batch_requests, settings.max_batch_bytes, settings.pipeline);
-        while self.is_leading() && self.is_voting() {
+        while self.is_leading() && self.is_voting() && self.mode() != Mode::Quorum {
             let seq = self.log.last().next();
             if seq > self.accept_to() || seq.0 > self.durable.0.saturating_add(pipeline) {
                 return;
@@ -135,7 +137,7 @@ impl Zyzzyva {
 
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a
     /// group's replicas share them.
-    fn is_acceptable(&self, batch: &Batch) -> bool {
+    pub(super) fn is_acceptable(&self, batch: &Batch) -> bool {
         let settings = &self.config.settings;
         let is_fit = batch::fit(batch.requests.iter(), settings.max_batch_requests, settings.max_batch_bytes);
         is_fit && (batch.is_null() || !batch.requests.is_empty())
@@ -143,7 +145,7 @@ impl Zyzzyva {
 
     /// Whether a batch may be accepted here: its requests are authentic and its time is not in the future, or one
     /// correct replica has found so.
-    fn is_believed(&self, step: &Step, seq: Seq, batch: &Batch) -> bool {
+    pub(super) fn is_believed(&self, step: &Step, seq: Seq, batch: &Batch) -> bool {
         let is_own = |request: &Request| request.is_authentic || self.pending.has_authentic(request);
         let is_authentic = batch.requests.iter().all(is_own);
         let is_in_time = batch.time <= step.now + self.config.settings.max_clock_skew;
@@ -168,7 +170,7 @@ impl Zyzzyva {
     }
 
     /// Accepts the next batch: as primary its own. It is on disk before anybody hears of it.
-    fn accept(&mut self, step: &mut Step, batch: Arc<Batch>, order: Option<Signed<OrderRequest>>) {
+    pub(super) fn accept(&mut self, step: &mut Step, batch: Arc<Batch>, order: Option<Signed<OrderRequest>>) {
         let view = self.view;
         self.pending.note_proposed(&batch);
         let proof = order.as_ref().map(|order| order.proof.clone());
@@ -184,7 +186,12 @@ impl Zyzzyva {
         };
         let (history, batch) = (slot.history, Arc::clone(&slot.batch));
         self.durable = seq;
-        if self.is_leading() && view == self.view {
+        if !self.is_in_view || view != self.view {
+            return;
+        }
+        if self.mode() == Mode::Chain {
+            self.pass_on(step, seq);
+        } else if self.is_leading() && self.mode() != Mode::Quorum {
             let order = OrderRequest { view, seq, history, batch };
             step.broadcast_signed(ZyzzyvaMessage::OrderRequest(order));
         }

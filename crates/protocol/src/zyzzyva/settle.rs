@@ -144,6 +144,7 @@ impl Zyzzyva {
         let is_other = own.seq > self.log.base()
             && self.log.history_at(own.seq).is_some_and(|history| history != own.history);
         if self.is_in_view && own.view == self.view && is_other {
+            self.on_contention(step);
             // One of the two was told something else by the primary: who sees both assignments can prove that.
             self.relay_orders(step, from, self.executed.next(), own.seq);
         }
@@ -250,7 +251,7 @@ impl Zyzzyva {
         }
     }
 
-    fn say(&mut self, step: &mut Step, seq: Seq) {
+    pub(super) fn say(&mut self, step: &mut Step, seq: Seq) {
         let may_say = seq > self.log.base() && self.is_voting() && !self.is_bound_otherwise(seq);
         let history = self.log.history_at(seq).filter(|_| may_say);
         if let Some(history) = history {
@@ -260,7 +261,7 @@ impl Zyzzyva {
         }
     }
 
-    fn is_unsettled(&self) -> bool {
+    pub(super) fn is_unsettled(&self) -> bool {
         self.is_in_view && self.is_voting() && self.durable > self.executed
     }
 

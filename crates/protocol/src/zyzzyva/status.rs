@@ -1,6 +1,7 @@
 //! Retransmission, driven by what the others say they have, and the fetching of batches and assignments.
 
 use super::message::{OrderRequest, Status, ZyzzyvaMessage};
+use super::mode::Mode;
 use super::{STATUS_TIMER, Step, Zyzzyva};
 use crate::{Action, Batch};
 use alloc::collections::BTreeMap;
@@ -12,7 +13,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 const RESEND_BURST: usize = 32;
 
 /// A replica that waits for nothing sends its status only every so many periods.
-const IDLE_PERIODS: u64 = 10;
+pub(super) const IDLE_PERIODS: u64 = 10;
 
 /// What the others last said of themselves.
 #[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
@@ -67,6 +68,7 @@ impl Zyzzyva {
             || !self.has_state()
             || !self.pending.is_empty()
             || !self.orders.is_empty()
+            || !self.links.is_empty()
             || self.log.last() > self.executed
             || self.own_checkpoints.last_key_value().is_some_and(|(seq, _)| *seq > base)
             || ahead >= self.quorums().one_correct()
@@ -95,7 +97,13 @@ impl Zyzzyva {
         if is_stuck {
             self.resend_checkpoints(step, from, status);
             if status.view == self.view && status.is_in_view && self.is_in_view {
-                self.relay_orders(step, from, status.accepted.next(), Seq(u64::MAX));
+                match self.mode() {
+                    Mode::Zyzzyva | Mode::Backup => {
+                        self.relay_orders(step, from, status.accepted.next(), Seq(u64::MAX));
+                    }
+                    Mode::Chain => self.link_again(step, from, status.accepted),
+                    Mode::Quorum => {}
+                }
             }
             self.resend_statements(step, from, status);
         }

@@ -3,6 +3,7 @@
 
 use super::choice;
 use super::message::{NewView, Signed, ViewChange, ZyzzyvaMessage};
+use super::mode::Mode;
 use super::persistence::{Deferred, Record};
 use super::{Guard, Step, VIEW_TIMER, Zyzzyva, statement};
 use crate::{Action, Misbehaviour};
@@ -70,7 +71,12 @@ impl Zyzzyva {
     }
 
     pub(super) fn on_view_timer(&mut self, step: &mut Step) {
-        if self.guard.take().is_some() {
+        if self.guard.take().is_none() {
+            return;
+        }
+        if self.is_in_view && self.mode().needs_all() {
+            self.abort(step);
+        } else {
             self.leave_view(step, self.view.next());
         }
     }
@@ -83,7 +89,7 @@ impl Zyzzyva {
         }
     }
 
-    fn ask_for_view(&mut self, step: &mut Step, view: View) {
+    pub(super) fn ask_for_view(&mut self, step: &mut Step, view: View) {
         self.drop_requests_that_stall(step);
         self.begin_to_leave(step, view);
         let view_change = ViewChange {
@@ -113,6 +119,7 @@ impl Zyzzyva {
         self.own_new_view = None;
         (self.is_view_change_durable, self.is_new_view_durable) = (false, false);
         self.orders.clear();
+        self.links.clear();
         self.shown = None;
         self.hole_after = None;
     }
@@ -172,16 +179,25 @@ impl Zyzzyva {
 
     /// As primary: hands the view over to the next one, before it stops.
     pub(super) fn on_hand_over(&mut self, step: &mut Step) {
-        if self.is_leading() && self.quorums().n() > 1 {
+        let matters = self.is_leading() || (self.is_in_view && self.mode().needs_all());
+        if matters && self.quorums().n() > 1 {
             self.step_out(step);
         }
     }
 
-    /// Follows the primary of this view out of it: a correct one does not come back.
-    pub(super) fn follow_primary(&mut self, step: &mut Step) {
-        let primary = self.primary();
-        let has_left = self.view_changes.get(&primary).is_some_and(|signed| signed.content.view > self.view);
-        if self.is_in_view && primary != self.me() && has_left {
+    /// Follows the primary of this view out of it, which does not come back if it is correct: to the next one, or to
+    /// where all is tried anew. And whoever else leaves, where all are needed.
+    pub(super) fn follow_leavers(&mut self, step: &mut Step) {
+        if !self.is_in_view {
+            return;
+        }
+        let asked = |signed: &Signed<ViewChange>| Some(signed.content.view).filter(|view| *view > self.view);
+        let primarys = self.view_changes.get(&self.primary()).and_then(asked);
+        let is_abandoned = self.mode().needs_all() && self.view_changes.values().any(|s| asked(s).is_some());
+        let anew = self.config.settings.composition.next_round(self.quorums(), self.view);
+        if self.mode() == Mode::Backup && primarys == Some(anew) && self.is_voting() {
+            self.ask_for_view(step, anew);
+        } else if primarys.is_some() || is_abandoned {
             self.step_out(step);
         }
     }
@@ -190,7 +206,9 @@ impl Zyzzyva {
     /// not be given more time, nor ask clients for signatures.
     fn step_out(&mut self, step: &mut Step) {
         let next = self.view.next();
-        if self.fruitless_views > 0 || self.pending.oldest_signed().is_some() {
+        if self.mode().needs_all() {
+            self.abort(step);
+        } else if self.fruitless_views > 0 || self.pending.oldest_signed().is_some() {
             self.leave_view(step, next);
         } else if self.is_voting() {
             self.ask_for_view(step, next);
@@ -215,7 +233,7 @@ impl Zyzzyva {
 
     /// A view has started: passes on to its primary what waits here.
     pub(super) fn forward_pending(&mut self, step: &mut Step) {
-        if !self.is_leading() {
+        if !self.is_leading() && self.mode() != Mode::Quorum {
             let primary = self.primary();
             for request in self.pending.iter() {
                 step.send(primary, ZyzzyvaMessage::Forward(request.clone()));

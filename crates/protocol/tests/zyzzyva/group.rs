@@ -2,10 +2,10 @@
 
 use crate::oracle::{Oracle, Order};
 use althing_crypto::{Authenticator, Proof};
-use althing_protocol::zyzzyva::{Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
+use althing_protocol::zyzzyva::{Composition, Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{
     Action, Answers, Auth, CommitCertificate, Decision, Event, Evidence, Message, PersistId, Protocol,
-    Replicable, Request, RequestAuth, RequestKind, Speculation, Start, TimerId,
+    Replicable, Request, RequestAuth, RequestKind, Share, Speculation, Start, TimerId,
 };
 use althing_types::{
     ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq, View, decode, encode,
@@ -34,6 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Small numbers, so that few messages reach the limits. A batch holds one request.
 pub(crate) fn settings() -> ZyzzyvaSettings {
     ZyzzyvaSettings { checkpoint_period: 4, log_size: 8, max_batch_requests: 1, ..ZyzzyvaSettings::default() }
+}
+
+/// The same, where these protocols take turns, often.
+pub(crate) fn composed(composition: Composition) -> ZyzzyvaSettings {
+    ZyzzyvaSettings { composition, backup_requests: 3, ..settings() }
 }
 
 /// A request with its client's signature.
@@ -209,16 +214,22 @@ impl Group {
         Self::of(configs, &[])
     }
 
-    /// A new group whose replica 0 is the test's to make lie.
-    pub(crate) fn with_a_liar(n: usize) -> Self {
-        let mut group = Self::of((0..n).map(|i| config(i, n, &settings())).collect(), &[R[0]]);
+    /// A new group in which these protocols take turns.
+    pub(crate) fn composed(n: usize, composition: Composition) -> Self {
+        Self::with(n, composed(composition))
+    }
+
+    /// The same, and replica 0 is the test's to make lie.
+    pub(crate) fn with_a_liar(n: usize, composition: Composition) -> Self {
+        let configs = (0..n).map(|i| config(i, n, &composed(composition))).collect();
+        let mut group = Self::of(configs, &[R[0]]);
         group.down.clear();
         group
     }
 
-    /// A new group whose replica 0 is two, with one name, one key and two minds.
-    pub(crate) fn with_twins(n: usize) -> Self {
-        let configs = (0..n).chain([0]).map(|i| config(i, n, &settings())).collect();
+    /// The same, and replica 0 is two, with one name, one key and two minds.
+    pub(crate) fn with_twins(n: usize, composition: Composition) -> Self {
+        let configs = (0..n).chain([0]).map(|i| config(i, n, &composed(composition))).collect();
         let mut group = Self::of_size(n, configs, &[R[0]]);
         group.down.clear();
         group
@@ -231,6 +242,7 @@ impl Group {
 
     fn of_size(n: usize, configs: Vec<ZyzzyvaConfig>, faulty: &[ReplicaId]) -> Self {
         let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas");
+        let composition = configs[0].composition();
         let mut group = Self {
             nodes: configs.iter().map(|config| Node::new(Zyzzyva::new(config.clone()))).collect(),
             wires: VecDeque::new(),
@@ -241,7 +253,7 @@ impl Group {
             now: Instant(1_000_000_000),
             taken_back: 0,
             is_restored: false,
-            oracle: Oracle::new(quorums, faulty),
+            oracle: Oracle::new(quorums, composition, faulty),
             configs,
             n,
         };
@@ -302,7 +314,7 @@ impl Group {
                 self.oracle.on_final(self.id(i), &self.nodes[i].final_order());
                 return Some(event);
             }
-            Action::Speculate { decision, history } => self.speculate(i, decision, history),
+            Action::Speculate { decision, history, share } => self.speculate(i, decision, history, share),
             Action::Certified(speculation) => {
                 node.certified = Some(speculation);
                 self.note_certified(i);
@@ -322,7 +334,7 @@ impl Group {
         None
     }
 
-    fn speculate(&mut self, i: usize, decision: Decision, history: Digest) {
+    fn speculate(&mut self, i: usize, decision: Decision, history: Digest, share: Option<Share>) {
         let node = &mut self.nodes[i];
         assert_eq!(decision.seq.0 as usize, node.order().len() + 1, "speculated out of order");
         let last = node.speculative.last();
@@ -332,7 +344,9 @@ impl Group {
         let former = node.former.iter().find(|former| former.seq == decision.seq);
         self.taken_back += usize::from(former.is_some_and(|former| former.digest != decision.digest));
         node.speculative.push(decision);
-        self.oracle.on_speculated(self.id(i), told.view, self.nodes[i].order());
+        if share != Some(Share::Nothing) {
+            self.oracle.on_speculated(self.id(i), told.view, self.nodes[i].order());
+        }
         self.note_certified(i);
     }
 
@@ -493,6 +507,11 @@ impl Group {
         self.event(i, Event::Timer(VIEW_TIMER));
     }
 
+    /// Replica `i` is about to stop.
+    pub(crate) fn hand_over(&mut self, i: usize) {
+        self.event(i, Event::HandOver);
+    }
+
     pub(crate) fn describe(&self) -> String {
         let one = |node: &Node| {
             let (zyzzyva, fetching) = (&node.zyzzyva, node.fetching.map(|(seq, _)| seq));
@@ -510,6 +529,32 @@ impl Group {
     pub(crate) fn submit(&mut self, request: &Request) {
         for i in self.up().collect::<Vec<_>>() {
             self.event(i, Event::Request(request.clone()));
+        }
+    }
+
+    /// A client sends its request to these replicas, in this order.
+    pub(crate) fn submit_to(&mut self, replicas: &[usize], request: &Request) {
+        for i in replicas {
+            if !self.down.contains(&self.id(*i)) {
+                self.event(*i, Event::Request(request.clone()));
+            }
+        }
+    }
+
+    /// A client asks again for the answer to a request: who has executed it hears of that, and the others of the
+    /// request.
+    pub(crate) fn ask_again(&mut self, client: u64, number: u64) {
+        for i in self.up().collect::<Vec<_>>() {
+            let is_done = self.done(i).contains(&(client, number));
+            let (client, number) = (ClientId(client), RequestNumber(number));
+            self.event(
+                i,
+                if is_done {
+                    Event::AskedAgain { client, number }
+                } else {
+                    Event::Request(signed(client.0, number.0))
+                },
+            );
         }
     }
 
@@ -602,7 +647,8 @@ impl Group {
     fn begin(&mut self, i: usize, n: usize, start: (Seq, Digest)) {
         if self.n != n {
             self.n = n;
-            self.oracle = Oracle::new(Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas"), &[]);
+            let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas");
+            self.oracle = Oracle::new(quorums, Composition::Zyzzyva, &[]);
             self.wires.clear();
         }
         self.configs[i] = config(i, n, &settings());

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod group;
+mod modes;
 mod normal_case;
 mod oracle;
 mod restarts;

@@ -1,5 +1,6 @@
 //! What clients may have decided, judged by what the replicas did, and not by any digest of theirs.
 
+use althing_protocol::zyzzyva::Composition;
 use althing_types::{Digest, Quorums, ReplicaId, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,7 @@ pub(crate) type Order = Vec<Digest>;
 /// Decisions of clients and of replicas, and whether they contradict each other.
 pub(crate) struct Oracle {
     quorums: Quorums,
+    composition: Composition,
     /// Those that may say whatever makes a client decide.
     faulty: BTreeSet<ReplicaId>,
     speculated: BTreeMap<(View, Order), BTreeSet<ReplicaId>>,
@@ -17,26 +19,34 @@ pub(crate) struct Oracle {
     /// The longest order that anybody has decided.
     pub(crate) decided: Order,
     pub(crate) contradictions: Vec<String>,
+    /// How often what was speculated made a client decide.
+    pub(crate) early: usize,
 }
 
 impl Oracle {
-    pub(crate) fn new(quorums: Quorums, faulty: &[ReplicaId]) -> Self {
+    pub(crate) fn new(quorums: Quorums, composition: Composition, faulty: &[ReplicaId]) -> Self {
         Self {
             quorums,
+            composition,
             faulty: faulty.iter().copied().collect(),
             speculated: BTreeMap::new(),
             certified: BTreeMap::new(),
             decided: vec![],
             contradictions: vec![],
+            early: 0,
         }
     }
 
-    /// A replica answers clients after these batches. A client decides once all answer alike.
+    /// A replica answers clients after these batches. A client decides once all that it needs answer alike.
     pub(crate) fn on_speculated(&mut self, who: ReplicaId, view: View, order: Order) {
         let alike = self.speculated.entry((view, order.clone())).or_default();
         alike.insert(who);
-        if alike.union(&self.faulty).count() == self.quorums.n() {
-            self.decide(&order, "all speculated it");
+        let is_alike = |id| alike.contains(&id) || self.faulty.contains(&id);
+        let mut needed =
+            self.quorums.replicas().filter(|id| self.composition.is_decisive(self.quorums, view, *id));
+        if needed.all(is_alike) {
+            self.early += 1;
+            self.decide(&order, "all that a client needs speculated it");
         }
     }
 
