@@ -1,6 +1,6 @@
 use crate::paxos::{self, PaxosConfig, PaxosSettings};
 use crate::pbft::{self, PbftConfig, PbftSettings};
-use crate::zyzzyva::{self, ZyzzyvaConfig, ZyzzyvaSettings};
+use crate::zyzzyva::{self, Composition, ZyzzyvaConfig, ZyzzyvaSettings};
 use crate::{ConfigError, ProtocolName};
 use alloc::vec::Vec;
 use althing_types::{Digest, FaultModel, Quorums, QuorumsError, ReplicaId, Seq};
@@ -79,6 +79,15 @@ impl Settings {
             Self::Pbft(settings) => settings.separate_bytes,
             Self::Paxos(settings) => settings.separate_bytes,
             Self::Zyzzyva(_) => 0,
+        }
+    }
+
+    /// Which protocols take turns, for clients: it matters only where they are told what is speculative.
+    #[must_use]
+    pub fn composition(&self) -> Composition {
+        match self {
+            Self::Pbft(_) | Self::Paxos(_) => Composition::Zyzzyva,
+            Self::Zyzzyva(settings) => settings.composition,
         }
     }
 

@@ -76,7 +76,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::ExecuteTentatively(decision) => {
                 self.execute_early(decision, Certainty::Tentative, outputs);
             }
-            Action::Speculate { decision, history } => self.speculate(decision, history, outputs),
+            Action::Speculate { decision, history, share } => {
+                self.speculate(decision, (history, share), outputs);
+            }
             Action::Certified(speculation) => self.on_certified(speculation, outputs),
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
@@ -202,7 +204,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         // In another epoch the client named others by these places.
         let share = match &request.answers {
             answers if !is_owed && request.epoch == self.epoch() => match certainty {
-                Certainty::Speculative(..) => answers.share_of_all(self.me),
+                Certainty::Speculative(.., share) => share.unwrap_or_else(|| answers.share_of_all(self.me)),
                 Certainty::Final | Certainty::Tentative => answers.share_of(self.me, decision.is_eager),
             },
             _ => Share::Whole,

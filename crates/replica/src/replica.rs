@@ -469,6 +469,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Standing::Awaited => {}
             Standing::Last(_) if self.protocol.answers_from().is_none() => {}
             Standing::Last(outcome) => {
+                if is_owed && !request.has_macs() {
+                    self.events.push_back(Event::AskedAgain { client, number });
+                }
                 // It asks again, perhaps because it could not believe the answer for want of the key.
                 self.outbound.announce(now, Principal::Client(client), outputs);
                 let given = Given::Whole(outcome.clone());

@@ -8,7 +8,7 @@ use crate::{Output, Service, Standing};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Domain;
-use althing_protocol::{CommitCertificate, Decision, Event, Protocol, Speculation};
+use althing_protocol::{CommitCertificate, Decision, Event, Protocol, Share, Speculation};
 use althing_types::{ClientId, Digest, RequestNumber};
 
 /// What this replica keeps certificates for, and who wants to know.
@@ -37,10 +37,15 @@ impl Certified {
 impl<P: Protocol, S: Service> Replica<P, S> {
     /// Executes a batch of which the others have not been heard, and signs what has been executed by now: once
     /// for all clients whose requests it holds.
-    pub(crate) fn speculate(&mut self, decision: Decision, history: Digest, outputs: &mut Vec<Output>) {
+    pub(crate) fn speculate(
+        &mut self,
+        decision: Decision,
+        (history, share): (Digest, Option<Share>),
+        outputs: &mut Vec<Output>,
+    ) {
         let speculation = Speculation { view: decision.view, seq: decision.seq, history };
         let proof = self.outbound.keyring.sign(Domain::Protocol, &speculation.statement());
-        self.execute_early(decision, Certainty::Speculative(speculation, proof), outputs);
+        self.execute_early(decision, Certainty::Speculative(speculation, proof, share), outputs);
     }
 
     /// A client shows a certificate. It is told once this replica keeps it, or that its request is final.

@@ -7,7 +7,7 @@ use crate::replica::Replica;
 use crate::{Output, Service, StopReason};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_protocol::{Decision, Protocol, Speculation};
+use althing_protocol::{Decision, Protocol, Share, Speculation};
 use althing_types::{ClientId, RequestNumber, Seq, View};
 
 /// On what an answer to a client rests.
@@ -18,7 +18,8 @@ pub(crate) enum Certainty {
     /// The batch has its place unless the view ends before it is decided.
     Tentative,
     /// This replica has not heard yet what the others have at that place: it signs what it has.
-    Speculative(Speculation, Proof),
+    /// What it tells clients may be settled already.
+    Speculative(Speculation, Proof, Option<Share>),
 }
 
 impl Certainty {
@@ -28,7 +29,7 @@ impl Certainty {
         match self {
             Self::Final => said(decision.view, number, Execution::Final(decision.seq), given),
             Self::Tentative => said(decision.view, number, Execution::Tentative(decision.seq), given),
-            Self::Speculative(speculation, proof) => {
+            Self::Speculative(speculation, proof, _) => {
                 ClientMessage::Speculated { number, speculation: *speculation, proof: proof.clone(), given }
             }
         }

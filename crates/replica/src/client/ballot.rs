@@ -2,6 +2,7 @@ use crate::frame::{Execution, Given, ReplyOutcome};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
+use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{CommitCertificate, Speculation};
 use althing_types::{Digest, Quorums, ReplicaId, View};
 
@@ -12,6 +13,8 @@ pub(super) struct Ballot {
     /// How many have to say the same for good.
     enough: usize,
     quorums: Quorums,
+    /// What decides how many have to speculate alike.
+    composition: Composition,
     /// Each replica's last word.
     words: BTreeMap<ReplicaId, Word>,
     /// The last whole outcome that each has given.
@@ -57,11 +60,12 @@ pub(super) enum Verdict {
 
 impl Ballot {
     /// A ballot in which `enough` replicas decide by what they say for good.
-    pub(super) fn new(enough: usize, quorums: Quorums) -> Self {
+    pub(super) fn new(enough: usize, quorums: Quorums, composition: Composition) -> Self {
         let (words, outcomes) = (BTreeMap::new(), BTreeMap::new());
         Self {
             enough,
             quorums,
+            composition,
             words,
             outcomes,
             shown: None,
@@ -160,7 +164,8 @@ impl Ballot {
     /// adds to it: who takes it back then answers no read before it has got to that number again.
     ///
     /// What all have speculated alike in one view can't change: all that are correct bring it into the next. So it
-    /// is where some have got it for good meanwhile: either one of those is correct, or all others are.
+    /// is where some have got it for good meanwhile: either one of those is correct, or all others are. In a chain
+    /// those at its end speak for all that are correct.
     fn is_final(&self, word: &Word) -> bool {
         let alike = || self.words.values().filter(|other| other.digest == word.digest);
         if alike().filter(|other| other.is_for_good()).count() >= self.enough || self.is_kept(word.digest) {
@@ -172,8 +177,7 @@ impl Ballot {
         let at = |seq| count(&|_, execution| execution == Execution::Final(seq));
         let seq = match word.of {
             Said::Speculated(speculation, _) => {
-                let speculated = self.speculated(word.digest, speculation).count();
-                return speculated + at(speculation.seq) == self.quorums.n();
+                return self.is_speculated_by_all(word.digest, speculation);
             }
             Said::Executed(_, Execution::Earlier) => return false,
             Said::Executed(_, Execution::Tentative(seq) | Execution::Final(seq)) => seq,
@@ -187,6 +191,21 @@ impl Ballot {
             .map(|view| count(&|other, execution| other == view && execution == Execution::Tentative(seq)))
             .max();
         at_the_number + most_in_one_view.unwrap_or(0) >= self.quorums.agreement()
+    }
+
+    /// Whether all that it takes have speculated thus, or have got it for good at that number.
+    fn is_speculated_by_all(&self, digest: Digest, speculation: Speculation) -> bool {
+        let is_alike = |id| {
+            self.words.get(&id).is_some_and(|word| {
+                let is_it = match word.of {
+                    Said::Speculated(other, _) => other == speculation,
+                    Said::Executed(_, execution) => execution == Execution::Final(speculation.seq),
+                };
+                is_it && word.digest == digest
+            })
+        };
+        let (quorums, view) = (self.quorums, speculation.view);
+        quorums.replicas().filter(|id| self.composition.is_decisive(quorums, view, *id)).all(is_alike)
     }
 
     /// Who has speculated thus, and the proof of it.
@@ -296,7 +315,7 @@ mod tests {
     }
 
     fn ballot(enough: usize) -> Ballot {
-        Ballot::new(enough, Quorums::byzantine(4, 1).expect("four are enough"))
+        Ballot::new(enough, Quorums::byzantine(4, 1).expect("four are enough"), Composition::Zyzzyva)
     }
 
     #[test]
@@ -382,6 +401,21 @@ mod tests {
             }
             let verdict = speculate(&mut ballot, R[3], last.0, last.1);
             assert_eq!(verdict != Verdict::Open, is_decided, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_chain_the_last_f_plus_1_speak_for_all() {
+        // In view 5 the chain starts at replica 1.
+        for (view, decisive) in [(0, [2, 3]), (5, [3, 0])] {
+            let four = Quorums::byzantine(4, 1).expect("four are enough");
+            let mut ballot = Ballot::new(2, four, Composition::Chain);
+            let others = (0..4).filter(|i| !decisive.contains(i));
+            for i in others.chain([decisive[0]]) {
+                assert_eq!(speculate(&mut ballot, R[i], speculation(view, 0), 1), Verdict::Open, "{i}");
+            }
+            let last = speculate(&mut ballot, R[decisive[1]], speculation(view, 0), 1);
+            assert_eq!(last, Verdict::Decided(outcome(1)));
         }
     }
 

@@ -1,6 +1,7 @@
 use crate::Limits;
 use crate::membership::Membership;
 use althing_crypto::Keyring;
+use althing_protocol::zyzzyva::Composition;
 use althing_types::{ClientId, Quorums, RequestNumber};
 use core::time::Duration;
 
@@ -62,6 +63,8 @@ pub struct ClientConfig {
     /// An operation of at least so many bytes goes to all replicas at once, so that the primary need not pass
     /// it on; 0: none does. As the group's own setting.
     pub separate_bytes: usize,
+    /// Which protocols take turns, where the group speculates. As the group's own setting.
+    pub composition: Composition,
     /// How long it waits before it asks all replicas.
     pub retry: Duration,
     /// The number of its first request: above all that it has ever used, as far as it knows.

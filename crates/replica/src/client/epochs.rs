@@ -36,6 +36,7 @@ impl Client {
         self.config.keyring = reached.keyring(&self.config.keyring);
         self.config.quorums = reached.quorums();
         self.config.separate_bytes = reached.settings.separate_bytes();
+        self.config.composition = reached.settings.composition();
         let (quorums, enough) = (self.config.quorums, enough_replies(self.config.reads, self.config.quorums));
         self.respondents = Respondents::new(self.config.answers, self.config.client, quorums, enough);
         self.lateness = Lateness::default();

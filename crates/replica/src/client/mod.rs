@@ -20,6 +20,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain};
+use althing_protocol::zyzzyva::Mode;
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
@@ -98,6 +99,7 @@ impl Client {
             config.keyring = membership.keyring(&config.keyring);
             config.quorums = membership.quorums();
             config.separate_bytes = membership.settings.separate_bytes();
+            config.composition = membership.settings.composition();
         }
         let enough = enough_replies(config.reads, config.quorums);
         Self {
@@ -221,11 +223,31 @@ impl Client {
         let frame = frame_bytes(&ClientFrame::Request(request));
         let has_macs = auth == RequestAuthKind::Macs;
         self.begin((number, kind, operation), Phase::Ordered(self.ballot()), (frame.clone(), has_macs));
+        if self.is_quorum(self.view()) {
+            return self.send_to_all(out);
+        }
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.went_to = Some(to);
         }
         out.push(ClientOutput::Send { to, frame });
         out.push(ClientOutput::SetTimer { after: self.config.retry });
+    }
+
+    /// Whether replicas order in this view what all of them have got.
+    fn is_quorum(&self, view: View) -> bool {
+        self.config.composition.mode(self.config.quorums, view) == Mode::Quorum
+    }
+
+    /// Who was sent the request alone is in a view in which all need it, and the client did not know: they get it too.
+    fn catch_up_with(&mut self, view: View, number: RequestNumber, out: &mut Vec<ClientOutput>) {
+        let is_quorum = self.is_quorum(view);
+        let quorums = self.config.quorums;
+        let Some(outstanding) = self.outstanding_as(number).filter(|_| is_quorum) else { return };
+        if let Some(went_to) = outstanding.went_to.take() {
+            let frame = outstanding.frame.clone();
+            let others = quorums.replicas().filter(|id| *id != went_to);
+            out.extend(others.map(|to| ClientOutput::Send { to, frame: frame.clone() }));
+        }
     }
 
     /// Shows the request that was just sent to a backup, now and then.
@@ -273,7 +295,8 @@ impl Client {
     }
 
     fn ballot(&self) -> Ballot {
-        Ballot::new(enough_replies(self.config.reads, self.config.quorums), self.config.quorums)
+        let ClientConfig { reads, quorums, composition, .. } = self.config;
+        Ballot::new(enough_replies(reads, quorums), quorums, composition)
     }
 
     fn begin(
@@ -402,6 +425,7 @@ impl Client {
             }
             ClientMessage::Speculated { number, speculation, proof, given } => {
                 self.views.insert(from, speculation.view);
+                self.catch_up_with(speculation.view, number, out);
                 let said = (speculation, proof);
                 self.on_reply(number, |ballot| ballot.speculate(from, said, given), out);
                 self.consider_certificate(from, number, out);
