@@ -59,9 +59,15 @@ fn main() {
         std::process::exit(2);
     };
     let (protocol, family) = match family.split_once(':') {
-        Some(("paxos", family)) => (ProtocolKind::Paxos, family),
-        Some(("zyzzyva", family)) => (ProtocolKind::Zyzzyva, family),
-        _ => (ProtocolKind::Pbft, family.as_str()),
+        Some((name, family)) => {
+            let named = ProtocolKind::ALL.into_iter().find(|protocol| protocol.name() == name);
+            let Some(protocol) = named else {
+                eprintln!("no protocol is named {name}");
+                std::process::exit(2);
+            };
+            (protocol, family)
+        }
+        None => (ProtocolKind::Pbft, family.as_str()),
     };
     let families = match family {
         "all" => Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect(),

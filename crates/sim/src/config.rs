@@ -1,3 +1,4 @@
+use althing_protocol::zyzzyva::Composition;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -240,8 +241,7 @@ impl Serialize for Family {
 }
 
 /// Which protocol is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum ProtocolKind {
     /// Practical Byzantine Fault Tolerance.
     #[default]
@@ -249,17 +249,35 @@ pub enum ProtocolKind {
     /// Paxos, among replicas that only crash.
     Paxos,
     /// Speculative Byzantine fault tolerance.
-    Zyzzyva,
+    Speculative(Composition),
 }
 
 impl ProtocolKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Pbft,
+        Self::Paxos,
+        Self::Speculative(Composition::Zyzzyva),
+        Self::Speculative(Composition::Quorum),
+        Self::Speculative(Composition::Chain),
+        Self::Speculative(Composition::Aliph),
+    ];
+
     /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Pbft => "pbft",
             Self::Paxos => "paxos",
-            Self::Zyzzyva => "zyzzyva",
+            Self::Speculative(composition) => composition.name(),
+        }
+    }
+
+    /// Which protocols take turns, for clients.
+    pub(crate) fn composition(self) -> Composition {
+        match self {
+            Self::Speculative(composition) => composition,
+            Self::Pbft | Self::Paxos => Composition::Zyzzyva,
         }
     }
 
@@ -270,8 +288,14 @@ impl ProtocolKind {
         match self {
             Self::Pbft => true,
             Self::Paxos => family.is_free_of_lies(),
-            Self::Zyzzyva => family.needs_no_recovery(),
+            Self::Speculative(_) => family.needs_no_recovery(),
         }
+    }
+}
+
+impl Serialize for ProtocolKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -285,7 +309,7 @@ impl fmt::Display for ProtocolKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{protocol} is not made for {family}: {}", match .protocol {
     ProtocolKind::Paxos => "its replicas crash, and do not lie",
-    ProtocolKind::Pbft | ProtocolKind::Zyzzyva => "who recovers would not vote again, and primaries have no floor",
+    ProtocolKind::Pbft | ProtocolKind::Speculative(_) => "who recovers would not vote again, and primaries have no floor",
 })]
 pub struct Unsuited {
     /// The protocol.
@@ -339,7 +363,7 @@ impl SimConfig {
     #[must_use]
     pub fn faults(&self) -> usize {
         match self.protocol {
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => (self.replicas - 1) / 3,
+            ProtocolKind::Pbft | ProtocolKind::Speculative(_) => (self.replicas - 1) / 3,
             ProtocolKind::Paxos => (self.replicas - 1) / 2,
         }
     }

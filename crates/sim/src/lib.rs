@@ -74,6 +74,8 @@ pub fn run(config: &SimConfig) -> RunReport {
         _ if config.family.changes_members() => world::simulate(&subject::GenuineAny, config),
         ProtocolKind::Pbft => world::simulate(&subject::Genuine, config),
         ProtocolKind::Paxos => world::simulate(&subject::GenuinePaxos, config),
-        ProtocolKind::Zyzzyva => world::simulate(&subject::GenuineZyzzyva, config),
+        ProtocolKind::Speculative(composition) => {
+            world::simulate(&subject::GenuineZyzzyva(composition), config)
+        }
     }
 }

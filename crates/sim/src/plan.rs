@@ -9,6 +9,7 @@ use crate::sites::paxos_settings;
 use crate::subject::zyzzyva_settings;
 use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
+use althing_protocol::zyzzyva::Composition;
 use althing_replica::membership::Membership;
 use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
 use althing_types::{ClientId, Epoch, FaultModel, Quorums, ReplicaId};
@@ -57,6 +58,8 @@ pub(crate) struct Plan {
     /// Of those, the ones that run twice.
     pub(crate) twins: BTreeSet<ReplicaId>,
     /// How long what slow replicas send is held back.
+    /// Which protocols take turns, for clients.
+    pub(crate) composition: Composition,
     pub(crate) lag: Duration,
     /// Whom an unfair primary lets wait; nobody in particular for a slow one.
     pub(crate) victim: Option<ClientId>,
@@ -74,7 +77,7 @@ impl Plan {
         // The family is part of what chance follows from, so that families differ in more than faults.
         let mut dice = Dice::new(config.seed.wrapping_mul(31).wrapping_add(config.family as u64));
         let quorums = match config.protocol {
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => {
+            ProtocolKind::Pbft | ProtocolKind::Speculative(_) => {
                 Quorums::byzantine(config.replicas, config.faults())
             }
             ProtocolKind::Paxos => Quorums::crash(config.replicas, config.faults()),
@@ -82,7 +85,7 @@ impl Plan {
         let quorums = quorums.expect("f follows from n");
         let settings = separating(config, settings(&mut dice));
         let byzantine = match config.protocol {
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => byzantine(config, &mut dice),
+            ProtocolKind::Pbft | ProtocolKind::Speculative(_) => byzantine(config, &mut dice),
             ProtocolKind::Paxos => BTreeMap::new(),
         };
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
@@ -141,6 +144,7 @@ impl Plan {
             },
             byzantine,
             twins,
+            composition: config.protocol.composition(),
             lag,
             victim: (config.family == Family::UnfairPrimary)
                 .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
@@ -188,7 +192,7 @@ pub(crate) fn agreed(protocol: ProtocolKind, settings: PbftSettings) -> Settings
     match protocol {
         ProtocolKind::Pbft => Settings::Pbft(settings),
         ProtocolKind::Paxos => Settings::Paxos(paxos_settings(&settings)),
-        ProtocolKind::Zyzzyva => Settings::Zyzzyva(zyzzyva_settings(&settings)),
+        ProtocolKind::Speculative(composition) => Settings::Zyzzyva(zyzzyva_settings(composition, &settings)),
     }
 }
 

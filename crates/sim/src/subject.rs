@@ -7,7 +7,7 @@ use crate::sites::paxos_settings;
 use crate::witness::Witness;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosMessage};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftMessage, PbftSettings};
-use althing_protocol::zyzzyva::{Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
+use althing_protocol::zyzzyva::{Composition, Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{AnyMessage, AnyProtocol, Protocol, Settings};
 use althing_replica::membership::Membership;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits, Replica, ReplicaConfig, Service, Tamper};
@@ -236,14 +236,14 @@ impl Subject for GenuinePaxos {
 }
 
 /// The same of Zyzzyva.
-pub(crate) struct GenuineZyzzyva;
+pub(crate) struct GenuineZyzzyva(pub(crate) Composition);
 
 impl Subject for GenuineZyzzyva {
     type Protocol = Zyzzyva;
     type Service = Kv;
 
     fn protocol(&self, me: ReplicaId, quorums: Quorums, settings: PbftSettings) -> Zyzzyva {
-        let settings = zyzzyva_settings(&settings);
+        let settings = zyzzyva_settings(self.0, &settings);
         Zyzzyva::new(ZyzzyvaConfig::new(me, quorums, settings).expect("valid settings"))
     }
 
@@ -269,8 +269,11 @@ impl Subject for GenuineZyzzyva {
 }
 
 /// What these settings say that means the same there. How long batches stay speculative follows from the others.
-pub(crate) fn zyzzyva_settings(settings: &PbftSettings) -> ZyzzyvaSettings {
+pub(crate) fn zyzzyva_settings(composition: Composition, settings: &PbftSettings) -> ZyzzyvaSettings {
     ZyzzyvaSettings {
+        composition,
+        // So few that much of it is seen.
+        backup_requests: 8,
         checkpoint_period: settings.checkpoint_period,
         log_size: settings.log_size,
         pipeline: settings.pipeline,

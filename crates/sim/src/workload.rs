@@ -49,6 +49,7 @@ impl Worker {
             reads: plan.reads,
             answers: plan.answers,
             separate_bytes: plan.settings.separate_bytes,
+            composition: plan.composition,
             retry: plan.retry,
             first_number: RequestNumber(1),
         };

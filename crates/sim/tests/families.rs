@@ -1,5 +1,6 @@
 //! A few seeds of every fault family, in groups of every kind of size.
 
+use althing_protocol::zyzzyva::Composition;
 use althing_sim::{Family, ProtocolKind, SimConfig, run, run_many};
 
 fn check(replicas: usize, seeds: std::ops::Range<u64>) {
@@ -46,14 +47,29 @@ fn paxos_among_three_and_five() {
 
 #[test]
 fn zyzzyva_among_four_and_seven() {
-    check_protocol(ProtocolKind::Zyzzyva, 4, 0..20);
-    check_protocol(ProtocolKind::Zyzzyva, 7, 0..6);
+    check_protocol(ProtocolKind::Speculative(Composition::Zyzzyva), 4, 0..20);
+    check_protocol(ProtocolKind::Speculative(Composition::Zyzzyva), 7, 0..6);
+}
+
+#[test]
+fn quorum_and_chain_among_four_and_seven() {
+    for composition in [Composition::Quorum, Composition::Chain] {
+        check_protocol(ProtocolKind::Speculative(composition), 4, 0..8);
+        check_protocol(ProtocolKind::Speculative(composition), 7, 0..3);
+    }
+}
+
+#[test]
+fn aliph_among_four_and_seven() {
+    check_protocol(ProtocolKind::Speculative(Composition::Aliph), 4, 0..8);
+    check_protocol(ProtocolKind::Speculative(Composition::Aliph), 7, 0..3);
 }
 
 #[test]
 fn zyzzyva_in_other_sizes() {
     for n in [1, 5, 10] {
-        check_protocol(ProtocolKind::Zyzzyva, n, 0..3);
+        check_protocol(ProtocolKind::Speculative(Composition::Zyzzyva), n, 0..3);
+        check_protocol(ProtocolKind::Speculative(Composition::Aliph), n, 0..1);
     }
 }
 

@@ -308,6 +308,7 @@ fn client_config(
         reads: group.reads().into(),
         answers: file.answers().into(),
         separate_bytes: group.separate_bytes(),
+        composition: group.composition(),
         retry: file.retry(),
         first_number,
     }

@@ -41,6 +41,17 @@ impl Composition {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Zyzzyva, Self::Quorum, Self::Chain, Self::Aliph];
 
+    /// Its name, in files and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zyzzyva => "zyzzyva",
+            Self::Quorum => "quorum",
+            Self::Chain => "chain",
+            Self::Aliph => "aliph",
+        }
+    }
+
     /// What is tried before Backup, in order.
     fn stages(self) -> &'static [Mode] {
         match self {

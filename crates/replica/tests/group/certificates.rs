@@ -3,6 +3,7 @@
 use crate::net::keyring;
 use althing_crypto::{Domain, Proof};
 use althing_protocol::Speculation;
+use althing_protocol::zyzzyva::Composition;
 use althing_replica::*;
 use althing_types::{
     ClientId, Digest, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq, View, decode, encode,
@@ -45,6 +46,7 @@ impl Driven {
             reads: ReadPolicy::Ordered,
             answers: AnswerPolicy::All,
             separate_bytes: 0,
+            composition: Composition::Zyzzyva,
             retry: RETRY,
             first_number: RequestNumber(1),
         });

@@ -2,6 +2,7 @@
 
 use crate::net::keyring;
 use althing_crypto::{Domain, KeySeed, Keyring};
+use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{Answers, RequestAuth};
 use althing_replica::*;
 use althing_types::{
@@ -24,6 +25,7 @@ fn client(reads: ReadPolicy) -> Client {
         reads,
         answers: AnswerPolicy::default(),
         separate_bytes: SEPARATE_BYTES,
+        composition: Composition::Zyzzyva,
         retry: RETRY,
         first_number: RequestNumber(7),
     })

@@ -5,6 +5,7 @@ use crate::disk::Disk;
 use crate::ledger::{Ledger, Operation};
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::pbft::Pbft;
+use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{Evidence, Protocol};
 use althing_replica::membership::{Member, Membership, Reconfigure, ReconfigureOutcome};
 use althing_replica::*;
@@ -80,6 +81,7 @@ impl Settings {
             durability: Durability::Sync,
             reads: ReadPolicy::Ordered,
             separate_bytes: 0,
+            composition: Composition::Zyzzyva,
         }
     }
 }

@@ -19,6 +19,7 @@ mod disk;
 
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_protocol::zyzzyva::Composition;
 use althing_replica::storage::LogWrite;
 use althing_replica::{
     AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Context, Durability, Input, Limits,
@@ -141,6 +142,7 @@ impl Group {
                 reads: ReadPolicy::Ordered,
                 answers: AnswerPolicy::All,
                 separate_bytes: 0,
+                composition: Composition::Zyzzyva,
                 retry: Duration::from_secs(3600),
                 first_number: RequestNumber(1),
             })

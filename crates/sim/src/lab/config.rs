@@ -1,10 +1,10 @@
+use althing_protocol::zyzzyva::Composition;
 use althing_types::Quorums;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::time::Duration;
 
 /// A protocol to compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LabProtocol {
     /// One server that nothing backs.
     Unreplicated,
@@ -13,12 +13,20 @@ pub enum LabProtocol {
     /// Practical Byzantine Fault Tolerance.
     Pbft,
     /// Speculative Byzantine fault tolerance.
-    Zyzzyva,
+    Speculative(Composition),
 }
 
 impl LabProtocol {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unreplicated, Self::Paxos, Self::Pbft, Self::Zyzzyva];
+    pub const ALL: [Self; 7] = [
+        Self::Unreplicated,
+        Self::Paxos,
+        Self::Pbft,
+        Self::Speculative(Composition::Zyzzyva),
+        Self::Speculative(Composition::Quorum),
+        Self::Speculative(Composition::Chain),
+        Self::Speculative(Composition::Aliph),
+    ];
 
     /// Its name.
     #[must_use]
@@ -27,7 +35,16 @@ impl LabProtocol {
             Self::Unreplicated => "unreplicated",
             Self::Paxos => "paxos",
             Self::Pbft => "pbft",
-            Self::Zyzzyva => "zyzzyva",
+            Self::Speculative(composition) => composition.name(),
+        }
+    }
+
+    /// Which protocols take turns, for clients.
+    #[must_use]
+    pub(super) fn composition(self) -> Composition {
+        match self {
+            Self::Speculative(composition) => composition,
+            Self::Unreplicated | Self::Paxos | Self::Pbft => Composition::Zyzzyva,
         }
     }
 
@@ -35,6 +52,12 @@ impl LabProtocol {
     #[must_use]
     pub fn has_backups(self) -> bool {
         self != Self::Unreplicated
+    }
+}
+
+impl Serialize for LabProtocol {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -103,7 +126,7 @@ impl LabConfig {
         let quorums = match self.protocol {
             LabProtocol::Unreplicated => Quorums::byzantine(1, 0),
             LabProtocol::Paxos => Quorums::crash(2 * self.f + 1, self.f),
-            LabProtocol::Pbft | LabProtocol::Zyzzyva => Quorums::byzantine(3 * self.f + 1, self.f),
+            LabProtocol::Pbft | LabProtocol::Speculative(_) => Quorums::byzantine(3 * self.f + 1, self.f),
         };
         quorums.expect("groups are smaller")
     }

@@ -30,8 +30,8 @@ pub fn run(config: &LabConfig, meter: &dyn Fn() -> u64) -> LabReport {
             Pbft::new(PbftConfig::new(me, quorums, PbftSettings::default()).expect("defaults are valid"))
         })
         .run(),
-        LabProtocol::Zyzzyva => World::new(config, meter, |me| {
-            let settings = ZyzzyvaSettings::default();
+        LabProtocol::Speculative(composition) => World::new(config, meter, |me| {
+            let settings = ZyzzyvaSettings { composition, ..ZyzzyvaSettings::default() };
             Zyzzyva::new(ZyzzyvaConfig::new(me, quorums, settings).expect("defaults are valid"))
         })
         .run(),
@@ -45,6 +45,7 @@ pub fn run(config: &LabConfig, meter: &dyn Fn() -> u64) -> LabReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use althing_protocol::zyzzyva::Composition;
     use std::cell::Cell;
     use std::time::Duration;
 
@@ -68,7 +69,10 @@ mod tests {
             (LabProtocol::Unreplicated, 2),
             (LabProtocol::Paxos, 4),
             (LabProtocol::Pbft, 4),
-            (LabProtocol::Zyzzyva, 3),
+            (LabProtocol::Speculative(Composition::Zyzzyva), 3),
+            (LabProtocol::Speculative(Composition::Quorum), 2),
+            (LabProtocol::Speculative(Composition::Chain), 5),
+            (LabProtocol::Speculative(Composition::Aliph), 2),
         ] {
             let config = LabConfig { delay: Duration::from_millis(1), ..config(protocol) };
             let report = run(&config, &steady());

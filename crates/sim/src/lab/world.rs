@@ -106,7 +106,7 @@ impl<'a, P: Protocol> World<'a, P> {
             (id, Machine { replica, is_free_at: 0, has_sent_at: 0, timers, busy: 0 })
         });
         let workers = (0..config.clients).map(ClientId).map(|id| {
-            let client = Client::new(client(id, quorums, keys.ring(Principal::Client(id))));
+            let client = Client::new(client(id, config, keys.ring(Principal::Client(id))));
             (id, Worker { client, timer: None, since: 0 })
         });
         let looking = (0..100).map(|_| meter().abs_diff(meter())).min().unwrap_or(0);
@@ -337,7 +337,8 @@ fn identity(who: Principal) -> Identity {
     Identity::from_secret_bytes(&secret)
 }
 
-fn client(id: ClientId, quorums: Quorums, keyring: Keyring) -> ClientConfig {
+fn client(id: ClientId, config: &LabConfig, keyring: Keyring) -> ClientConfig {
+    let (quorums, composition) = (config.quorums(), config.protocol.composition());
     ClientConfig {
         client: id,
         keyring,
@@ -348,6 +349,7 @@ fn client(id: ClientId, quorums: Quorums, keyring: Keyring) -> ClientConfig {
         reads: ReadPolicy::Ordered,
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
+        composition,
         retry: RETRY,
         first_number: RequestNumber(1),
     }

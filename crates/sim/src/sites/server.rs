@@ -9,6 +9,7 @@ use crate::witness::Witness;
 use althing_crypto::site::SiteKeys;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
+use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{Protocol, Replicable};
 use althing_replica::{
     AnswerPolicy, Client, ClientConfig, Durability, Injected, LimitSettings, Limits, ReadPolicy, Replica,
@@ -146,6 +147,7 @@ pub(super) fn client(
         reads: ReadPolicy::Ordered,
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
+        composition: Composition::Zyzzyva,
         retry,
         first_number,
     })

@@ -171,12 +171,14 @@ impl<X: Subject> World<'_, X> {
     /// Another protocol, if the group may run one: none among liars that does not stand them, and not Zyzzyva where
     /// replicas recover, since who does would not vote any more.
     fn other_protocol(&mut self, present: ProtocolKind, members: &Membership) -> Option<ProtocolKind> {
-        use ProtocolKind::{Paxos, Pbft, Zyzzyva};
+        use ProtocolKind::{Paxos, Speculative};
         let (recovers, may_lie) = (self.config.family == Family::RecoveringMembers, self.may_lie_in(members));
         let suits = |other: &ProtocolKind| {
-            *other != present && !(recovers && *other == Zyzzyva) && !(may_lie && *other == Paxos)
+            *other != present
+                && !(recovers && matches!(other, Speculative(_)))
+                && !(may_lie && *other == Paxos)
         };
-        let others: Vec<_> = [Pbft, Paxos, Zyzzyva].into_iter().filter(suits).collect();
+        let others: Vec<_> = ProtocolKind::ALL.into_iter().filter(suits).collect();
         (self.subject.switches() && !others.is_empty()).then(|| self.dice.pick(&others))
     }
 
@@ -184,7 +186,7 @@ impl<X: Subject> World<'_, X> {
     /// leave then: so it is one fewer now and then.
     fn choose_f(&mut self, protocol: ProtocolKind, n: usize) -> u16 {
         let most = match protocol {
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva => (n - 1) / 3,
+            ProtocolKind::Pbft | ProtocolKind::Speculative(_) => (n - 1) / 3,
             ProtocolKind::Paxos if n > 3 && self.dice.chance(500) => (n - 1) / 2 - 1,
             ProtocolKind::Paxos => (n - 1) / 2,
         };
@@ -257,6 +259,6 @@ fn protocol_of(settings: &Settings) -> ProtocolKind {
     match settings {
         Settings::Pbft(_) => ProtocolKind::Pbft,
         Settings::Paxos(_) => ProtocolKind::Paxos,
-        Settings::Zyzzyva(_) => ProtocolKind::Zyzzyva,
+        Settings::Zyzzyva(settings) => ProtocolKind::Speculative(settings.composition),
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use althing_protocol::zyzzyva::Composition;
 use althing_replica::{Client, ClientConfig, Limits, ReadPolicy, RequestAuthKind};
 use althing_types::{Instant, Principal, ReplicaId, RequestNumber, SiteId};
 use althing_wide::{Lane, Outpost, OutpostConfig, ServerTimer, Station, StationOutput};
@@ -188,6 +189,7 @@ fn lane_client(
         reads: ReadPolicy::Ordered,
         answers: AnswerKind::Few.into(),
         separate_bytes: group.separate_bytes(),
+        composition: Composition::Zyzzyva,
         retry: LANE_RETRY,
         // The time in nanoseconds grows faster than a client can count: above all numbers of earlier lives.
         first_number: RequestNumber(now.0),
