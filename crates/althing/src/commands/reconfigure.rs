@@ -3,7 +3,7 @@ use super::place::Place;
 use crate::output;
 use crate::running::block_on;
 use althing_crypto::PublicIdentity;
-use althing_node::config::{ClientFile, GroupConfig, ProtocolKind, RawSettings, write_successor};
+use althing_node::config::{ClientFile, GroupConfig, ProtocolKind, RawSettings, RawZyzzyva, write_successor};
 use althing_node::{GroupClient, InvokeError};
 use althing_protocol::Settings;
 use althing_replica::membership::{
@@ -229,20 +229,23 @@ impl Reconfigure {
         if asked == running && self.set.is_empty() {
             return Ok(None);
         }
-        if asked == ProtocolKind::Zyzzyva && group.proactive_recovery().is_some() {
+        if asked.composition().is_some() && group.proactive_recovery().is_some() {
             return Err(miette!(
                 help = "leave `proactive_recovery_ms` at 0 in groups that are to run it",
-                "the replicas of this group recover in turn, and one that recovers does not vote in Zyzzyva any more"
+                "the replicas of this group recover in turn, and one that recovers does not vote in {} any more",
+                asked.name()
             ));
         }
         let base = if asked == running { Some(present.settings.clone()) } else { group.settings_of(asked) };
         let base = base.ok_or_else(|| miette!("a group that can change does not run `{}`", asked.name()))?;
+        let with = |raw: &RawZyzzyva| named_settings::with(raw, "--set", &self.set);
         let raw = match RawSettings::from(&base) {
             RawSettings::Pbft(raw) => RawSettings::Pbft(named_settings::with(&raw, "--set", &self.set)?),
             RawSettings::Paxos(raw) => RawSettings::Paxos(named_settings::with(&raw, "--set", &self.set)?),
-            RawSettings::Zyzzyva(raw) => {
-                RawSettings::Zyzzyva(named_settings::with(&raw, "--set", &self.set)?)
-            }
+            RawSettings::Zyzzyva(raw) => RawSettings::Zyzzyva(with(&raw)?),
+            RawSettings::Quorum(raw) => RawSettings::Quorum(with(&raw)?),
+            RawSettings::Chain(raw) => RawSettings::Chain(with(&raw)?),
+            RawSettings::Aliph(raw) => RawSettings::Aliph(with(&raw)?),
         };
         Ok(Some(raw.settings()))
     }

@@ -1,7 +1,7 @@
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
-use althing_node::config::RawSettings;
+use althing_node::config::ProtocolKind;
 use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
@@ -139,12 +139,7 @@ fn print_site(site: &SiteReport) {
 
 fn remarks(report: &ReplicaReport) -> Vec<String> {
     let mut remarks = Vec::new();
-    let protocol = match report.settings.as_deref() {
-        Some(RawSettings::Paxos(_)) => Some("paxos"),
-        Some(RawSettings::Pbft(_)) => Some("pbft"),
-        Some(RawSettings::Zyzzyva(_)) => Some("zyzzyva"),
-        None => None,
-    };
+    let protocol = report.settings.as_deref().map(|raw| ProtocolKind::from(&raw.settings()).name());
     if report.epoch > 0 {
         remarks.push(format!("epoch {}", report.epoch));
     }

@@ -7,7 +7,7 @@ use althing_crypto::{Identity, Keyring, PublicIdentity};
 use althing_protocol::Settings;
 use althing_protocol::paxos::{PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
-use althing_protocol::zyzzyva::{ZyzzyvaConfig, ZyzzyvaSettings};
+use althing_protocol::zyzzyva::{Composition, ZyzzyvaConfig, ZyzzyvaSettings};
 use althing_replica::membership::{Member, Membership};
 use althing_replica::{Durability, ReadPolicy};
 use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId, View};
@@ -269,8 +269,11 @@ impl GroupConfig {
         match protocol {
             ProtocolKind::Pbft => Some(Settings::Pbft(self.pbft.clone())),
             ProtocolKind::Paxos => Some(Settings::Paxos(self.paxos.clone())),
-            ProtocolKind::Zyzzyva => Some(Settings::Zyzzyva(self.zyzzyva.clone())),
             ProtocolKind::Unreplicated => None,
+            speculative => {
+                let composition = speculative.composition()?;
+                Some(Settings::Zyzzyva(ZyzzyvaSettings { composition, ..self.zyzzyva.clone() }))
+            }
         }
     }
 
@@ -279,9 +282,14 @@ impl GroupConfig {
     pub fn is_tentative(&self) -> bool {
         match self.protocol {
             ProtocolKind::Pbft => self.pbft.tentative_requests > 0,
-            ProtocolKind::Zyzzyva => true,
-            ProtocolKind::Paxos | ProtocolKind::Unreplicated => false,
+            protocol => protocol.composition().is_some(),
         }
+    }
+
+    /// Which protocols take turns, where replicas speculate.
+    #[must_use]
+    pub fn composition(&self) -> Composition {
+        self.protocol.composition().unwrap_or_default()
     }
 
     /// What an acknowledged operation survives.
@@ -306,9 +314,9 @@ impl GroupConfig {
     #[must_use]
     pub fn separate_bytes(&self) -> usize {
         match self.protocol {
-            ProtocolKind::Zyzzyva => 0,
             ProtocolKind::Paxos => self.paxos.separate_bytes,
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => self.pbft.separate_bytes,
+            _ => 0,
         }
     }
 
@@ -428,16 +436,20 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.proactive_recovery_ms != 0 && raw.proactive_recovery_ms < least {
             return Err(Rule::ProactiveRecovery { ms: raw.proactive_recovery_ms, least });
         }
-        let (pbft, paxos, zyzzyva) = (raw.pbft.settings(), raw.paxos.settings(), raw.zyzzyva.settings());
+        let (pbft, paxos, zyzzyva) = (
+            raw.pbft.settings(),
+            raw.paxos.settings(),
+            raw.zyzzyva.settings(raw.protocol.composition().unwrap_or_default()),
+        );
         match raw.protocol {
             ProtocolKind::Paxos => {
                 PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
             }
-            ProtocolKind::Zyzzyva => {
-                ZyzzyvaConfig::new(ReplicaId(0), quorums, zyzzyva.clone()).map_err(Rule::Zyzzyva)?;
-            }
             ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
+            }
+            _ => {
+                ZyzzyvaConfig::new(ReplicaId(0), quorums, zyzzyva.clone()).map_err(Rule::Zyzzyva)?;
             }
         }
         // A group that can change may run PBFT, and recover, in another epoch.
@@ -445,7 +457,7 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.protocol == ProtocolKind::Paxos && is_fixed && raw.proactive_recovery_ms != 0 {
             return Err(Rule::RecoveryOfPaxos);
         }
-        if raw.protocol == ProtocolKind::Zyzzyva && is_fixed && raw.proactive_recovery_ms != 0 {
+        if raw.protocol.composition().is_some() && is_fixed && raw.proactive_recovery_ms != 0 {
             return Err(Rule::RecoveryOfZyzzyva);
         }
         let group = Self {

@@ -4,7 +4,7 @@ use althing_components::spec::ReplicationProtocol;
 use althing_protocol::Settings;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
-use althing_protocol::zyzzyva::ZyzzyvaSettings;
+use althing_protocol::zyzzyva::{Composition, ZyzzyvaSettings};
 use althing_types::{Quorums, QuorumsError};
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,20 @@ pub enum ProtocolKind {
     Paxos,
     /// Speculative Byzantine fault tolerance.
     Zyzzyva,
+    /// Quorum without contention and faults, and Backup else.
+    Quorum,
+    /// Chain without faults, and Backup else.
+    Chain,
+    /// Quorum, Chain under contention, and Backup where there are faults.
+    Aliph,
     /// None: one server that nothing backs. What replication is measured against.
     Unreplicated,
 }
 
 impl ProtocolKind {
     /// Those that replicate.
-    pub const REPLICATED: [Self; 3] = [Self::Pbft, Self::Paxos, Self::Zyzzyva];
+    pub const REPLICATED: [Self; 6] =
+        [Self::Pbft, Self::Paxos, Self::Zyzzyva, Self::Quorum, Self::Chain, Self::Aliph];
 
     /// Its name, in files and on the command line.
     #[must_use]
@@ -34,6 +41,9 @@ impl ProtocolKind {
             Self::Pbft => "pbft",
             Self::Paxos => "paxos",
             Self::Zyzzyva => "zyzzyva",
+            Self::Quorum => "quorum",
+            Self::Chain => "chain",
+            Self::Aliph => "aliph",
             Self::Unreplicated => "unreplicated",
         }
     }
@@ -44,8 +54,8 @@ impl ProtocolKind {
     /// Where there are too few for that, or too many.
     pub fn quorums(self, n: usize, f: usize) -> Result<Quorums, QuorumsError> {
         match self {
-            Self::Pbft | Self::Zyzzyva | Self::Unreplicated => Quorums::byzantine(n, f),
             Self::Paxos => Quorums::crash(n, f),
+            _ => Quorums::byzantine(n, f),
         }
     }
 
@@ -53,8 +63,20 @@ impl ProtocolKind {
     #[must_use]
     pub fn least_replicas(self, f: usize) -> usize {
         match self {
-            Self::Pbft | Self::Zyzzyva | Self::Unreplicated => 3 * f + 1,
             Self::Paxos => 2 * f + 1,
+            _ => 3 * f + 1,
+        }
+    }
+
+    /// Which protocols take turns, where replicas speculate.
+    #[must_use]
+    pub fn composition(self) -> Option<Composition> {
+        match self {
+            Self::Zyzzyva => Some(Composition::Zyzzyva),
+            Self::Quorum => Some(Composition::Quorum),
+            Self::Chain => Some(Composition::Chain),
+            Self::Aliph => Some(Composition::Aliph),
+            Self::Pbft | Self::Paxos | Self::Unreplicated => None,
         }
     }
 
@@ -76,7 +98,12 @@ impl From<&Settings> for ProtocolKind {
         match settings {
             Settings::Pbft(_) => Self::Pbft,
             Settings::Paxos(_) => Self::Paxos,
-            Settings::Zyzzyva(_) => Self::Zyzzyva,
+            Settings::Zyzzyva(settings) => match settings.composition {
+                Composition::Zyzzyva => Self::Zyzzyva,
+                Composition::Quorum => Self::Quorum,
+                Composition::Chain => Self::Chain,
+                Composition::Aliph => Self::Aliph,
+            },
         }
     }
 }
@@ -91,6 +118,12 @@ pub enum RawSettings {
     Paxos(RawPaxos),
     /// Of Zyzzyva.
     Zyzzyva(RawZyzzyva),
+    /// Of Quorum with Backup.
+    Quorum(RawZyzzyva),
+    /// Of Chain with Backup.
+    Chain(RawZyzzyva),
+    /// Of Aliph.
+    Aliph(RawZyzzyva),
 }
 
 /// As far as whole milliseconds go.
@@ -99,19 +132,31 @@ impl From<&Settings> for RawSettings {
         match settings {
             Settings::Pbft(settings) => Self::Pbft(settings.into()),
             Settings::Paxos(settings) => Self::Paxos(settings.into()),
-            Settings::Zyzzyva(settings) => Self::Zyzzyva(settings.into()),
+            Settings::Zyzzyva(settings) => Self::speculative(settings.composition, settings.into()),
         }
     }
 }
 
 impl RawSettings {
+    fn speculative(composition: Composition, raw: RawZyzzyva) -> Self {
+        match composition {
+            Composition::Zyzzyva => Self::Zyzzyva(raw),
+            Composition::Quorum => Self::Quorum(raw),
+            Composition::Chain => Self::Chain(raw),
+            Composition::Aliph => Self::Aliph(raw),
+        }
+    }
+
     /// What is written, as the protocol takes it: not yet checked.
     #[must_use]
     pub fn settings(&self) -> Settings {
         match self {
             Self::Pbft(raw) => Settings::Pbft(raw.settings()),
             Self::Paxos(raw) => Settings::Paxos(raw.settings()),
-            Self::Zyzzyva(raw) => Settings::Zyzzyva(raw.settings()),
+            Self::Zyzzyva(raw) => Settings::Zyzzyva(raw.settings(Composition::Zyzzyva)),
+            Self::Quorum(raw) => Settings::Zyzzyva(raw.settings(Composition::Quorum)),
+            Self::Chain(raw) => Settings::Zyzzyva(raw.settings(Composition::Chain)),
+            Self::Aliph(raw) => Settings::Zyzzyva(raw.settings(Composition::Aliph)),
         }
     }
 }
@@ -336,10 +381,12 @@ impl RawPaxos {
     }
 }
 
-/// Settings of Zyzzyva as they are written.
+/// Settings of Zyzzyva, Quorum, Chain and Aliph as they are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawZyzzyva {
+    /// How many requests Backup makes final before something faster is tried again. Doubles each time that this fails.
+    pub backup_requests: u64,
     /// A checkpoint is made every so many sequence numbers. The order waits there until it is stable.
     pub checkpoint_period: u64,
     /// How many sequence numbers above the last state on disk may be in use.
@@ -370,6 +417,7 @@ impl Default for RawZyzzyva {
 impl From<&ZyzzyvaSettings> for RawZyzzyva {
     fn from(settings: &ZyzzyvaSettings) -> Self {
         Self {
+            backup_requests: settings.backup_requests,
             checkpoint_period: settings.checkpoint_period,
             log_size: settings.log_size,
             pipeline: settings.pipeline,
@@ -388,6 +436,7 @@ impl RawZyzzyva {
     #[must_use]
     pub fn like(pbft: &RawPbft) -> Self {
         Self {
+            backup_requests: Self::default().backup_requests,
             checkpoint_period: pbft.checkpoint_period,
             log_size: pbft.log_size,
             pipeline: pbft.pipeline,
@@ -400,8 +449,10 @@ impl RawZyzzyva {
         }
     }
 
-    pub(super) fn settings(&self) -> ZyzzyvaSettings {
+    pub(super) fn settings(&self, composition: Composition) -> ZyzzyvaSettings {
         ZyzzyvaSettings {
+            composition,
+            backup_requests: self.backup_requests,
             checkpoint_period: self.checkpoint_period,
             log_size: self.log_size,
             pipeline: self.pipeline,
@@ -422,13 +473,18 @@ mod tests {
     #[test]
     fn what_is_written_where_nothing_is_said_is_what_the_protocols_take() {
         assert_eq!(RawPaxos::default().settings(), PaxosSettings::default());
+        let zyzzyva = RawZyzzyva::default().settings(Composition::Zyzzyva);
+        assert_eq!(zyzzyva, ZyzzyvaSettings::default());
         assert_eq!(RawPbft::default().settings(), PbftSettings::default());
     }
 
     #[test]
     fn what_is_agreed_on_is_read_back_as_it_was_written() {
         let paxos = RawPaxos { pipeline: 5, ..RawPaxos::default() };
-        for raw in [RawSettings::Pbft(RawPbft::default()), RawSettings::Paxos(paxos)] {
+        let speculative = Composition::ALL.map(|each| RawSettings::speculative(each, RawZyzzyva::default()));
+        for raw in
+            [RawSettings::Pbft(RawPbft::default()), RawSettings::Paxos(paxos)].into_iter().chain(speculative)
+        {
             let written = serde_json::to_value(&raw).expect("it can be written");
             assert_eq!(written["protocol"], ProtocolKind::from(&raw.settings()).name());
             assert_eq!(serde_json::from_value::<RawSettings>(written).expect("it can be read"), raw);

@@ -60,7 +60,10 @@ impl RawGroup {
         let (pbft, paxos, zyzzyva) = match settings {
             RawSettings::Pbft(pbft) => (pbft, self.paxos, self.zyzzyva),
             RawSettings::Paxos(paxos) => (self.pbft, paxos, self.zyzzyva),
-            RawSettings::Zyzzyva(zyzzyva) => (self.pbft, self.paxos, zyzzyva),
+            RawSettings::Zyzzyva(zyzzyva)
+            | RawSettings::Quorum(zyzzyva)
+            | RawSettings::Chain(zyzzyva)
+            | RawSettings::Aliph(zyzzyva) => (self.pbft, self.paxos, zyzzyva),
         };
         Ok(Self {
             epoch: membership.epoch.0,

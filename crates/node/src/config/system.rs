@@ -242,8 +242,8 @@ impl TryFrom<RawSystem> for SystemConfig {
 
     fn try_from(raw: RawSystem) -> Result<Self, Rule> {
         let quorums = match raw.protocol {
-            ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
-            protocol => protocol.quorums(raw.sites.len(), raw.f)?,
+            ProtocolKind::Pbft | ProtocolKind::Paxos => raw.protocol.quorums(raw.sites.len(), raw.f)?,
+            _ => return Err(Rule::SystemProtocol),
         };
         let service = match raw.service {
             RawService::Kv => ServiceConfig::Kv,
@@ -260,7 +260,7 @@ impl TryFrom<RawSystem> for SystemConfig {
                 PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
                 (paxos.max_batch_requests, paxos.max_batch_bytes)
             }
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => {
+            _ => {
                 check_wide(&pbft)?;
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
                 (pbft.max_batch_requests, pbft.max_batch_bytes)
@@ -333,7 +333,7 @@ impl RawSystemSite {
         let may_lie = match self.protocol {
             ProtocolKind::Pbft => true,
             ProtocolKind::Paxos => false,
-            ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => return Err(Rule::SystemProtocol),
+            _ => return Err(Rule::SystemProtocol),
         };
         if public.is_threshold() != may_lie {
             return Err(Rule::SiteKeyKind { site: name, may_lie });

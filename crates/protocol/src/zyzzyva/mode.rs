@@ -99,6 +99,11 @@ impl Composition {
 }
 
 impl Mode {
+    /// Whether the primary says to all what it orders.
+    pub(super) fn is_led(self) -> bool {
+        matches!(self, Self::Zyzzyva | Self::Backup)
+    }
+
     /// Whether one replica that does not take part ends it.
     pub(super) fn needs_all(self) -> bool {
         matches!(self, Self::Quorum | Self::Chain)

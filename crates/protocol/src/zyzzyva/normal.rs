@@ -74,7 +74,8 @@ impl Zyzzyva {
             return self.accuse(step, signed.signer, Misbehaviour::InvalidMessage, Vec::new());
         }
         let is_kept = seq > self.stable && seq <= self.high_watermark();
-        if view != self.view || !is_kept || self.is_contradicted(step, &signed) {
+        let is_due = view == self.view && self.mode().is_led();
+        if !is_due || !is_kept || self.is_contradicted(step, &signed) {
             return;
         }
         if seq > self.log.last() {
@@ -202,7 +203,9 @@ impl Zyzzyva {
         let accepted = self.log.last();
         let shown = self.shown.as_ref().map(|shown| shown.speculation.seq.next());
         let known = self.orders.keys().next().copied().into_iter().chain(shown).min();
-        let is_hole = known.is_some_and(|known| known > accepted.next() && accepted < self.accept_to());
+        let is_led = self.mode().is_led();
+        let is_hole =
+            is_led && known.is_some_and(|known| known > accepted.next() && accepted < self.accept_to());
         if !is_hole || !self.is_in_view || self.is_leading() || self.hole_after == Some(accepted) {
             return;
         }

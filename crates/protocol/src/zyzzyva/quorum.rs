@@ -11,7 +11,7 @@ use super::mode::Mode;
 use super::{Step, Zyzzyva};
 use crate::Batch;
 use alloc::sync::Arc;
-use althing_types::Instant;
+use althing_types::{Instant, Seq};
 
 impl Zyzzyva {
     /// Orders what has come from clients.
@@ -26,6 +26,16 @@ impl Zyzzyva {
             }
             let requests = self.pending.take_batch(1, max_bytes, false);
             self.accept(step, Arc::new(Batch { time: Instant::default(), requests }), None);
+        }
+    }
+
+    /// Ends the view if f + 1 others have long made final what this replica has missed: nobody passes it on.
+    pub(super) fn abort_if_missing(&mut self, step: &mut Step, accepted_at_last_tick: Seq) {
+        let (view, accepted) = (self.view, self.log.last());
+        let are_ahead = self.peers.count(|peer| peer.view == view && peer.executed > accepted);
+        let is_behind = are_ahead >= self.quorums().one_correct() && accepted_at_last_tick == accepted;
+        if self.mode() == Mode::Quorum && is_behind {
+            self.abort(step);
         }
     }
 

@@ -22,6 +22,15 @@ pub(super) struct Peers {
     ticks: u64,
     /// What this replica had executed at the last tick, and whether it was behind of a stable checkpoint then.
     at_tick: (Seq, bool),
+    /// What it had accepted then.
+    accepted_at_tick: Seq,
+}
+
+impl Peers {
+    /// How many others have said last what this holds for.
+    pub(super) fn count(&self, holds: impl Fn(&Status) -> bool) -> usize {
+        self.statuses.values().filter(|peer| holds(&peer.status)).count()
+    }
 }
 
 #[derive(Debug, BorshSerialize, BorshDeserialize)]
@@ -36,6 +45,8 @@ impl Zyzzyva {
         self.peers.ticks += 1;
         let at_tick = core::mem::replace(&mut self.peers.at_tick, (self.executed, self.behind.is_some()));
         self.fetch_state_if_stuck(step, at_tick == (self.executed, true));
+        let accepted = core::mem::replace(&mut self.peers.accepted_at_tick, self.log.last());
+        self.abort_if_missing(step, accepted);
         self.hole_after = None;
         self.take_along(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
@@ -56,11 +67,9 @@ impl Zyzzyva {
     /// Whether something is under way that the others' help may finish.
     fn is_waiting(&self) -> bool {
         // One alone may say what it likes.
-        let is_ahead = |peer: &&Peer| {
-            let theirs = peer.status;
+        let ahead = self.peers.count(|theirs| {
             theirs.view > self.view || theirs.accepted > self.log.last() || theirs.executed > self.executed
-        };
-        let ahead = self.peers.statuses.values().filter(is_ahead).count();
+        });
         let base = self.log.base();
         !self.is_in_view
             || self.behind.is_some()
@@ -97,12 +106,10 @@ impl Zyzzyva {
         if is_stuck {
             self.resend_checkpoints(step, from, status);
             if status.view == self.view && status.is_in_view && self.is_in_view {
-                match self.mode() {
-                    Mode::Zyzzyva | Mode::Backup => {
-                        self.relay_orders(step, from, status.accepted.next(), Seq(u64::MAX));
-                    }
-                    Mode::Chain => self.link_again(step, from, status.accepted),
-                    Mode::Quorum => {}
+                if self.mode() == Mode::Chain {
+                    self.link_again(step, from, status.accepted);
+                } else {
+                    self.relay_orders(step, from, status.accepted.next(), Seq(u64::MAX));
                 }
             }
             self.resend_statements(step, from, status);
@@ -158,7 +165,7 @@ impl Zyzzyva {
 
     /// Passes on the assignments of this view between two numbers, not too many and not too often.
     pub(super) fn relay_orders(&mut self, step: &mut Step, to: ReplicaId, first: Seq, last: Seq) {
-        if first > last || !self.may_give(step, to, Seq(0)) {
+        if first > last || !self.mode().is_led() || !self.may_give(step, to, Seq(0)) {
             return;
         }
         let (view, is_leading) = (self.view, self.is_leading());

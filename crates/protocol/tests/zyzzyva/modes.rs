@@ -61,6 +61,15 @@ fn a_request_that_one_replica_missed_ends_quorum_with_the_next_one() {
 }
 
 #[test]
+fn who_missed_the_last_request_in_quorum_gets_it_all_the_same() {
+    let mut group = Group::composed(4, Composition::Quorum);
+    group.submit_to(&[0, 1, 2], &signed(1, 1));
+    group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 1));
+    assert_eq!(group.common_view(), Some(View(1)));
+    group.assert_safe();
+}
+
+#[test]
 fn in_a_chain_each_passes_on_what_it_has_on_disk_and_the_last_f_plus_1_tell_clients() {
     for (n, told_by) in [(4, vec![2, 3]), (7, vec![4, 5, 6])] {
         let mut group = Group::composed(n, Composition::Chain);

@@ -2,7 +2,7 @@ mod sites;
 
 use crate::output;
 use althing_sim::{Family, Planted, ProtocolKind, RunReport, SimConfig, run};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use miette::{IntoDiagnostic, Result, miette};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ use std::time::Instant;
     Exit code 1 if an oracle was violated.")]
 pub(crate) struct Sim {
     /// The protocol
-    #[arg(long, value_enum, default_value = "pbft")]
-    protocol: Protocol,
+    #[arg(long, value_parser = protocol, default_value = "pbft")]
+    protocol: ProtocolKind,
     /// What goes wrong: `all`, or families such as loss, crash-empty, equivocate, twins, chaos
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAME,NAME")]
     family: Vec<String>,
@@ -53,21 +53,12 @@ pub(crate) struct Sim {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Protocol {
-    Pbft,
-    Paxos,
-    Zyzzyva,
-}
-
-impl From<Protocol> for ProtocolKind {
-    fn from(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::Pbft => Self::Pbft,
-            Protocol::Paxos => Self::Paxos,
-            Protocol::Zyzzyva => Self::Zyzzyva,
-        }
-    }
+fn protocol(name: &str) -> Result<ProtocolKind, String> {
+    let found = ProtocolKind::ALL.into_iter().find(|protocol| protocol.name() == name);
+    found.ok_or_else(|| {
+        let names = ProtocolKind::ALL.map(ProtocolKind::name);
+        format!("no protocol is named so; there are {}", names.join(", "))
+    })
 }
 
 /// All runs of a family and size together.
@@ -105,7 +96,7 @@ impl Sim {
 
     fn families(&self) -> Result<Vec<Family>> {
         if self.family == ["all"] {
-            let protocol = ProtocolKind::from(self.protocol);
+            let protocol = self.protocol;
             return Ok(Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect());
         }
         self.family.iter().map(|name| Family::from_str(name).into_diagnostic()).collect()
@@ -114,8 +105,8 @@ impl Sim {
     fn sizes(&self) -> Vec<usize> {
         match self.protocol {
             _ if !self.replicas.is_empty() => self.replicas.clone(),
-            Protocol::Pbft | Protocol::Zyzzyva => vec![4, 7],
-            Protocol::Paxos => vec![3, 5],
+            ProtocolKind::Paxos => vec![3, 5],
+            _ => vec![4, 7],
         }
     }
 
@@ -124,7 +115,7 @@ impl Sim {
         let mut configs = Vec::new();
         for family in self.families()? {
             for replicas in self.sizes() {
-                let config = SimConfig::of(self.protocol.into(), family, replicas, 0).into_diagnostic()?;
+                let config = SimConfig::of(self.protocol, family, replicas, 0).into_diagnostic()?;
                 let trace_lines = self.trace;
                 configs.extend(seeds.clone().map(|seed| SimConfig { trace_lines, seed, ..config.clone() }));
             }

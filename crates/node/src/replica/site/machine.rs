@@ -37,7 +37,7 @@ impl SiteMachine {
                 Self::Paxos(Box::new(machine))
             }
             // The file of a system names none of the others.
-            ProtocolKind::Pbft | ProtocolKind::Zyzzyva | ProtocolKind::Unreplicated => {
+            _ => {
                 let machine = LogicalMachine::new(machine, Pbft::new(system.pbft(site)), service);
                 Self::Pbft(Box::new(machine))
             }
