@@ -3,11 +3,11 @@
 //! and any clients do, and what cannot is tried again after k requests.
 //!
 //! The primary ends it, and may do so early or never: then one view change is lost, or the group goes on with a
-//! protocol that is merely slower. A correct one ends it only while all replicas are heard, and doubles k each time
+//! protocol that is merely slower. A correct one ends it only while all replicas are heard and vote, and doubles k each time
 //! that what was tried did not bring as many requests as Backup itself had: so nobody who makes it fail again and
 //! again, be it a replica or a client, can cost more than a share of the time that falls with each attempt.
 
-use super::mode::Mode;
+use super::mode::{Composition, Mode};
 use super::status::IDLE_PERIODS;
 use super::{Step, Zyzzyva};
 use crate::{Batch, Request};
@@ -26,6 +26,12 @@ pub(super) struct Trials {
     /// Requests made final in the views of other kinds before.
     in_stages: u64,
     doublings: u32,
+    /// Requests made final in the last view of Quorum.
+    in_quorum: u64,
+    /// In how many of these in a row they were few.
+    short_quorums: u32,
+    /// As head: the one client whose requests it has ordered since then.
+    lone_client: Option<(ClientId, Instant)>,
     /// When each replica was last heard.
     heard: BTreeMap<ReplicaId, Instant>,
 }
@@ -36,15 +42,24 @@ impl Trials {
     }
 
     fn count(&mut self, mode: Mode, requests: u64) {
-        if mode == Mode::Backup {
-            self.in_backup += requests;
-        } else {
-            self.in_stages += requests;
+        match mode {
+            Mode::Backup => self.in_backup += requests,
+            Mode::Quorum => {
+                self.in_quorum += requests;
+                self.in_stages += requests;
+            }
+            Mode::Chain | Mode::Zyzzyva => self.in_stages += requests,
         }
     }
 
     /// A view has started, where Backup goes on for `first` requests if it did not have to double that.
     pub(super) fn begin(&mut self, mode: Mode, first: u64) {
+        self.lone_client = None;
+        if mode == Mode::Chain {
+            self.short_quorums =
+                if self.in_quorum < first { self.short_quorums.saturating_add(1) } else { 0 };
+            self.in_quorum = 0;
+        }
         if mode == Mode::Backup || self.in_backup == 0 {
             return;
         }
@@ -81,18 +96,43 @@ impl Zyzzyva {
             return;
         }
         let most = self.trials.most(self.config.settings.backup_requests);
-        if self.trials.in_backup < most || !self.are_all_heard(step.now) {
+        if self.trials.in_backup < most || !self.do_all_take_part(step.now) {
             return;
         }
         let next = self.config.settings.composition.next_round(self.quorums(), self.view);
         self.ask_for_view(step, next);
     }
 
-    /// Whether all replicas have been heard since each of them had to say something at the latest.
-    fn are_all_heard(&self, now: Instant) -> bool {
+    /// As head of a chain: goes back to Quorum, where that is tried before, once it has served one client alone for
+    /// long; for longer each time that Quorum did not last.
+    pub(super) fn end_chain(&mut self, step: &mut Step) {
+        let settings = &self.config.settings;
+        if !self.is_leading() || self.mode() != Mode::Chain || settings.composition != Composition::Aliph {
+            return;
+        }
+        let doublings = self.trials.short_quorums.min(MAX_DOUBLINGS);
+        let patience = settings.view_timeout.saturating_mul(1 << doublings);
+        let is_calm = self.trials.lone_client.is_some_and(|(_, since)| step.now.since(since) >= patience);
+        if is_calm && self.log.last() == self.executed {
+            self.ask_for_view(step, settings.composition.next_round(self.quorums(), self.view));
+        }
+    }
+
+    /// As head: notes whose requests it orders.
+    pub(super) fn note_clients(&mut self, now: Instant, batch: &Batch) {
+        let mut clients = batch.requests.iter().map(|request| request.client);
+        let Some(first) = clients.next() else { return };
+        let is_alone = clients.all(|client| client == first);
+        let known = self.trials.lone_client.filter(|(client, _)| is_alone && *client == first);
+        self.trials.lone_client = known.or(is_alone.then_some((first, now)));
+    }
+
+    /// Whether all replicas vote, and have been heard since each of them had to say something at the latest.
+    fn do_all_take_part(&self, now: Instant) -> bool {
         let silence = self.config.settings.status_period * (2 * IDLE_PERIODS as u32);
         let is_heard = |id| self.trials.heard.get(&id).is_some_and(|at| now.since(*at) <= silence);
-        self.quorums().replicas().filter(|id| *id != self.me()).all(is_heard)
+        let does_none_sit_by = self.peers.count(|peer| !peer.is_voting) == 0;
+        does_none_sit_by && self.quorums().replicas().filter(|id| *id != self.me()).all(is_heard)
     }
 
     /// Executes nothing early where clients are told what is final.

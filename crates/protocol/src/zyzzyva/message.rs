@@ -83,6 +83,8 @@ pub struct Status {
     pub view: View,
     /// Whether the view has started for it.
     pub is_in_view: bool,
+    /// Whether it votes: one that lost its disk does not.
+    pub is_voting: bool,
     /// The last checkpoint that it knows to be stable, and has or goes on from.
     pub stable: Seq,
     /// The last batch it has accepted.

@@ -485,6 +485,7 @@ impl Zyzzyva {
         self.execute_final(step);
         self.speculate(step);
         self.end_backup(step);
+        self.end_chain(step);
         self.follow_leavers(step);
         self.join_view_change(step);
         self.start_new_view(step);

@@ -63,6 +63,7 @@ impl Zyzzyva {
             } else {
                 return;
             };
+            self.note_clients(step.now, &batch);
             self.accept(step, Arc::new(batch), None);
         }
     }

@@ -58,6 +58,7 @@ impl Zyzzyva {
         Status {
             view: self.view,
             is_in_view: self.is_in_view,
+            is_voting: self.is_voting(),
             stable: if self.behind.is_some() { self.stable } else { self.log.base() },
             accepted: self.log.last(),
             executed: self.executed,
@@ -96,6 +97,9 @@ impl Zyzzyva {
         });
         let answered = if is_answered { last } else { Some(step.now) };
         self.peers.statuses.insert(from, Peer { status, answered });
+        if !status.is_voting && self.mode().needs_all() {
+            self.abort(step);
+        }
         if is_answered || from == self.me() {
             return;
         }

@@ -195,7 +195,8 @@ impl Zyzzyva {
         let primarys = self.view_changes.get(&self.primary()).and_then(asked);
         let is_abandoned = self.mode().needs_all() && self.view_changes.values().any(|s| asked(s).is_some());
         let anew = self.config.settings.composition.next_round(self.quorums(), self.view);
-        if self.mode() == Mode::Backup && primarys == Some(anew) && self.is_voting() {
+        let may_start_anew = matches!(self.mode(), Mode::Backup | Mode::Chain) && self.is_voting();
+        if may_start_anew && primarys == Some(anew) {
             self.ask_for_view(step, anew);
         } else if primarys.is_some() || is_abandoned {
             self.step_out(step);

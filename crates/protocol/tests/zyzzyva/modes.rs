@@ -238,6 +238,23 @@ fn a_chain_with_a_replica_down_gives_way_to_backup() {
 }
 
 #[test]
+fn one_that_has_lost_its_disk_ends_what_needs_all() {
+    for composition in [Composition::Chain, Composition::Quorum] {
+        let mut group = Group::composed(4, composition);
+        group.work(1..=2);
+        group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 2));
+        group.restart_without_disk(3);
+        group.run_until(|group| group.common_view() == Some(View(1)));
+        for number in 3..12 {
+            group.submit(&signed(1, number));
+            group.run_with_transfers(|group| group.executed(3).contains(&(1, number)));
+        }
+        assert_eq!(group.common_view(), Some(View(1)), "nothing faster is tried");
+        group.assert_safe();
+    }
+}
+
+#[test]
 fn backup_tells_clients_only_what_is_final() {
     let mut group = Group::composed(4, Composition::Chain);
     (0..4).for_each(|i| group.hand_over(i));
@@ -294,6 +311,39 @@ fn backup_ends_after_k_requests_and_k_doubles_while_what_follows_fails() {
         group.run_until(|group| group.executed(0).contains(&(1, number)));
     }
     assert_eq!((group.common_view(), number - before), (Some(View(24)), 24));
+    group.assert_safe();
+}
+
+#[test]
+fn a_chain_that_serves_one_client_alone_gives_way_to_quorum() {
+    let mut group = Group::composed(4, Composition::Aliph);
+    group.hand_over(1);
+    group.run_until(are_in(1));
+    let second = Duration::from_secs(1);
+    for round in 0..3 {
+        // Two clients: it stays.
+        for number in 1..8 {
+            group.submit(&signed(1, 100 * round + number));
+            group.submit(&signed(2, 100 * round + number));
+            group.run_for(second);
+        }
+        let chain = 6 * round + 1;
+        assert_eq!(group.common_view(), Some(View(chain)));
+        // One: it takes longer each time, since Quorum is not what serves it then.
+        let before = group.now;
+        let mut number = 100 * round + 10;
+        while group.common_view() == Some(View(chain)) {
+            group.submit(&signed(1, number));
+            group.run_for(second / 10);
+            number += 1;
+        }
+        assert_eq!(group.common_view(), Some(View(chain + 5)));
+        let waited = group.now.since(before);
+        let (least, most) = (second * 2u32.pow(round as u32 + 1), second * 2u32.pow(round as u32 + 2));
+        assert!(waited >= least - second / 5 && waited < most, "round {round}: {waited:?}");
+        group.hand_over(1);
+        group.run_until(are_in(chain + 6));
+    }
     group.assert_safe();
 }
 

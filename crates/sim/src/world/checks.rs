@@ -7,6 +7,7 @@ use crate::keys::{GroupKeys, elastic_client, machine_with, member};
 use crate::oracle::{Execution, Holdings, Succession, Verdict, Violation, judge, keep_primary};
 use crate::plan::RECOVERY;
 use crate::subject::Subject;
+use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{Evidence, Misbehaviour, Protocol};
 use althing_replica::membership::Membership;
 use althing_replica::{Replica, Report, Service};
@@ -68,7 +69,8 @@ impl<X: Subject> World<'_, X> {
                 Report::Retired { .. } => self.succession.retired(host),
                 Report::EnteredView(view) => {
                     self.views.insert(*view);
-                    if self.plan.is_undisturbed {
+                    // Others go on to another view under contention.
+                    if self.plan.is_undisturbed && self.plan.composition == Composition::Zyzzyva {
                         keep_primary(*view)?;
                     }
                 }
