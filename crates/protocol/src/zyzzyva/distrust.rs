@@ -30,8 +30,8 @@ impl Zyzzyva {
             }
             return;
         }
-        let next = self.orders.get(&self.log.last().next()).filter(|_| self.is_in_view);
-        let requests = next.into_iter().flat_map(|order| &order.content.batch.requests);
+        let next = self.orders.said(self.log.last().next()).filter(|_| self.is_in_view);
+        let requests = next.into_iter().flat_map(|said| &said.order.batch.requests);
         let is_bad = |r: &&Request| r.has_macs() && !r.is_authentic && !self.pending.has_authentic(r);
         let caught: Vec<_> = requests.filter(is_bad).map(|request| request.client).collect();
         self.name_caught(step, &caught);

@@ -5,6 +5,7 @@ mod chaos;
 mod group;
 mod normal_case;
 mod oracle;
+mod orders;
 mod restarts;
 mod settling;
 mod succession;
