@@ -141,7 +141,8 @@ impl Zyzzyva {
                 return;
             };
             let batch = Arc::clone(&order.batch);
-            if !self.is_acceptable(&batch) || self.log.history_with(batch.digest()) != order.history {
+            let digest = batch.digest();
+            if !self.is_acceptable(&batch) || self.log.history_with(digest) != order.history {
                 let (predecessor, view) = (self.at(self.my_place() - 1), self.view);
                 self.accuse(step, predecessor, Misbehaviour::InvalidBatch(view, seq), Vec::new());
                 return self.abort(step);
@@ -152,11 +153,11 @@ impl Zyzzyva {
             if words.iter().flatten().any(|history| *history != order.history) {
                 return self.abort(step);
             }
-            if words.contains(&None) || !self.is_believed(step, seq, &batch) {
+            if words.contains(&None) || !self.is_believed(step, &batch) {
                 return;
             }
             self.links.forget_up_to(seq);
-            self.accept(step, batch, None);
+            self.accept(step, batch, digest, None);
         }
     }
 

@@ -170,7 +170,7 @@ impl Zyzzyva {
         self.wanted.retain(|(wanted, _), _| *wanted > seq);
         self.bodies.retain(|(held, _), _| *held > seq);
         self.given.retain(|(_, given), _| *given == Seq(0) || *given > seq);
-        self.orders = self.orders.split_off(&seq.next());
+        self.orders.forget_up_to(seq);
         self.checkpoints = self.checkpoints.split_off(&seq.next());
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
         step.actions.push(Action::Compact(self.records()));

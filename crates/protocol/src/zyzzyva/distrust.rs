@@ -30,8 +30,8 @@ impl Zyzzyva {
             }
             return;
         }
-        let next = self.orders.get(&self.log.last().next()).filter(|_| self.is_in_view);
-        let next = next.map(|order| &order.content.batch).or_else(|| self.passed_next());
+        let next = self.orders.said(self.log.last().next()).filter(|_| self.is_in_view);
+        let next = next.map(|said| &said.order.batch).or_else(|| self.passed_next());
         let requests = next.into_iter().flat_map(|batch| &batch.requests);
         let is_bad = |r: &&Request| r.has_macs() && !r.is_authentic && !self.pending.has_authentic(r);
         let caught: Vec<_> = requests.filter(is_bad).map(|request| request.client).collect();

@@ -38,8 +38,15 @@ pub(super) struct Slot {
     /// The digest of all batches up to this one.
     pub(super) history: Digest,
     pub(super) batch: Arc<Batch>,
-    /// The primary's signed assignment, where there is one and it is known.
+    /// The primary's signed assignment, where it has signed one and it is known.
     pub(super) order: Option<Signed<OrderRequest>>,
+}
+
+impl Slot {
+    /// The primary's assignment at this number, where it was ordered in the slot's view.
+    pub(super) fn order_request(&self, seq: Seq) -> OrderRequest {
+        OrderRequest { view: self.view, seq, history: self.history, batch: Arc::clone(&self.batch) }
+    }
 }
 
 /// The batches that were accepted, without gaps.

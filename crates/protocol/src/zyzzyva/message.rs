@@ -102,9 +102,9 @@ pub enum ZyzzyvaMessage {
     Speculated(Speculation) = SPECULATION_TAG,
     /// A client's request, passed on to the primary.
     Forward(Request),
-    /// Transferable.
+    /// Transferable where a signature was demanded.
     OrderRequest(OrderRequest),
-    /// The primary's assignment, passed on to a replica that missed it or was told another.
+    /// The primary's signed assignment, passed on to a replica that missed it or was told another.
     RelayOrder(Signed<OrderRequest>),
     /// To the next of the chain: what the sender has accepted, as its view's head has ordered it.
     Pass(OrderRequest),
@@ -157,6 +157,15 @@ pub enum ZyzzyvaMessage {
     Caught {
         /// The clients.
         clients: Vec<ClientId>,
+    },
+    /// What the primary has told the sender, which has no signature of it, passed on to a replica that missed it.
+    Hearsay(OrderRequest),
+    /// Has the primary sign an assignment of this view.
+    Demand {
+        /// The view it was made in.
+        view: View,
+        /// Its number.
+        seq: Seq,
     },
 }
 
@@ -232,7 +241,9 @@ impl Message for ZyzzyvaMessage {
     fn requests_mut(&mut self) -> &mut [Request] {
         match self {
             Self::Forward(request) => core::slice::from_mut(request),
-            Self::OrderRequest(order) | Self::Pass(order) => &mut Arc::make_mut(&mut order.batch).requests,
+            Self::OrderRequest(order) | Self::Hearsay(order) | Self::Pass(order) => {
+                &mut Arc::make_mut(&mut order.batch).requests
+            }
             Self::RelayOrder(signed) => &mut Arc::make_mut(&mut signed.content.batch).requests,
             Self::BatchBody { batch, .. } => &mut Arc::make_mut(batch).requests,
             _ => &mut [],
@@ -255,6 +266,8 @@ impl Message for ZyzzyvaMessage {
             Self::FetchBatch { .. } => "fetch-batch",
             Self::BatchBody { .. } => "batch-body",
             Self::Caught { .. } => "caught",
+            Self::Hearsay(_) => "hearsay",
+            Self::Demand { .. } => "demand",
         }
     }
 
@@ -264,7 +277,7 @@ impl Message for ZyzzyvaMessage {
             other.0[0] ^= 0xff;
             other
         };
-        let contradicting = |own: &OrderRequest| {
+        let otherwise = |own: &OrderRequest| {
             let mut other = own.clone();
             let time = &mut Arc::make_mut(&mut other.batch).time.0;
             *time = time.wrapping_add(1);
@@ -277,8 +290,9 @@ impl Message for ZyzzyvaMessage {
             Self::Committed(own) => Some(Self::Committed(flipped(own))),
             Self::Linked(own) => Some(Self::Linked(flipped(own))),
             Self::Checkpoint(own) => Some(Self::Checkpoint(Checkpoint { state: flip(own.state), ..*own })),
-            Self::OrderRequest(own) => Some(Self::OrderRequest(contradicting(own))),
-            Self::Pass(own) => Some(Self::Pass(contradicting(own))),
+            Self::OrderRequest(own) => Some(Self::OrderRequest(otherwise(own))),
+            Self::Hearsay(own) => Some(Self::Hearsay(otherwise(own))),
+            Self::Pass(own) => Some(Self::Pass(otherwise(own))),
             Self::ViewChange(own) => {
                 let other = ViewChange { certificate: None, log: Vec::new(), ..own.clone() };
                 (other != *own).then_some(Self::ViewChange(other))

@@ -10,9 +10,11 @@
 //! | message | from → to | authentication | when |
 //! |---|---|---|---|
 //! | `Forward` | backup → primary | MAC (and the client's own) | a client's request reached a backup |
-//! | `OrderRequest` | primary → all | transferable | it assigns a number to a batch |
+//! | `OrderRequest` | primary → all | MAC; transferable on demand | it assigns a number to a batch |
+//! | `Demand` | backup → primary | MAC | another replica has signed that it accepted something else |
 //! | `Pass`, `Linked` | replica → its f + 1 successors | MAC | it has accepted something, in a view of Chain |
 //! | `RelayOrder` | any → any | transferable inside | it is missed, or another replica was told another |
+//! | `Hearsay` | backup → any | MAC | an assignment is missed that the primary has not signed |
 //! | `FillHole` | backup → primary | MAC | assignments before a known one are missing |
 //! | `Speculated` | all → all | transferable | something has been speculative for long, at checkpoints, for a new view |
 //! | `Committed` | all → all | MAC | the sender holds a certificate, on disk, of the view it is in |
@@ -35,7 +37,11 @@
 //!   is in `choice`, the counterexample to the paper's rule in the tests.
 //! - A view change is itself the wish for another view; f + 1 of them take everybody along, as in PBFT. There
 //!   is no message of its own for that (I-HATE-THE-PRIMARY).
-//! - A proof of misbehaviour is two assignments that the primary signed; whoever has it shows them to all.
+//! - Assignments have MACs. The primary signs them where two replicas contradict each other (`orders`). A proof of
+//!   misbehaviour is two assignments that it signed; whoever has it shows them to all. A primary that lies and does
+//!   not sign is left by those that know.
+//! - What the primary does not give to a replica others do, which have no proof of it: that is accepted once f + 1
+//!   replicas have signed histories with it, or a certificate is there.
 //! - The order waits at each checkpoint until that is stable: so a history never spans two states, and whoever
 //!   fetches the state can take part at once.
 //! - A view change names the batches after the stable checkpoint, which are fetched where they are missing.
@@ -67,6 +73,7 @@ mod history;
 mod message;
 mod mode;
 mod normal;
+mod orders;
 mod persistence;
 mod quorum;
 mod replicable;
@@ -101,6 +108,7 @@ use chain::Links;
 use choice::Terms;
 use entering::Entering;
 use history::Log;
+use orders::Orders;
 use persistence::Deferred;
 use settle::{Commitments, Speculations};
 use status::Peers;
@@ -173,7 +181,7 @@ pub struct Zyzzyva {
     /// Checkpoints that this replica made, and whether that is on disk.
     own_checkpoints: BTreeMap<Seq, (Digest, bool)>,
     /// Assignments of this view that can't be accepted yet.
-    orders: BTreeMap<Seq, Signed<OrderRequest>>,
+    orders: Orders,
     /// What is said along the chain of this view and can't be accepted yet.
     links: Links,
     /// The last accepted number when a hole was last asked to be filled.
@@ -283,7 +291,7 @@ impl Zyzzyva {
             fetching: None,
             checkpoints: BTreeMap::new(),
             own_checkpoints: BTreeMap::new(),
-            orders: BTreeMap::new(),
+            orders: Orders::default(),
             links: Links::default(),
             hole_after: None,
             speculations: Speculations::default(),
@@ -442,9 +450,6 @@ impl Zyzzyva {
         self.trials.hear(from, step.now);
         match (message, proof) {
             (M::Speculated(own), Some(proof)) => self.on_speculated(step, from, own, proof),
-            (M::OrderRequest(content), Some(proof)) => {
-                self.on_order(step, Signed { signer: from, content, proof });
-            }
             (M::Checkpoint(own), Some(proof)) => self.on_checkpoint(step, from, own, proof),
             (M::ViewChange(content), Some(proof)) => {
                 self.on_view_change(step, Signed { signer: from, content, proof });
@@ -452,12 +457,14 @@ impl Zyzzyva {
             (M::NewView(content), Some(proof)) => {
                 self.on_new_view(step, Signed { signer: from, content, proof }, None);
             }
-            (
-                M::Speculated(_) | M::OrderRequest(_) | M::Checkpoint(_) | M::ViewChange(_) | M::NewView(_),
-                None,
-            ) => self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new()),
+            (M::Speculated(_) | M::Checkpoint(_) | M::ViewChange(_) | M::NewView(_), None) => {
+                self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new())
+            }
+            (M::OrderRequest(order), proof) => self.on_order_request(step, from, order, proof),
+            (M::Hearsay(order), _) => self.on_hearsay(from, order),
+            (M::Demand { view, seq }, _) => self.on_demand(step, from, view, seq),
             (M::Forward(request), _) => drop(self.admit(step, request)),
-            (M::RelayOrder(signed), _) => self.on_order(step, signed),
+            (M::RelayOrder(signed), _) => self.on_relayed_order(step, signed),
             (M::FillHole { view, first, last }, _) => self.on_fill_hole(step, from, view, first, last),
             (M::Pass(order), _) => self.on_passed(step, (from, key), order),
             (M::Linked(own), _) => self.on_linked(step, (from, key), own),

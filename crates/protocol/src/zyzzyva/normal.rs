@@ -1,14 +1,13 @@
 //! The normal case: the primary orders, and whoever can accepts (Zyzzyva §3.1).
 
-use super::history::extended;
 use super::message::{OrderRequest, Signed, ZyzzyvaMessage};
 use super::mode::Mode;
+use super::orders::Assignment;
 use super::persistence::{Deferred, Record};
 use super::{Step, Zyzzyva, statement};
-use crate::{Batch, Misbehaviour, Request, Speculation, batch};
+use crate::{Batch, Misbehaviour, Request, batch};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use althing_types::{Seq, View};
+use althing_types::{Digest, Seq, View};
 
 impl Zyzzyva {
     pub(super) fn on_request(&mut self, step: &mut Step, request: Request) {
@@ -64,77 +63,45 @@ impl Zyzzyva {
                 return;
             };
             self.note_clients(step.now, &batch);
-            self.accept(step, Arc::new(batch), None);
+            let digest = batch.digest();
+            self.accept(step, Arc::new(batch), digest, None);
         }
-    }
-
-    /// An assignment, from whom made it or from somebody else.
-    pub(super) fn on_order(&mut self, step: &mut Step, signed: Signed<OrderRequest>) {
-        let OrderRequest { view, seq, .. } = signed.content;
-        if signed.signer != self.quorums().primary(view) {
-            return self.accuse(step, signed.signer, Misbehaviour::InvalidMessage, Vec::new());
-        }
-        let is_kept = seq > self.stable && seq <= self.high_watermark();
-        let is_due = view == self.view && self.mode().is_led();
-        if !is_due || !is_kept || self.is_contradicted(step, &signed) {
-            return;
-        }
-        if seq > self.log.last() {
-            self.orders.entry(seq).or_insert(signed);
-        } else if self.is_in_view
-            && signed.signer == self.me()
-            && let Some(slot) = self.log.get_mut(seq).filter(|slot| slot.view == view)
-        {
-            // This replica's own comes back.
-            slot.order = Some(signed);
-        }
-    }
-
-    /// Whether the primary has signed something else for that number in that view: a proof of its misbehaviour
-    /// (Zyzzyva §3.3), which all are shown.
-    fn is_contradicted(&mut self, step: &mut Step, signed: &Signed<OrderRequest>) -> bool {
-        let OrderRequest { view, seq, .. } = signed.content;
-        let accepted = self.log.get(seq).and_then(|slot| slot.order.as_ref());
-        let known = self.orders.get(&seq).or(accepted.filter(|order| order.content.view == view));
-        let Some(known) = known.filter(|known| known.content.history != signed.content.history).cloned()
-        else {
-            return false;
-        };
-        let both = [known, signed.clone()];
-        let statements = both
-            .iter()
-            .map(|signed| statement(&ZyzzyvaMessage::OrderRequest(signed.content.clone()), &signed.proof))
-            .collect();
-        self.accuse(step, signed.signer, Misbehaviour::ConflictingPrePrepare(view, seq), statements);
-        for signed in both {
-            step.broadcast(ZyzzyvaMessage::RelayOrder(signed));
-        }
-        self.leave_view(step, view.next());
-        true
     }
 
     /// As backup: accepts what comes next, as far as it is here.
     pub(super) fn accept_orders(&mut self, step: &mut Step) {
         while self.is_in_view && self.primary() != self.me() {
             let seq = self.log.last().next();
-            let Some(order) = self.orders.get(&seq).filter(|_| seq <= self.accept_to()) else { break };
-            let OrderRequest { view, history, ref batch, .. } = order.content;
-            let digest = batch.digest();
-            let is_good = self.is_acceptable(batch) && self.log.history_with(digest) == history;
-            if !is_good {
-                let said = statement(&ZyzzyvaMessage::OrderRequest(order.content.clone()), &order.proof);
-                let misbehaviour = Misbehaviour::InvalidBatch(view, seq);
-                self.accuse(step, self.primary(), misbehaviour, alloc::vec![said]);
-                return self.leave_view(step, view.next());
-            }
-            if !self.is_believed(step, seq, batch) {
+            if seq > self.accept_to() {
                 break;
             }
-            let order = self.orders.remove(&seq).expect("it was found above");
-            let batch = Arc::clone(&order.content.batch);
-            self.accept(step, batch, Some(order));
+            if let Some(said) = self.orders.said(seq).filter(|said| !self.is_good(said)).cloned() {
+                return self.leave_for_bad_order(step, said);
+            }
+            let own = self.orders.said(seq).filter(|said| self.is_believed(step, &said.order.batch)).cloned();
+            let Some(next) = own.or_else(|| self.vouched_for(seq)) else { break };
+            self.orders.forget_up_to(seq);
+            let (batch, digest) = (Arc::clone(&next.order.batch), next.digest);
+            let order = next.signed_by(self.primary());
+            self.accept(step, batch, digest, order);
         }
         self.ask_for_hole(step);
+    }
+
+    /// Whether a correct primary could have ordered this next.
+    fn is_good(&self, said: &Assignment) -> bool {
+        self.is_acceptable(&said.order.batch) && self.log.history_with(said.digest) == said.order.history
+    }
+
+    fn leave_for_bad_order(&mut self, step: &mut Step, said: Assignment) {
+        let OrderRequest { view, seq, .. } = said.order;
+        let primary = self.primary();
+        let signed = said.signed_by(primary);
+        let statements = signed
+            .map(|Signed { content, proof, .. }| statement(&ZyzzyvaMessage::OrderRequest(content), &proof));
+        let misbehaviour = Misbehaviour::InvalidBatch(view, seq);
+        self.accuse(step, primary, misbehaviour, statements.into_iter().collect());
+        self.leave_view(step, view.next());
     }
 
     /// Whether a correct primary could have made this batch. Its own settings are the measure: a
@@ -145,38 +112,26 @@ impl Zyzzyva {
         is_fit && (batch.is_null() || !batch.requests.is_empty())
     }
 
-    /// Whether a batch may be accepted here: its requests are authentic and its time is not in the future, or one
-    /// correct replica has found so.
-    pub(super) fn is_believed(&self, step: &Step, seq: Seq, batch: &Batch) -> bool {
+    /// Whether a batch may be accepted here as far as this replica can tell: its requests are authentic and its
+    /// time is not in the future.
+    pub(super) fn is_believed(&self, step: &Step, batch: &Batch) -> bool {
         let is_own = |request: &Request| request.is_authentic || self.pending.has_authentic(request);
-        let is_authentic = batch.requests.iter().all(is_own);
         let is_in_time = batch.time <= step.now + self.config.settings.max_clock_skew;
-        (is_authentic && is_in_time) || self.is_vouched_for(seq)
-    }
-
-    /// Whether one correct replica has accepted what this one holds up to some number from `seq` on.
-    fn is_vouched_for(&self, seq: Seq) -> bool {
-        let one_correct = self.quorums().one_correct();
-        let mut vouched = self.speculations.shared_by(one_correct, self.view);
-        vouched.extend(self.commitments.shared_by(one_correct, self.view));
-        vouched.extend(self.shown.as_ref().map(|shown| shown.speculation));
-        let is_here = |vouched: &Speculation| {
-            let mut history = self.log.history();
-            for next in (self.log.last().0 + 1..=vouched.seq.0).map(Seq) {
-                let Some(order) = self.orders.get(&next) else { return false };
-                history = extended(history, order.content.batch.digest());
-            }
-            history == vouched.history
-        };
-        vouched.iter().filter(|vouched| vouched.seq >= seq).any(is_here)
+        is_in_time && batch.requests.iter().all(is_own)
     }
 
     /// Accepts the next batch: as primary its own. It is on disk before anybody hears of it.
-    pub(super) fn accept(&mut self, step: &mut Step, batch: Arc<Batch>, order: Option<Signed<OrderRequest>>) {
+    pub(super) fn accept(
+        &mut self,
+        step: &mut Step,
+        batch: Arc<Batch>,
+        digest: Digest,
+        order: Option<Signed<OrderRequest>>,
+    ) {
         let view = self.view;
         self.pending.note_proposed(&batch);
         let proof = order.as_ref().map(|order| order.proof.clone());
-        let seq = self.log.push(view, batch.digest(), Arc::clone(&batch), order);
+        let seq = self.log.push(view, digest, Arc::clone(&batch), order);
         let record = Record::Accepted { view, seq, batch, proof };
         self.outbox.persist(step.actions, &record, Deferred::Accept { view, seq });
     }
@@ -186,16 +141,15 @@ impl Zyzzyva {
         let Some(slot) = self.log.get(seq).filter(|slot| slot.view == view && seq > self.durable) else {
             return;
         };
-        let (history, batch) = (slot.history, Arc::clone(&slot.batch));
+        let order = slot.order_request(seq);
         self.durable = seq;
         if !self.is_in_view || view != self.view {
             return;
         }
         if self.mode() == Mode::Chain {
             self.pass_on(step, seq);
-        } else if self.is_leading() && self.mode() != Mode::Quorum {
-            let order = OrderRequest { view, seq, history, batch };
-            step.broadcast_signed(ZyzzyvaMessage::OrderRequest(order));
+        } else if self.is_leading() && self.mode().is_led() {
+            step.broadcast(ZyzzyvaMessage::OrderRequest(order));
         }
     }
 
@@ -203,7 +157,7 @@ impl Zyzzyva {
     fn ask_for_hole(&mut self, step: &mut Step) {
         let accepted = self.log.last();
         let shown = self.shown.as_ref().map(|shown| shown.speculation.seq.next());
-        let known = self.orders.keys().next().copied().into_iter().chain(shown).min();
+        let known = self.orders.first_said().into_iter().chain(shown).min();
         let is_led = self.mode().is_led();
         let is_hole =
             is_led && known.is_some_and(|known| known > accepted.next() && accepted < self.accept_to());

@@ -25,7 +25,9 @@ impl Zyzzyva {
                 return;
             }
             let requests = self.pending.take_batch(1, max_bytes, false);
-            self.accept(step, Arc::new(Batch { time: Instant::default(), requests }), None);
+            let batch = Batch { time: Instant::default(), requests };
+            let digest = batch.digest();
+            self.accept(step, Arc::new(batch), digest, None);
         }
     }
 

@@ -12,7 +12,7 @@ impl Replicable for Zyzzyva {
         };
         self.pending.all_mut().for_each(vouch);
         self.bodies.values_mut().for_each(vouch_for_batch);
-        self.orders.values_mut().map(|order| &mut order.content.batch).for_each(vouch_for_batch);
+        self.orders.batches_mut().for_each(vouch_for_batch);
         self.links.batches_mut().for_each(vouch_for_batch);
         for slot in self.log.slots_mut() {
             vouch_for_batch(&mut slot.batch);

@@ -43,14 +43,37 @@ impl Speculations {
 
     /// What so many have said alike in this view.
     pub(super) fn shared_by(&self, count: usize, view: View) -> Vec<Speculation> {
+        shared(self.in_view(view).map(|(_, said)| said), count)
+    }
+
+    /// What all have said in this view.
+    pub(super) fn in_view(&self, view: View) -> impl Iterator<Item = (ReplicaId, Speculation)> {
         let in_view = (view, Seq(0))..(view.next(), Seq(0));
-        let statements = self.0.values().flat_map(|said| said.range(in_view.clone()));
-        let statements = statements.map(|((view, seq), (history, _))| Speculation {
-            view: *view,
-            seq: *seq,
-            history: *history,
-        });
-        shared(statements, count)
+        self.0.iter().flat_map(move |(who, said)| {
+            let said = said.range(in_view.clone());
+            said.map(|((view, seq), (history, _))| {
+                (*who, Speculation { view: *view, seq: *seq, history: *history })
+            })
+        })
+    }
+
+    /// Who has signed something else for a number in this view.
+    pub(super) fn contradicting(&self, view: View, seq: Seq, history: Digest) -> Vec<ReplicaId> {
+        let others = self
+            .0
+            .iter()
+            .filter(|(_, said)| said.get(&(view, seq)).is_some_and(|(theirs, _)| *theirs != history));
+        others.map(|(who, _)| *who).collect()
+    }
+
+    /// Who has signed something else in this view than `accepted` tells, and the last number for which.
+    pub(super) fn contradictions(
+        &self,
+        view: View,
+        accepted: impl Fn(Seq) -> Option<Digest>,
+    ) -> BTreeMap<ReplicaId, Seq> {
+        let is_other = |said: &Speculation| accepted(said.seq).is_some_and(|own| own != said.history);
+        self.in_view(view).filter(|(_, said)| is_other(said)).map(|(who, said)| (who, said.seq)).collect()
     }
 
     /// Who has signed this.
@@ -108,10 +131,10 @@ impl Commitments {
         self.0.values().filter_map(move |said| said.get(&replica)).map(|(said, _)| *said)
     }
 
-    /// What so many have said alike in this view.
-    pub(super) fn shared_by(&self, count: usize, view: View) -> Vec<Speculation> {
-        let all = self.0.values().flat_map(BTreeMap::values).map(|(said, _)| *said);
-        shared(all.filter(|said| said.view == view), count)
+    /// What all have said of this view, on the way to any checkpoint.
+    pub(super) fn in_view(&self, view: View) -> impl Iterator<Item = (ReplicaId, Speculation)> {
+        let all = self.0.values().flatten().map(|(who, (said, _))| (*who, *said));
+        all.filter(move |(_, said)| said.view == view)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -144,9 +167,11 @@ impl Zyzzyva {
         let is_other = own.seq > self.log.base()
             && self.log.history_at(own.seq).is_some_and(|history| history != own.history);
         if self.is_in_view && own.view == self.view && is_other {
-            self.on_contention(step);
-            // One of the two was told something else by the primary: who sees both assignments can prove that.
-            self.relay_orders(step, from, self.executed.next(), own.seq);
+            if self.mode().is_led() {
+                self.on_contradiction(step, from, own.seq);
+            } else {
+                self.on_contention(step);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Retransmission, driven by what the others say they have, and the fetching of batches and assignments.
 
-use super::message::{OrderRequest, Status, ZyzzyvaMessage};
+use super::message::{Status, ZyzzyvaMessage};
 use super::mode::Mode;
 use super::{STATUS_TIMER, Step, Zyzzyva};
 use crate::{Action, Batch};
@@ -48,6 +48,8 @@ impl Zyzzyva {
         let accepted = core::mem::replace(&mut self.peers.accepted_at_tick, self.log.last());
         self.abort_if_missing(step, accepted);
         self.hole_after = None;
+        self.leave_liar_in_view(step);
+        self.orders.forget_demand();
         self.take_along(step);
         if self.is_waiting() || self.peers.ticks.is_multiple_of(IDLE_PERIODS) {
             step.broadcast(ZyzzyvaMessage::Status(self.status()));
@@ -167,7 +169,8 @@ impl Zyzzyva {
         }
     }
 
-    /// Passes on the assignments of this view between two numbers, not too many and not too often.
+    /// Passes on the assignments of this view between two numbers, not too many and not too often: as primary its
+    /// own, else what that has signed, or hearsay.
     pub(super) fn relay_orders(&mut self, step: &mut Step, to: ReplicaId, first: Seq, last: Seq) {
         if first > last || !self.mode().is_led() || !self.may_give(step, to, Seq(0)) {
             return;
@@ -175,18 +178,16 @@ impl Zyzzyva {
         let (view, is_leading) = (self.view, self.is_leading());
         let wanted = self.log.after(Seq(first.0.saturating_sub(1))).take_while(|(seq, _)| *seq <= last);
         let (durable, brought) = (self.durable, self.brought_to());
-        let of_view = wanted.filter(|(seq, slot)| slot.view == view && *seq <= durable);
+        let of_view = wanted.filter(|(seq, slot)| slot.view == view && *seq <= durable && *seq > brought);
         let mut has_given = false;
         for (seq, slot) in of_view.take(RESEND_BURST) {
-            if let Some(order) = slot.order.clone() {
-                step.send(to, ZyzzyvaMessage::RelayOrder(order));
-                has_given = true;
-            } else if is_leading && seq > brought {
-                let (history, batch) = (slot.history, Arc::clone(&slot.batch));
-                let order = OrderRequest { view, seq, history, batch };
-                step.send_signed(to, ZyzzyvaMessage::OrderRequest(order));
-                has_given = true;
-            }
+            let message = match slot.order.clone() {
+                Some(order) => ZyzzyvaMessage::RelayOrder(order),
+                None if is_leading => ZyzzyvaMessage::OrderRequest(slot.order_request(seq)),
+                None => ZyzzyvaMessage::Hearsay(slot.order_request(seq)),
+            };
+            step.send(to, message);
+            has_given = true;
         }
         if has_given {
             self.given.insert((to, Seq(0)), step.now);
@@ -194,7 +195,7 @@ impl Zyzzyva {
     }
 
     /// Whether somebody may be given something: not again and again.
-    fn may_give(&self, step: &Step, to: ReplicaId, what: Seq) -> bool {
+    pub(super) fn may_give(&self, step: &Step, to: ReplicaId, what: Seq) -> bool {
         let again = self.config.settings.status_period / 2;
         self.given.get(&(to, what)).is_none_or(|at| step.now.since(*at) >= again)
     }

@@ -8,6 +8,7 @@
 //! The successor starts from `c` in view 0; there `c` is stable without any votes.
 
 use super::message::{Checkpoint, CheckpointCertificate};
+use super::mode::Mode;
 use super::{Guard, Step, Zyzzyva, ZyzzyvaConfig};
 use crate::Action;
 use crate::legacy::Legacy;
@@ -68,6 +69,10 @@ impl Zyzzyva {
             self.end = Some(end);
             self.fill_to = self.fill_to.max(end);
             self.say_if_closed(step);
+            // Nobody fills up a view that nobody leads.
+            if self.mode() == Mode::Quorum {
+                self.abort(step);
+            }
         }
     }
 

@@ -66,7 +66,9 @@ impl Zyzzyva {
             }
             Guard::Final(_) | Guard::NewView(_) | Guard::End(_) => now,
         };
-        let timeout = self.config.settings.view_timeout * 2u32.pow(self.fruitless_views.min(MAX_DOUBLINGS));
+        // The view after one that worked has the timeout itself.
+        let doublings = self.fruitless_views.saturating_sub(1).min(MAX_DOUBLINGS);
+        let timeout = self.config.settings.view_timeout * 2u32.pow(doublings);
         (since + timeout).since(now)
     }
 

@@ -392,12 +392,15 @@ impl Group {
     /// Hands replica `i` a message that the test made up, as if `from` had sent it.
     pub(crate) fn receive(&mut self, i: usize, from: ReplicaId, message: ZyzzyvaMessage) {
         use ZyzzyvaMessage as M;
-        let is_signed = matches!(
-            message,
-            M::Speculated(_) | M::OrderRequest(_) | M::Checkpoint(_) | M::ViewChange(_) | M::NewView(_)
-        );
+        let is_signed =
+            matches!(message, M::Speculated(_) | M::Checkpoint(_) | M::ViewChange(_) | M::NewView(_));
         let proof = is_signed.then(|| proof_of(from));
         self.event(i, Event::Message { from, message, proof, key: 0 });
+    }
+
+    /// The same, signed.
+    pub(crate) fn receive_signed(&mut self, i: usize, from: ReplicaId, message: ZyzzyvaMessage) {
+        self.event(i, Event::Message { from, message, proof: Some(proof_of(from)), key: 0 });
     }
 
     /// A client shows replica `i` a certificate.

@@ -6,6 +6,7 @@ mod group;
 mod modes;
 mod normal_case;
 mod oracle;
+mod orders;
 mod restarts;
 mod settling;
 mod succession;

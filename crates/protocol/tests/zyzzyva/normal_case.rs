@@ -163,30 +163,6 @@ fn a_client_whose_macs_have_ended_a_view_has_to_sign() {
 }
 
 #[test]
-fn a_missed_assignment_is_asked_for_and_passed_on_with_the_primarys_proof() {
-    for is_primary_silent in [false, true] {
-        let mut group = Group::new(4);
-        group.submit(&signed(1, 1));
-        group.deliver(|wire| wire.to == R[3]);
-        group.loses = if is_primary_silent {
-            |wire| {
-                wire.from == R[0]
-                    && wire.to == R[3]
-                    && wire.message.kind() != "forward"
-                    && !matches!(&wire.message, ZyzzyvaMessage::OrderRequest(order) if order.seq == Seq(2))
-            }
-        } else {
-            |_| false
-        };
-        group.work(2..=2);
-        let asked = group.history.iter().any(|wire| wire.from == R[3] && wire.message.kind() == "fill-hole");
-        assert!(asked);
-        group.run_until(|group| group.have_executed(&[0, 1, 2, 3], 2));
-        assert_eq!(group.common_view(), Some(View(0)));
-    }
-}
-
-#[test]
 fn who_was_cut_off_for_long_fetches_the_state_and_takes_part_again() {
     let mut group = Group::new(4);
     group.down = vec![R[3]];
