@@ -2,6 +2,7 @@
 //! How a view is entered: [`super::entering`].
 
 use super::choice;
+use super::gathering::Progress;
 use super::message::{NewView, Signed, ViewChange, ZyzzyvaMessage};
 use super::persistence::{Deferred, Record};
 use super::{Guard, Step, VIEW_TIMER, Zyzzyva, statement};
@@ -113,6 +114,7 @@ impl Zyzzyva {
         self.own_new_view = None;
         (self.is_view_change_durable, self.is_new_view_durable) = (false, false);
         self.orders.clear();
+        self.progress = Progress::default();
         self.shown = None;
         self.hole_after = None;
     }
