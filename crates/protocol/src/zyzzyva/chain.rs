@@ -71,6 +71,10 @@ impl Zyzzyva {
         place(self.quorums(), self.view, self.me())
     }
 
+    pub(super) fn is_tail(&self) -> bool {
+        self.my_place() + 1 == self.quorums().n()
+    }
+
     fn at(&self, place: usize) -> ReplicaId {
         at_place(self.quorums(), self.view, place)
     }

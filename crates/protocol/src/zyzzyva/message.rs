@@ -167,6 +167,13 @@ pub enum ZyzzyvaMessage {
         /// Its number.
         seq: Seq,
     },
+    /// Tells the primary that the sender has accepted all up to a number.
+    Reached {
+        /// The view it was ordered in.
+        view: View,
+        /// The number.
+        seq: Seq,
+    },
 }
 
 fn votes_as_parts(bytes: &[u8], votes: &[(ReplicaId, Proof)], parts: &mut Vec<SignedPart>) {
@@ -268,6 +275,7 @@ impl Message for ZyzzyvaMessage {
             Self::Caught { .. } => "caught",
             Self::Hearsay(_) => "hearsay",
             Self::Demand { .. } => "demand",
+            Self::Reached { .. } => "reached",
         }
     }
 

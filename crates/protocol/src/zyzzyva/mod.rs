@@ -16,6 +16,7 @@
 //! | `RelayOrder` | any → any | transferable inside | it is missed, or another replica was told another |
 //! | `Hearsay` | backup → any | MAC | an assignment is missed that the primary has not signed |
 //! | `FillHole` | backup → primary | MAC | assignments before a known one are missing |
+//! | `Reached` | backup → primary | MAC | it has accepted some more requests: more gather meanwhile |
 //! | `Speculated` | all → all | transferable | something has been speculative for long, at checkpoints, for a new view |
 //! | `Committed` | all → all | MAC | the sender holds a certificate, on disk, of the view it is in |
 //! | `Checkpoint` | all → all | transferable | every K numbers, with the digest of the final state |
@@ -69,6 +70,7 @@ mod config;
 mod distrust;
 mod entering;
 mod execution;
+mod gathering;
 mod history;
 mod message;
 mod mode;
@@ -107,6 +109,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use chain::Links;
 use choice::Terms;
 use entering::Entering;
+use gathering::Progress;
 use history::Log;
 use orders::Orders;
 use persistence::Deferred;
@@ -232,6 +235,8 @@ pub struct Zyzzyva {
     lone_since: Option<Instant>,
     /// When this replica was last seen to wait for its own disk alone.
     held_up_until: Instant,
+    /// How far replicas have said to be in this view, so that requests gather.
+    progress: Progress,
     /// Clients that have to sign.
     distrust: Distrust,
     outbox: Outbox<Deferred>,
@@ -319,6 +324,7 @@ impl Zyzzyva {
             in_view_since: Instant::default(),
             lone_since: None,
             held_up_until: Instant::default(),
+            progress: Progress::default(),
             distrust: Distrust::default(),
             outbox: Outbox::default(),
             peers: Peers::default(),
@@ -462,6 +468,7 @@ impl Zyzzyva {
             }
             (M::OrderRequest(order), proof) => self.on_order_request(step, from, order, proof),
             (M::Hearsay(order), _) => self.on_hearsay(from, order),
+            (M::Reached { view, seq }, _) => self.on_reached(from, view, seq),
             (M::Demand { view, seq }, _) => self.on_demand(step, from, view, seq),
             (M::Forward(request), _) => drop(self.admit(step, request)),
             (M::RelayOrder(signed), _) => self.on_relayed_order(step, signed),
@@ -493,6 +500,7 @@ impl Zyzzyva {
         self.speculate(step);
         self.end_backup(step);
         self.end_chain(step);
+        self.say_reached(step);
         self.follow_leavers(step);
         self.join_view_change(step);
         self.start_new_view(step);

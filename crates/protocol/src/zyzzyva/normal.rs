@@ -41,8 +41,8 @@ impl Zyzzyva {
         self.next_checkpoint().min(durable).min(self.end())
     }
 
-    /// As primary: orders waiting requests. What arrives while the pipeline is full gathers into the next
-    /// batch.
+    /// As primary: orders waiting requests. What arrives while the pipeline is full, or while much is under way,
+    /// gathers into the next batch.
     pub(super) fn propose(&mut self, step: &mut Step) {
         let settings = &self.config.settings;
         let (max_requests, max_bytes, pipeline) =
@@ -55,6 +55,9 @@ impl Zyzzyva {
             // After a view without progress only signed requests: they are good for everybody.
             let signed_only = self.fruitless_views > 0;
             let batch = if self.pending.has_unproposed(signed_only) {
+                if self.gathers() {
+                    return;
+                }
                 let requests = self.pending.take_batch(max_requests, max_bytes, signed_only);
                 Batch { time: step.now, requests }
             } else if seq <= self.fill_to {

@@ -2,6 +2,7 @@
 //! How a view is entered: [`super::entering`].
 
 use super::choice;
+use super::gathering::Progress;
 use super::message::{NewView, Signed, ViewChange, ZyzzyvaMessage};
 use super::mode::Mode;
 use super::persistence::{Deferred, Record};
@@ -122,6 +123,7 @@ impl Zyzzyva {
         (self.is_view_change_durable, self.is_new_view_durable) = (false, false);
         self.orders.clear();
         self.links.clear();
+        self.progress = Progress::default();
         self.shown = None;
         self.hole_after = None;
     }
