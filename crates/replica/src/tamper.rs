@@ -1,7 +1,7 @@
 //! Fault injection: what a replica says is changed before it is sealed with its real keys, so that
 //! others see what a replica that was taken over could send.
 
-use crate::frame::{ClientMessage, QueryAnswer, ReplyOutcome};
+use crate::frame::{ClientMessage, Given, QueryAnswer, ReplyOutcome};
 use crate::transfer::{EngineMessage, Parts};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -91,9 +91,11 @@ fn falsified_parts(mut parts: Parts) -> Parts {
 fn falsified_answer(mut message: ClientMessage) -> ClientMessage {
     match &mut message {
         ClientMessage::Reply { outcome: ReplyOutcome::Result(bytes), .. }
+        | ClientMessage::Speculated { given: Given::Whole(ReplyOutcome::Result(bytes)), .. }
         | ClientMessage::QueryReply { answer: QueryAnswer::Result(bytes), .. }
         | ClientMessage::Emission { payload: bytes, .. } => flip(bytes),
-        ClientMessage::ReplyDigest { outcome, .. } => outcome.0[0] ^= 1,
+        ClientMessage::ReplyDigest { outcome, .. }
+        | ClientMessage::Speculated { given: Given::Digest(outcome), .. } => outcome.0[0] ^= 1,
         _ => {}
     }
     message

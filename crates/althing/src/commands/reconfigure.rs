@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Change a running group: add, remove, replace or rekey replicas, and change its protocol and settings
+/// Change a running group: add, remove, replace, rekey or move replicas, and change its protocol and settings
 ///
 /// Numbers are those of the group file. At most f replicas may leave and f join at a time, so to go from
 /// four to seven takes three commands. A replica that joins is started once the command is done.
@@ -33,6 +33,7 @@ use std::time::Duration;
     althing reconfigure --remove 0 --f 1             where fewer are left than tolerate as many faults\n  \
     althing reconfigure --replace 2=127.0.0.1:7105=KEY\n  \
     althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n  \
+    althing reconfigure --move 1=127.0.0.1:7106      the same replica, which is stopped and started again there\n  \
     althing reconfigure --set pipeline=8 --set view_timeout_ms=500\n  \
     althing reconfigure --protocol paxos             from now on its replicas crash, and do not lie\n  \
     althing reconfigure --protocol pbft --set pipeline=8\n  \
@@ -59,6 +60,9 @@ pub(crate) struct Reconfigure {
     /// A replica stays where it is and has another key, as a new process there
     #[arg(long, value_name = "NUMBER=KEY")]
     rekey: Vec<Numbered<Key>>,
+    /// A replica goes to another address, with its key and its directory
+    #[arg(long = "move", value_name = "NUMBER=ADDRESS")]
+    moves: Vec<Numbered<Address>>,
     /// Run another protocol: `pbft` where replicas may do anything, `paxos` where they crash and do not lie. It goes by
     /// the settings that the group file has for it
     #[arg(long, value_parser = super::protocol, value_name = "NAME")]
@@ -84,6 +88,10 @@ pub(crate) struct Reconfigure {
 #[derive(Debug, Clone)]
 struct Key(PublicIdentity);
 
+/// Where a replica can listen.
+#[derive(Debug, Clone)]
+struct Address(SocketAddr);
+
 #[derive(Debug, Clone)]
 struct Newcomer(Member);
 
@@ -99,14 +107,21 @@ impl FromStr for Key {
     }
 }
 
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("`{text}` is no IP address and port"))
+    }
+}
+
 impl FromStr for Newcomer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, key) = text.split_once('=').ok_or("it takes ADDRESS=KEY")?;
-        let parsed: Result<SocketAddr, _> = address.parse();
-        let address = parsed.map_err(|_| format!("`{address}` is no IP address and port"))?;
-        Ok(Self(Member { key: key.parse::<Key>()?.0, address: address.to_string() }))
+        let address = address.parse::<Address>()?.0.to_string();
+        Ok(Self(Member { key: key.parse::<Key>()?.0, address }))
     }
 }
 
@@ -199,6 +214,12 @@ impl Reconfigure {
         let removes = self.remove.iter().map(|number| Change::Remove(ReplicaId(*number)));
         let replaces = self.replace.iter().map(|Numbered(id, Newcomer(m))| Change::Replace(*id, m.clone()));
         let rekeys = self.rekey.iter().map(|Numbered(id, Key(key))| Change::Rekey(*id, *key));
+        let moves = self.moves.iter().map(|Numbered(id, Address(address))| {
+            let known =
+                present.member(*id).ok_or_else(|| miette!("there is no replica {id} that could move"))?;
+            Ok(Change::Replace(*id, Member { key: known.key, address: address.to_string() }))
+        });
+        let moves: Vec<_> = moves.collect::<Result<_>>()?;
         let n = (present.members.len() + self.add.len()).saturating_sub(self.remove.len());
         let settings = self.settings(group, present)?;
         let (before, after) = (&present.settings, settings.as_ref().unwrap_or(&present.settings));
@@ -206,13 +227,20 @@ impl Reconfigure {
         let has_protocol = before.protocol() != after.protocol();
         let first = self.first_primary.map(|number| Change::FirstPrimary(ReplicaId(number)));
         let settings = settings.map(Change::Settings);
-        let changes =
-            adds.chain(removes).chain(replaces).chain(rekeys).chain(settings).chain(first).collect();
+        let changes = adds
+            .chain(removes)
+            .chain(replaces)
+            .chain(rekeys)
+            .chain(moves)
+            .chain(settings)
+            .chain(first)
+            .collect();
         // Who asks for other settings alone says nothing of faults.
         let has_members = !(self.add.is_empty()
             && self.remove.is_empty()
             && self.replace.is_empty()
-            && self.rekey.is_empty());
+            && self.rekey.is_empty()
+            && self.moves.is_empty());
         let f = match (has_protocol, has_members) {
             (true, _) => most,
             (false, true) => most.max(present.f),

@@ -1,7 +1,8 @@
-use std::{io, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio::{
     net::TcpStream,
+    sync::watch,
     time::{sleep, timeout},
 };
 
@@ -13,12 +14,19 @@ use super::{
 };
 use crate::channel::{self, Channel, ChannelError, Role};
 
-/// Keeps a connection to the peer up, until the network stops.
-pub(super) async fn run(peer: Peer, shared: Arc<Shared>, mut stop: Stop) {
+/// Keeps a connection to the peer up, until the network stops. Where the peer `moves` to is tried at once, if it is not
+/// connected.
+pub(super) async fn run(
+    mut peer: Peer,
+    mut moves: watch::Receiver<SocketAddr>,
+    shared: Arc<Shared>,
+    mut stop: Stop,
+) {
     let timing = shared.config.timing;
     let mut backoff = Backoff::new(timing.min_backoff, timing.max_backoff);
     let mut failures = 0_u32;
     loop {
+        peer.address = *moves.borrow_and_update();
         let dialled = tokio::select! {
             () = stop.wait() => return,
             dialled = dial(&peer, &shared) => dialled,
@@ -43,7 +51,16 @@ pub(super) async fn run(peer: Peer, shared: Arc<Shared>, mut stop: Stop) {
         tokio::select! {
             () = stop.wait() => return,
             () = sleep(backoff.pause()) => {}
+            () = next(&mut moves) => backoff.reset(),
         }
+    }
+}
+
+/// Waits until the peer has another address.
+async fn next(moves: &mut watch::Receiver<SocketAddr>) {
+    if moves.changed().await.is_err() {
+        // Nobody is left to say so; the network stops.
+        std::future::pending().await
     }
 }
 

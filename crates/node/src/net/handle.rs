@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -59,9 +59,29 @@ struct Inner {
 
 /// Who dials the peers.
 struct Diallers {
-    running: HashMap<Principal, AbortHandle>,
+    running: HashMap<Principal, Dialler>,
     /// `None` once the network stops.
     stop: Option<Stop>,
+}
+
+/// What keeps the connection to a peer up.
+struct Dialler {
+    task: AbortHandle,
+    /// Where the peer is to be found.
+    address: watch::Sender<SocketAddr>,
+}
+
+impl Dialler {
+    fn start(peer: Peer, shared: &Arc<Shared>, stop: &Stop) -> Self {
+        let (address, moves) = watch::channel(peer.address);
+        let task = tokio::spawn(dialler::run(peer, moves, Arc::clone(shared), stop.clone())).abort_handle();
+        Self { task, address }
+    }
+
+    /// Dials the peer there from now on. A connection that is up stays: who moves may be reached a while longer.
+    fn follow(&self, address: SocketAddr) {
+        self.address.send_if_modified(|known| mem::replace(known, address) != address);
+    }
 }
 
 impl Diallers {
@@ -72,10 +92,10 @@ impl Diallers {
         // The connection ends with the task.
         self.running
             .extract_if(|id, _| !wanted().any(|peer| peer.id == *id))
-            .for_each(|(_, dialler)| dialler.abort());
+            .for_each(|(_, dialler)| dialler.task.abort());
         for peer in wanted() {
-            let start = || tokio::spawn(dialler::run(*peer, Arc::clone(shared), stop.clone())).abort_handle();
-            self.running.entry(peer.id).or_insert_with(start);
+            let dialler = self.running.entry(peer.id);
+            dialler.or_insert_with(|| Dialler::start(*peer, shared, stop)).follow(peer.address);
         }
     }
 }

@@ -51,3 +51,20 @@ async fn one_that_is_hung_up_on_may_call_again_if_it_is_for_it_to_dial() {
     nodes[1].disconnected(replica(0)).await;
     nodes[1].connected(replica(0)).await;
 }
+
+#[tokio::test]
+async fn who_moves_is_dialled_where_it_has_moved_to() {
+    let keys = Keys::of(&[replica(0), replica(1)]);
+    let mut nodes = group(&keys, 2, |_| {}).await;
+    nodes[0].connected(replica(1)).await;
+    let moved = Node::start(keys.config(replica(1), &[(replica(0), nodes[0].address())])).await;
+    nodes[0].handle.set_peers(&[peer(&keys, replica(1), &moved, true)]);
+    // Until it has left its old place it is heard from there.
+    nodes[1].send(replica(0), b"before"[..].into()).await;
+    assert_eq!(nodes[0].frame().await, (replica(1), b"before"[..].into()));
+    nodes[1].handle.shutdown().await;
+    nodes[0].disconnected(replica(1)).await;
+    nodes[0].connected(replica(1)).await;
+    moved.send(replica(0), b"after"[..].into()).await;
+    assert_eq!(nodes[0].frame().await, (replica(1), b"after"[..].into()));
+}
