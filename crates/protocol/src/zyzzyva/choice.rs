@@ -13,6 +13,8 @@
 //!   certificate of *w* ([`super::view_change`]), so the base is of *w* or a later view. One of *w* is on one
 //!   chain with *h*, since a correct replica signed both in one view; if it ends before *h* does, all but *f*
 //!   reports go on with *h*, and no two continuations have so many.
+//!   That all have accepted it, in *w*, is also what the last *f* + 1 of a chain say ([`super::chain`]), and it does
+//!   not matter who gave out the numbers ([`super::quorum`]).
 //! - *Decided by certificates*: an agreement quorum holds one of *w* that covers *h*, each while in *w*; one
 //!   of them is correct and among the reports. So the base is of *w* and at least as long, or later.
 //! - A base of a *later* view *v*: its signers that are correct have entered *v*, each with a certificate for
