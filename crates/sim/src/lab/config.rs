@@ -92,13 +92,16 @@ pub struct LabConfig {
     pub bits_per_s: u64,
     /// How long a replica's core is busy with each frame that it sends or takes, beside handling it.
     pub frame_cost: Duration,
-    /// How long the group runs before it is measured.
+    /// How long the group runs as it goes on before it is measured.
     pub warm_up: Duration,
     /// How long it is measured.
     pub measured: Duration,
 }
 
 impl LabConfig {
+    /// The view timeout of the default settings, and some more.
+    const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
+
     /// A group that tolerates a fault, on a local network, under so many clients.
     #[must_use]
     pub fn new(protocol: LabProtocol, clients: u64) -> Self {
@@ -115,6 +118,16 @@ impl LabConfig {
             warm_up: Duration::from_millis(200),
             measured: Duration::from_secs(1),
         }
+    }
+
+    /// When it begins to be measured, from its start. A group whose chain is broken notices that after a view timeout.
+    #[must_use]
+    pub(super) fn measured_from(&self) -> Duration {
+        let may_break = matches!(
+            (self.protocol, self.fault),
+            (LabProtocol::Speculative(Composition::Chain | Composition::Aliph), LabFault::BackupDown)
+        );
+        self.warm_up + if may_break { Self::NOTICED_WITHIN } else { Duration::ZERO }
     }
 
     /// The group's quorums.

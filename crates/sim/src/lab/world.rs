@@ -136,7 +136,7 @@ impl<'a, P: Protocol> World<'a, P> {
             // Not all at once: each has its own moment.
             self.schedule(1_000_000 + 7_919 * place as u64, Happening::Next(id));
         }
-        let end = nanos(self.config.warm_up + self.config.measured);
+        let end = nanos(self.config.measured_from() + self.config.measured);
         while let Some(((at, _), happening)) = self.queue.pop_first() {
             if at >= end {
                 break;
@@ -153,7 +153,7 @@ impl<'a, P: Protocol> World<'a, P> {
     }
 
     fn is_measured(&self) -> bool {
-        self.now >= nanos(self.config.warm_up)
+        self.now >= nanos(self.config.measured_from())
     }
 
     fn happen(&mut self, happening: Happening) {
