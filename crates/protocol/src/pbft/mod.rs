@@ -33,7 +33,6 @@
 //!   a backup and bad for the primary. A client that waits too long signs, and signed requests do.
 //! - The timer guards the *oldest* waiting request instead of any progress, so a primary can't
 //!   starve one client while it serves others.
-//! - The view-change timeout of a replica doubles with each view that brought no progress.
 //! - A replica that lost its disk votes again only where nothing that it may have signed before can
 //!   matter (a bound like H_M of TOCS'02 §5.3.2; the argument stands in `recovery`). The primary fills
 //!   up with null requests so that this comes soon. One that lost its disk as the primary is voted out.

@@ -78,8 +78,11 @@ impl Pbft {
         (since + self.view_timeout()).since(now)
     }
 
+    /// How long this view may take: what the settings say in one that follows a view that worked, and twice as long in
+    /// each after that (OSDI'99 §4.5.2).
     pub(super) fn view_timeout(&self) -> Duration {
-        self.config.settings.view_timeout * 2u32.pow(self.fruitless_views.min(MAX_DOUBLINGS))
+        let doublings = self.fruitless_views.saturating_sub(1).min(MAX_DOUBLINGS);
+        self.config.settings.view_timeout * 2u32.pow(doublings)
     }
 
     pub(super) fn on_view_timer(&mut self, step: &mut Step) {

@@ -145,7 +145,7 @@ fn the_timeout_doubles_while_there_is_no_progress() {
     group.submit(&signed(1, 1));
     group.run_for(Duration::from_secs(40));
     let view = group.nodes[1].paxos.view().0;
-    assert!((4..=7).contains(&view), "with 1, 2, 4 and so on seconds it came to {view}");
+    assert!((4..=7).contains(&view), "with 1, 1, 2, 4 and so on seconds it came to {view}");
     group.loses = |_| false;
     group.run_until(|group| group.have_executed(&[1, 2], 1));
 }

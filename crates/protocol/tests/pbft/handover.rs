@@ -92,13 +92,19 @@ fn one_that_is_told_alone_leaves_alone_and_the_group_goes_on() {
 }
 
 #[test]
-fn a_primary_that_led_in_vain_is_followed_with_more_time() {
+fn a_primary_that_led_in_vain_counts_as_one_though_it_hands_over() {
     let mut group = Group::new(4);
     group.submit(&signed(1, 1));
     group.lose();
     group.event(0, Event::HandOver);
     group.deliver(|wire| matches!(wire.message, PbftMessage::PrePrepare(_)));
     assert_eq!(views(&group)[1..], [(View(1), true); 3]);
+    group.lose();
+    for i in 1..4 {
+        group.give_up(i);
+    }
+    group.deliver(|wire| matches!(wire.message, PbftMessage::PrePrepare(_)));
+    assert_eq!(group.nodes[3].pbft.view(), View(2));
     let ends = group.now + Duration::from_secs(2);
-    assert_eq!(group.nodes[2].timers.get(&VIEW_TIMER), Some(&ends));
+    assert_eq!(group.nodes[3].timers.get(&VIEW_TIMER), Some(&ends));
 }

@@ -58,7 +58,7 @@ fn an_equivocating_primary_is_caught_or_replaced_and_nothing_diverges() {
 }
 
 #[test]
-fn a_new_view_has_its_own_doubled_timeout() {
+fn a_new_view_has_its_own_timeout_and_the_next_one_twice_that() {
     let mut group = Group::new(4);
     group.submit(&signed(1, 1));
     group.lose();
@@ -69,7 +69,14 @@ fn a_new_view_has_its_own_doubled_timeout() {
     }
     group.deliver(|wire| matches!(wire.message, PbftMessage::PrePrepare(_)));
     assert_eq!(group.nodes[2].pbft.view(), View(1));
-    assert_eq!(group.nodes[2].timers.get(&VIEW_TIMER), Some(&(group.now + Duration::from_secs(2))));
+    assert_eq!(group.nodes[2].timers.get(&VIEW_TIMER), Some(&(group.now + Duration::from_secs(1))));
+    group.lose();
+    for i in [0, 2, 3] {
+        group.give_up(i);
+    }
+    group.deliver(|wire| matches!(wire.message, PbftMessage::PrePrepare(_)));
+    assert_eq!(group.nodes[3].pbft.view(), View(2));
+    assert_eq!(group.nodes[3].timers.get(&VIEW_TIMER), Some(&(group.now + Duration::from_secs(2))));
 }
 
 /// Client `LIAR` poisons the first batch of replica 0, which also holds back an honest request.
