@@ -41,6 +41,10 @@ torture *ARGS:
 soak *ARGS:
     cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 soak::ten_minutes {{ARGS}}
 
+# A hundred random changes of a group of real processes, while one lies and another one is killed now and then
+reconfigurations *ARGS:
+    cargo test --release -p althing --test end_to_end -- --ignored --nocapture --test-threads 1 reconfigurations::a_hundred {{ARGS}}
+
 # One fuzz target (or `all`) for SECONDS each; without a name the list of them
 fuzz TARGET="" SECONDS="600":
     fuzz/run "{{TARGET}}" {{SECONDS}}

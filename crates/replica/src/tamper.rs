@@ -109,3 +109,35 @@ fn flip(bytes: &mut Vec<u8>) {
         None => bytes.push(1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Execution;
+    use althing_crypto::{Domain, Identity};
+    use althing_protocol::Speculation;
+    use althing_types::{Digest, GroupId, RequestNumber, Seq, View};
+
+    #[test]
+    fn who_lies_does_so_in_all_that_a_client_could_take_for_a_result() {
+        let (view, number) = (View(1), RequestNumber(2));
+        let (execution, digest) = (Execution::Tentative(Seq(3)), Digest([4; 32]));
+        let outcome = || ReplyOutcome::Result(alloc::vec![5]);
+        let speculation = Speculation { view, seq: Seq(3), history: digest };
+        let proof = Identity::from_secret_bytes(&[6; 64]).sign_in(GroupId([7; 16]), Domain::Protocol, b"");
+        let speculated =
+            |given| ClientMessage::Speculated { number, speculation, proof: proof.clone(), given };
+        for told in [
+            ClientMessage::Reply { view, number, execution, outcome: outcome() },
+            ClientMessage::ReplyDigest { view, number, execution, outcome: digest },
+            ClientMessage::QueryReply { number, answer: QueryAnswer::Result(Vec::new()) },
+            ClientMessage::Emission { channel: 1, payload: alloc::vec![8] },
+            speculated(Given::Whole(outcome())),
+            speculated(Given::Digest(digest)),
+        ] {
+            assert_ne!(falsified_answer(told.clone()), told);
+        }
+        let busy = ClientMessage::Busy { number };
+        assert_eq!(falsified_answer(busy.clone()), busy);
+    }
+}

@@ -44,33 +44,48 @@ impl Group {
 
     /// Three replicas that crash and do not lie.
     pub(crate) async fn start_paxos(durability: Durability) -> Self {
-        Self::start_with(ProtocolKind::Paxos, durability, 0).await
+        Self::start_with((ProtocolKind::Paxos, 1), durability, Self::often(), 0).await
+    }
+
+    /// Replicas that run PBFT, of which `f` may be faulty, with this view timeout at first.
+    pub(crate) async fn start_large(f: usize, view_timeout: Duration) -> Self {
+        let view_timeout_ms = u64::try_from(view_timeout.as_millis()).expect("a short time");
+        let pbft = RawPbft { view_timeout_ms, ..Self::often() };
+        Self::start_with((ProtocolKind::Pbft, f), Durability::Sync, pbft, 0).await
     }
 
     /// One in which each replica recovers once in so many milliseconds, or never.
     pub(crate) async fn start_recovering(durability: Durability, proactive_recovery_ms: u64) -> Self {
-        Self::start_with(ProtocolKind::Pbft, durability, proactive_recovery_ms).await
+        Self::start_with((ProtocolKind::Pbft, 1), durability, Self::often(), proactive_recovery_ms).await
     }
 
-    async fn start_with(protocol: ProtocolKind, durability: Durability, proactive_recovery_ms: u64) -> Self {
-        let home = TempDir::new().expect("a temporary directory");
-        let group = ServiceGroup {
-            name: "kv".to_owned(),
-            n: protocol.least_replicas(1),
-            f: 1,
-            protocol,
-            durability,
-            service: RawService::Kv,
-            clients: CLIENTS + 1,
-            sessions: 1,
-        };
-        // Checkpoints, and with them new logs, come often.
-        let pbft = RawPbft {
+    /// Checkpoints, and with them new logs, come often.
+    fn often() -> RawPbft {
+        RawPbft {
             checkpoint_period: 16,
             log_size: 64,
             view_timeout_ms: 500,
             status_period_ms: 50,
             ..RawPbft::default()
+        }
+    }
+
+    async fn start_with(
+        (protocol, f): (ProtocolKind, usize),
+        durability: Durability,
+        pbft: RawPbft,
+        proactive_recovery_ms: u64,
+    ) -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let group = ServiceGroup {
+            name: "kv".to_owned(),
+            n: protocol.least_replicas(f),
+            f,
+            protocol,
+            durability,
+            service: RawService::Kv,
+            clients: CLIENTS + 1,
+            sessions: 1,
         };
         let options = ProvisionOptions {
             pbft,
@@ -143,6 +158,10 @@ struct Work {
     keys: AtomicU64,
     /// What the slowest operation took since somebody last looked, in nanoseconds.
     slowest: AtomicU64,
+    /// When an operation was done last.
+    done_at: AtomicU64,
+    /// The longest time in which none was done, since somebody last looked, in nanoseconds.
+    pause: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -160,7 +179,9 @@ impl Work {
         let answer = answer.unwrap_or_else(|error| panic!("{id} {number}: {error}"));
         let verdict = self.history.lock().expect("no panic").returned(self.now(), id, number, &answer.result);
         verdict.unwrap_or_else(|violation| panic!("{}", violation.message));
-        self.slowest.fetch_max(self.now() - called, Ordering::SeqCst);
+        let now = self.now();
+        self.slowest.fetch_max(now - called, Ordering::SeqCst);
+        self.pause.fetch_max(now - self.done_at.swap(now, Ordering::SeqCst), Ordering::SeqCst);
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -206,6 +227,8 @@ impl Load {
             done: AtomicU64::new(0),
             keys: AtomicU64::new(0),
             slowest: AtomicU64::new(0),
+            done_at: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
         let mut clients = JoinSet::new();
@@ -241,6 +264,11 @@ impl Load {
     /// What the slowest operation took that ended since this was asked last.
     pub(crate) fn take_slowest(&self) -> Duration {
         Duration::from_nanos(self.work.slowest.swap(0, Ordering::SeqCst))
+    }
+
+    /// The longest time in which no client had an operation done, of those times that ended since this was asked last.
+    pub(crate) fn take_pause(&self) -> Duration {
+        Duration::from_nanos(self.work.pause.swap(0, Ordering::SeqCst))
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -5,6 +5,7 @@
 //! nothing.
 
 mod bench;
+mod changing;
 mod commands;
 mod deployment;
 mod disk;
@@ -18,6 +19,7 @@ mod members;
 mod mqtt;
 mod own_service;
 mod process;
+mod reconfigurations;
 mod recovery;
 mod sites;
 mod soak;

@@ -1,4 +1,7 @@
-use althing_protocol::zyzzyva::Composition;
+use althing_protocol::Settings;
+use althing_protocol::paxos::PaxosSettings;
+use althing_protocol::pbft::PbftSettings;
+use althing_protocol::zyzzyva::{Composition, ZyzzyvaSettings};
 use althing_types::Quorums;
 use serde::{Serialize, Serializer};
 use std::time::Duration;
@@ -45,6 +48,19 @@ impl LabProtocol {
         match self {
             Self::Speculative(composition) => composition,
             Self::Unreplicated | Self::Paxos | Self::Pbft => Composition::Zyzzyva,
+        }
+    }
+
+    /// What a group that runs it goes by, if such a group can come to run something else.
+    #[must_use]
+    pub fn settings(self) -> Option<Settings> {
+        match self {
+            Self::Unreplicated => None,
+            Self::Paxos => Some(Settings::Paxos(PaxosSettings::default())),
+            Self::Pbft => Some(Settings::Pbft(PbftSettings::default())),
+            Self::Speculative(composition) => {
+                Some(Settings::Zyzzyva(ZyzzyvaSettings { composition, ..ZyzzyvaSettings::default() }))
+            }
         }
     }
 
@@ -143,6 +159,41 @@ impl LabConfig {
         };
         quorums.expect("groups are smaller")
     }
+}
+
+/// A run in which the group goes over to another protocol.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SwitchConfig {
+    /// The group, with 3f + 1 replicas whatever it runs, and the load on it. The command is given in the middle of the
+    /// time for which it is measured.
+    pub group: LabConfig,
+    /// What it comes to run, with its default settings.
+    pub to: LabProtocol,
+}
+
+impl SwitchConfig {
+    /// Each protocol that can be left with each that can follow, other than itself.
+    pub fn pairs() -> impl Iterator<Item = (LabProtocol, LabProtocol)> {
+        let all = || LabProtocol::ALL.into_iter().filter(|protocol| protocol.settings().is_some());
+        all().flat_map(move |from| all().filter(move |to| *to != from).map(move |to| (from, to)))
+    }
+}
+
+/// What a switch has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SwitchReport {
+    /// How long the command took, in milliseconds.
+    pub answered_ms: f64,
+    /// How long after the command the last replica ran the other protocol, in milliseconds.
+    pub entered_ms: f64,
+    /// The longest time in which no operation was completed, in milliseconds.
+    pub pause_ms: f64,
+    /// Operations that took longer than any did before the command, or some time after the switch.
+    pub stalled: u64,
+    /// What the slowest operation took meanwhile, in milliseconds.
+    pub slowest_ms: f64,
+    /// What the slowest one took before and afterwards, in milliseconds.
+    pub usual_slowest_ms: f64,
 }
 
 /// How long clients waited.

@@ -8,7 +8,7 @@
 mod config;
 mod world;
 
-pub use config::{LabConfig, LabFault, LabLatency, LabProtocol, LabReport};
+pub use config::{LabConfig, LabFault, LabLatency, LabProtocol, LabReport, SwitchConfig, SwitchReport};
 
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
@@ -40,6 +40,18 @@ pub fn run(config: &LabConfig, meter: &dyn Fn() -> u64) -> LabReport {
         })
         .run(),
     }
+}
+
+/// Runs a group that goes over to another protocol under load. `meter` is as for [`run`].
+///
+/// # Panics
+/// If one of the two has no successors, or the group has not gone over within half of the time for which it is
+/// measured.
+#[must_use]
+pub fn switch(config: &SwitchConfig, meter: &dyn Fn() -> u64) -> SwitchReport {
+    let settings = |protocol: LabProtocol| protocol.settings().expect("a protocol that has successors");
+    let (from, to) = (settings(config.group.protocol), settings(config.to));
+    World::switching(config, (&from, to), meter).switch()
 }
 
 #[cfg(test)]
@@ -112,6 +124,31 @@ mod tests {
             let config = LabConfig { fault: LabFault::BackupDown, ..config(protocol) };
             let report = run(&config, &steady());
             assert!(report.operations > 0, "{protocol:?}: {report:?}");
+        }
+    }
+
+    #[test]
+    fn each_protocol_gives_way_to_each_other_and_the_pause_is_seen() {
+        let pairs: Vec<_> = SwitchConfig::pairs().collect();
+        assert!(pairs.len() >= 6 && pairs.contains(&(LabProtocol::Paxos, LabProtocol::Zyzzyva)), "{pairs:?}");
+        for (from, to) in pairs {
+            let group = LabConfig { clients: 8, measured: Duration::from_millis(200), ..config(from) };
+            let near = switch(&SwitchConfig { group: group.clone(), to }, &steady());
+            let delay = Duration::from_millis(1);
+            let far = switch(&SwitchConfig { group: LabConfig { delay, ..group }, to }, &steady());
+            for report in [near, far] {
+                assert!(
+                    report.answered_ms > 0.0 && report.entered_ms >= report.answered_ms / 2.0,
+                    "{report:?}"
+                );
+                assert!(report.pause_ms > 0.0 && report.slowest_ms >= report.pause_ms, "{report:?}");
+                assert_eq!(report.stalled > 0, report.slowest_ms > report.usual_slowest_ms, "{report:?}");
+            }
+            // Who waits waits for messages: the farther apart the machines are, the longer.
+            assert!(
+                far.pause_ms > 2.0 * near.pause_ms && far.pause_ms >= 2.0,
+                "{from:?} {to:?}: {near:?} {far:?}"
+            );
         }
     }
 }

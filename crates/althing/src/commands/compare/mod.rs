@@ -1,18 +1,21 @@
 mod meter;
 mod page;
 mod picture;
+mod switching;
 
 use crate::commands::sim::run_side_by_side;
 use crate::output;
-use althing_sim::lab::{LabConfig, LabFault, LabProtocol, LabReport, run};
+use althing_sim::lab::{LabConfig, LabFault, LabProtocol, LabReport, SwitchConfig, run, switch};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use switching::Switched;
 
 /// Compare the protocols on equal terms, each replica on a machine with one core, in virtual time
 #[derive(Debug, Args)]
@@ -21,10 +24,11 @@ use std::time::{Duration, Instant};
     machine and charged to the replica's own core; so is what a frame costs on a socket. Nothing is\n\
     on disk. `althing bench` measures real processes, which share this machine's cores.\n\n\
     Examples:\n  althing compare --out comparison\n  \
-    althing compare --out comparison --protocol pbft --clients 1,64 --request-bytes 4096"
+    althing compare --out comparison --protocol pbft --clients 1,64 --request-bytes 4096\n  \
+    althing compare --out comparison --switching --clients 16,64"
 )]
 pub(crate) struct Compare {
-    /// Where comparison.md, runs.csv and the pictures go; it is made if it is not there
+    /// Where comparison.md, runs.csv and the pictures go, or switching.md and switching.csv; it is made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Only this protocol; may be given more than once [default: all]
@@ -50,6 +54,9 @@ pub(crate) struct Compare {
     /// How often each run is made; the one with the median throughput counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
+    /// Measure instead what it costs to go from each protocol to each other under load
+    #[arg(long)]
+    switching: bool,
     /// Print each run as one line of JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +74,9 @@ impl Compare {
             .into_diagnostic()
             .wrap_err_with(|| format!("{} can't be made", self.out.display()))?;
         let frame_cost = meter::frame_cost()?;
+        if self.switching {
+            return self.switch(frame_cost);
+        }
         let configs = self.configs(frame_cost);
         let started = Instant::now();
         let compared = self.compare(&configs);
@@ -92,13 +102,8 @@ impl Compare {
             for bytes in &self.request_bytes {
                 for protocol in protocols.iter().filter(|p| fault == LabFault::None || p.has_backups()) {
                     configs.extend(self.clients.iter().map(|clients| LabConfig {
-                        f: self.f.into(),
-                        request_bytes: *bytes as usize,
                         fault,
-                        delay: Duration::from_micros(self.delay_us),
-                        frame_cost,
-                        measured: Duration::from_millis(self.measured_ms),
-                        ..LabConfig::new(*protocol, *clients)
+                        ..self.config(*protocol, *clients, *bytes, frame_cost)
                     }));
                 }
             }
@@ -106,13 +111,52 @@ impl Compare {
         configs
     }
 
-    /// Makes all runs of a round before the next begins, so that what else happens on the machine hits all alike.
-    fn compare(&self, configs: &[LabConfig]) -> Vec<Compared> {
+    fn config(&self, protocol: LabProtocol, clients: u64, bytes: u32, frame_cost: Duration) -> LabConfig {
+        LabConfig {
+            f: self.f.into(),
+            request_bytes: bytes as usize,
+            delay: Duration::from_micros(self.delay_us),
+            frame_cost,
+            measured: Duration::from_millis(self.measured_ms),
+            ..LabConfig::new(protocol, clients)
+        }
+    }
+
+    /// From each protocol to each other, or from those that are asked for.
+    fn switch(&self, frame_cost: Duration) -> Result<ExitCode> {
+        let is_asked = |from: &LabProtocol| self.protocol.is_empty() || self.protocol.contains(from);
+        let mut configs = Vec::new();
+        for (from, to) in SwitchConfig::pairs().filter(|(from, _)| is_asked(from)) {
+            for (bytes, clients) in
+                self.request_bytes.iter().flat_map(|b| self.clients.iter().map(move |c| (b, c)))
+            {
+                configs.push(SwitchConfig { group: self.config(from, *clients, *bytes, frame_cost), to });
+            }
+        }
+        let reports = self.rounds_of(&configs, |config| switch(config, &meter::worked_ns));
+        let switches: Vec<_> =
+            configs.into_iter().zip(reports).map(|(config, rounds)| Switched::of(config, rounds)).collect();
+        let page = switching::of(&switches);
+        self.write("switching.csv", &switching::csv(&switches))?;
+        self.write("switching.md", &page)?;
+        if !self.json {
+            println!("{page}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Makes all runs of a round before the next begins, so that what else happens on the machine hits all alike. What
+    /// the rounds of each have shown, in the order of `configs`.
+    fn rounds_of<C, R>(&self, configs: &[C], run: impl Fn(&C) -> R + Sync) -> Vec<Vec<R>>
+    where
+        C: Serialize + Sync,
+        R: Serialize + Clone + Send,
+    {
         let places: Vec<usize> = (0..self.rounds).flat_map(|_| 0..configs.len()).collect();
-        let reports: Mutex<BTreeMap<usize, Vec<LabReport>>> = Mutex::default();
+        let reports: Mutex<BTreeMap<usize, Vec<R>>> = Mutex::default();
         run_side_by_side(
             &places,
-            |place| (*place, run(&configs[*place], &meter::worked_ns)),
+            |place| (*place, run(&configs[*place])),
             |(place, report)| {
                 if self.json {
                     let _ = output::print_json(&(&configs[*place], report));
@@ -122,12 +166,17 @@ impl Compare {
             },
         );
         let reports = reports.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let median = |(place, mut rounds): (usize, Vec<LabReport>)| {
+        reports.into_values().collect()
+    }
+
+    fn compare(&self, configs: &[LabConfig]) -> Vec<Compared> {
+        let reports = self.rounds_of(configs, |config| run(config, &meter::worked_ns));
+        let median = |(config, mut rounds): (&LabConfig, Vec<LabReport>)| {
             rounds.sort_by(|a, b| a.operations_per_s.total_cmp(&b.operations_per_s));
             let report = rounds.swap_remove(rounds.len() / 2);
-            Compared { config: configs[place].clone(), report }
+            Compared { config: config.clone(), report }
         };
-        reports.into_iter().map(median).collect()
+        configs.iter().zip(reports).map(median).collect()
     }
 
     fn write(&self, name: &str, contents: &str) -> Result<()> {

@@ -1,7 +1,11 @@
+mod switching;
+
 use super::config::{LabConfig, LabFault, LabLatency, LabReport};
 use crate::dice::nanos;
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::Protocol;
+use althing_protocol::zyzzyva::Composition;
+use althing_replica::membership::Membership;
 use althing_replica::{
     AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Durability, Input, Limits, OperationKind,
     Output, ReadPolicy, Replica, ReplicaConfig, RequestAuthKind, RequestAuthPolicy, Startup, Timer,
@@ -11,6 +15,7 @@ use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, R
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use switching::Switching;
 
 const ROOT: GroupId = GroupId([7; 16]);
 
@@ -37,6 +42,8 @@ enum Happening {
     },
     /// A client has its next operation.
     Next(ClientId),
+    /// The administrator gives its command.
+    Command,
 }
 
 /// A replica on a machine of its own.
@@ -69,20 +76,34 @@ pub(super) struct World<'a, P: Protocol> {
     queue: BTreeMap<(u64, u64), Happening>,
     happenings: u64,
     settings: u64,
-    /// How long each operation took that was completed while the group was measured, in nanoseconds.
-    latencies: Vec<u64>,
+    /// When each operation was completed, while the group was measured, and how long it took, in nanoseconds.
+    completions: Vec<(u64, u64)>,
     frames: u64,
     last_view: u64,
+    /// The command that changes the group, if one does.
+    switching: Option<Switching>,
 }
 
 impl<'a, P: Protocol> World<'a, P> {
+    /// A group whose members and settings stay what they are.
     pub(super) fn new(
         config: &'a LabConfig,
         meter: &'a dyn Fn() -> u64,
         protocol: impl Fn(ReplicaId) -> P,
     ) -> Self {
-        let quorums = config.quorums();
-        let keys = Keys::new(quorums, config.clients);
+        Self::of(config, meter, config.quorums(), None, protocol)
+    }
+
+    fn of(
+        config: &'a LabConfig,
+        meter: &'a dyn Fn() -> u64,
+        quorums: Quorums,
+        membership: Option<&Membership>,
+        protocol: impl Fn(ReplicaId) -> P,
+    ) -> Self {
+        // Whoever gives commands comes after the clients.
+        let clients = config.clients + u64::from(membership.is_some());
+        let keys = Keys::new(quorums, clients);
         let down = match config.fault {
             LabFault::None => 0,
             LabFault::BackupDown => quorums.f(),
@@ -96,7 +117,7 @@ impl<'a, P: Protocol> World<'a, P> {
                 limits: Limits::default(),
                 request_auth: RequestAuthPolicy::default(),
                 durability: Durability::None,
-                membership: None,
+                membership: membership.cloned(),
             };
             (id, config)
         };
@@ -105,8 +126,12 @@ impl<'a, P: Protocol> World<'a, P> {
             let timers = BTreeMap::new();
             (id, Machine { replica, is_free_at: 0, has_sent_at: 0, timers, busy: 0 })
         });
-        let workers = (0..config.clients).map(ClientId).map(|id| {
-            let client = Client::new(client(id, config, keys.ring(Principal::Client(id))));
+        let composition = config.protocol.composition();
+        let workers = (0..clients).map(ClientId).map(|id| {
+            let client = Client::new(ClientConfig {
+                membership: membership.cloned(),
+                ..client(id, (quorums, composition), keys.ring(Principal::Client(id)))
+            });
             (id, Worker { client, timer: None, since: 0 })
         });
         let looking = (0..100).map(|_| meter().abs_diff(meter())).min().unwrap_or(0);
@@ -120,23 +145,27 @@ impl<'a, P: Protocol> World<'a, P> {
             queue: BTreeMap::new(),
             happenings: 0,
             settings: 0,
-            latencies: Vec::new(),
+            completions: Vec::new(),
             frames: 0,
             last_view: 0,
+            switching: None,
         }
     }
 
     pub(super) fn run(mut self) -> LabReport {
+        self.run_until(nanos(self.config.measured_from() + self.config.measured));
+        self.report()
+    }
+
+    fn run_until(&mut self, end: u64) {
         let ids: Vec<_> = self.machines.keys().copied().collect();
         for id in ids {
             self.input(id, Input::Start(Startup::Genesis));
         }
-        let clients: Vec<_> = self.workers.keys().copied().collect();
-        for (place, id) in clients.into_iter().enumerate() {
+        for id in 0..self.config.clients {
             // Not all at once: each has its own moment.
-            self.schedule(1_000_000 + 7_919 * place as u64, Happening::Next(id));
+            self.schedule(1_000_000 + 7_919 * id, Happening::Next(ClientId(id)));
         }
-        let end = nanos(self.config.measured_from() + self.config.measured);
         while let Some(((at, _), happening)) = self.queue.pop_first() {
             if at >= end {
                 break;
@@ -144,7 +173,6 @@ impl<'a, P: Protocol> World<'a, P> {
             self.now = at;
             self.happen(happening);
         }
-        self.report()
     }
 
     fn schedule(&mut self, at: u64, happening: Happening) {
@@ -177,7 +205,10 @@ impl<'a, P: Protocol> World<'a, P> {
                     self.hear(of, ClientInput::Timer);
                 }
             }
-            Happening::Next(id) => self.submit(id),
+            Happening::Next(id) => {
+                self.submit(id, vec![0; self.config.request_bytes], OperationKind::Ordered);
+            }
+            Happening::Command => self.command(),
         }
     }
 
@@ -206,8 +237,9 @@ impl<'a, P: Protocol> World<'a, P> {
                 Output::Report(althing_replica::Report::EnteredView(view)) => {
                     self.last_view = self.last_view.max(view.0);
                 }
+                Output::Epoch { .. } => self.on_epoch(id),
                 Output::Stop(reason) => panic!("{id} stops: {reason}"),
-                // Nothing is on disk, nothing is emitted, and members do not change.
+                // Nothing is on disk and nothing is emitted.
                 _ => {}
             }
         }
@@ -234,12 +266,11 @@ impl<'a, P: Protocol> World<'a, P> {
         self.schedule(arrives, Happening::Arrival { to, from: Principal::Replica(from), frame });
     }
 
-    fn submit(&mut self, id: ClientId) {
+    fn submit(&mut self, id: ClientId, operation: Vec<u8>, kind: OperationKind) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let (operation, mut outputs) = (vec![0; self.config.request_bytes], Vec::new());
+        let mut outputs = Vec::new();
         worker.since = self.now;
-        let submitted =
-            worker.client.submit(Instant(self.now), operation, OperationKind::Ordered, &mut outputs);
+        let submitted = worker.client.submit(Instant(self.now), operation, kind, &mut outputs);
         submitted.expect("nothing is outstanding and the operation is short");
         self.carry_out(id, outputs);
     }
@@ -269,10 +300,13 @@ impl<'a, P: Protocol> World<'a, P> {
                 ClientOutput::CancelTimer => {
                     self.workers.get_mut(&id).map(|worker| worker.timer.take());
                 }
+                ClientOutput::Completed { result, .. } if id.0 >= self.config.clients => {
+                    self.on_answer(&result);
+                }
                 ClientOutput::Completed { .. } => {
                     if self.is_measured() {
                         let since = self.workers.get(&id).map_or(now, |worker| worker.since);
-                        self.latencies.push(now - since);
+                        self.completions.push((now, now - since));
                     }
                     self.schedule(now, Happening::Next(id));
                 }
@@ -281,18 +315,19 @@ impl<'a, P: Protocol> World<'a, P> {
         }
     }
 
-    fn report(mut self) -> LabReport {
-        self.latencies.sort_unstable();
-        let operations = self.latencies.len() as u64;
+    fn report(self) -> LabReport {
+        let mut latencies: Vec<_> = self.completions.iter().map(|(_, took)| *took).collect();
+        latencies.sort_unstable();
+        let operations = latencies.len() as u64;
         let measured = self.config.measured.as_secs_f64();
         let each = |total: u64| total as f64 / operations.max(1) as f64;
         let busy = || self.machines.values().map(|machine| machine.busy);
         let at = |share: usize| {
-            let place = (self.latencies.len() * share / 100).min(self.latencies.len().saturating_sub(1));
-            self.latencies.get(place).map(|ns| *ns as f64 / 1000.0)
+            let place = (latencies.len() * share / 100).min(latencies.len().saturating_sub(1));
+            latencies.get(place).map(|ns| *ns as f64 / 1000.0)
         };
         let latency = at(50).zip(at(99)).map(|(median_us, p99_us)| LabLatency {
-            mean_us: each(self.latencies.iter().sum()) / 1000.0,
+            mean_us: each(latencies.iter().sum()) / 1000.0,
             median_us,
             p99_us,
         });
@@ -337,8 +372,7 @@ fn identity(who: Principal) -> Identity {
     Identity::from_secret_bytes(&secret)
 }
 
-fn client(id: ClientId, config: &LabConfig, keyring: Keyring) -> ClientConfig {
-    let (quorums, composition) = (config.quorums(), config.protocol.composition());
+fn client(id: ClientId, (quorums, composition): (Quorums, Composition), keyring: Keyring) -> ClientConfig {
     ClientConfig {
         client: id,
         keyring,
