@@ -6,7 +6,7 @@ use super::gathering::Progress;
 use super::message::{NewView, Signed, ViewChange, ZyzzyvaMessage};
 use super::mode::Mode;
 use super::persistence::{Deferred, Record};
-use super::{Guard, Step, VIEW_TIMER, Zyzzyva, statement};
+use super::{Guard, Step, VIEW_TIMER, Zyzzyva, ZyzzyvaSettings, statement};
 use crate::{Action, Misbehaviour};
 use althing_types::{Instant, View};
 use core::time::Duration;
@@ -67,10 +67,18 @@ impl Zyzzyva {
             }
             Guard::Final(_) | Guard::NewView(_) | Guard::End(_) => now,
         };
+        (since + self.timeout()).since(now)
+    }
+
+    /// How long is waited for a view. One that needs all is not worth much, since the next will do without.
+    fn timeout(&self) -> Duration {
+        let ZyzzyvaSettings { view_timeout, settle_patience, .. } = self.config.settings;
+        if self.mode().needs_all() {
+            return (view_timeout / 4).max(2 * settle_patience);
+        }
         // The view after one that worked has the timeout itself.
         let doublings = self.fruitless_views.saturating_sub(1).min(MAX_DOUBLINGS);
-        let timeout = self.config.settings.view_timeout * 2u32.pow(doublings);
-        (since + timeout).since(now)
+        view_timeout * 2u32.pow(doublings)
     }
 
     pub(super) fn on_view_timer(&mut self, step: &mut Step) {

@@ -134,7 +134,11 @@ impl Campaign {
 
     /// A setting of the present epoch.
     fn setting(&self, name: &str) -> u64 {
-        self.present[self.protocol().name()][name].as_u64().expect("a number")
+        let section = match self.protocol() {
+            speculative if speculative.composition().is_some() => ProtocolKind::Zyzzyva,
+            protocol => protocol,
+        };
+        self.present[section.name()][name].as_u64().expect("a number")
     }
 
     fn view_timeout(&self) -> Duration {
