@@ -14,7 +14,7 @@ use althing_protocol::{
 use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
     ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Given, Parts,
-    Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
+    Prove, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
 };
 use althing_services::KvOperation;
 use althing_types::{
@@ -193,6 +193,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
     let fetch = |want| EngineMessage::Fetch { seq: Seq(128), state: Digest([1; 32]), ticket: 3, want };
     let fetched = |parts| EngineMessage::Fetched { ticket: 3, parts };
     let query = Query { client, number, epoch: Epoch(1), operation: vec![0; 9], macs: macs.clone() };
+    let prove = Prove { client, first: number, last: RequestNumber(33), epoch: Epoch(1), macs: macs.clone() };
     let request = Request {
         client,
         number,
@@ -236,6 +237,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(2, &ClientFrame::Witness(request.clone())),
         shaped(2, &ClientFrame::Body(request)),
         shaped(2, &ClientFrame::Query(query)),
+        shaped(2, &ClientFrame::Prove(prove)),
         shaped(2, &ClientFrame::Certificate { client: ClientId(7), number, epoch: Epoch(0), certificate }),
         reply(&ClientMessage::Reply { view: View(1), number, execution: Execution::Earlier, outcome }),
         reply(&ClientMessage::ReplyDigest {
@@ -246,7 +248,8 @@ fn replica_frames() -> Vec<Vec<u8>> {
         }),
         reply(&ClientMessage::Superseded { number, last: RequestNumber(9) }),
         reply(&ClientMessage::QueryReply { number, answer: QueryAnswer::MustOrder }),
-        reply(&ClientMessage::Speculated { number, speculation, proof: Proof(vec![1; 64]), given }),
+        reply(&ClientMessage::Speculated { number, speculation, proof: None, given: given.clone() }),
+        reply(&ClientMessage::Speculated { number, speculation, proof: Some(Proof(vec![1; 64])), given }),
         reply(&ClientMessage::Certified { number, speculation }),
         reply(&ClientMessage::Late),
         reply(&ClientMessage::MustSign { number }),

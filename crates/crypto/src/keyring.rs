@@ -25,6 +25,8 @@ pub enum Domain {
     Key,
     /// What a site tells another about the links between them.
     Link,
+    /// A client's wish that replicas sign what they have speculated.
+    Prove,
 }
 
 /// Announcements with numbers further ahead of the own clock than this are not believed: one that was signed for
@@ -416,6 +418,7 @@ pub(crate) fn digest_in(group: GroupId, domain: Domain, bytes: &[u8]) -> Digest 
         Domain::Reconfigure => "althing reconfiguration",
         Domain::Key => "althing new key",
         Domain::Link => "althing link",
+        Domain::Prove => "althing prove",
     });
     hasher.bytes(&group.0);
     hasher.bytes(bytes);

@@ -18,6 +18,11 @@ use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
 /// Results up to this length are given whole: their digest would be no shorter.
 const DIGEST_LEN: usize = 32;
 
+/// Whether a result is no longer than its digest.
+pub(crate) fn is_short(outcome: &ReplyOutcome) -> bool {
+    matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN)
+}
+
 impl<P: Protocol, S: Service> Replica<P, S> {
     /// Has the protocol handle all that it still has to be told, and carries out what it wants,
     /// until nothing is left.
@@ -209,10 +214,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             },
             _ => Share::Whole,
         };
-        let is_short = matches!(outcome, ReplyOutcome::Result(result) if result.len() <= DIGEST_LEN);
         let given = match share {
             Share::Nothing => return,
-            Share::Digest if !is_short => Given::Digest(outcome.digest()),
+            Share::Digest if !is_short(outcome) => Given::Digest(outcome.digest()),
             Share::Digest | Share::Whole => Given::Whole(outcome.clone()),
         };
         let reply = match certainty {

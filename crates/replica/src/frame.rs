@@ -82,6 +82,29 @@ impl Query {
     }
 }
 
+/// A client's wish that a replica sign what it has speculated, and go on to sign for a while: it makes certificates.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Prove {
+    /// Who asks.
+    pub client: ClientId,
+    /// The request of which it wants a proof now.
+    pub first: RequestNumber,
+    /// The last one of which it wants a proof with the first answer.
+    pub last: RequestNumber,
+    /// The epoch that the client takes for the present one.
+    pub epoch: Epoch,
+    /// The client's MACs over [`Prove::signed_bytes`].
+    pub macs: Authenticator,
+}
+
+impl Prove {
+    /// What the client authenticates.
+    #[must_use]
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        encode(&(self.client, self.first, self.last, self.epoch))
+    }
+}
+
 /// What a client sends to a replica.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum ClientFrame {
@@ -104,6 +127,8 @@ pub enum ClientFrame {
         /// The proof.
         certificate: CommitCertificate,
     },
+    /// Has this replica sign what it has speculated.
+    Prove(Prove),
 }
 
 impl ClientFrame {
@@ -113,6 +138,7 @@ impl ClientFrame {
         match self {
             Self::Request(request) | Self::Witness(request) | Self::Body(request) => request.epoch,
             Self::Query(query) => query.epoch,
+            Self::Prove(prove) => prove.epoch,
             Self::Certificate { epoch, .. } => *epoch,
         }
     }
@@ -245,8 +271,8 @@ pub enum ClientMessage {
         number: RequestNumber,
         /// After which batches.
         speculation: Speculation,
-        /// The replica's proof over [`Speculation::statement`].
-        proof: Proof,
+        /// The replica's proof over [`Speculation::statement`], where a client has asked for one.
+        proof: Option<Proof>,
         /// What it gave.
         given: Given,
     },

@@ -6,7 +6,7 @@ use crate::transfer::EngineMessage;
 use crate::{Limits, Room};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use althing_crypto::{Checked, Domain, Hasher, Keyring, Mac, Proof};
+use althing_crypto::{Authenticator, Checked, Domain, Hasher, Keyring, Mac, Proof};
 use althing_protocol::{
     CommitCertificate, Evidence, Message, Misbehaviour, Request, RequestAuth, RequestKind, SignedPart,
     Statement,
@@ -199,6 +199,19 @@ impl Opener {
         }
     }
 
+    /// Whether one of the MACs is for this replica, and the client's over these bytes.
+    fn is_macs_good(
+        &mut self,
+        keyring: &mut Keyring,
+        client: ClientId,
+        macs: &Authenticator,
+        (domain, signed): (Domain, Vec<u8>),
+    ) -> bool {
+        let mac = macs.mac_for(self.me);
+        mac.and_then(|mac| self.key_of_mac(keyring, (Principal::Client(client), domain), mac, &signed))
+            .is_some()
+    }
+
     /// Whether an agreement quorum has signed what this says they have.
     fn is_proven(&mut self, keyring: &Keyring, certificate: &CommitCertificate) -> bool {
         let bytes = certificate.speculation.statement();
@@ -236,14 +249,14 @@ impl Opener {
                 (request.client, request.is_authentic)
             }
             ClientFrame::Query(query) => {
-                let (sender, signed) = (Principal::Client(query.client), query.signed_bytes());
+                let signed = (Domain::Query, query.signed_bytes());
                 let is_authentic = query.operation.len() <= self.limits.settings().max_operation_bytes
-                    && query
-                        .macs
-                        .mac_for(self.me)
-                        .and_then(|mac| self.key_of_mac(keyring, (sender, Domain::Query), mac, &signed))
-                        .is_some();
+                    && self.is_macs_good(keyring, query.client, &query.macs, signed);
                 (query.client, is_authentic)
+            }
+            ClientFrame::Prove(prove) => {
+                let signed = (Domain::Prove, prove.signed_bytes());
+                (prove.client, self.is_macs_good(keyring, prove.client, &prove.macs, signed))
             }
             ClientFrame::Certificate { client, certificate, .. } => {
                 (*client, self.is_proven(keyring, certificate))
@@ -323,7 +336,7 @@ mod tests {
     use super::*;
     use crate::Durability;
     use alloc::collections::BTreeMap;
-    use althing_crypto::{Authenticator, Identity};
+    use althing_crypto::Identity;
     use althing_protocol::{Answers, RequestKind};
     use althing_types::{GroupId, RequestNumber};
 

@@ -51,8 +51,9 @@ pub use client_table::Standing;
 pub use durability::Durability;
 pub use execution::{Effect, StateError};
 pub use frame::{
-    ClientFrame, ClientMessage, Envelope, Execution, Given, Query, QueryAnswer, ReplyFrame, ReplyOutcome,
-    Room, Seal, decode_client_frame, decode_engine_message, decode_envelope, decode_reply_frame,
+    ClientFrame, ClientMessage, Envelope, Execution, Given, Prove, Query, QueryAnswer, ReplyFrame,
+    ReplyOutcome, Room, Seal, decode_client_frame, decode_engine_message, decode_envelope,
+    decode_reply_frame,
 };
 pub use io::{Input, Output, Report, Startup, StopReason, Timer};
 pub use kept::KeptState;

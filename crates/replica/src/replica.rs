@@ -14,7 +14,7 @@ use crate::pages::PageTree;
 use crate::penalties::Penalties;
 use crate::records::{RecordError, recover};
 use crate::remains::Remains;
-use crate::speculation::Certified;
+use crate::speculation::{Certified, Provers};
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative, said};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
@@ -104,6 +104,8 @@ pub struct Replica<P: Protocol, S: Service> {
     pub(crate) tentative: VecDeque<Tentative>,
     /// What clients were told, and want to hear, of the certificates that they have shown.
     pub(crate) certified: Certified,
+    /// For which clients it signs what it speculates.
+    pub(crate) provers: Provers,
     pub(crate) history: History,
     /// Queries that wait until nothing is tentative: the last of each client.
     pub(crate) held_queries: BTreeMap<ClientId, Query>,
@@ -168,6 +170,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             state: State::new(service, succession),
             tentative: VecDeque::new(),
             certified: Certified::default(),
+            provers: Provers::default(),
             history: History::default(),
             held_queries: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
@@ -450,6 +453,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Ok(ClientFrame::Certificate { number, certificate, .. }) => {
                 self.on_certificate(from, number, certificate, outputs);
             }
+            Ok(ClientFrame::Prove(prove)) => self.on_prove(prove, outputs),
             Err(_) if is_shown => {}
             Err((reason, _)) => {
                 outputs.push(Output::Report(Report::Refused { from: Principal::Client(from), reason }));

@@ -17,9 +17,9 @@ pub(crate) enum Certainty {
     Final,
     /// The batch has its place unless the view ends before it is decided.
     Tentative,
-    /// This replica has not heard yet what the others have at that place: it signs what it has.
-    /// What it tells clients may be settled already.
-    Speculative(Speculation, Proof, Option<Share>),
+    /// This replica has not heard yet what the others have at that place. It has signed what it has, if a client
+    /// wanted that. What it tells clients may be settled already.
+    Speculative(Speculation, Option<Proof>, Option<Share>),
 }
 
 impl Certainty {
@@ -56,7 +56,7 @@ pub(crate) struct Tentative {
 
 impl Tentative {
     /// Whether it gave this request its result: it executed it, or what an earlier batch had deferred.
-    fn settles(&self, client: ClientId, number: RequestNumber) -> bool {
+    pub(crate) fn settles(&self, client: ClientId, number: RequestNumber) -> bool {
         self.has(client, number)
             || self
                 .effects

@@ -286,7 +286,7 @@ impl Zyzzyva {
         let OrderRequest { view, seq, .. } = order;
         let last = self.log.last();
         let is_near = seq > last && seq.0 <= last.0.saturating_add(HEARD_AHEAD);
-        let is_other = from != self.me() && from != self.primary();
+        let is_other = from != self.me() && from != self.primary() && self.is_acceptable(&order.batch);
         if view == self.view && self.is_in_view && self.mode().is_led() && is_near && is_other {
             self.orders.heard.entry(seq).or_default().insert(from, Assignment::new(order, None));
         }

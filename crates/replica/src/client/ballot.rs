@@ -38,7 +38,8 @@ struct Word {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
     Executed(View, Execution),
-    Speculated(Speculation, Proof),
+    /// With a proof, where the client has asked for one.
+    Speculated(Speculation, Option<Proof>),
 }
 
 impl Word {
@@ -86,13 +87,14 @@ impl Ballot {
     pub(super) fn speculate(
         &mut self,
         from: ReplicaId,
-        (speculation, proof): (Speculation, Proof),
+        (speculation, proof): (Speculation, Option<Proof>),
         given: Given,
     ) -> Verdict {
         if self.forgers.contains(&from) {
             return Verdict::Open;
         }
         let digest = self.take(from, given);
+        let proof = proof.or_else(|| self.proof_of(from, digest, speculation));
         let is_final = self.insert(from, Word { digest, of: Said::Speculated(speculation, proof) });
         self.verdict(digest, is_final)
     }
@@ -213,17 +215,27 @@ impl Ballot {
         &self,
         digest: Digest,
         speculation: Speculation,
-    ) -> impl Iterator<Item = (ReplicaId, &Proof)> {
+    ) -> impl Iterator<Item = (ReplicaId, Option<&Proof>)> {
         self.words.iter().filter_map(move |(id, word)| match &word.of {
             Said::Speculated(other, proof) if (word.digest, *other) == (digest, speculation) => {
-                Some((*id, proof))
+                Some((*id, proof.as_ref()))
             }
             _ => None,
         })
     }
 
+    /// The proof that a replica has given of this before.
+    fn proof_of(&self, replica: ReplicaId, digest: Digest, speculation: Speculation) -> Option<Proof> {
+        match &self.words.get(&replica)?.of {
+            Said::Speculated(said, proof) if *said == speculation => {
+                proof.clone().filter(|_| self.words[&replica].digest == digest)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether an agreement quorum has speculated as this replica has.
-    pub(super) fn is_provable(&self, by: ReplicaId) -> bool {
+    pub(super) fn is_agreed_on(&self, by: ReplicaId) -> bool {
         self.words.get(&by).is_some_and(|word| match word.of {
             Said::Speculated(speculation, _) => {
                 self.speculated(word.digest, speculation).count() >= self.quorums.agreement()
@@ -232,14 +244,19 @@ impl Ballot {
         })
     }
 
-    /// What an agreement quorum has speculated alike, if one has: what the request gave, and what the
+    /// Whether an agreement quorum has speculated alike.
+    pub(super) fn is_agreed(&self) -> bool {
+        self.words.keys().any(|id| self.is_agreed_on(*id))
+    }
+
+    /// What an agreement quorum has speculated alike and signed, if one has: what the request gave, and what the
     /// certificate is made of. Nobody has checked the proofs.
     pub(super) fn certificate(&self) -> Option<(Digest, CommitCertificate)> {
         self.words.values().find_map(|word| {
             let Said::Speculated(speculation, _) = word.of else { return None };
             let votes: Vec<_> = self
                 .speculated(word.digest, speculation)
-                .map(|(signer, proof)| (signer, proof.clone()))
+                .filter_map(|(signer, proof)| Some((signer, proof?.clone())))
                 .collect();
             let is_enough = votes.len() >= self.quorums.agreement();
             is_enough.then_some((word.digest, CommitCertificate { speculation, votes }))
@@ -384,7 +401,7 @@ mod tests {
     }
 
     fn speculate(ballot: &mut Ballot, from: ReplicaId, said: Speculation, byte: u8) -> Verdict {
-        ballot.speculate(from, (said, Proof(alloc::vec![])), Given::Whole(outcome(byte)))
+        ballot.speculate(from, (said, Some(Proof(alloc::vec![]))), Given::Whole(outcome(byte)))
     }
 
     #[test]
@@ -402,6 +419,26 @@ mod tests {
             let verdict = speculate(&mut ballot, R[3], last.0, last.1);
             assert_eq!(verdict != Verdict::Open, is_decided, "{last:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_signed_agrees_and_proves_nothing_and_a_proof_once_given_stays() {
+        let mut ballot = ballot(2);
+        let said = speculation(0, 0);
+        let mut say = |from: usize, proof: Option<u8>| {
+            let proof = proof.map(|byte| Proof(alloc::vec![byte]));
+            let verdict = ballot.speculate(R[from], (said, proof), Given::Whole(outcome(1)));
+            (verdict != Verdict::Open, ballot.is_agreed(), ballot.certificate().is_some())
+        };
+        assert_eq!(say(0, None), (false, false, false));
+        assert_eq!(say(1, Some(1)), (false, false, false));
+        assert_eq!(say(2, None), (false, true, false));
+        assert_eq!(say(1, None), (false, true, false));
+        assert_eq!(say(0, Some(0)), (false, true, false));
+        assert_eq!(say(2, Some(2)), (false, true, true));
+        assert_eq!(say(3, None), (true, true, true), "all, signed or not");
+        let (_, certificate) = ballot.certificate().expect("three have signed");
+        assert_eq!(certificate.votes.iter().map(|(signer, _)| *signer).collect::<Vec<_>>(), R[..3]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The client's part in speculation: it is the first to know whether all have executed alike, and where only an
-//! agreement quorum has, it makes a certificate of what they signed and has them keep it (Zyzzyva §3.2).
+//! agreement quorum has, it asks them to sign that, makes a certificate of it and has them keep it (Zyzzyva §3.2).
 
-use super::{Client, ClientOutput, MAX_DOUBLINGS, Phase};
-use crate::frame::{ClientFrame, frame_bytes};
+use super::{Client, ClientOutput, MAX_DOUBLINGS, Outstanding, Phase};
+use crate::frame::{ClientFrame, Prove, frame_bytes};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use althing_crypto::{Domain, Proof};
+use althing_crypto::{Authenticator, Domain, Proof};
 use althing_types::{Principal, ReplicaId, RequestNumber};
 use core::time::Duration;
 
@@ -21,6 +22,8 @@ pub(super) enum Stage {
     Gathering,
     /// Enough for a certificate have: the others are waited for, for a moment.
     Waiting,
+    /// All were asked to sign what they have said.
+    Proving,
     /// All were shown the certificate.
     Shown,
 }
@@ -36,26 +39,77 @@ impl Client {
         let (now, retry, is_hasty) = (self.now, self.config.retry, self.hasty > 0);
         let Some(outstanding) = self.outstanding_as(number) else { return };
         let Phase::Ordered(ballot) = &outstanding.phase else { return };
-        if outstanding.stage != Stage::Gathering || !ballot.is_provable(from) {
+        if !ballot.is_agreed_on(from) {
             return;
         }
-        if is_hasty {
-            self.hasty -= 1;
-            return self.show_certificate(out);
+        match outstanding.stage {
+            Stage::Gathering | Stage::Waiting if is_hasty && ballot.certificate().is_some() => {
+                self.hasty -= 1;
+                self.show_certificate(out);
+            }
+            Stage::Gathering => {
+                outstanding.stage = Stage::Waiting;
+                let after = now.since(outstanding.since).clamp(LEAST_PATIENCE.min(retry), retry);
+                out.push(ClientOutput::SetTimer { after });
+            }
+            Stage::Proving if ballot.certificate().is_some() => {
+                if self.show_certificate(out) {
+                    self.hasty = HASTY;
+                }
+            }
+            Stage::Waiting | Stage::Proving | Stage::Shown => {}
         }
-        outstanding.stage = Stage::Waiting;
-        let after = now.since(outstanding.since).clamp(LEAST_PATIENCE.min(retry), retry);
+    }
+
+    /// The others were waited for in vain: what is agreed on is shown, if enough have signed it, and else they are
+    /// asked to; and all are to sign what this client asks next, so that it need not wait again.
+    pub(super) fn wait_no_more(&mut self, out: &mut Vec<ClientOutput>) {
+        let Some(Outstanding { number, phase: Phase::Ordered(ballot), .. }) = &self.outstanding else {
+            return;
+        };
+        let (number, is_proven) = (*number, ballot.certificate().is_some());
+        if !is_proven {
+            self.await_proofs(out);
+        } else if self.show_certificate(out) {
+            self.hasty = HASTY;
+        }
+        let first = if is_proven { RequestNumber(number.0.saturating_add(1)) } else { number };
+        let frame = self.prove_frame(first, RequestNumber(number.0.saturating_add(HASTY.into())));
+        out.extend(self.config.quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
+    }
+
+    fn await_proofs(&mut self, out: &mut Vec<ClientOutput>) {
+        let retry = self.config.retry;
+        let Some(outstanding) = &mut self.outstanding else { return };
+        outstanding.stage = Stage::Proving;
+        let after = retry.saturating_mul(1 << outstanding.retransmissions.min(MAX_DOUBLINGS));
         out.push(ClientOutput::SetTimer { after });
+    }
+
+    fn prove_frame(&mut self, first: RequestNumber, last: RequestNumber) -> Arc<[u8]> {
+        let (client, epoch) = (self.config.client, self.epoch());
+        let mut prove = Prove { client, first, last, epoch, macs: Authenticator(Vec::new()) };
+        prove.macs = self.config.keyring.authenticate(Domain::Prove, &prove.signed_bytes());
+        frame_bytes(&ClientFrame::Prove(prove))
     }
 
     /// Has all replicas keep a certificate of what enough have speculated alike. Who has signed something else
     /// than it said has no say in this any more; who was to give the result and has not is asked again.
-    pub(super) fn show_certificate(&mut self, out: &mut Vec<ClientOutput>) {
+    /// Says whether there was enough to show.
+    fn show_certificate(&mut self, out: &mut Vec<ClientOutput>) -> bool {
         let (client, epoch) = (self.config.client, self.epoch());
         let (quorums, retry) = (self.config.quorums, self.config.retry);
-        let Some(outstanding) = &mut self.outstanding else { return };
-        let Phase::Ordered(ballot) = &mut outstanding.phase else { return };
-        let Some((digest, certificate)) = ballot.certificate() else { return self.ask_again(out) };
+        let Some(outstanding) = &mut self.outstanding else { return false };
+        let Phase::Ordered(ballot) = &mut outstanding.phase else { return false };
+        let Some((digest, certificate)) = ballot.certificate() else {
+            // Those that have not signed yet may make up for it.
+            if ballot.is_agreed() {
+                self.await_proofs(out);
+            } else {
+                self.ask_again(out);
+            }
+            return false;
+        };
         let (statement, keyring) = (certificate.speculation.statement(), &self.config.keyring);
         let is_genuine = |(signer, proof): &(ReplicaId, Proof)| {
             keyring.verify(Principal::Replica(*signer), proof, Domain::Protocol, &statement)
@@ -71,10 +125,8 @@ impl Client {
         if !ballot.has_whole(digest) {
             let first: Vec<_> = self.respondents.first().into_iter().collect();
             self.respondents.blame(&first);
-            return self.ask_again(out);
-        }
-        if outstanding.stage == Stage::Waiting {
-            self.hasty = HASTY;
+            self.ask_again(out);
+            return false;
         }
         ballot.show(certificate.speculation, digest);
         outstanding.stage = Stage::Shown;
@@ -83,5 +135,6 @@ impl Client {
         let frame = frame_bytes(&ClientFrame::Certificate { client, number, epoch, certificate });
         out.extend(quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
         out.push(ClientOutput::SetTimer { after: again });
+        true
     }
 }

@@ -340,7 +340,7 @@ impl Client {
     fn on_timer(&mut self, out: &mut Vec<ClientOutput>) {
         match self.outstanding {
             Some(Outstanding { phase: Phase::Query(_), .. }) => self.fall_back(out),
-            Some(Outstanding { stage: Stage::Waiting, .. }) => self.show_certificate(out),
+            Some(Outstanding { stage: Stage::Waiting, .. }) => self.wait_no_more(out),
             Some(_) => self.ask_again(out),
             None => {}
         }

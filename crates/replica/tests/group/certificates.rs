@@ -28,6 +28,8 @@ enum Done {
     Waits(Duration),
     /// It has shown a certificate that these have signed, and waits for so long.
     Shows(Vec<u16>, Duration),
+    /// It has asked for proofs, of its present request or only of those that follow, and waits for so long.
+    WantsProofs(Duration),
     /// It asks all replicas once more.
     AsksAgain,
     Completes,
@@ -77,6 +79,11 @@ impl Driven {
                 let signers = certificate.votes.iter().map(|(signer, _)| signer.0);
                 Done::Shows(signers.collect(), after)
             }
+            (Some(ClientFrame::Prove(prove)), Some(after)) => {
+                let (first, last) = (prove.first, RequestNumber(self.number.0 + 31));
+                assert_eq!((prove.client, first, prove.last), (ClientId(0), self.number, last));
+                Done::WantsProofs(after)
+            }
             (Some(ClientFrame::Request(_)), _) => Done::AsksAgain,
             (None, Some(after)) => Done::Waits(after),
             _ if out.iter().any(|output| matches!(output, ClientOutput::Completed { .. })) => Done::Completes,
@@ -96,6 +103,11 @@ impl Driven {
     fn hear_speculation(&mut self, from: u16, signer: u16) -> Done {
         let ring = keyring(4, Principal::Replica(ReplicaId(signer)));
         let proof: Proof = ring.sign(Domain::Protocol, &SAID.statement());
+        self.hear_said(from, Some(proof))
+    }
+
+    /// A replica says that it has speculated.
+    fn hear_said(&mut self, from: u16, proof: Option<Proof>) -> Done {
         let given = Given::Whole(ReplyOutcome::Result(vec![7]));
         let number = self.number;
         self.hear(from, &ClientMessage::Speculated { number, speculation: SAID, proof, given })
@@ -163,4 +175,67 @@ fn who_signs_something_else_than_it_says_holds_nobody_up() {
     }
     assert!(matches!(client.hear_speculation(3, 3), Done::Waits(_)), "nor is the client hasty for its sake");
     assert_eq!(client.input(ClientInput::Timer), Done::Shows(vec![1, 2, 3], 2 * RETRY));
+}
+
+#[test]
+fn what_all_say_alike_needs_no_signatures() {
+    let mut client = Driven::new();
+    for from in 0..3 {
+        client.hear_said(from, None);
+    }
+    assert_eq!(client.hear_said(3, None), Done::Completes);
+}
+
+#[test]
+fn proofs_are_asked_for_once_patience_ends_and_come_by_themselves_for_a_while() {
+    let mut client = Driven::new();
+    client.hear_said(0, None);
+    client.hear_said(1, None);
+    let patience = Duration::from_micros(500);
+    assert_eq!(client.hear_said(3, None), Done::Waits(patience));
+    assert_eq!(client.input(ClientInput::Timer), Done::WantsProofs(RETRY));
+    assert_eq!(client.hear_speculation(0, 0), Done::Nothing);
+    assert_eq!(client.hear_speculation(1, 1), Done::Nothing);
+    assert_eq!(client.hear_said(3, None), Done::Nothing, "what was under way");
+    assert_eq!(client.hear_speculation(3, 3), Done::Shows(vec![0, 1, 3], RETRY));
+    (0..2).for_each(|from| drop(client.hear_kept(from)));
+    assert_eq!(client.hear_kept(3), Done::Completes);
+    client.submit();
+    client.hear_speculation(0, 0);
+    client.hear_speculation(1, 1);
+    assert_eq!(client.hear_speculation(3, 3), Done::Shows(vec![0, 1, 3], RETRY), "it does not wait again");
+    (0..2).for_each(|from| drop(client.hear_kept(from)));
+    assert_eq!(client.hear_kept(3), Done::Completes);
+    // One has started again, and knows nothing of that.
+    client.submit();
+    client.hear_speculation(0, 0);
+    client.hear_speculation(1, 1);
+    assert_eq!(client.hear_said(3, None), Done::Waits(patience));
+    assert_eq!(client.input(ClientInput::Timer), Done::WantsProofs(RETRY));
+    assert_eq!(client.hear_speculation(3, 3), Done::Shows(vec![0, 1, 3], RETRY));
+}
+
+#[test]
+fn who_gives_no_proof_or_a_bad_one_ends_in_asking_again_and_is_made_up_for_by_another() {
+    for liar_signs_as in [None, Some(1)] {
+        let mut client = Driven::new();
+        for from in 0..3 {
+            client.hear_said(from, None);
+        }
+        assert_eq!(client.input(ClientInput::Timer), Done::WantsProofs(RETRY));
+        client.hear_speculation(1, 1);
+        client.hear_speculation(2, 2);
+        match liar_signs_as {
+            Some(signer) => assert_eq!(client.hear_speculation(0, signer), Done::AsksAgain),
+            None => assert_eq!(client.input(ClientInput::Timer), Done::AsksAgain),
+        }
+        // The fourth signs, since it was asked to; where the liar is found out the other three are just enough.
+        let done = client.hear_speculation(3, 3);
+        if liar_signs_as.is_some() {
+            assert!(matches!(done, Done::Waits(_)), "{done:?}");
+            assert_eq!(client.input(ClientInput::Timer), Done::Shows(vec![1, 2, 3], 2 * RETRY));
+        } else {
+            assert_eq!(done, Done::Completes, "it had said the same as all");
+        }
+    }
 }

@@ -81,7 +81,6 @@ impl Settings {
             durability: Durability::Sync,
             reads: ReadPolicy::Ordered,
             separate_bytes: 0,
-            composition: Composition::Zyzzyva,
         }
     }
 }
@@ -170,6 +169,7 @@ impl<P: Protocol> Net<P> {
             reads: self.settings.reads,
             answers: AnswerPolicy::default(),
             separate_bytes: self.settings.separate_bytes,
+            composition: Composition::Zyzzyva,
             retry: Duration::from_millis(200),
             first_number: RequestNumber(1),
         };

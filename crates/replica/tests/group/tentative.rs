@@ -43,7 +43,7 @@ impl Fickle {
         let before = last.map_or(Digest::default(), |(_, history)| *history);
         let history = hash("history", &encode(&(before, decision.digest)));
         self.speculated.push_back((decision.clone(), history));
-        actions.push(Action::Speculate { decision, history });
+        actions.push(Action::Speculate { decision, history, share: None });
     }
 }
 
@@ -60,7 +60,7 @@ impl Protocol for Fickle {
         if number == 6 {
             return actions.push(Action::LeftView(View(1)));
         }
-        if matches!(number, 7 | 17) {
+        if matches!(number, 7 | 17 | 27 | 77) {
             return self.speculate(decision, actions);
         }
         if number == 8 {
@@ -123,6 +123,15 @@ impl Driven {
         let who = Principal::Client(client);
         query.macs = keyring(1, who).authenticate(Domain::Query, &query.signed_bytes());
         self.input(who, &ClientFrame::Query(query))
+    }
+
+    /// Has a client ask for a proof of the request of this number, and of those up to the last.
+    fn prove(&mut self, client: u64, first: u64, last: u64) -> Vec<ClientMessage> {
+        let (client, first, last) = (ClientId(client), RequestNumber(first), RequestNumber(last));
+        let mut prove = Prove { client, first, last, epoch: Epoch(0), macs: Authenticator(vec![]) };
+        let who = Principal::Client(client);
+        prove.macs = keyring(1, who).authenticate(Domain::Prove, &prove.signed_bytes());
+        self.input(who, &ClientFrame::Prove(prove))
     }
 
     fn input(&mut self, from: Principal, frame: &ClientFrame) -> Vec<ClientMessage> {
@@ -210,7 +219,7 @@ fn a_tentative_reply_names_the_view_of_its_execution() {
 }
 
 /// What a replica says of one request that it has speculated.
-fn speculation(told: &[ClientMessage]) -> (Speculation, Proof) {
+fn speculation(told: &[ClientMessage]) -> (Speculation, Option<Proof>) {
     match told {
         [ClientMessage::Speculated { speculation, proof, .. }] => (*speculation, proof.clone()),
         other => panic!("{other:?}"),
@@ -221,11 +230,9 @@ fn speculation(told: &[ClientMessage]) -> (Speculation, Proof) {
 fn any_number_is_speculated_and_becomes_final_in_order() {
     let mut replica = Driven::new();
     let (first, _) = speculation(&replica.send(0, 7, &write(0, 1)));
-    let (second, proof) = speculation(&replica.send(1, 7, &write(1, 1)));
+    let (second, _) = speculation(&replica.send(1, 7, &write(1, 1)));
     assert_eq!((first.seq, second.seq), (Seq(1), Seq(2)));
     assert_ne!(first.history, second.history);
-    let me = keyring(1, Principal::Client(ClientId(0)));
-    assert!(me.verify(Principal::Replica(R0), &proof, Domain::Protocol, &second.statement()));
     assert_eq!(speculation(&replica.send(0, 7, &write(0, 1))).0, first, "sent again");
     assert_eq!((replica.query(0), replica.0.status(0).executed), (vec![], Seq(0)));
 
@@ -236,6 +243,61 @@ fn any_number_is_speculated_and_becomes_final_in_order() {
     let told = replica.send(2, 8, &write(2, 1));
     assert!(matches!(told[..], [ClientMessage::QueryReply { .. }]), "nothing is speculative: {told:?}");
     assert_eq!(replica.0.replica(0).service().contexts.len(), 2, "each was executed once");
+}
+
+/// Whether this is the replica's proof of that.
+fn proves(proof: Option<&Proof>, speculation: Speculation) -> bool {
+    let me = keyring(1, Principal::Client(ClientId(0)));
+    let is_genuine =
+        |proof| me.verify(Principal::Replica(R0), proof, Domain::Protocol, &speculation.statement());
+    proof.is_some_and(is_genuine)
+}
+
+#[test]
+fn what_is_speculated_is_signed_only_for_those_who_want_that_and_for_no_longer() {
+    let mut replica = Driven::new();
+    let (first, unsigned) = speculation(&replica.send(0, 7, &write(0, 1)));
+    assert_eq!(unsigned, None);
+    let (same, proof) = speculation(&replica.prove(0, 7, 17));
+    assert_eq!(same, first);
+    assert!(proves(proof.as_ref(), first));
+    assert_eq!(speculation(&replica.prove(0, 7, 17)).1, proof, "asked again");
+    assert_eq!(speculation(&replica.send(0, 7, &write(0, 1))).1, proof, "sent again");
+    assert_eq!(speculation(&replica.send(1, 7, &write(0, 2))).1, None, "another has not asked for it");
+    let (later, proof) = speculation(&replica.send(0, 17, &write(0, 3)));
+    assert!(proves(proof.as_ref(), later), "it need not ask for each");
+    assert_eq!(speculation(&replica.send(0, 27, &write(0, 4))).1, None);
+    assert_eq!(replica.prove(2, 7, u64::MAX), [], "nothing is known of that request");
+    let (own, proof) = speculation(&replica.send(2, 7, &write(0, 5)));
+    assert!(proves(proof.as_ref(), own));
+    assert_eq!(speculation(&replica.send(2, 77, &write(0, 5))).1, None, "nobody asks for ever");
+}
+
+#[test]
+fn who_wants_a_proof_is_told_what_has_become_of_its_request() {
+    let mut replica = Driven::new();
+    speculation(&replica.send(0, 7, &write(0, 1)));
+    speculation(&replica.send(1, 7, &write(0, 2)));
+    replica.send(2, 8, &write(0, 0));
+    let told = replica.prove(0, 7, 7);
+    assert!(matches!(told[..], [ClientMessage::Reply { execution: Execution::Earlier, .. }]), "{told:?}");
+    replica.send(2, 9, &write(0, 0));
+    assert_eq!(replica.prove(1, 7, 7), [], "it was taken back");
+    let (again, proof) = speculation(&replica.send(1, 7, &write(0, 2)));
+    assert!(proves(proof.as_ref(), again), "and is executed again");
+}
+
+#[test]
+fn a_wish_for_proofs_that_somebody_else_made_is_refused() {
+    let mut replica = Driven::new();
+    speculation(&replica.send(0, 7, &write(0, 1)));
+    let (client, number, epoch) = (ClientId(0), RequestNumber(7), Epoch(0));
+    let mut prove = Prove { client, first: number, last: number, epoch, macs: Authenticator(vec![]) };
+    let other = keyring(1, Principal::Client(ClientId(1)));
+    prove.macs = other.clone().authenticate(Domain::Prove, &prove.signed_bytes());
+    assert_eq!(replica.input(Principal::Client(client), &ClientFrame::Prove(prove.clone())), []);
+    assert_eq!(replica.input(Principal::Client(ClientId(1)), &ClientFrame::Prove(prove)), []);
+    assert_eq!(speculation(&replica.send(0, 7, &write(0, 1))).1, None);
 }
 
 #[test]
@@ -272,8 +334,12 @@ fn a_deferred_result_is_told_once_the_batch_that_gave_it_is_final() {
 #[test]
 fn who_shows_a_certificate_is_told_once_it_is_kept() {
     let mut replica = Driven::new();
+    for client in 0..2 {
+        replica.prove(client, 7, 7);
+    }
     let (first, first_proof) = speculation(&replica.send(0, 7, &write(0, 1)));
     let (second, proof) = speculation(&replica.send(1, 7, &write(1, 1)));
+    let (first_proof, proof) = (first_proof.expect("it wanted one"), proof.expect("it wanted one"));
     let show = |replica: &mut Driven, client, speculation, proof: &Proof| {
         let votes = vec![(R0, proof.clone())];
         let certificate = CommitCertificate { speculation, votes };

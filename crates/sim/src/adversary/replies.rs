@@ -1,6 +1,6 @@
 use super::Means;
 use crate::fault::Injection;
-use althing_crypto::Domain;
+use althing_crypto::{Domain, Proof};
 use althing_replica::{ClientMessage, Execution, Given, QueryAnswer, ReplyOutcome};
 use althing_types::{RequestNumber, Seq, View};
 
@@ -41,11 +41,15 @@ pub(super) fn falsify(means: &mut Means, message: ClientMessage) -> Vec<ClientMe
             }
             1 => *number = RequestNumber(number.0.wrapping_add(1)),
             2 => speculation.history.0[0] ^= 1,
-            3 => proof.0.push(0),
+            3 => {
+                *proof =
+                    Some(Proof(proof.take().map_or(vec![7; 64], |Proof(bytes)| [&bytes[..], &[0]].concat())))
+            }
+            4 => *proof = None,
             // Signed all the same.
             6 => {
                 speculation.seq.0 = speculation.seq.0.wrapping_add(1);
-                *proof = means.keyring.sign(Domain::Protocol, &speculation.statement());
+                *proof = Some(means.keyring.sign(Domain::Protocol, &speculation.statement()));
             }
             _ => match given {
                 Given::Digest(digest) => digest.0[0] ^= 1,
