@@ -29,6 +29,8 @@ pub enum Setting {
     StatusPeriod,
     /// `max_clock_skew`.
     MaxClockSkew,
+    /// `backup_requests`.
+    BackupRequests,
     /// `max_batch_bytes`.
     MaxBatchBytes,
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Setting {
             Self::ViewTimeout => "view_timeout",
             Self::StatusPeriod => "status_period",
             Self::MaxClockSkew => "max_clock_skew",
+            Self::BackupRequests => "backup_requests",
             Self::MaxBatchBytes => "max_batch_bytes",
         })
     }

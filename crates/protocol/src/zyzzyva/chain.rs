@@ -26,8 +26,8 @@ const RESEND_BURST: usize = 32;
 /// What predecessors have said in this view of numbers that are not accepted here.
 #[derive(Debug, Default, BorshSerialize, BorshDeserialize)]
 pub(super) struct Links {
-    /// What the predecessor has passed on, under its key of which number.
-    passed: BTreeMap<Seq, (OrderRequest, u64)>,
+    /// What the predecessor has passed on, and under which of its keys.
+    passed: BTreeMap<Seq, (OrderRequest, (ReplicaId, u64))>,
     /// What those before it have accepted: the history, and their key's number.
     accepted: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, u64)>>,
 }
@@ -46,7 +46,7 @@ impl Links {
 
     /// What a replica has said under keys that have ended counts no longer.
     pub(super) fn forget(&mut self, replica: ReplicaId, before: u64) {
-        self.passed.retain(|_, (_, key)| *key >= before);
+        self.passed.retain(|_, (_, (from, key))| *from != replica || *key >= before);
         for said in self.accepted.values_mut() {
             said.retain(|from, (_, key)| *from != replica || *key >= before);
         }
@@ -100,11 +100,12 @@ impl Zyzzyva {
         if view != self.view || self.mode() != Mode::Chain || seq > self.high_watermark() {
             return false;
         }
-        if seq > self.log.last() {
+        // Before it has entered the view its log is another one.
+        if !self.is_in_view || seq > self.log.last() {
             return true;
         }
         let is_other = self.log.history_at(seq).is_some_and(|known| known != history);
-        if self.is_in_view && seq > self.brought_to() && is_other {
+        if seq > self.brought_to().max(self.log.base()) && is_other {
             self.abort(step);
         }
         false
@@ -119,14 +120,24 @@ impl Zyzzyva {
         if self.my_place() == 0 || from != self.at(self.my_place() - 1) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
         }
-        self.links.passed.entry(seq).or_insert((order, key));
+        // A larger one would be kept for nothing.
+        if !self.is_acceptable(&order.batch) {
+            self.accuse(step, from, Misbehaviour::InvalidBatch(view, seq), Vec::new());
+            return self.abort(step);
+        }
+        let known = self.links.passed.get(&seq);
+        if known.is_none_or(|(known, _)| known.history == history) {
+            self.links.passed.insert(seq, (order, (from, key)));
+        }
     }
 
     /// Somebody before the predecessor has accepted something.
     pub(super) fn on_linked(&mut self, step: &mut Step, (from, key): (ReplicaId, u64), own: Speculation) {
         if self.is_of_chain(step, own) && self.vouchers().any(|before| before == from) {
             let said = self.links.accepted.entry(own.seq).or_default();
-            said.entry(from).or_insert((own.history, key));
+            if said.get(&from).is_none_or(|(known, _)| *known == own.history) {
+                said.insert(from, (own.history, key));
+            }
         }
     }
 
@@ -146,7 +157,7 @@ impl Zyzzyva {
             };
             let batch = Arc::clone(&order.batch);
             let digest = batch.digest();
-            if !self.is_acceptable(&batch) || self.log.history_with(digest) != order.history {
+            if self.log.history_with(digest) != order.history {
                 let (predecessor, view) = (self.at(self.my_place() - 1), self.view);
                 self.accuse(step, predecessor, Misbehaviour::InvalidBatch(view, seq), Vec::new());
                 return self.abort(step);

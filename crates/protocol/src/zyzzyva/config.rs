@@ -95,6 +95,9 @@ impl ZyzzyvaConfig {
         if settings.settle_patience > settings.view_timeout / 2 {
             return Err(ConfigError::SettlesLate);
         }
+        if settings.backup_requests == 0 {
+            return Err(ConfigError::Zero(Setting::BackupRequests));
+        }
         Ok(Self { me, quorums, settings, ranking: Ranking::LatestView })
     }
 
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut ZyzzyvaSettings);
-        let cases: [(Change, E); 10] = [
+        let cases: [(Change, E); 11] = [
+            (|s| s.backup_requests = 0, E::Zero(Setting::BackupRequests)),
             (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
             (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
             (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),

@@ -219,7 +219,7 @@ impl Zyzzyva {
         };
         self.roll_back(step);
         self.begin_view(new_view, choice, certificate.clone());
-        self.trials.begin(self.mode(), self.config.settings.backup_requests);
+        self.begin_trial(step.now);
         self.in_view_since = step.now;
         step.actions.push(Action::EnteredView(view));
         self.release_commitment(step, certificate.speculation);

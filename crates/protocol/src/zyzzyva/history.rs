@@ -9,7 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Hasher;
-use althing_types::{Digest, Seq, View};
+use althing_types::{Digest, Instant, Seq, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 /// What histories after this checkpoint begin with; `None` stands for the initial state.
@@ -38,6 +38,8 @@ pub(super) struct Slot {
     /// The digest of all batches up to this one.
     pub(super) history: Digest,
     pub(super) batch: Arc<Batch>,
+    /// When this replica accepted it, since it started last.
+    pub(super) accepted_at: Instant,
     /// The primary's signed assignment, where it has signed one and it is known.
     pub(super) order: Option<Signed<OrderRequest>>,
 }
@@ -111,7 +113,8 @@ impl Log {
         order: Option<Signed<OrderRequest>>,
     ) -> Seq {
         let (seq, history) = (self.last().next(), self.history_with(digest));
-        self.slots.insert(seq, Slot { view, digest, history, batch, order });
+        let accepted_at = Instant::default();
+        self.slots.insert(seq, Slot { view, digest, history, batch, accepted_at, order });
         seq
     }
 

@@ -62,6 +62,7 @@
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
+mod abort;
 mod backup;
 mod chain;
 mod checkpoint;
@@ -83,6 +84,7 @@ mod restart;
 mod settle;
 mod status;
 mod succession;
+mod trials;
 mod view_change;
 
 pub use config::{ZyzzyvaConfig, ZyzzyvaSettings};
@@ -104,7 +106,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
-use backup::Trials;
 use borsh::{BorshDeserialize, BorshSerialize};
 use chain::Links;
 use choice::Terms;
@@ -115,6 +116,7 @@ use orders::Orders;
 use persistence::Deferred;
 use settle::{Commitments, Speculations};
 use status::Peers;
+use trials::Trials;
 
 /// Runs while a replica waits for the primary, or for a new view.
 const VIEW_TIMER: TimerId = TimerId(0);
@@ -496,10 +498,13 @@ impl Zyzzyva {
         self.settle_at_once(step);
         self.say_to_settle(step);
         self.note_final();
+        // Where only some tell clients, they have to also when the others were faster.
+        if self.mode() == Mode::Chain {
+            self.speculate(step);
+        }
         self.execute_final(step);
         self.speculate(step);
-        self.end_backup(step);
-        self.end_chain(step);
+        self.try_anew(step);
         self.say_reached(step);
         self.follow_leavers(step);
         self.join_view_change(step);

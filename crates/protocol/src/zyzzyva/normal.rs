@@ -65,7 +65,6 @@ impl Zyzzyva {
             } else {
                 return;
             };
-            self.note_clients(step.now, &batch);
             let digest = batch.digest();
             self.accept(step, Arc::new(batch), digest, None);
         }
@@ -96,7 +95,7 @@ impl Zyzzyva {
         self.is_acceptable(&said.order.batch) && self.log.history_with(said.digest) == said.order.history
     }
 
-    fn leave_for_bad_order(&mut self, step: &mut Step, said: Assignment) {
+    pub(super) fn leave_for_bad_order(&mut self, step: &mut Step, said: Assignment) {
         let OrderRequest { view, seq, .. } = said.order;
         let primary = self.primary();
         let signed = said.signed_by(primary);
@@ -134,7 +133,13 @@ impl Zyzzyva {
         let view = self.view;
         self.pending.note_proposed(&batch);
         let proof = order.as_ref().map(|order| order.proof.clone());
+        if self.mode() == Mode::Chain {
+            self.note_clients(step.now, &batch);
+        }
         let seq = self.log.push(view, digest, Arc::clone(&batch), order);
+        if let Some(slot) = self.log.get_mut(seq) {
+            slot.accepted_at = step.now;
+        }
         let record = Record::Accepted { view, seq, batch, proof };
         self.outbox.persist(step.actions, &record, Deferred::Accept { view, seq });
     }

@@ -135,6 +135,10 @@ impl Zyzzyva {
         if !is_due || seq <= self.stable || seq > self.high_watermark() {
             return;
         }
+        if !self.is_acceptable(&order.batch) {
+            // A larger one would be kept for nothing.
+            return self.leave_for_bad_order(step, Assignment::new(order, proof));
+        }
         let assignment = Assignment::new(order, proof);
         if self.is_proven_to_lie(step, &assignment) {
             return;
@@ -287,7 +291,13 @@ impl Zyzzyva {
         let last = self.log.last();
         let is_near = seq > last && seq.0 <= last.0.saturating_add(HEARD_AHEAD);
         let is_other = from != self.me() && from != self.primary() && self.is_acceptable(&order.batch);
-        if view == self.view && self.is_in_view && self.mode().is_led() && is_near && is_other {
+        if view == self.view
+            && self.is_in_view
+            && self.mode().is_led()
+            && is_near
+            && is_other
+            && self.is_acceptable(&order.batch)
+        {
             self.orders.heard.entry(seq).or_default().insert(from, Assignment::new(order, None));
         }
     }

@@ -217,6 +217,7 @@ impl Zyzzyva {
         }
         if self.log.history_at(seq) != Some(history) {
             // The primary has told this replica something else than a quorum, and nobody can join them any more.
+            // In one in which all are needed it has missed something, and nobody is to blame.
             return self.leave_view(step, view.next());
         }
         let record = Record::Certificate(certificate.clone());

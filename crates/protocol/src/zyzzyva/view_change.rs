@@ -85,23 +85,22 @@ impl Zyzzyva {
         if self.guard.take().is_none() {
             return;
         }
-        if self.is_in_view && self.mode().needs_all() {
-            self.abort(step);
-        } else {
-            self.leave_view(step, self.view.next());
-        }
+        self.leave_view(step, self.view.next());
     }
 
     /// Gives up on the present view and asks for `view`.
     pub(super) fn leave_view(&mut self, step: &mut Step, view: View) {
         if self.is_voting() && view > self.view {
-            self.fruitless_views = self.fruitless_views.saturating_add(1);
+            // It says nothing of a primary that one in which all are needed has ended.
+            if !self.mode().needs_all() {
+                self.fruitless_views = self.fruitless_views.saturating_add(1);
+            }
+            self.drop_requests_that_stall(step);
             self.ask_for_view(step, view);
         }
     }
 
     pub(super) fn ask_for_view(&mut self, step: &mut Step, view: View) {
-        self.drop_requests_that_stall(step);
         self.begin_to_leave(step, view);
         let view_change = ViewChange {
             view,
@@ -197,33 +196,14 @@ impl Zyzzyva {
         }
     }
 
-    /// Follows the primary of this view out of it, which does not come back if it is correct: to the next one, or to
-    /// where all is tried anew. And whoever else leaves, where all are needed.
-    pub(super) fn follow_leavers(&mut self, step: &mut Step) {
-        if !self.is_in_view {
-            return;
-        }
-        let asked = |signed: &Signed<ViewChange>| Some(signed.content.view).filter(|view| *view > self.view);
-        let primarys = self.view_changes.get(&self.primary()).and_then(asked);
-        let is_abandoned = self.mode().needs_all() && self.view_changes.values().any(|s| asked(s).is_some());
-        let anew = self.config.settings.composition.next_round(self.quorums(), self.view);
-        let may_start_anew = matches!(self.mode(), Mode::Backup | Mode::Chain) && self.is_voting();
-        if may_start_anew && primarys == Some(anew) {
-            self.ask_for_view(step, anew);
-        } else if primarys.is_some() || is_abandoned {
-            self.step_out(step);
-        }
-    }
-
     /// Leaves a view that worked for the next one. It was not in vain then, so that the next primary need
     /// not be given more time, nor ask clients for signatures.
-    fn step_out(&mut self, step: &mut Step) {
+    pub(super) fn step_out(&mut self, step: &mut Step) {
         let next = self.view.next();
-        if self.mode().needs_all() {
-            self.abort(step);
-        } else if self.fruitless_views > 0 || self.pending.oldest_signed().is_some() {
+        if self.fruitless_views > 0 || self.pending.oldest_signed().is_some() {
             self.leave_view(step, next);
         } else if self.is_voting() {
+            self.drop_requests_that_stall(step);
             self.ask_for_view(step, next);
         }
     }

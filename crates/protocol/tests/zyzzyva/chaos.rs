@@ -1,9 +1,10 @@
 //! Loss, delay, reordering, slow disks, restarts and impatience, by seeds: what was decided stays so, and once
 //! the network heals everything that waits is executed.
 
-use crate::group::{Group, Node, R, Wire, replica, signed};
-use althing_protocol::zyzzyva::Composition;
+use crate::group::{Group, Node, R, Wire, composed, replica, signed};
+use althing_protocol::zyzzyva::{Composition, ZyzzyvaSettings};
 use althing_protocol::{Evidence, Message};
+use std::time::Duration;
 
 /// SplitMix64: the same seed, the same run.
 struct Dice(u64);
@@ -23,6 +24,16 @@ impl Dice {
     }
 }
 
+/// Settings with which what failed is soon tried again.
+fn hectic(composition: Composition) -> ZyzzyvaSettings {
+    let ms = Duration::from_millis;
+    let (view_timeout, settle_patience) = match composition {
+        Composition::Zyzzyva => (ms(1000), ms(50)),
+        Composition::Quorum | Composition::Chain | Composition::Aliph => (ms(40), ms(10)),
+    };
+    ZyzzyvaSettings { backup_requests: 1, view_timeout, settle_patience, ..composed(composition) }
+}
+
 /// How much of what can go wrong did: a test in which too little does shows nothing.
 #[derive(Debug, Default)]
 struct Troubles {
@@ -35,10 +46,13 @@ struct Troubles {
 }
 
 impl Troubles {
-    /// In a chain little is taken back: what differs gets no further.
+    /// What is taken back shows where something else is speculated in its place: not in Backup, nor in a chain.
     fn are_many(&self, composition: Composition) -> bool {
-        let taken_back = if composition == Composition::Chain { 0 } else { 5 };
-        self.views > 20 && self.checkpoints > 50 && self.taken_back >= taken_back && self.decided_early > 50
+        let taken_back = match composition {
+            Composition::Zyzzyva | Composition::Aliph => 5,
+            Composition::Quorum | Composition::Chain => 0,
+        };
+        self.views > 20 && self.checkpoints > 50 && self.taken_back >= taken_back && self.decided_early > 20
     }
 
     fn add(&mut self, group: &Group) {
@@ -136,7 +150,7 @@ fn heal(group: &mut Group, all: &[usize], numbers: &mut [u64]) {
 
 fn run((n, composition): (usize, Composition), seed: u64, troubles: &mut Troubles) {
     let mut dice = Dice(seed);
-    let mut group = Group::composed(n, composition);
+    let mut group = Group::with(n, hectic(composition));
     group.stuck = (0..n).map(replica).filter(|_| dice.one_in(2)).collect();
     let mut numbers = [0; 4];
     for _ in 0..1500 {
@@ -153,7 +167,7 @@ fn run((n, composition): (usize, Composition), seed: u64, troubles: &mut Trouble
 /// Replica 0 is two: each of them reaches some of the others, now these and now those.
 fn run_with_twins((n, composition): (usize, Composition), seed: u64, troubles: &mut Troubles) {
     let mut dice = Dice(seed);
-    let mut group = Group::with_twins(n, composition);
+    let mut group = Group::with_twins(n, &hectic(composition));
     let mut numbers = [0; 4];
     let mut sides = vec![0; n];
     for round in 0..2000 {
@@ -179,7 +193,7 @@ fn run_with_twins((n, composition): (usize, Composition), seed: u64, troubles: &
 /// Of what replica 0 says, much contradicts what it says to others.
 fn run_with_a_liar((n, composition): (usize, Composition), seed: u64, troubles: &mut Troubles) {
     let mut dice = Dice(seed);
-    let mut group = Group::with_a_liar(n, composition);
+    let mut group = Group::with_a_liar(n, &hectic(composition));
     let mut numbers = [0; 4];
     let mut seen = 0;
     for _ in 0..1500 {
@@ -226,7 +240,7 @@ fn the_same_holds_in_larger_groups() {
 fn the_same_holds_while_one_is_down() {
     for (seed, composition) in (0..30).flat_map(|seed| Composition::ALL.map(|each| (seed, each))) {
         let mut dice = Dice(seed);
-        let mut group = Group::composed(4, composition);
+        let mut group = Group::with(4, hectic(composition));
         group.down = vec![R[dice.below(4)]];
         let mut numbers = [0; 4];
         for _ in 0..1000 {

@@ -219,17 +219,17 @@ impl Group {
         Self::with(n, composed(composition))
     }
 
-    /// The same, and replica 0 is the test's to make lie.
-    pub(crate) fn with_a_liar(n: usize, composition: Composition) -> Self {
-        let configs = (0..n).map(|i| config(i, n, &composed(composition))).collect();
+    /// A new group whose replica 0 is the test's to make lie.
+    pub(crate) fn with_a_liar(n: usize, settings: &ZyzzyvaSettings) -> Self {
+        let configs = (0..n).map(|i| config(i, n, settings)).collect();
         let mut group = Self::of(configs, &[R[0]]);
         group.down.clear();
         group
     }
 
-    /// The same, and replica 0 is two, with one name, one key and two minds.
-    pub(crate) fn with_twins(n: usize, composition: Composition) -> Self {
-        let configs = (0..n).chain([0]).map(|i| config(i, n, &composed(composition))).collect();
+    /// A new group whose replica 0 is two, with one name, one key and two minds.
+    pub(crate) fn with_twins(n: usize, settings: &ZyzzyvaSettings) -> Self {
+        let configs = (0..n).chain([0]).map(|i| config(i, n, settings)).collect();
         let mut group = Self::of_size(n, configs, &[R[0]]);
         group.down.clear();
         group
