@@ -126,7 +126,7 @@ mod tests {
         let speculation = Speculation { view, seq: Seq(3), history: digest };
         let proof = Identity::from_secret_bytes(&[6; 64]).sign_in(GroupId([7; 16]), Domain::Protocol, b"");
         let speculated =
-            |given| ClientMessage::Speculated { number, speculation, proof: proof.clone(), given };
+            |given| ClientMessage::Speculated { number, speculation, proof: Some(proof.clone()), given };
         for told in [
             ClientMessage::Reply { view, number, execution, outcome: outcome() },
             ClientMessage::ReplyDigest { view, number, execution, outcome: digest },

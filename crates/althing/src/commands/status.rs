@@ -1,7 +1,8 @@
+use super::named_settings;
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
-use althing_node::config::ProtocolKind;
+use althing_node::config::{ProtocolKind, RawPaxos, RawPbft, RawSettings, RawZyzzyva};
 use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
@@ -9,6 +10,7 @@ use althing_node::deployment::Deployment;
 use clap::Args;
 use miette::Result;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Show where each process of a running deployment stands
@@ -79,6 +81,37 @@ fn print(processes: &[ProcessReport]) {
             None => println!("{:<20} down: {}", process.name, process.error.as_deref().unwrap_or_default()),
         }
     }
+    for line in settings_of(processes) {
+        println!("{line}");
+    }
+}
+
+/// What each group has agreed on, where that is not what a group goes by if nothing is said: as those of its replicas
+/// say that are in the latest epoch.
+fn settings_of(processes: &[ProcessReport]) -> Vec<String> {
+    let mut latest: BTreeMap<&str, (u64, &RawSettings)> = BTreeMap::new();
+    for process in processes {
+        let Some(Status::Replica(report)) = &process.status else { continue };
+        let Some(settings) = report.settings.as_deref() else { continue };
+        let known = latest.entry(&report.group).or_insert((report.epoch, settings));
+        if report.epoch > known.0 {
+            *known = (report.epoch, settings);
+        }
+    }
+    let line = |(group, (epoch, settings)): (&str, (u64, &RawSettings))| {
+        let usual = match settings {
+            RawSettings::Pbft(_) => RawSettings::Pbft(RawPbft::default()),
+            RawSettings::Paxos(_) => RawSettings::Paxos(RawPaxos::default()),
+            RawSettings::Zyzzyva(_) => RawSettings::Zyzzyva(RawZyzzyva::default()),
+            RawSettings::Quorum(_) => RawSettings::Quorum(RawZyzzyva::default()),
+            RawSettings::Chain(_) => RawSettings::Chain(RawZyzzyva::default()),
+            RawSettings::Aliph(_) => RawSettings::Aliph(RawZyzzyva::default()),
+        };
+        let changed = named_settings::differences(&usual, settings).ok()?;
+        let named: Vec<_> = changed.iter().map(|it| format!("{}={}", it.name, it.after)).collect();
+        (!named.is_empty()).then(|| format!("{group} in epoch {epoch} goes by {}", named.join(" ")))
+    };
+    latest.into_iter().filter_map(line).collect()
 }
 
 fn print_replica(report: &ReplicaReport) {

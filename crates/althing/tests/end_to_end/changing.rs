@@ -50,6 +50,13 @@ impl Changing {
         serde_json::from_str(&out).unwrap_or_else(|_| panic!("{arguments:?}: {out}"))
     }
 
+    /// What people are shown of it.
+    pub(crate) async fn status(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_althing"));
+        let output = command.args(["status", "--dir", &self.directory()]).output().await;
+        String::from_utf8(output.expect("the binary can be started").stdout).expect("text")
+    }
+
     /// The public key of a new machine.
     pub(crate) async fn make(&self, name: &str) -> String {
         let made = self.ask(&["keygen", "--replica", name], 0).await;

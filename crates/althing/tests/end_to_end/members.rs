@@ -106,6 +106,13 @@ fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
         group.change(&["--add", &format!("{place}={key}"), "--set", "max_batch_requests=64"]).await;
         group.start_newcomer("kv-4").await;
         group.settle("a member and a setting").await;
+        let shown = group.status().await;
+        let line = shown.lines().find(|line| line.starts_with("kv in epoch 2 goes by "));
+        let line = line.unwrap_or_else(|| panic!("{shown}"));
+        for setting in ["pipeline=8", "view_timeout_ms=700", "max_batch_requests=64"] {
+            assert!(line.contains(setting), "{line}");
+        }
+        assert!(!line.contains("primary_slack"), "it is what it always was: {line}");
         let members = ["kv-0", "kv-1", "kv-2", "kv-3", "kv-4"];
         for name in members {
             group.kill(name).await;

@@ -189,7 +189,10 @@ impl Zyzzyva {
                 if certificate.checkpoint.seq <= self.stable {
                     self.stable_certificate = Some(certificate.clone());
                 }
-                self.replay_jump(certificate);
+                // Where the view that it entered meanwhile starts from there, what that starts with is kept.
+                if certificate.checkpoint.seq > self.log.base() || self.base.is_none() {
+                    self.replay_jump(certificate);
+                }
             }
         }
     }

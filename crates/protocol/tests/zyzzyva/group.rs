@@ -189,6 +189,8 @@ pub(crate) struct Group {
     pub(crate) down: Vec<ReplicaId>,
     /// Replicas whose disks sync only when they are told to.
     pub(crate) stuck: Vec<ReplicaId>,
+    /// Whether no state gets to a disk.
+    pub(crate) keeps_for_ever: bool,
     /// Which messages the network loses, until this is set otherwise.
     pub(crate) loses: fn(&Wire) -> bool,
     pub(crate) now: Instant,
@@ -249,6 +251,7 @@ impl Group {
             history: vec![],
             down: faulty.to_vec(),
             stuck: vec![],
+            keeps_for_ever: false,
             loses: |_| false,
             now: Instant(1_000_000_000),
             taken_back: 0,
@@ -303,7 +306,7 @@ impl Group {
             }
             Action::KeepState { seq, state: kept } => {
                 assert_eq!(kept, state(&node.decisions[..seq.0 as usize]));
-                return Some(Event::StateKept(seq));
+                return (!self.keeps_for_ever).then_some(Event::StateKept(seq));
             }
             Action::Compact(records) => {
                 node.records = records;

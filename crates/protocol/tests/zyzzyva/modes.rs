@@ -125,7 +125,7 @@ fn nobody_accepts_what_its_predecessor_alone_says() {
     other.settle();
     other.event(0, althing_protocol::Event::Request(signed(9, 1)));
     other.settle();
-    let forged = other.history.iter().filter_map(genuine).last().expect("it was passed on there");
+    let forged = other.history.iter().filter_map(genuine).next_back().expect("it was passed on there");
     assert!(forged.seq == first.seq.next() && forged.batch.requests == batch.requests);
     group.receive(3, R[2], ZyzzyvaMessage::Pass(forged));
     assert_eq!(group.done(3), [(1, 1)], "replica 1 has not accepted it");
@@ -222,9 +222,9 @@ fn who_asks_again_for_what_a_chain_has_executed_ends_it() {
 
 #[test]
 fn a_chain_with_a_replica_down_gives_way_to_backup() {
-    for down in 0..4 {
+    for (down, id) in R.into_iter().enumerate() {
         let mut group = Group::composed(4, Composition::Chain);
-        group.down = vec![R[down]];
+        group.down = vec![id];
         let up: Vec<_> = (0..4).filter(|i| *i != down).collect();
         group.submit(&signed(1, 1));
         group.run_until(|group| group.have_executed(&up, 1));

@@ -127,3 +127,45 @@ fn who_has_lost_its_disk_says_nothing_and_keeps_up() {
     group.restart(3);
     assert!(!group.nodes[3].zyzzyva.is_voting(), "it knows no more after another restart");
 }
+
+/// Replica 3 has slept, and hears of a view that starts beyond what it has. Its disk syncs only when it is told to.
+fn with_a_sleeper() -> Group {
+    let mut group = Group::new(4);
+    group.loses = |wire| wire.to == R[3] || wire.from == R[3];
+    group.work(1..=4);
+    group.run_until(|group| (0..3).all(|i| group.nodes[i].zyzzyva.stable().0 == 4));
+    group.work(5..=6);
+    group.loses = |_| false;
+    group.stuck = vec![R[3]];
+    (0..3).for_each(|i| group.give_up(i));
+    group.settle();
+    group
+}
+
+/// The state that a view starts from may come while the record that enters the view is on its way to the disk.
+#[test]
+fn what_a_view_started_with_is_not_forgotten_where_its_state_came_meanwhile() {
+    let sync_next = |group: &mut Group| {
+        group.sync_one(3);
+        group.settle();
+    };
+    let mut records = 0;
+    let mut group = with_a_sleeper();
+    while !group.nodes[3].zyzzyva.is_in_view() || group.nodes[3].zyzzyva.view().0 == 0 {
+        sync_next(&mut group);
+        records += 1;
+        assert!(records < 20, "{}", group.describe());
+    }
+    let mut group = with_a_sleeper();
+    (1..records).for_each(|_| sync_next(&mut group));
+    group.run_for(core::time::Duration::from_millis(300));
+    assert!(!group.nodes[3].zyzzyva.is_in_view());
+    group.keeps_for_ever = true;
+    assert!(group.transfer(3), "{}", group.describe());
+    group.sync(3);
+    group.settle();
+    assert_eq!((group.nodes[3].zyzzyva.view().0, group.nodes[3].zyzzyva.accepted().0), (1, 6));
+    group.restart(3);
+    assert_eq!(group.nodes[3].zyzzyva.accepted().0, 6, "{}", group.describe());
+    group.assert_safe();
+}

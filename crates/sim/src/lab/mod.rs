@@ -130,7 +130,8 @@ mod tests {
     #[test]
     fn each_protocol_gives_way_to_each_other_and_the_pause_is_seen() {
         let pairs: Vec<_> = SwitchConfig::pairs().collect();
-        assert!(pairs.len() >= 6 && pairs.contains(&(LabProtocol::Paxos, LabProtocol::Zyzzyva)), "{pairs:?}");
+        let zyzzyva = LabProtocol::Speculative(Composition::Zyzzyva);
+        assert!(pairs.len() >= 30 && pairs.contains(&(LabProtocol::Paxos, zyzzyva)), "{pairs:?}");
         for (from, to) in pairs {
             let group = LabConfig { clients: 8, measured: Duration::from_millis(200), ..config(from) };
             let near = switch(&SwitchConfig { group: group.clone(), to }, &steady());
