@@ -359,6 +359,17 @@ impl SimConfig {
         if protocol.stands(family) { Ok(config) } else { Err(Unsuited { protocol, family }) }
     }
 
+    /// The share of what a client completes without an attack that it completes under it at least, in 1000. Half of it
+    /// where each trial of something faster may be made to fail: the attack is over before such trials are rare.
+    #[must_use]
+    pub fn least_share(&self) -> Option<u64> {
+        let share = self.family.least_share()?;
+        Some(match self.protocol.composition() {
+            Composition::Zyzzyva => share,
+            Composition::Quorum | Composition::Chain | Composition::Aliph => share / 2,
+        })
+    }
+
     /// How many replicas may be faulty: the most that `replicas` tolerate.
     #[must_use]
     pub fn faults(&self) -> usize {
