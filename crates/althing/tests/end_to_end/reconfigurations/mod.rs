@@ -205,7 +205,9 @@ impl Campaign {
             kind => kind,
         };
         let crash = self.one_of(&[Crash::Never, Crash::Never, Crash::Before, Crash::After]);
-        let crash = if crash == Crash::Before && kind.has_newcomer() { Crash::After } else { crash };
+        // Who leaves has to be up to hear of it.
+        let must_be_up = kind.has_newcomer() || kind == Kind::Remove;
+        let crash = if crash == Crash::Before && must_be_up { Crash::After } else { crash };
         (kind, crash)
     }
 
