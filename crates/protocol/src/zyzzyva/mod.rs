@@ -27,6 +27,9 @@
 //! | `FetchBatch`, `BatchBody` | any → any | MAC | a batch that a new view brings along is missing |
 //! | `Caught` | any → all | MAC | it left a view in which MACs of these clients had held up the order |
 //!
+//! How a view orders is its [`Mode`]: as said here, or as Quorum, Chain or Backup, which take turns in a
+//! [`Composition`]. The rest is the same for all.
+//!
 //! What makes a number final *for a replica* (`settle`): an agreement quorum has said `Committed` in one view.
 //! A certificate alone is not enough, since only who holds it brings it into the next view. Replicas do that by
 //! themselves in the background, so that nothing stays speculative when clients fall silent.
