@@ -47,6 +47,12 @@ impl Distrust {
         self.sentences.get(&client).is_some_and(|sentence| now < sentence.until)
     }
 
+    /// All who have to sign.
+    pub(crate) fn clients(&self, now: Instant) -> impl Iterator<Item = ClientId> + '_ {
+        let have_to = self.sentences.iter().filter(move |(_, sentence)| now < sentence.until);
+        have_to.map(|(client, _)| *client)
+    }
+
     /// Of clients that were caught as many as may be named at once, each once.
     pub(crate) fn nameable(caught: &[ClientId]) -> Vec<ClientId> {
         let clients: BTreeSet<_> = caught.iter().copied().collect();

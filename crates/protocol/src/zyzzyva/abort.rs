@@ -1,8 +1,9 @@
 //! Leaving a view because its way of ordering does not do any more, which is nobody's fault that anybody could prove.
 
+use super::mode::Mode;
 use super::{Step, Zyzzyva};
 use crate::Request;
-use althing_types::{ClientId, Instant, RequestNumber};
+use althing_types::{ClientId, Instant, RequestNumber, Seq};
 
 impl Zyzzyva {
     /// Goes on to the next view. Its primary need not be given more time for that, nor clients asked for signatures.
@@ -24,6 +25,18 @@ impl Zyzzyva {
             slot.view == view && is_old(slot.accepted_at) && slot.batch.requests.iter().any(is_it)
         });
         if self.mode().needs_all() && is_of_view {
+            self.abort(step);
+        }
+    }
+
+    /// Clients show certificates where not all have answered them. In Quorum each then takes longer than in any other
+    /// mode, and nothing else ends that: the second within a view timeout does.
+    pub(super) fn note_shown_in_quorum(&mut self, step: &mut Step, seq: Seq) {
+        if self.mode() != Mode::Quorum || self.trials.last_shown.is_some_and(|(last, _)| seq <= last) {
+            return;
+        }
+        let before = self.trials.last_shown.replace((seq, step.now));
+        if before.is_some_and(|(_, at)| step.now.since(at) <= self.config.settings.view_timeout) {
             self.abort(step);
         }
     }

@@ -220,6 +220,7 @@ impl Zyzzyva {
         self.roll_back(step);
         self.begin_view(new_view, choice, certificate.clone());
         self.begin_trial(step.now);
+        self.drop_doubted(step.now);
         self.in_view_since = step.now;
         step.actions.push(Action::EnteredView(view));
         self.release_commitment(step, certificate.speculation);

@@ -244,6 +244,8 @@ pub struct Zyzzyva {
     progress: Progress,
     /// Clients that have to sign.
     distrust: Distrust,
+    /// Clients that have to sign where one name is enough.
+    doubted: Distrust,
     outbox: Outbox<Deferred>,
     peers: Peers,
     trials: Trials,
@@ -331,6 +333,7 @@ impl Zyzzyva {
             held_up_until: Instant::default(),
             progress: Progress::default(),
             distrust: Distrust::default(),
+            doubted: Distrust::default(),
             outbox: Outbox::default(),
             peers: Peers::default(),
             trials: Trials::default(),

@@ -118,8 +118,12 @@ impl Zyzzyva {
     /// time is not in the future.
     pub(super) fn is_believed(&self, step: &Step, batch: &Batch) -> bool {
         let is_own = |request: &Request| request.is_authentic || self.pending.has_authentic(request);
-        let is_in_time = batch.time <= step.now + self.config.settings.max_clock_skew;
-        is_in_time && batch.requests.iter().all(is_own)
+        self.is_in_time(step, batch) && batch.requests.iter().all(is_own)
+    }
+
+    /// Whether its time is not in the future.
+    pub(super) fn is_in_time(&self, step: &Step, batch: &Batch) -> bool {
+        batch.time <= step.now + self.config.settings.max_clock_skew
     }
 
     /// Accepts the next batch: as primary its own. It is on disk before anybody hears of it.

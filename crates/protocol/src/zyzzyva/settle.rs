@@ -189,6 +189,7 @@ impl Zyzzyva {
         } else if self.shown.as_ref().is_none_or(|shown| shown.speculation.seq < seq) {
             self.shown = Some(certificate);
         }
+        self.note_shown_in_quorum(step, seq);
     }
 
     /// Keeps the longest certificate there is for what is accepted here.

@@ -95,12 +95,13 @@ impl Zyzzyva {
             if !self.mode().needs_all() {
                 self.fruitless_views = self.fruitless_views.saturating_add(1);
             }
-            self.drop_requests_that_stall(step);
+            self.drop_requests_that_stall();
             self.ask_for_view(step, view);
         }
     }
 
     pub(super) fn ask_for_view(&mut self, step: &mut Step, view: View) {
+        self.name_unbelieved(step);
         self.begin_to_leave(step, view);
         let view_change = ViewChange {
             view,
@@ -167,8 +168,12 @@ impl Zyzzyva {
         let asked = self.view_changes.values().map(|signed| signed.content.view);
         let mut later: alloc::vec::Vec<_> = asked.filter(|view| *view > self.view).collect();
         later.sort_unstable_by(|a, b| b.cmp(a));
-        if let Some(view) = later.get(self.quorums().one_correct() - 1) {
-            self.leave_view(step, *view);
+        let Some(view) = later.get(self.quorums().one_correct() - 1).copied() else { return };
+        // Who tries something faster says nothing of this view's primary.
+        if self.is_in_view && self.mode() == Mode::Backup && view == self.anew() {
+            self.step_out_to(step, view);
+        } else {
+            self.leave_view(step, view);
         }
     }
 
@@ -199,12 +204,15 @@ impl Zyzzyva {
     /// Leaves a view that worked for the next one. It was not in vain then, so that the next primary need
     /// not be given more time, nor ask clients for signatures.
     pub(super) fn step_out(&mut self, step: &mut Step) {
-        let next = self.view.next();
+        self.step_out_to(step, self.view.next());
+    }
+
+    fn step_out_to(&mut self, step: &mut Step, view: View) {
         if self.fruitless_views > 0 || self.pending.oldest_signed().is_some() {
-            self.leave_view(step, next);
+            self.leave_view(step, view);
         } else if self.is_voting() {
-            self.drop_requests_that_stall(step);
-            self.ask_for_view(step, next);
+            self.drop_requests_that_stall();
+            self.ask_for_view(step, view);
         }
     }
 

@@ -2,6 +2,7 @@
 //! that clients have decided is ever contradicted, whatever is lost, late or out of order.
 
 mod chaos;
+mod distrust;
 mod gathering;
 mod group;
 mod modes;

@@ -1,6 +1,6 @@
 //! Quorum, Chain and Backup, and how they follow each other.
 
-use crate::group::{Group, R, Wire, composed, signed};
+use crate::group::{Group, R, Wire, composed, signed, with_macs};
 use althing_protocol::zyzzyva::{Composition, OrderRequest, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Batch, Message};
 use althing_types::{Instant, Seq, View};
@@ -48,6 +48,29 @@ fn contention_ends_quorum_and_what_was_asked_for_is_executed_all_the_same() {
         assert!(group.now.since(before) <= 3 * patience, "it is seen when replicas settle");
         group.assert_safe();
     }
+}
+
+#[test]
+fn where_one_is_silent_the_second_certificate_within_a_view_timeout_ends_quorum() {
+    let mut group = Group::composed(4, Composition::Quorum);
+    group.down = vec![R[3]];
+    let show = |group: &mut Group, number| {
+        group.submit(&signed(1, number));
+        group.settle();
+        let certificate = group.certificate_of_clients().expect("three have said the same");
+        for _ in 0..2 {
+            (0..3).for_each(|i| group.show(i, &certificate));
+        }
+        group.settle();
+    };
+    show(&mut group, 1);
+    group.run_for(composed(Composition::Quorum).view_timeout + Duration::from_millis(1));
+    show(&mut group, 2);
+    assert_eq!(group.common_view(), Some(View(0)), "it may have been slow twice");
+    show(&mut group, 3);
+    group.run_until(are_in(1));
+    assert!(group.have_executed(&[0, 1, 2], 3));
+    group.assert_safe();
 }
 
 #[test]
@@ -322,6 +345,22 @@ fn backup_ends_after_k_requests_and_k_doubles_while_what_follows_fails() {
     }
     assert_eq!(number - before, 3);
     group.assert_safe();
+}
+
+/// The next head judges by itself too late, and goes along.
+#[test]
+fn whoever_goes_along_to_something_faster_asks_nobody_for_signatures() {
+    let mut group = Group::composed(4, Composition::Chain);
+    (0..4).for_each(|i| group.hand_over(i));
+    group.run_until(are_in(1));
+    // Up to a checkpoint, so that the next view starts with nothing.
+    group.work(1..=4);
+    group.run_for(Duration::from_secs(1));
+    group.restart(1);
+    group.run_until(are_in(5));
+    group.event(1, althing_protocol::Event::Request(with_macs(2, 1)));
+    group.settle();
+    assert!(group.done(1).contains(&(2, 1)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::frame::{ClientFrame, Prove, frame_bytes};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain, Proof};
-use althing_types::{Principal, ReplicaId, RequestNumber};
+use althing_types::{Principal, ReplicaId, RequestNumber, View};
 use core::time::Duration;
 
 /// Whoever has waited for the last replica in vain does not wait for it with so many requests more.
@@ -14,6 +14,21 @@ const HASTY: u32 = 31;
 
 /// The least time for which the last replicas are waited for.
 const LEAST_PATIENCE: Duration = Duration::from_micros(500);
+
+/// Which requests the last replicas are not waited for with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hasty {
+    /// Those of this view: in the next all may take part again.
+    view: View,
+    /// How many more.
+    requests: u32,
+}
+
+impl Hasty {
+    fn is_in(self, view: View) -> bool {
+        self.requests > 0 && view == self.view
+    }
+}
 
 /// How far a client has got with what replicas have speculated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +51,16 @@ impl Client {
         number: RequestNumber,
         out: &mut Vec<ClientOutput>,
     ) {
-        let (now, retry, is_hasty) = (self.now, self.config.retry, self.hasty > 0);
+        let (now, retry, hasty) = (self.now, self.config.retry, self.hasty);
         let Some(outstanding) = self.outstanding_as(number) else { return };
         let Phase::Ordered(ballot) = &outstanding.phase else { return };
         if !ballot.is_agreed_on(from) {
             return;
         }
+        let proven = ballot.certificate().map(|(_, certificate)| certificate.speculation.view);
         match outstanding.stage {
-            Stage::Gathering | Stage::Waiting if is_hasty && ballot.certificate().is_some() => {
-                self.hasty -= 1;
+            Stage::Gathering | Stage::Waiting if proven.is_some_and(|view| hasty.is_in(view)) => {
+                self.hasty.requests -= 1;
                 self.show_certificate(out);
             }
             Stage::Gathering => {
@@ -52,11 +68,7 @@ impl Client {
                 let after = now.since(outstanding.since).clamp(LEAST_PATIENCE.min(retry), retry);
                 out.push(ClientOutput::SetTimer { after });
             }
-            Stage::Proving if ballot.certificate().is_some() => {
-                if self.show_certificate(out) {
-                    self.hasty = HASTY;
-                }
-            }
+            Stage::Proving if proven.is_some() => self.show_and_hurry(out),
             Stage::Waiting | Stage::Proving | Stage::Shown => {}
         }
     }
@@ -70,12 +82,19 @@ impl Client {
         let (number, is_proven) = (*number, ballot.certificate().is_some());
         if !is_proven {
             self.await_proofs(out);
-        } else if self.show_certificate(out) {
-            self.hasty = HASTY;
+        } else {
+            self.show_and_hurry(out);
         }
         let first = if is_proven { RequestNumber(number.0.saturating_add(1)) } else { number };
         let frame = self.prove_frame(first, RequestNumber(number.0.saturating_add(HASTY.into())));
         out.extend(self.config.quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
+    }
+
+    /// Shows the certificate, and does not wait again for whom it was waited for in vain.
+    fn show_and_hurry(&mut self, out: &mut Vec<ClientOutput>) {
+        if let Some(view) = self.show_certificate(out) {
+            self.hasty = Hasty { view, requests: HASTY };
+        }
     }
 
     fn await_proofs(&mut self, out: &mut Vec<ClientOutput>) {
@@ -95,12 +114,12 @@ impl Client {
 
     /// Has all replicas keep a certificate of what enough have speculated alike. Who has signed something else
     /// than it said has no say in this any more; who was to give the result and has not is asked again.
-    /// Says whether there was enough to show.
-    fn show_certificate(&mut self, out: &mut Vec<ClientOutput>) -> bool {
+    /// Gives back of which view it is, if there was enough to show.
+    fn show_certificate(&mut self, out: &mut Vec<ClientOutput>) -> Option<View> {
         let (client, epoch) = (self.config.client, self.epoch());
         let (quorums, retry) = (self.config.quorums, self.config.retry);
-        let Some(outstanding) = &mut self.outstanding else { return false };
-        let Phase::Ordered(ballot) = &mut outstanding.phase else { return false };
+        let outstanding = self.outstanding.as_mut()?;
+        let Phase::Ordered(ballot) = &mut outstanding.phase else { return None };
         let Some((digest, certificate)) = ballot.certificate() else {
             // Those that have not signed yet may make up for it.
             if ballot.is_agreed() {
@@ -108,7 +127,7 @@ impl Client {
             } else {
                 self.ask_again(out);
             }
-            return false;
+            return None;
         };
         let (statement, keyring) = (certificate.speculation.statement(), &self.config.keyring);
         let is_genuine = |(signer, proof): &(ReplicaId, Proof)| {
@@ -126,8 +145,9 @@ impl Client {
             let first: Vec<_> = self.respondents.first().into_iter().collect();
             self.respondents.blame(&first);
             self.ask_again(out);
-            return false;
+            return None;
         }
+        let view = certificate.speculation.view;
         ballot.show(certificate.speculation, digest);
         outstanding.stage = Stage::Shown;
         let number = outstanding.number;
@@ -135,6 +155,6 @@ impl Client {
         let frame = frame_bytes(&ClientFrame::Certificate { client, number, epoch, certificate });
         out.extend(quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
         out.push(ClientOutput::SetTimer { after: again });
-        true
+        Some(view)
     }
 }

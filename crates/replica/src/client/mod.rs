@@ -24,7 +24,7 @@ use althing_protocol::zyzzyva::Mode;
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
 use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
-use certificates::Stage;
+use certificates::{Hasty, Stage};
 use lateness::Lateness;
 use numbering::Numbering;
 use respondents::Respondents;
@@ -75,8 +75,8 @@ pub struct Client {
     lateness: Lateness,
     /// How many requests are still to be signed, because a replica does not believe the client's MACs.
     to_sign: u32,
-    /// For how many requests a certificate is still shown as soon as there is one.
-    hasty: u32,
+    /// Where a certificate is shown as soon as there is one.
+    hasty: Hasty,
     /// When the last input came.
     now: Instant,
     /// The last view that each replica said it was in.
@@ -110,7 +110,7 @@ impl Client {
             witnesses: Witnesses::default(),
             lateness: Lateness::default(),
             to_sign: 0,
-            hasty: 0,
+            hasty: Hasty::default(),
             now: Instant::default(),
             views: BTreeMap::new(),
             retire_at: None,
