@@ -358,7 +358,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// The old instance says and hears nothing any more.
     fn leave_instance(&mut self, outputs: &mut Vec<Output>) {
         self.roll_back(outputs);
-        self.held_queries.clear();
+        self.queries.clear();
         self.events.clear();
         outputs.extend(self.timers.iter().map(|id| Output::CancelTimer(Timer::protocol(*id))));
         self.timers.clear();

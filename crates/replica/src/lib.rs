@@ -32,6 +32,7 @@ mod nested;
 mod outbound;
 mod pages;
 mod penalties;
+mod queries;
 mod records;
 mod remains;
 mod replica;

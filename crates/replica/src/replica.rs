@@ -4,7 +4,7 @@ use crate::checkpoints::Checkpoints;
 use crate::client_table::Standing;
 use crate::epochs::{Memory, Tenure, succession};
 use crate::execution::State;
-use crate::frame::{ClientFrame, ClientMessage, Execution, Given, Query, QueryAnswer};
+use crate::frame::{ClientFrame, ClientMessage, Execution, Given};
 use crate::inbound::{Opened, Opener, Refusal};
 use crate::io::{Input, Output, Report, Startup, StopReason, Timer, TimerKind};
 use crate::kept::KeptState;
@@ -12,6 +12,7 @@ use crate::membership::Membership;
 use crate::outbound::Outbound;
 use crate::pages::PageTree;
 use crate::penalties::Penalties;
+use crate::queries::HeldQueries;
 use crate::records::{RecordError, recover};
 use crate::remains::Remains;
 use crate::speculation::{Certified, Provers};
@@ -107,8 +108,7 @@ pub struct Replica<P: Protocol, S: Service> {
     /// For which clients it signs what it speculates.
     pub(crate) provers: Provers,
     pub(crate) history: History,
-    /// Queries that wait until nothing is tentative: the last of each client.
-    pub(crate) held_queries: BTreeMap<ClientId, Query>,
+    pub(crate) queries: HeldQueries,
     pub(crate) checkpoints: Checkpoints,
     /// The state that is on disk, or on its way there; `None` for the initial one.
     pub(crate) kept: Option<KeptState>,
@@ -172,7 +172,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             certified: Certified::default(),
             provers: Provers::default(),
             history: History::default(),
-            held_queries: BTreeMap::new(),
+            queries: HeldQueries::default(),
             checkpoints: Checkpoints::default(),
             kept: None,
             last_segment: 0,
@@ -504,42 +504,5 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if is_authentic && kind == RequestKind::Service && is_new {
             self.state.service_mut().foresee(&request.operation, client);
         }
-    }
-
-    /// What is tentative must not be seen before it is final: the query waits.
-    fn on_query(&mut self, query: Query, outputs: &mut Vec<Output>) {
-        if self.tentative.is_empty() {
-            self.answer_query(&query, outputs);
-        } else {
-            self.held_queries.insert(query.client, query);
-            outputs.push(Output::Flush);
-        }
-    }
-
-    /// Answers the queries that waited, if nothing is tentative any more.
-    pub(crate) fn answer_held_queries(&mut self, outputs: &mut Vec<Output>) {
-        while self.tentative.is_empty()
-            && let Some((_, query)) = self.held_queries.pop_first()
-        {
-            self.answer_query(&query, outputs);
-        }
-    }
-
-    /// A replica that is not in a view, is fetching the state, or has lost it, may have a state from
-    /// long ago and says nothing; the client then has its operation ordered.
-    fn answer_query(&mut self, query: &Query, outputs: &mut Vec<Output>) {
-        let has_caught_up = self.protocol.answers_from().is_some_and(|seq| self.state.executed() >= seq);
-        if !self.is_in_view || !has_caught_up || self.transfer.is_some() || self.is_epoch_over() {
-            return;
-        }
-        let answer = match self.state.service().query(&query.operation, query.client) {
-            Some(result) if result.len() <= self.limits.settings().max_reply_bytes => {
-                QueryAnswer::Result(result)
-            }
-            // Ordered, it will be refused for its length by all alike.
-            Some(_) | None => QueryAnswer::MustOrder,
-        };
-        let reply = ClientMessage::QueryReply { number: query.number, answer };
-        self.outbound.send_client(query.client, reply, outputs);
     }
 }

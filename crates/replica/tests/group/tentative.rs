@@ -20,10 +20,12 @@ const R0: ReplicaId = ReplicaId(0);
 /// Does with a request what its number says: 1 executes it for good, 2 tentatively, 3 takes the last back
 /// and executes this one tentatively, 4 makes the last final and orders nothing else, 5 executes this one
 /// for good in the place of the last, 6 leaves the view and does nothing else, 7 and 17 speculate, 8 makes the
-/// first of those final, 9 takes all of them back, 10 keeps a certificate for the last of them.
+/// first of those final, 9 takes all of them back, 10 keeps a certificate for the last of them, 11 to 13 accept
+/// one that may be decided anywhere and do nothing else, 14 enters the next view.
 #[derive(Default)]
 struct Fickle {
     executed: Seq,
+    accepted: Seq,
     tentative: Option<Decision>,
     speculated: VecDeque<(Decision, Digest)>,
 }
@@ -54,11 +56,22 @@ fn of(decision: &Decision, history: Digest) -> Speculation {
 impl Protocol for Fickle {
     type Message = Silence;
 
+    fn answers_from(&self) -> Option<Seq> {
+        Some(self.accepted)
+    }
+
     fn handle(&mut self, _: Instant, event: Event<Silence>, actions: &mut Actions<Silence>) {
         let Event::Request(request) = event else { return };
         let (number, decision) = (request.number.0, self.decision(request));
         if number == 6 {
             return actions.push(Action::LeftView(View(1)));
+        }
+        if number == 14 {
+            return actions.push(Action::EnteredView(View(1)));
+        }
+        if matches!(number, 11..=13) {
+            self.accepted = self.accepted.next();
+            return;
         }
         if matches!(number, 7 | 17 | 27 | 77) {
             return self.speculate(decision, actions);
@@ -205,6 +218,32 @@ fn queries_and_emissions_wait_until_it_is_final() {
 }
 
 #[test]
+fn a_query_waits_for_what_was_accepted_before_it_came_and_for_nothing_later() {
+    let mut replica = Driven::new();
+    replica.send(0, 11, &write(0, 1));
+    replica.send(0, 12, &write(0, 1));
+    assert_eq!(replica.query(0), []);
+    replica.send(0, 13, &write(0, 1));
+    let told = replica.send(1, 1, &write(0, 1));
+    assert!(
+        matches!(told[..], [ClientMessage::Reply { .. }]),
+        "one more may have been decided before: {told:?}"
+    );
+    let told = replica.send(2, 1, &write(0, 2));
+    assert!(matches!(told[..], [ClientMessage::Reply { .. }, ClientMessage::QueryReply { .. }]), "{told:?}");
+    assert_eq!(replica.query(0), [], "this one came later");
+}
+
+#[test]
+fn a_query_that_came_between_views_is_answered_in_the_next() {
+    let mut replica = Driven::new();
+    replica.send(0, 6, &write(0, 1));
+    assert_eq!(replica.query(0), []);
+    let told = replica.send(1, 14, &write(0, 1));
+    assert!(matches!(told[..], [ClientMessage::QueryReply { .. }]), "{told:?}");
+}
+
+#[test]
 fn a_tentative_reply_names_the_view_of_its_execution() {
     let mut replica = Driven::new();
     assert!(is_tentative(&replica.send(0, 2, &write(0, 1))));
@@ -234,14 +273,23 @@ fn any_number_is_speculated_and_becomes_final_in_order() {
     assert_eq!((first.seq, second.seq), (Seq(1), Seq(2)));
     assert_ne!(first.history, second.history);
     assert_eq!(speculation(&replica.send(0, 7, &write(0, 1))).0, first, "sent again");
-    assert_eq!((replica.query(0), replica.0.status(0).executed), (vec![], Seq(0)));
+    let told = replica.query(0);
+    assert!(
+        matches!(told[..], [ClientMessage::QueryReply { answer: QueryAnswer::MustOrder, .. }]),
+        "{told:?}"
+    );
+    assert_eq!(replica.0.status(0).executed, Seq(0));
 
     assert_eq!(replica.send(2, 8, &write(2, 1)), []);
     assert_eq!((replica.cell(1), replica.0.status(0).executed), (&[1][..], Seq(1)));
     assert!(!is_tentative(&replica.send(0, 7, &write(0, 1))), "the first is final");
     assert_eq!(speculation(&replica.send(1, 7, &write(1, 1))).0, second, "the second is not");
-    let told = replica.send(2, 8, &write(2, 1));
-    assert!(matches!(told[..], [ClientMessage::QueryReply { .. }]), "nothing is speculative: {told:?}");
+    assert_eq!(replica.send(2, 8, &write(2, 1)), []);
+    let told = replica.query(0);
+    assert!(
+        matches!(told[..], [ClientMessage::QueryReply { answer: QueryAnswer::Result(_), .. }]),
+        "{told:?}"
+    );
     assert_eq!(replica.0.replica(0).service().contexts.len(), 2, "each was executed once");
 }
 
