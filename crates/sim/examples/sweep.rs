@@ -1,4 +1,4 @@
-//! Runs many seeds and adds up what happened: `sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
+//! Runs many seeds and adds up what happened: `sweep [PROTOCOL[>OTHER]:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
 use althing_sim::{Family, ProtocolKind, RunReport, SimConfig, run_many};
 use std::collections::BTreeMap;
@@ -13,6 +13,9 @@ struct Sum {
     least_share: Option<u64>,
     shares: u64,
     shared: u64,
+    /// Changes of the protocol, and runs in which there was one.
+    changes: u64,
+    changed: u64,
     views: u64,
     transfers: u64,
     events: u64,
@@ -28,6 +31,8 @@ impl Sum {
             self.least_share = Some(self.least_share.map_or(share, |least| least.min(share)));
             (self.shares, self.shared) = (self.shares + share, self.shared + 1);
         }
+        let changes = report.faults_injected.get("protocol-changed").copied().unwrap_or_default();
+        (self.changes, self.changed) = (self.changes + changes, self.changed + u64::from(changes > 0));
         self.views += report.view_changes;
         self.transfers += report.state_transfers;
         self.events += report.events;
@@ -49,25 +54,27 @@ fn show(failed: &[RunReport]) {
     }
 }
 
+fn named(name: &str) -> ProtocolKind {
+    let named = ProtocolKind::ALL.into_iter().find(|protocol| protocol.name() == name);
+    named.unwrap_or_else(|| {
+        eprintln!("no protocol is named {name}");
+        std::process::exit(2);
+    })
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize| args.get(place).and_then(|text| text.parse::<usize>().ok());
     let (Some(family), Some(replicas), Some(first), Some(count)) =
         (args.first(), number(1), number(2), number(3))
     else {
-        eprintln!("usage: sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        eprintln!("usage: sweep [PROTOCOL[>OTHER]:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
         std::process::exit(2);
     };
-    let (protocol, family) = match family.split_once(':') {
-        Some((name, family)) => {
-            let named = ProtocolKind::ALL.into_iter().find(|protocol| protocol.name() == name);
-            let Some(protocol) = named else {
-                eprintln!("no protocol is named {name}");
-                std::process::exit(2);
-            };
-            (protocol, family)
-        }
-        None => (ProtocolKind::Pbft, family.as_str()),
+    let (protocols, family) = family.split_once(':').unwrap_or(("pbft", family));
+    let (protocol, other) = match protocols.split_once('>') {
+        Some((protocol, other)) => (named(protocol), Some(named(other))),
+        None => (named(protocols), None),
     };
     let families = match family {
         "all" => Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect(),
@@ -81,7 +88,9 @@ fn main() {
     };
     let mut has_failed = false;
     for family in families {
-        let config = SimConfig::of(protocol, family, replicas, 0).unwrap_or_else(|error| {
+        let config = SimConfig::of(protocol, family, replicas, 0);
+        let config = config.and_then(|config| other.map_or(Ok(config.clone()), |other| config.and(other)));
+        let config = config.unwrap_or_else(|error| {
             eprintln!("{error}");
             std::process::exit(2);
         });
@@ -102,6 +111,9 @@ fn main() {
             sum.evidence,
             failed.len(),
         );
+        if sum.changes > 0 {
+            println!("{:<18} {} changes of the protocol, in {} runs", "", sum.changes, sum.changed);
+        }
         if let Some(least) = sum.least_share {
             println!(
                 "{:<18} {} in 1000 of the undisturbed operations at least, {} on average",

@@ -305,17 +305,26 @@ impl fmt::Display for ProtocolKind {
     }
 }
 
-/// A fault family that a protocol is not made for.
+/// A run that would show nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("{protocol} is not made for {family}: {}", match .protocol {
-    ProtocolKind::Paxos => "its replicas crash, and do not lie",
-    ProtocolKind::Pbft | ProtocolKind::Speculative(_) => "who recovers would not vote again, and primaries have no floor",
-})]
-pub struct Unsuited {
-    /// The protocol.
-    pub protocol: ProtocolKind,
-    /// The family.
-    pub family: Family,
+pub enum Unsuited {
+    /// A fault family that a protocol is not made for.
+    #[error("{protocol} is not made for {family}: {}", match .protocol {
+        ProtocolKind::Paxos => "its replicas crash, and do not lie",
+        ProtocolKind::Pbft | ProtocolKind::Speculative(_) => "who recovers would not vote again, and primaries have no floor",
+    })]
+    Protocol {
+        /// The protocol.
+        protocol: ProtocolKind,
+        /// The family.
+        family: Family,
+    },
+    /// No group changes its protocol in this family.
+    #[error("the protocol stays the same in {family}; it changes in {}", Family::Reconfigure)]
+    NoChange {
+        /// The family.
+        family: Family,
+    },
 }
 
 /// One run. Equal configurations give equal runs, to the last event.
@@ -323,6 +332,9 @@ pub struct Unsuited {
 pub struct SimConfig {
     /// The protocol.
     pub protocol: ProtocolKind,
+    /// In a family whose groups change their protocol: the one that they change to, and back; `None` is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<ProtocolKind>,
     /// What goes wrong.
     pub family: Family,
     /// How many replicas; as many may be faulty as the protocol tolerates.
@@ -344,7 +356,7 @@ impl SimConfig {
     #[must_use]
     pub fn new(family: Family, replicas: usize, seed: u64) -> Self {
         assert!((1..=Self::MAX_REPLICAS).contains(&replicas), "{replicas} replicas can't be simulated");
-        Self { protocol: ProtocolKind::Pbft, family, replicas, seed, trace_lines: 200 }
+        Self { protocol: ProtocolKind::Pbft, other: None, family, replicas, seed, trace_lines: 200 }
     }
 
     /// A run of any protocol.
@@ -356,18 +368,28 @@ impl SimConfig {
     /// If `replicas` is 0 or above [`Self::MAX_REPLICAS`].
     pub fn of(protocol: ProtocolKind, family: Family, replicas: usize, seed: u64) -> Result<Self, Unsuited> {
         let config = Self { protocol, ..Self::new(family, replicas, seed) };
-        if protocol.stands(family) { Ok(config) } else { Err(Unsuited { protocol, family }) }
+        if protocol.stands(family) { Ok(config) } else { Err(Unsuited::Protocol { protocol, family }) }
     }
 
-    /// The share of what a client completes without an attack that it completes under it at least, in 1000. Half of it
-    /// where each trial of something faster may be made to fail: the attack is over before such trials are rare.
-    #[must_use]
-    pub fn least_share(&self) -> Option<u64> {
-        let share = self.family.least_share()?;
-        Some(match self.protocol.composition() {
-            Composition::Zyzzyva => share,
-            Composition::Quorum | Composition::Chain | Composition::Aliph => share / 2,
-        })
+    /// The same, in which the group changes to this protocol and back, again and again. Where one of both is Paxos,
+    /// nobody lies.
+    ///
+    /// # Errors
+    /// Where that is not made for the family, or where no protocol changes in it.
+    pub fn and(self, other: ProtocolKind) -> Result<Self, Unsuited> {
+        let family = self.family;
+        if !family.changes_members() {
+            return Err(Unsuited::NoChange { family });
+        }
+        if !other.stands(family) {
+            return Err(Unsuited::Protocol { protocol: other, family });
+        }
+        Ok(Self { other: Some(other), ..self })
+    }
+
+    /// Whether some replicas may be faulty in other ways than that they crash.
+    pub(crate) fn has_liars(&self) -> bool {
+        self.protocol != ProtocolKind::Paxos && self.other != Some(ProtocolKind::Paxos)
     }
 
     /// How many replicas may be faulty: the most that `replicas` tolerate.
@@ -391,6 +413,8 @@ mod tests {
         }
         let lie = SimConfig::of(ProtocolKind::Paxos, Family::Equivocate, 3, 1).unwrap_err();
         assert_eq!(lie.to_string(), "paxos is not made for equivocate: its replicas crash, and do not lie");
+        let calm = SimConfig::new(Family::Calm, 4, 1).and(ProtocolKind::Paxos).unwrap_err();
+        assert_eq!(calm.to_string(), "the protocol stays the same in calm; it changes in reconfigure");
         let crash = SimConfig::of(ProtocolKind::Paxos, Family::CrashEmpty, 5, 1).unwrap();
         assert_eq!(crash.faults(), 2);
         assert!("nonsense".parse::<Family>().unwrap_err().to_string().contains("crash-disk"));

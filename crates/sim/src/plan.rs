@@ -84,10 +84,7 @@ impl Plan {
         };
         let quorums = quorums.expect("f follows from n");
         let settings = separating(config, settings(&mut dice));
-        let byzantine = match config.protocol {
-            ProtocolKind::Pbft | ProtocolKind::Speculative(_) => byzantine(config, &mut dice),
-            ProtocolKind::Paxos => BTreeMap::new(),
-        };
+        let byzantine = if config.has_liars() { byzantine(config, &mut dice) } else { BTreeMap::new() };
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
             || (config.family == Family::Chaos && dice.chance(500));
         let (auth, request_auth) = match dice.below(4) {

@@ -124,7 +124,8 @@ impl<X: Subject> World<'_, X> {
         let mut changes = vec![change];
         let mut protocol = protocol_of(&present.settings);
         let other = self.other_protocol(protocol, present);
-        let switches = other.is_some() && self.dice.chance(400);
+        let switches =
+            other.is_some() && self.dice.chance(if self.config.other.is_some() { 700 } else { 400 });
         if switches || self.dice.chance(400) {
             if let Some(other) = other.filter(|_| switches) {
                 protocol = other;
@@ -156,7 +157,8 @@ impl<X: Subject> World<'_, X> {
             self.next_machine.0 += 1;
             // Some of those that join are faulty from the beginning on.
             let stands_lies = protocol != ProtocolKind::Paxos;
-            if stands_lies
+            let may_lie = stands_lies && (self.config.other.is_none() || self.config.has_liars());
+            if may_lie
                 && faulty < usize::from(f)
                 && self.has_room_for_faults(usize::MAX)
                 && self.dice.chance(150)
@@ -178,7 +180,10 @@ impl<X: Subject> World<'_, X> {
                 && !(recovers && matches!(other, Speculative(_)))
                 && !(may_lie && *other == Paxos)
         };
-        let others: Vec<_> = ProtocolKind::ALL.into_iter().filter(suits).collect();
+        let others: Vec<_> = match self.config.other {
+            None => ProtocolKind::ALL.into_iter().filter(suits).collect(),
+            Some(other) => [self.config.protocol, other].into_iter().filter(suits).collect(),
+        };
         (self.subject.switches() && !others.is_empty()).then(|| self.dice.pick(&others))
     }
 

@@ -86,7 +86,7 @@ pub(crate) struct World<'a, X: Subject> {
 /// Runs `config` with `subject`.
 pub(crate) fn simulate<X: Subject>(subject: &X, config: &SimConfig) -> RunReport {
     let mut world = World::of(subject, config, Plan::new(config));
-    if let (Some(share), None) = (config.least_share(), &world.violation) {
+    if let (Some(share), None) = (config.family.least_share(), &world.violation) {
         let calm = World::of(subject, config, Plan::undisturbed(config));
         if calm.violation.is_some() {
             // What shows why is what happened there.

@@ -16,6 +16,7 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  althing sim --protocol pbft --seeds 500\n  \
     althing sim --protocol paxos --family crash-empty --seeds 500\n  \
+    althing sim --family reconfigure --protocol chain --other pbft --seeds 100\n  \
     althing sim --family twins --replicas 7 --seeds 100\n  \
     althing sim --family chaos --replicas 4 --first 17 --seeds 1     replay one seed, with its trace hash\n  \
     althing sim --planted small-quorums                              see an oracle catch a planted bug\n  \
@@ -25,6 +26,10 @@ pub(crate) struct Sim {
     /// The protocol
     #[arg(long, value_parser = protocol, default_value = "pbft")]
     protocol: ProtocolKind,
+    /// Where the group changes its protocol (family `reconfigure`): to this one and back, again and again
+    /// [default: to any]
+    #[arg(long, value_parser = protocol, value_name = "PROTOCOL", conflicts_with = "planted")]
+    other: Option<ProtocolKind>,
     /// What goes wrong: `all`, or families such as loss, crash-empty, equivocate, twins, chaos
     #[arg(long, value_delimiter = ',', default_value = "all", value_name = "NAME,NAME")]
     family: Vec<String>,
@@ -34,7 +39,7 @@ pub(crate) struct Sim {
     /// Simulate systems of sites instead, each by its protocols: wide-area/local, or wide-area/mixed for sites of
     /// different kinds and sizes. Families are calm, faulty-servers, bad-links, partitions, sites-fail,
     /// byzantine-sites and chaos
-    #[arg(long, value_delimiter = ',', value_name = "WIDE/LOCAL", conflicts_with_all = ["protocol", "replicas", "planted"])]
+    #[arg(long, value_delimiter = ',', value_name = "WIDE/LOCAL", conflicts_with_all = ["protocol", "other", "replicas", "planted"])]
     sites: Vec<String>,
     /// Seeds of each family and size
     #[arg(long, default_value_t = 20)]
@@ -115,7 +120,10 @@ impl Sim {
         let mut configs = Vec::new();
         for family in self.families()? {
             for replicas in self.sizes() {
-                let config = SimConfig::of(self.protocol, family, replicas, 0).into_diagnostic()?;
+                let mut config = SimConfig::of(self.protocol, family, replicas, 0).into_diagnostic()?;
+                if let Some(other) = self.other {
+                    config = config.and(other).into_diagnostic()?;
+                }
                 let trace_lines = self.trace;
                 configs.extend(seeds.clone().map(|seed| SimConfig { trace_lines, seed, ..config.clone() }));
             }
@@ -199,12 +207,13 @@ impl Sum {
 }
 
 fn show_failure(report: &RunReport, failure: &althing_sim::Failure) {
-    let SimConfig { protocol, family, replicas, seed, .. } = &report.config;
+    let SimConfig { protocol, other, family, replicas, seed, .. } = &report.config;
+    let other = other.map(|other| format!(" --other {other}")).unwrap_or_default();
     println!("FAILED: {family}, {replicas} replicas, seed {seed}: {}: {}", failure.oracle, failure.message);
     failure.trace_tail.iter().for_each(|line| println!("    {line}"));
     println!("    trace hash {}", report.trace_hash);
     println!(
-        "    again: althing sim --protocol {protocol} --family {family} --replicas {replicas} --first {seed} --seeds 1"
+        "    again: althing sim --protocol {protocol}{other} --family {family} --replicas {replicas} --first {seed} --seeds 1"
     );
 }
 
