@@ -119,12 +119,27 @@ mod tests {
     }
 
     #[test]
-    fn a_group_goes_on_without_a_backup() {
-        for protocol in LabProtocol::ALL.into_iter().filter(|protocol| protocol.has_backups()) {
-            let config = LabConfig { fault: LabFault::BackupDown, ..config(protocol) };
+    fn a_group_goes_on_whatever_is_wrong() {
+        let replicated = || LabProtocol::ALL.into_iter().filter(|protocol| protocol.has_backups());
+        for (protocol, fault) in
+            replicated().flat_map(|protocol| LabFault::ALL.map(|fault| (protocol, fault)))
+        {
+            // Far away from each other, so that little happens before anybody notices.
+            let (delay, measured) = (Duration::from_millis(20), Duration::from_secs(1));
+            let config = LabConfig { fault, clients: 2, delay, measured, ..config(protocol) };
             let report = run(&config, &steady());
-            assert!(report.operations > 0, "{protocol:?}: {report:?}");
+            assert!(report.operations >= 10, "{protocol:?}, {fault:?}: {report:?}");
         }
+    }
+
+    #[test]
+    fn several_clients_over_uneven_links_end_quorum_and_one_does_not() {
+        let (delay, fault) = (Duration::from_millis(20), LabFault::UnevenLinks);
+        let uneven = LabConfig { fault, delay, ..config(LabProtocol::Speculative(Composition::Quorum)) };
+        let (one, several) =
+            (run(&uneven, &steady()), run(&LabConfig { clients: 8, ..uneven.clone() }, &steady()));
+        assert_eq!(one.last_view, 0);
+        assert!(several.last_view > 0, "{several:?}");
     }
 
     #[test]

@@ -94,10 +94,11 @@ pub(crate) struct Bench {
     /// Keys of the store, each used as often as the next
     #[arg(long, default_value_t = 1000)]
     keys: u64,
-    /// The protocol: `pbft`, or `paxos` for replicas that crash and do not lie; several are compared
+    /// The protocol: `pbft`, `zyzzyva`, `quorum`, `chain`, `aliph`, or `paxos` for replicas that crash and do not lie;
+    /// several are compared
     #[arg(long, value_parser = super::protocol, value_delimiter = ',', default_value = "pbft")]
     protocol: Vec<ProtocolKind>,
-    /// Faults that the group tolerates: 3f + 1 replicas with PBFT, 2f + 1 with Paxos
+    /// Faults that the group tolerates: 2f + 1 replicas with Paxos, 3f + 1 with the others
     #[arg(long, default_value_t = 1)]
     faults: usize,
     /// Whether votes go to disk before they leave; several are compared

@@ -34,6 +34,10 @@ pub(crate) struct Compare {
     /// Only this protocol; may be given more than once [default: all]
     #[arg(long, value_name = "NAME", value_parser = protocol)]
     protocol: Vec<LabProtocol>,
+    /// Only with this wrong: none, uneven-links, backup-slow, backup-down or primary-down; may be given more than once
+    /// [default: all, one after the other]
+    #[arg(long, value_name = "NAME", value_parser = fault, conflicts_with = "switching")]
+    fault: Vec<LabFault>,
     /// How many faulty replicas are tolerated
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     f: u8,
@@ -97,12 +101,13 @@ impl Compare {
     fn configs(&self, frame_cost: Duration) -> Vec<LabConfig> {
         let all = LabProtocol::ALL.to_vec();
         let protocols = if self.protocol.is_empty() { &all } else { &self.protocol };
+        let faults = if self.fault.is_empty() { &LabFault::ALL[..] } else { &self.fault };
         let mut configs = Vec::new();
-        for fault in [LabFault::None, LabFault::BackupDown] {
+        for fault in faults {
             for bytes in &self.request_bytes {
-                for protocol in protocols.iter().filter(|p| fault == LabFault::None || p.has_backups()) {
+                for protocol in protocols.iter().filter(|p| p.has_backups() || !fault.is_of_replicas()) {
                     configs.extend(self.clients.iter().map(|clients| LabConfig {
-                        fault,
+                        fault: *fault,
                         ..self.config(*protocol, *clients, *bytes, frame_cost)
                     }));
                 }
@@ -185,6 +190,12 @@ impl Compare {
             .into_diagnostic()
             .wrap_err_with(|| format!("{} can't be written", path.display()))
     }
+}
+
+fn fault(name: &str) -> Result<LabFault> {
+    let found = LabFault::ALL.into_iter().find(|fault| fault.name() == name);
+    let all = || LabFault::ALL.map(LabFault::name).join(", ");
+    found.ok_or_else(|| miette!("`{name}` is nothing that can be wrong; there are {}", all()))
 }
 
 fn protocol(name: &str) -> Result<LabProtocol> {

@@ -21,17 +21,16 @@ fn settings(runs: &[Compared]) -> Vec<Setting> {
 fn in_words((fault, bytes): Setting) -> String {
     let fault = match fault {
         LabFault::None => "all replicas up",
+        LabFault::UnevenLinks => "all replicas up, and messages that take up to twice as long",
+        LabFault::BackupSlow => "as many backups ten times slower as are tolerated",
         LabFault::BackupDown => "as many backups down as are tolerated",
+        LabFault::PrimaryDown => "the first primary down",
     };
     format!("requests of {bytes} bytes, {fault}")
 }
 
 fn file((fault, bytes): Setting) -> String {
-    let fault = match fault {
-        LabFault::None => "up",
-        LabFault::BackupDown => "backup-down",
-    };
-    format!("comparison-{bytes}-{fault}.svg")
+    format!("comparison-{bytes}-{}.svg", fault.name())
 }
 
 /// The pictures: each one's file, its title, and what it shows.
@@ -121,17 +120,14 @@ pub(super) fn csv(runs: &[Compared]) -> String {
     for Compared { config, report } in runs {
         let (mean, median, p99) =
             report.latency.map_or((f64::NAN, f64::NAN, f64::NAN), |l| (l.mean_us, l.median_us, l.p99_us));
-        let fault = match config.fault {
-            LabFault::None => "none",
-            LabFault::BackupDown => "backup_down",
-        };
         let _ = writeln!(
             csv,
-            "{},{},{},{},{fault},{:.1},{mean:.1},{median:.1},{p99:.1},{:.4},{:.3},{:.3},{}",
+            "{},{},{},{},{},{:.1},{mean:.1},{median:.1},{p99:.1},{:.4},{:.3},{:.3},{}",
             config.protocol.name(),
             config.f,
             config.clients,
             config.request_bytes,
+            config.fault.name(),
             report.operations_per_s,
             report.busiest_core,
             report.core_us_per_operation,

@@ -72,20 +72,17 @@ fn table(switches: &[&Switched]) -> String {
          | slowest operation, ms | slowest usually, ms |\n|---|---|--:|--:|--:|--:|--:|--:|\n",
     );
     for Switched { config, report } in switches {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {:.2} | {:.2} | {:.2} | {} | {:.2} | {:.2} |",
-            config.group.protocol.name(),
-            config.to.name(),
-            report.answered_ms,
-            report.entered_ms,
-            report.pause_ms,
-            report.stalled,
-            report.slowest_ms,
-            report.usual_slowest_ms,
-        );
+        let (from, to) = (config.group.protocol.name(), config.to.name());
+        let _ = writeln!(text, "| {from} | {to} | {} |", figures(report, 2).join(" | "));
     }
     text
+}
+
+/// What a switch has shown, in the order in which both the table and the lines have it.
+fn figures(report: &SwitchReport, decimals: usize) -> [String; 6] {
+    let ms = |time: f64| format!("{time:.decimals$}");
+    let SwitchReport { answered_ms, entered_ms, pause_ms, stalled, slowest_ms, usual_slowest_ms } = *report;
+    [ms(answered_ms), ms(entered_ms), ms(pause_ms), stalled.to_string(), ms(slowest_ms), ms(usual_slowest_ms)]
 }
 
 /// All switches, a line each.
@@ -94,21 +91,10 @@ pub(super) fn csv(switches: &[Switched]) -> String {
         "from,to,f,clients,request_bytes,answered_ms,entered_ms,pause_ms,stalled,slowest_ms,usual_slowest_ms\n",
     );
     for Switched { config: SwitchConfig { group, to }, report } in switches {
-        let _ = writeln!(
-            csv,
-            "{},{},{},{},{},{:.4},{:.4},{:.4},{},{:.4},{:.4}",
-            group.protocol.name(),
-            to.name(),
-            group.f,
-            group.clients,
-            group.request_bytes,
-            report.answered_ms,
-            report.entered_ms,
-            report.pause_ms,
-            report.stalled,
-            report.slowest_ms,
-            report.usual_slowest_ms,
-        );
+        let of = [group.protocol.name(), to.name()];
+        let load =
+            [group.f as u64, group.clients, group.request_bytes as u64].map(|number| number.to_string());
+        let _ = writeln!(csv, "{},{},{}", of.join(","), load.join(","), figures(report, 4).join(","));
     }
     csv
 }

@@ -1,7 +1,7 @@
 mod switching;
 
 use super::config::{LabConfig, LabFault, LabLatency, LabReport};
-use crate::dice::nanos;
+use crate::dice::{Dice, nanos};
 use althing_crypto::{Identity, Keyring};
 use althing_protocol::Protocol;
 use althing_protocol::zyzzyva::Composition;
@@ -46,9 +46,14 @@ enum Happening {
     Command,
 }
 
+/// How much longer a slow machine takes.
+const SLOWNESS: u64 = 10;
+
 /// A replica on a machine of its own.
 struct Machine<P: Protocol> {
     replica: Replica<P, Null>,
+    /// How often as long as another its core takes.
+    slowness: u64,
     /// When its core has done what it has begun.
     is_free_at: u64,
     /// When its link has carried what it was given.
@@ -56,6 +61,12 @@ struct Machine<P: Protocol> {
     timers: BTreeMap<Timer, u64>,
     /// How long its core has worked while the group was measured.
     busy: u64,
+}
+
+impl<P: Protocol> Machine<P> {
+    fn new(replica: Replica<P, Null>, slowness: u64) -> Self {
+        Self { replica, slowness, is_free_at: 0, has_sent_at: 0, timers: BTreeMap::new(), busy: 0 }
+    }
 }
 
 struct Worker {
@@ -74,6 +85,9 @@ pub(super) struct World<'a, P: Protocol> {
     machines: BTreeMap<ReplicaId, Machine<P>>,
     workers: BTreeMap<ClientId, Worker>,
     queue: BTreeMap<(u64, u64), Happening>,
+    dice: Dice,
+    /// When the last frame from one to another arrived, or will.
+    arrived: BTreeMap<(Principal, Principal), u64>,
     happenings: u64,
     settings: u64,
     /// When each operation was completed, while the group was measured, and how long it took, in nanoseconds.
@@ -104,11 +118,7 @@ impl<'a, P: Protocol> World<'a, P> {
         // Whoever gives commands comes after the clients.
         let clients = config.clients + u64::from(membership.is_some());
         let keys = Keys::new(quorums, clients);
-        let down = match config.fault {
-            LabFault::None => 0,
-            LabFault::BackupDown => quorums.f(),
-        };
-        let up = quorums.replicas().take(quorums.n() - down);
+        let (up, slow) = config.fault.of(quorums);
         let machine = |id| {
             let config = ReplicaConfig {
                 replica: id,
@@ -121,10 +131,10 @@ impl<'a, P: Protocol> World<'a, P> {
             };
             (id, config)
         };
-        let machines = up.map(machine).map(|(id, replica)| {
+        let machines = up.into_iter().map(machine).map(|(id, replica)| {
             let replica = Replica::new(replica, protocol(id), Null::new(config.reply_bytes));
-            let timers = BTreeMap::new();
-            (id, Machine { replica, is_free_at: 0, has_sent_at: 0, timers, busy: 0 })
+            let slowness = if slow.contains(&id) { SLOWNESS } else { 1 };
+            (id, Machine::new(replica, slowness))
         });
         let composition = config.protocol.composition();
         let workers = (0..clients).map(ClientId).map(|id| {
@@ -143,6 +153,8 @@ impl<'a, P: Protocol> World<'a, P> {
             machines: machines.collect(),
             workers: workers.collect(),
             queue: BTreeMap::new(),
+            dice: Dice::new(config.clients),
+            arrived: BTreeMap::new(),
             happenings: 0,
             settings: 0,
             completions: Vec::new(),
@@ -216,14 +228,14 @@ impl<'a, P: Protocol> World<'a, P> {
     fn input(&mut self, id: ReplicaId, input: Input) {
         let is_measured = self.is_measured();
         let Some(machine) = self.machines.get_mut(&id) else { return };
-        let frame_cost = nanos(self.config.frame_cost);
+        let frame_cost = nanos(self.config.frame_cost) * machine.slowness;
         let began = machine.is_free_at.max(self.now);
         let taken = if matches!(input, Input::Frame { .. }) { frame_cost } else { 0 };
         let mut outputs = Vec::new();
         let before = (self.meter)();
         machine.replica.handle(Instant(began), input, &mut outputs);
         let worked = (self.meter)().saturating_sub(before).saturating_sub(self.looking);
-        let mut at = began + taken + worked;
+        let mut at = began + taken + worked * machine.slowness;
         for output in outputs {
             match output {
                 Output::Send { to, frame } | Output::SendLazily { to, frame } => {
@@ -262,8 +274,21 @@ impl<'a, P: Protocol> World<'a, P> {
         let carried = frame.len() as u64 * 8 * 1_000_000_000 / self.config.bits_per_s;
         let Some(machine) = self.machines.get_mut(&from) else { return };
         machine.has_sent_at = machine.has_sent_at.max(at) + carried;
-        let arrives = machine.has_sent_at + nanos(self.config.delay);
-        self.schedule(arrives, Happening::Arrival { to, from: Principal::Replica(from), frame });
+        let left = machine.has_sent_at;
+        self.carry(Principal::Replica(from), to, frame, left);
+    }
+
+    /// Has a frame arrive, after all that took the same way before.
+    fn carry(&mut self, from: Principal, to: Principal, frame: Arc<[u8]>, left: u64) {
+        let delay = nanos(self.config.delay);
+        let more = match self.config.fault {
+            LabFault::UnevenLinks => self.dice.below(delay + 1),
+            _ => 0,
+        };
+        let before = self.arrived.entry((from, to)).or_default();
+        *before = (left + delay + more).max(*before);
+        let at = *before;
+        self.schedule(at, Happening::Arrival { to, from, frame });
     }
 
     fn submit(&mut self, id: ClientId, operation: Vec<u8>, kind: OperationKind) {
@@ -287,9 +312,7 @@ impl<'a, P: Protocol> World<'a, P> {
             let now = self.now;
             match output {
                 ClientOutput::Send { to, frame } => {
-                    let arrives = now + nanos(self.config.delay);
-                    let (to, from) = (Principal::Replica(to), Principal::Client(id));
-                    self.schedule(arrives, Happening::Arrival { to, from, frame });
+                    self.carry(Principal::Client(id), Principal::Replica(to), frame, now);
                 }
                 ClientOutput::SetTimer { after } => {
                     self.settings += 1;
