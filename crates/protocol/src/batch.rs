@@ -1,7 +1,10 @@
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Hasher, Proof};
-use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, RequestNumber, decode, encode};
+use althing_types::{ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, decode, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
+
+/// More than any signature of a client, a site's included.
+const MAX_PROOF_BYTES: usize = 1024;
 
 /// How a client shows that a request is its own.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -168,6 +171,15 @@ impl Request {
     #[must_use]
     pub fn has_macs(&self) -> bool {
         matches!(self.auth, RequestAuth::Macs(_))
+    }
+
+    /// Whether what its digest does not cover is no longer than anybody needs.
+    pub(crate) fn is_lean(&self) -> bool {
+        let is_short = match &self.auth {
+            RequestAuth::Macs(macs) => macs.0.len() <= Quorums::MAX_REPLICAS,
+            RequestAuth::Signed(proof) => proof.0.len() <= MAX_PROOF_BYTES,
+        };
+        is_short && self.answers.named() <= Quorums::MAX_REPLICAS
     }
 
     /// Names the request, whatever its authentication, its epoch and whoever is to answer: two copies that

@@ -34,7 +34,9 @@ impl Distrust {
         }
         // Whoever names clients that don't exist fills the set with them, and no further.
         if known.is_none() && self.sentences.len() >= MAX_DISTRUSTED {
-            self.sentences.pop_first();
+            let earliest =
+                self.sentences.iter().min_by_key(|(_, sentence)| sentence.until).map(|(id, _)| *id);
+            earliest.map(|client| self.sentences.remove(&client));
         }
         let times = known.map_or(0, |sentence| (sentence.times + 1).min(MAX_DOUBLINGS));
         let until = now + view_timeout * FIRST_TIMEOUTS * 2u32.pow(times);

@@ -9,27 +9,44 @@ use alloc::vec::Vec;
 use althing_protocol::Protocol;
 use althing_types::{ClientId, Seq};
 
+/// What all that wait may be long together.
+const MAX_HELD_BYTES: usize = 8 << 20;
+
 /// Queries that wait: the last of each client, and what has to be final here before it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct HeldQueries {
     queries: BTreeMap<ClientId, (Seq, Query)>,
     order: BTreeSet<(Seq, ClientId)>,
+    bytes: usize,
 }
 
 impl HeldQueries {
+    fn has_room_for(&self, query: &Query) -> bool {
+        self.bytes + query.operation.len() <= MAX_HELD_BYTES
+    }
+
     fn hold(&mut self, from: Seq, query: Query) {
         let client = query.client;
-        if let Some((earlier, _)) = self.queries.insert(client, (from, query)) {
-            self.order.remove(&(earlier, client));
+        if self.queries.get(&client).is_some_and(|(_, held)| held.number > query.number) {
+            return;
         }
+        self.remove(client);
+        self.bytes += query.operation.len();
+        self.queries.insert(client, (from, query));
         self.order.insert((from, client));
     }
 
     /// One that needs no more than this to be final.
     fn take(&mut self, executed: Seq) -> Option<Query> {
         let (_, client) = *self.order.first().filter(|(from, _)| *from <= executed)?;
-        self.order.pop_first();
-        self.queries.remove(&client).map(|(_, query)| query)
+        self.remove(client)
+    }
+
+    fn remove(&mut self, client: ClientId) -> Option<Query> {
+        let (from, query) = self.queries.remove(&client)?;
+        self.order.remove(&(from, client));
+        self.bytes -= query.operation.len();
+        Some(query)
     }
 
     pub(crate) fn clear(&mut self) {
@@ -46,11 +63,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// its operation ordered where others say nothing either.
     pub(crate) fn on_query(&mut self, query: Query, outputs: &mut Vec<Output>) {
         let Some(from) = self.answers_from() else { return };
+        // Clients may have decided what is tentative here, and it may be taken back before it is final.
+        let from = from.max(self.state.executed());
         if self.may_show_state() && self.state.executed() >= from {
             return self.answer_query(&query, outputs);
         }
         let last = self.tentative.back().map(|tentative| &tentative.certainty);
-        if matches!(last, Some(Certainty::Speculative(..))) {
+        if matches!(last, Some(Certainty::Speculative(..))) || !self.queries.has_room_for(&query) {
             return self.tell(&query, QueryAnswer::MustOrder, outputs);
         }
         self.queries.hold(from, query);

@@ -1,7 +1,7 @@
 //! Leaving a view because its way of ordering does not do any more, which is nobody's fault that anybody could prove.
 
 use super::mode::Mode;
-use super::{Step, Zyzzyva};
+use super::{Step, Zyzzyva, ZyzzyvaSettings};
 use crate::Request;
 use althing_types::{ClientId, Instant, RequestNumber, Seq};
 
@@ -29,15 +29,23 @@ impl Zyzzyva {
         }
     }
 
-    /// Clients show certificates where not all have answered them. In Quorum each then takes longer than in any other
-    /// mode, and nothing else ends that: the second within a view timeout does.
+    /// Clients show certificates where not all have answered them. With one client that is quick enough; with several
+    /// each number waits for the one before, and nothing else ends that. So certificates of two clients within a view
+    /// timeout do, unless they are so near each other that one replica may just have been late once.
     pub(super) fn note_shown_in_quorum(&mut self, step: &mut Step, seq: Seq) {
-        if self.mode() != Mode::Quorum || self.trials.last_shown.is_some_and(|(last, _)| seq <= last) {
+        let slot = self.log.get(seq).filter(|_| self.mode() == Mode::Quorum);
+        let Some(client) = slot.and_then(|slot| slot.batch.requests.first()).map(|request| request.client)
+        else {
             return;
-        }
-        let before = self.trials.last_shown.replace((seq, step.now));
-        if before.is_some_and(|(_, at)| step.now.since(at) <= self.config.settings.view_timeout) {
-            self.abort(step);
+        };
+        let ZyzzyvaSettings { view_timeout, settle_patience, .. } = self.config.settings;
+        match self.trials.shown {
+            Some((first, at)) if step.now.since(at) <= view_timeout => {
+                if first != client && step.now.since(at) > settle_patience {
+                    self.abort(step);
+                }
+            }
+            _ => self.trials.shown = Some((client, step.now)),
         }
     }
 

@@ -89,9 +89,16 @@ impl Zyzzyva {
         })
     }
 
-    /// What the predecessor has passed on for the next number.
-    pub(super) fn passed_next(&self) -> Option<&Arc<Batch>> {
-        self.links.passed.get(&self.log.last().next()).map(|(order, _)| &order.batch)
+    /// What the predecessor has passed on for the next number, and those before it have accepted, where it stands still
+    /// if this replica does not believe it.
+    pub(super) fn refused_next(&self) -> Option<&Arc<Batch>> {
+        let seq = self.log.last().next();
+        let (order, _) = self.links.passed.get(&seq).filter(|_| self.is_checked_here())?;
+        let has_said = |from| {
+            let said = self.links.accepted.get(&seq).and_then(|said| said.get(&from));
+            said.is_some_and(|(history, _)| *history == order.history)
+        };
+        self.vouchers().all(has_said).then_some(&order.batch)
     }
 
     /// Whether `seq` may be one of the chain of this view. One that is accepted has to be the same.
@@ -176,15 +183,15 @@ impl Zyzzyva {
         }
     }
 
-    /// Whether this replica may accept what those before it have accepted. Beyond the first f + 1 it takes their word
-    /// for who has sent it: one of the f + 1 before is correct, and so, up the chain, one has checked it that is (the
-    /// chain authenticators of Aublin et al. §4.3, which hold MACs of clients for the first f + 1).
+    /// Whether this replica checks who has sent what those before it have accepted. Beyond the first f + 1 it takes
+    /// their word for it: one of the f + 1 before is correct, and so, up the chain, one has checked it that is (the chain
+    /// authenticators of Aublin et al. §4.3, which hold MACs of clients for the first f + 1).
+    fn is_checked_here(&self) -> bool {
+        self.my_place() < self.quorums().one_correct()
+    }
+
     fn is_believed_here(&self, step: &Step, batch: &Batch) -> bool {
-        if self.my_place() < self.quorums().one_correct() {
-            self.is_believed(step, batch)
-        } else {
-            self.is_in_time(step, batch)
-        }
+        if self.is_checked_here() { self.is_believed(step, batch) } else { self.is_in_time(step, batch) }
     }
 
     /// Passes on what is accepted, and on disk, to the next, and says so to the f after that.

@@ -30,7 +30,7 @@ impl Zyzzyva {
     /// The view ends. What the primary has ordered with MACs and nobody settled is dropped there: a correct client asks
     /// again, and signs.
     pub(super) fn drop_requests_that_stall(&mut self) {
-        if self.is_leading() && self.mode() != Mode::Quorum {
+        if self.is_leading() && self.mode().is_led() {
             let stalled = self.log.after(self.executed).flat_map(|(_, slot)| &slot.batch.requests);
             for request in stalled {
                 self.pending.drop_unsigned(request.client);
@@ -44,7 +44,7 @@ impl Zyzzyva {
             return;
         }
         let next = self.orders.said(self.log.last().next()).map(|said| &said.order.batch);
-        let requests = next.or_else(|| self.passed_next()).into_iter().flat_map(|batch| &batch.requests);
+        let requests = next.or_else(|| self.refused_next()).into_iter().flat_map(|batch| &batch.requests);
         let is_bad = |r: &&Request| r.has_macs() && !r.is_authentic && !self.pending.has_authentic(r);
         let caught: Vec<_> = requests.filter(is_bad).map(|request| request.client).collect();
         self.name_caught(step, &caught);
@@ -65,9 +65,11 @@ impl Zyzzyva {
 
     pub(super) fn on_caught(&mut self, step: &Step, from: ReplicaId, clients: &[ClientId]) {
         for client in Distrust::nameable(clients) {
-            self.doubted.add(step.now, client, self.config.settings.view_timeout);
+            let is_new = self.doubted.add(step.now, client, self.config.settings.view_timeout);
+            if is_new && self.is_wary() {
+                self.pending.drop_unsigned(client);
+            }
         }
-        self.drop_doubted(step.now);
         let enough = self.quorums().one_correct();
         for client in self.distrust.name(from, clients, enough) {
             self.believe_only_signatures_of(step.now, client);

@@ -111,7 +111,9 @@ impl Zyzzyva {
     pub(super) fn is_acceptable(&self, batch: &Batch) -> bool {
         let settings = &self.config.settings;
         let is_fit = batch::fit(batch.requests.iter(), settings.max_batch_requests, settings.max_batch_bytes);
-        is_fit && (batch.is_null() || !batch.requests.is_empty())
+        // Who takes the word of others for who has sent them keeps them as they come.
+        let are_lean = batch.requests.iter().all(Request::is_lean);
+        is_fit && are_lean && (batch.is_null() || !batch.requests.is_empty())
     }
 
     /// Whether a batch may be accepted here as far as this replica can tell: its requests are authentic and its

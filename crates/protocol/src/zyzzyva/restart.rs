@@ -86,6 +86,7 @@ impl Zyzzyva {
     /// Goes on with what it was at.
     fn resume(&mut self, step: &mut Step) {
         if self.is_in_view {
+            self.begin_trial(step.now);
             step.actions.push(Action::EnteredView(self.view));
         } else {
             step.actions.push(Action::LeftView(self.view));

@@ -217,8 +217,8 @@ impl Zyzzyva {
             return;
         }
         if self.log.history_at(seq) != Some(history) {
-            // The primary has told this replica something else than a quorum, and nobody can join them any more.
-            // In one in which all are needed it has missed something, and nobody is to blame.
+            // A quorum has something else here, and nobody can join it in this view any more. The primary has lied, or,
+            // where all are needed, this replica has missed something.
             return self.leave_view(step, view.next());
         }
         let record = Record::Certificate(certificate.clone());

@@ -11,7 +11,7 @@ use super::status::IDLE_PERIODS;
 use super::{Step, Zyzzyva};
 use crate::Batch;
 use alloc::collections::BTreeMap;
-use althing_types::{ClientId, Instant, ReplicaId, Seq, View};
+use althing_types::{ClientId, Instant, ReplicaId, View};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
 
@@ -36,8 +36,8 @@ pub(super) struct Trials {
     /// When the last view of Quorum began, and after how long others did not last, in a row.
     quorum_since: Option<Instant>,
     short_quorums: u32,
-    /// The last number of which a client has shown a certificate in Quorum, and when.
-    pub(super) last_shown: Option<(Seq, Instant)>,
+    /// Of whose request a certificate was shown in Quorum, and when: the first within a view timeout.
+    pub(super) shown: Option<(ClientId, Instant)>,
     /// The one client whose requests were ordered in this chain since then, and how many.
     lone_client: Option<(ClientId, Instant, u64)>,
     /// When each replica was last heard.
@@ -55,7 +55,7 @@ impl Trials {
             self.close_account(now);
             (self.last, self.began, self.backup_since, self.served) = (last, now, None, 0);
         }
-        (self.lone_client, self.last_shown) = (None, None);
+        (self.lone_client, self.shown) = (None, None);
         match mode {
             Mode::Backup => drop(self.backup_since.get_or_insert(now)),
             Mode::Quorum => self.quorum_since = Some(now),

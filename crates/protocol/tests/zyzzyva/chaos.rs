@@ -1,7 +1,9 @@
 //! Loss, delay, reordering, slow disks, restarts and impatience, by seeds: what was decided stays so, and once
 //! the network heals everything that waits is executed.
 
-use crate::group::{Group, Node, R, Wire, composed, replica, signed};
+use crate::group::{Group, R, Wire, composed, replica};
+use crate::node::Node;
+use crate::requests::signed;
 use althing_protocol::zyzzyva::{Composition, ZyzzyvaSettings};
 use althing_protocol::{Evidence, Message};
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! Clients whose MACs are good at some replicas only, in a chain.
 
-use crate::group::{GREAT_LIAR, Group, LIAR, R, Wire, signed, with_macs};
-use althing_protocol::Event;
+use crate::group::{Group, R, Wire};
+use crate::requests::{GREAT_LIAR, LIAR, signed, with_macs};
+use althing_crypto::{Authenticator, Mac, Proof};
 use althing_protocol::zyzzyva::{Composition, ZyzzyvaMessage};
+use althing_protocol::{Event, Request, RequestAuth};
 use althing_types::{ClientId, View};
 use std::sync::Arc;
 
@@ -83,4 +85,41 @@ fn the_second_of_a_chain_names_whom_it_does_not_believe() {
     group.submit(&signed(1, 1));
     group.run_until(|group| (0..4).all(|i| group.executed(i).contains(&(1, 1))));
     group.assert_safe();
+}
+
+/// What the head has ordered is passed on to replica `to` by its predecessor, changed like this.
+fn passed_changed(group: &mut Group, to: usize, change: impl Fn(&mut Request)) {
+    group.event(0, Event::Request(signed(1, 1)));
+    group.deliver(|wire| wire.to == R[to] && matches!(wire.message, ZyzzyvaMessage::Pass(_)));
+    let order = group.history.iter().rev().find_map(|wire| match &wire.message {
+        ZyzzyvaMessage::Pass(order) => Some(order.clone()),
+        _ => None,
+    });
+    let mut order = order.expect("it was passed on");
+    Arc::make_mut(&mut order.batch).requests.iter_mut().for_each(change);
+    group.receive(to, R[to - 1], ZyzzyvaMessage::Pass(order));
+}
+
+#[test]
+fn whoever_checks_no_macs_names_nobody_for_them() {
+    let mut group = chain(4);
+    passed_changed(&mut group, 3, |request| *request = Request { is_authentic: false, ..with_macs(9, 1) });
+    group.hand_over(3);
+    group.settle();
+    let is_caught = |wire: &Wire| matches!(wire.message, ZyzzyvaMessage::Caught { .. });
+    assert!(!group.history.iter().any(is_caught), "client 9 has never asked for anything");
+}
+
+#[test]
+fn what_nobody_checks_is_no_longer_than_anybody_needs() {
+    for (auth, is_taken) in [
+        (RequestAuth::Signed(Proof(vec![0; 64])), true),
+        (RequestAuth::Signed(Proof(vec![0; 1 << 20])), false),
+        (RequestAuth::Macs(Authenticator(vec![Mac::default(); 1000])), false),
+    ] {
+        let mut group = chain(4);
+        passed_changed(&mut group, 2, |request| request.auth = auth.clone());
+        assert_eq!(group.nodes[2].evidence.is_empty(), is_taken, "{auth:?}");
+        assert_eq!(group.done(2), if is_taken { vec![(1, 1)] } else { vec![] });
+    }
 }

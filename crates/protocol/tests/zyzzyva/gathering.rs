@@ -1,6 +1,7 @@
 //! Requests gather while many are under way, and wait for nobody where few are.
 
-use crate::group::{Group, R, settings, signed};
+use crate::group::{Group, R, settings};
+use crate::requests::signed;
 use althing_protocol::zyzzyva::{ZyzzyvaMessage as M, ZyzzyvaSettings};
 use althing_protocol::{Event, Message};
 use althing_types::{Seq, View};

@@ -1,15 +1,14 @@
 //! The harness: replicas, the wires between them, their timers and disks, all under the test's hand.
 
-use crate::oracle::{Oracle, Order};
-use althing_crypto::{Authenticator, Proof};
+use crate::node::Node;
+use crate::oracle::Oracle;
+use crate::requests::{GREAT_LIAR, LIAR, signed};
+use althing_crypto::Proof;
 use althing_protocol::zyzzyva::{Composition, Zyzzyva, ZyzzyvaConfig, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{
-    Action, Answers, Auth, CommitCertificate, Decision, Event, Evidence, Message, PersistId, Protocol,
-    Replicable, Request, RequestAuth, RequestKind, Share, Speculation, Start, TimerId,
+    CommitCertificate, Decision, Event, Message, Request, RequestAuth, Speculation, Start, TimerId,
 };
-use althing_types::{
-    ClientId, Digest, Epoch, Instant, Quorums, ReplicaId, RequestNumber, Seq, View, decode, encode,
-};
+use althing_types::{ClientId, Instant, Quorums, ReplicaId, RequestNumber, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -19,17 +18,8 @@ pub(crate) const R: [ReplicaId; 4] = [ReplicaId(0), ReplicaId(1), ReplicaId(2), 
 /// The timer that ends a view.
 pub(crate) const VIEW_TIMER: TimerId = TimerId(0);
 
-/// The MACs of client `LIAR + i` are bad at replica `i` only.
-pub(crate) const LIAR: u64 = 10;
-
-/// The MACs of client `GREAT_LIAR + i` are good at replica `i` only.
-pub(crate) const GREAT_LIAR: u64 = 20;
-
-/// Where a request of this client is final, the instance is closed.
-pub(crate) const CLOSER: u64 = 99;
-
 /// What does not happen within this time does not happen.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Small numbers, so that few messages reach the limits. A batch holds one request.
 pub(crate) fn settings() -> ZyzzyvaSettings {
@@ -41,25 +31,6 @@ pub(crate) fn composed(composition: Composition) -> ZyzzyvaSettings {
     ZyzzyvaSettings { composition, backup_requests: 3, ..settings() }
 }
 
-/// A request with its client's signature.
-pub(crate) fn signed(client: u64, number: u64) -> Request {
-    Request {
-        client: ClientId(client),
-        number: RequestNumber(number),
-        kind: RequestKind::Service,
-        operation: vec![1, 2, 3],
-        epoch: Epoch(0),
-        answers: Answers::All,
-        auth: RequestAuth::Signed(Proof(vec![])),
-        is_authentic: true,
-    }
-}
-
-/// A request with MACs, good where it is handed in; see [`LIAR`] and [`GREAT_LIAR`] for where else.
-pub(crate) fn with_macs(client: u64, number: u64) -> Request {
-    Request { auth: RequestAuth::Macs(Authenticator::default()), ..signed(client, number) }
-}
-
 /// What stands for the signature of a replica.
 pub(crate) fn proof_of(signer: ReplicaId) -> Proof {
     Proof(signer.0.to_le_bytes().to_vec())
@@ -69,101 +40,6 @@ pub(crate) fn proof_of(signer: ReplicaId) -> Proof {
 pub(crate) fn certificate(speculation: Speculation, signers: &[ReplicaId]) -> CommitCertificate {
     let votes = signers.iter().map(|signer| (*signer, proof_of(*signer))).collect();
     CommitCertificate { speculation, votes }
-}
-
-/// The digest of the state after these decisions: any injective function will do.
-fn state(decisions: &[Decision]) -> Digest {
-    let digests: Vec<_> = decisions.iter().map(|decision| decision.digest).collect();
-    althing_crypto::hash("test state", &encode(&digests))
-}
-
-/// The last request of each client among these decisions.
-fn last_requests(decisions: &[Decision]) -> Vec<(ClientId, RequestNumber)> {
-    let requests = decisions.iter().flat_map(|decision| &decision.batch.requests);
-    let last: BTreeMap<_, _> = requests.map(|request| (request.client, request.number)).collect();
-    last.into_iter().collect()
-}
-
-/// The same instance, decoded.
-fn restored(zyzzyva: &Zyzzyva) -> Zyzzyva {
-    let mut restored: Zyzzyva = decode(&encode(zyzzyva), usize::MAX).expect("it encodes itself");
-    restored.vouch();
-    restored
-}
-
-/// Where an instance ended, with what state, and who has signed that.
-type Closed = (Seq, Digest, Vec<(ReplicaId, Proof)>);
-
-/// One replica with the little that it needs around it.
-pub(crate) struct Node {
-    pub(crate) zyzzyva: Zyzzyva,
-    /// What is final.
-    pub(crate) decisions: Vec<Decision>,
-    /// What it has executed beyond that.
-    pub(crate) speculative: Vec<Decision>,
-    /// What it has told clients of that, and of what became final since it entered its view.
-    pub(crate) told: BTreeMap<Seq, Speculation>,
-    /// What it has taken back last.
-    former: Vec<Decision>,
-    /// What it last said to hold a certificate for.
-    pub(crate) certified: Option<Speculation>,
-    /// What its instance goes on from.
-    start: Option<(Seq, Digest)>,
-    /// Its disk.
-    pub(crate) records: Vec<Vec<u8>>,
-    /// Records that are not on it yet.
-    pub(crate) unsynced: VecDeque<(PersistId, Option<Vec<u8>>)>,
-    pub(crate) timers: BTreeMap<TimerId, Instant>,
-    /// The state transfer that it asked for last.
-    pub(crate) fetching: Option<(Seq, Digest)>,
-    /// What it has accused others of.
-    pub(crate) evidence: Vec<Evidence>,
-    /// Whom it has told to sign.
-    pub(crate) told_to_sign: Vec<ClientId>,
-    /// How its instance ended.
-    pub(crate) closed: Option<Closed>,
-}
-
-impl Node {
-    fn new(zyzzyva: Zyzzyva) -> Self {
-        Self {
-            zyzzyva,
-            decisions: vec![],
-            speculative: vec![],
-            told: BTreeMap::new(),
-            former: vec![],
-            certified: None,
-            start: None,
-            records: vec![],
-            unsynced: VecDeque::new(),
-            timers: BTreeMap::new(),
-            fetching: None,
-            evidence: vec![],
-            told_to_sign: vec![],
-            closed: None,
-        }
-    }
-
-    /// All that it has executed.
-    pub(crate) fn order(&self) -> Order {
-        self.decisions.iter().chain(&self.speculative).map(|decision| decision.digest).collect()
-    }
-
-    fn final_order(&self) -> Order {
-        self.decisions.iter().map(|decision| decision.digest).collect()
-    }
-
-    fn execute(&mut self, decision: Decision) -> Event<ZyzzyvaMessage> {
-        assert_eq!(decision.seq.0 as usize, self.decisions.len() + 1, "executed out of order");
-        if let Some(first) = self.speculative.first() {
-            assert_eq!((first.seq, first.digest), (decision.seq, decision.digest), "not what was speculated");
-            self.speculative.remove(0);
-        }
-        let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
-        self.decisions.push(decision);
-        let state = is_checkpoint.then(|| state(&self.decisions));
-        Event::Executed { seq, state }
-    }
 }
 
 /// A message under way.
@@ -199,9 +75,9 @@ pub(crate) struct Group {
     /// Whether each replica goes on from its own encoding after each event, as a logical machine's may have to.
     pub(crate) is_restored: bool,
     pub(crate) oracle: Oracle,
-    configs: Vec<ZyzzyvaConfig>,
+    pub(crate) configs: Vec<ZyzzyvaConfig>,
     /// How many replicas there are: nodes beyond play the part of replica 0 too.
-    n: usize,
+    pub(crate) n: usize,
 }
 
 impl Group {
@@ -264,132 +140,6 @@ impl Group {
             group.event(i, Event::Start(Start::Genesis));
         }
         group
-    }
-
-    /// Hands an event to replica `i` and carries out what follows.
-    pub(crate) fn event(&mut self, i: usize, event: Event<ZyzzyvaMessage>) {
-        let mut events = VecDeque::from([event]);
-        while let Some(event) = events.pop_front() {
-            let mut actions = vec![];
-            let restored = self.is_restored.then(|| restored(&self.nodes[i].zyzzyva));
-            self.nodes[i].zyzzyva.handle(self.now, event.clone(), &mut actions);
-            if let Some(mut restored) = restored {
-                let mut same = vec![];
-                restored.handle(self.now, event, &mut same);
-                assert_eq!(format!("{same:?}"), format!("{actions:?}"));
-                assert_eq!(encode(&restored), encode(&self.nodes[i].zyzzyva));
-            }
-            for action in actions {
-                if let Action::Execute(decision) = &action
-                    && decision.batch.requests.iter().any(|request| request.client.0 == CLOSER)
-                {
-                    events.push_back(Event::Close(decision.seq));
-                }
-                events.extend(self.act(i, action));
-            }
-        }
-    }
-
-    fn act(&mut self, i: usize, action: Action<ZyzzyvaMessage>) -> Option<Event<ZyzzyvaMessage>> {
-        let node = &mut self.nodes[i];
-        match action {
-            Action::Send { to, message, auth } => self.send_to(i, to, message, auth),
-            Action::Broadcast { message, auth } => self.broadcast(i, &message, auth),
-            Action::SetTimer { id, after } => drop(node.timers.insert(id, self.now + after)),
-            Action::CancelTimer(id) => drop(node.timers.remove(&id)),
-            Action::Persist { id, record } if self.stuck.contains(&replica(i)) => {
-                node.unsynced.push_back((id, Some(record)));
-            }
-            Action::Persist { id, record } => {
-                node.records.push(record);
-                return Some(Event::Persisted(id));
-            }
-            Action::KeepState { seq, state: kept } => {
-                assert_eq!(kept, state(&node.decisions[..seq.0 as usize]));
-                return (!self.keeps_for_ever).then_some(Event::StateKept(seq));
-            }
-            Action::Compact(records) => {
-                node.records = records;
-                node.unsynced.iter_mut().for_each(|(_, record)| *record = None);
-            }
-            Action::Execute(decision) => {
-                let event = node.execute(decision);
-                self.oracle.on_final(self.id(i), &self.nodes[i].final_order());
-                return Some(event);
-            }
-            Action::Speculate { decision, history, share } => self.speculate(i, decision, history, share),
-            Action::Certified(speculation) => {
-                node.certified = Some(speculation);
-                self.note_certified(i);
-            }
-            Action::Rollback => {
-                assert!(!node.speculative.is_empty(), "there is nothing to take back");
-                node.former = core::mem::take(&mut node.speculative);
-            }
-            Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
-            Action::Stable { seq, .. } => drop(node.fetching.take_if(|(fetching, _)| *fetching <= seq)),
-            Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),
-            Action::Evidence(evidence) => node.evidence.push(evidence),
-            Action::MustSign { client, .. } => node.told_to_sign.push(client),
-            Action::EnteredView(_) | Action::LeftView(_) => node.told.clear(),
-            other => panic!("a Zyzzyva replica wants {other:?}"),
-        }
-        None
-    }
-
-    fn speculate(&mut self, i: usize, decision: Decision, history: Digest, share: Option<Share>) {
-        let node = &mut self.nodes[i];
-        assert_eq!(decision.seq.0 as usize, node.order().len() + 1, "speculated out of order");
-        let last = node.speculative.last();
-        assert!(!last.is_some_and(|last| last.is_checkpoint), "beyond a checkpoint that is not final");
-        let told = Speculation { view: decision.view, seq: decision.seq, history };
-        node.told.insert(told.seq, told);
-        let former = node.former.iter().find(|former| former.seq == decision.seq);
-        self.taken_back += usize::from(former.is_some_and(|former| former.digest != decision.digest));
-        node.speculative.push(decision);
-        if share != Some(Share::Nothing) {
-            self.oracle.on_speculated(self.id(i), told.view, self.nodes[i].order());
-        }
-        self.note_certified(i);
-    }
-
-    /// What replica `i` holds a certificate for is all that it has executed up to there, once it has.
-    fn note_certified(&mut self, i: usize) {
-        let node = &self.nodes[i];
-        let Some(certified) = node.certified.filter(|certified| certified.view == node.zyzzyva.view()) else {
-            return;
-        };
-        if let Some(order) = node.order().get(..certified.seq.0 as usize) {
-            self.oracle.on_certified(self.id(i), certified.view, order.to_vec());
-        }
-    }
-
-    /// Whose part node `i` plays.
-    fn id(&self, i: usize) -> ReplicaId {
-        if i < self.n { replica(i) } else { R[0] }
-    }
-
-    /// Two nodes that play one part don't hear of each other.
-    fn send_to(&mut self, from: usize, to: ReplicaId, message: ZyzzyvaMessage, auth: Auth) {
-        let sender = self.id(from);
-        let proof = (auth == Auth::Transferable).then(|| proof_of(sender));
-        let playing = |i: &usize| self.id(*i) == to && (to != sender || *i == from);
-        for node in (0..self.nodes.len()).filter(playing).collect::<Vec<_>>() {
-            let (message, proof) = (message.clone(), proof.clone());
-            let wire = Wire { from: sender, to, nodes: (from, node), message, proof };
-            if sender != to {
-                self.history.push(wire.clone());
-            }
-            self.wires.push_back(wire);
-        }
-    }
-
-    fn broadcast(&mut self, from: usize, message: &ZyzzyvaMessage, auth: Auth) {
-        for to in (0..self.n).map(replica) {
-            if to != self.id(from) || auth == Auth::Transferable {
-                self.send_to(from, to, message.clone(), auth);
-            }
-        }
     }
 
     /// Hands replica `i` a message that the test made up, as if `from` had sent it.
@@ -598,118 +348,6 @@ impl Group {
         let views: BTreeSet<_> = self.up().map(|i| self.nodes[i].zyzzyva.view()).collect();
         let are_in = self.up().all(|i| self.nodes[i].zyzzyva.is_in_view());
         views.first().copied().filter(|_| are_in && views.len() == 1)
-    }
-
-    /// Replica `i`'s disk syncs the first record that it was given.
-    pub(crate) fn sync_one(&mut self, i: usize) {
-        if let Some((id, record)) = self.nodes[i].unsynced.pop_front() {
-            self.nodes[i].records.extend(record);
-            self.event(i, Event::Persisted(id));
-        }
-    }
-
-    /// Replica `i`'s disk syncs all that it was given, and from now on at once.
-    pub(crate) fn sync(&mut self, i: usize) {
-        self.stuck.retain(|id| *id != replica(i));
-        while !self.nodes[i].unsynced.is_empty() {
-            self.sync_one(i);
-        }
-    }
-
-    /// Replica `i` loses its memory, and what its disk had not synced, and starts from its disk.
-    pub(crate) fn restart(&mut self, i: usize) {
-        let node = &self.nodes[i];
-        let (stable, records) = (node.zyzzyva.stable(), node.records.clone());
-        let executed = last_requests(&node.decisions[..stable.0 as usize]);
-        let is_closed = node.closed.as_ref().is_some_and(|(end, ..)| *end == stable);
-        let (is_doubtful, has_forgotten) = (false, !node.zyzzyva.is_voting());
-        let start = Start::Recovered { stable, executed, records, is_closed, has_forgotten, is_doubtful };
-        self.start(i, stable, start);
-    }
-
-    /// Replica `i` loses its memory, its disk and its state.
-    pub(crate) fn restart_without_disk(&mut self, i: usize) {
-        self.nodes[i].records.clear();
-        self.start(i, Seq(0), Start::Amnesia);
-    }
-
-    /// Replica `i`'s instance has ended: its successor takes over, in a group of `n`.
-    pub(crate) fn succeed(&mut self, i: usize, n: usize) {
-        let (seq, state, _) = self.nodes[i].closed.take().expect("its instance has ended");
-        self.begin(i, n, (seq, state));
-        self.nodes[i].records.clear();
-        self.event(i, Event::Start(Start::Handover { executed: seq, has_state: true }));
-    }
-
-    /// A replica that has nothing joins the `n - 1` others, which have started from `start`.
-    pub(crate) fn join(&mut self, start: (Seq, Digest), n: usize) {
-        let i = self.nodes.len();
-        self.configs.push(config(i, n, &settings()));
-        self.nodes.push(Node::new(Zyzzyva::new(self.configs[i].clone())));
-        self.begin(i, n, start);
-        self.event(i, Event::Start(Start::Handover { executed: Seq(0), has_state: false }));
-    }
-
-    fn begin(&mut self, i: usize, n: usize, start: (Seq, Digest)) {
-        if self.n != n {
-            self.n = n;
-            let quorums = Quorums::byzantine(n, (n - 1) / 3).expect("enough replicas");
-            self.oracle = Oracle::new(quorums, Composition::Zyzzyva, &[]);
-            self.wires.clear();
-        }
-        self.configs[i] = config(i, n, &settings());
-        let node = &mut self.nodes[i];
-        node.zyzzyva = node.zyzzyva.succeeded_by(self.configs[i].clone(), Some(start));
-        node.start = Some(start);
-        node.timers.clear();
-        node.told.clear();
-        node.certified = None;
-        self.wires.retain(|wire| wire.nodes.0 != i);
-    }
-
-    fn start(&mut self, i: usize, stable: Seq, start: Start) {
-        let node = &mut self.nodes[i];
-        let fresh = Zyzzyva::new(self.configs[i].clone());
-        node.zyzzyva = match node.start {
-            Some(start) => fresh.succeeded_by(self.configs[i].clone(), Some(start)),
-            None => fresh,
-        };
-        node.timers.clear();
-        node.unsynced.clear();
-        node.told.clear();
-        node.fetching = None;
-        node.speculative.clear();
-        node.decisions.truncate(stable.0 as usize);
-        self.wires.retain(|wire| wire.from != wire.to || wire.to != replica(i));
-        self.event(i, Event::Start(start));
-    }
-
-    /// Carries out the state transfer that replica `i` asked for, if another one has that state.
-    pub(crate) fn transfer(&mut self, i: usize) -> bool {
-        let Some((seq, wanted)) = self.nodes[i].fetching else { return false };
-        let length = seq.0 as usize;
-        let has_it = |node: &&Node| node.decisions.get(..length).is_some_and(|own| state(own) == wanted);
-        let Some(giver) = self.nodes.iter().find(has_it) else { return false };
-        let decisions = giver.decisions[..length].to_vec();
-        let executed = last_requests(&decisions);
-        let node = &mut self.nodes[i];
-        (node.decisions, node.fetching) = (decisions, None);
-        node.speculative.clear();
-        self.event(i, Event::StateInstalled { seq, executed });
-        true
-    }
-
-    /// Runs on until `done`, with all getting the states that they ask for.
-    pub(crate) fn run_with_transfers(&mut self, done: impl Fn(&Self) -> bool) {
-        let end = self.now + PATIENCE;
-        loop {
-            self.settle();
-            if done(self) {
-                return;
-            }
-            let has_moved = self.up().collect::<Vec<_>>().into_iter().any(|i| self.transfer(i));
-            assert!(has_moved || self.fire_next(end), "not done after {PATIENCE:?}: {}", self.describe());
-        }
     }
 
     /// Nothing that anybody decided contradicts anything else.

@@ -1,6 +1,7 @@
 //! Quorum, Chain and Backup, and how they follow each other.
 
-use crate::group::{Group, R, Wire, composed, signed, with_macs};
+use crate::group::{Group, R, Wire, composed};
+use crate::requests::{signed, with_macs};
 use althing_protocol::zyzzyva::{Composition, OrderRequest, ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Batch, Message};
 use althing_types::{Instant, Seq, View};
@@ -51,11 +52,12 @@ fn contention_ends_quorum_and_what_was_asked_for_is_executed_all_the_same() {
 }
 
 #[test]
-fn where_one_is_silent_the_second_certificate_within_a_view_timeout_ends_quorum() {
-    let mut group = Group::composed(4, Composition::Quorum);
+fn where_one_is_silent_certificates_of_two_clients_within_a_view_timeout_end_quorum() {
+    let far = ZyzzyvaSettings { checkpoint_period: 64, log_size: 128, ..composed(Composition::Quorum) };
+    let mut group = Group::with(4, far);
     group.down = vec![R[3]];
-    let show = |group: &mut Group, number| {
-        group.submit(&signed(1, number));
+    let show = |group: &mut Group, client, number| {
+        group.submit(&signed(client, number));
         group.settle();
         let certificate = group.certificate_of_clients().expect("three have said the same");
         for _ in 0..2 {
@@ -63,13 +65,21 @@ fn where_one_is_silent_the_second_certificate_within_a_view_timeout_ends_quorum(
         }
         group.settle();
     };
-    show(&mut group, 1);
+    (1..4).for_each(|number| show(&mut group, 1, number));
     group.run_for(composed(Composition::Quorum).view_timeout + Duration::from_millis(1));
-    show(&mut group, 2);
-    assert_eq!(group.common_view(), Some(View(0)), "it may have been slow twice");
-    show(&mut group, 3);
+    show(&mut group, 2, 1);
+    show(&mut group, 3, 1);
+    assert_eq!(
+        group.common_view(),
+        Some(View(0)),
+        "one alone is served so, and one replica may be late once"
+    );
+    group.run_for(composed(Composition::Quorum).settle_patience + Duration::from_millis(1));
+    show(&mut group, 2, 2);
+    assert_eq!(group.common_view(), Some(View(0)), "it was this one's before");
+    show(&mut group, 3, 2);
     group.run_until(are_in(1));
-    assert!(group.have_executed(&[0, 1, 2], 3));
+    assert!(group.have_executed(&[0, 1, 2], 7));
     group.assert_safe();
 }
 
@@ -345,6 +355,18 @@ fn backup_ends_after_k_requests_and_k_doubles_while_what_follows_fails() {
     }
     assert_eq!(number - before, 3);
     group.assert_safe();
+}
+
+#[test]
+fn something_faster_is_tried_though_all_have_started_again_meanwhile() {
+    let mut group = Group::composed(4, Composition::Chain);
+    (0..4).for_each(|i| group.hand_over(i));
+    group.run_until(are_in(1));
+    (0..4).for_each(|i| group.restart(i));
+    group.settle();
+    assert_eq!(group.common_view(), Some(View(1)));
+    group.work(1..=3);
+    group.run_until(are_in(5));
 }
 
 /// The next head judges by itself too late, and goes along.

@@ -1,6 +1,7 @@
 //! Ordering, speculation, settling and checkpoints while nobody gives up on the primary.
 
-use crate::group::{GREAT_LIAR, Group, LIAR, R, settings, signed, with_macs};
+use crate::group::{Group, R, settings};
+use crate::requests::{GREAT_LIAR, LIAR, signed, with_macs};
 use althing_protocol::zyzzyva::{ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Event, Message};
 use althing_types::{ClientId, Seq, View};

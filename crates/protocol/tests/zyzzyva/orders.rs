@@ -1,6 +1,7 @@
 //! Assignments without signatures: what is missed, what is hearsay, and primaries that lie.
 
-use crate::group::{Group, R, settings, signed};
+use crate::group::{Group, R, settings};
+use crate::requests::signed;
 use crate::view_changes::{first_order, group_with_a_faulty_primary, order_to};
 use althing_protocol::zyzzyva::ZyzzyvaMessage as M;
 use althing_protocol::{Message, Misbehaviour, Speculation};

@@ -1,6 +1,7 @@
 //! What survives a restart, and what a lost disk means.
 
-use crate::group::{Group, R, signed};
+use crate::group::{Group, R};
+use crate::requests::signed;
 use althing_protocol::zyzzyva::ZyzzyvaMessage;
 use althing_types::{Seq, View};
 

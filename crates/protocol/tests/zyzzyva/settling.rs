@@ -1,6 +1,7 @@
 //! Certificates: those that clients show, and those that replicas make among themselves.
 
-use crate::group::{Group, R, certificate, settings, signed};
+use crate::group::{Group, R, certificate, settings};
+use crate::requests::signed;
 use althing_protocol::zyzzyva::{ZyzzyvaMessage, ZyzzyvaSettings};
 use althing_protocol::{Event, Misbehaviour, Protocol, Speculation};
 use althing_types::{Digest, Seq, View};

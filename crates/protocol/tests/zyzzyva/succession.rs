@@ -1,6 +1,7 @@
 //! Ending at a checkpoint, and starting from one with other members.
 
-use crate::group::{CLOSER, Group, R, proof_of, signed, with_macs};
+use crate::group::{Group, R, proof_of};
+use crate::requests::{CLOSER, signed, with_macs};
 use althing_protocol::{Event, Protocol};
 use althing_types::{Seq, View};
 

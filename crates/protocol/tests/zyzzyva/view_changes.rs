@@ -1,6 +1,7 @@
 //! View changes: nothing that a client may have decided is lost, whoever reports what.
 
-use crate::group::{Group, R, certificate, config, proof_of, settings, signed};
+use crate::group::{Group, R, certificate, config, proof_of, settings};
+use crate::requests::signed;
 use althing_protocol::zyzzyva::{OrderRequest, Signed, ViewChange, ZyzzyvaMessage};
 use althing_protocol::{Batch, Event, Misbehaviour};
 use althing_types::{Digest, ReplicaId, Seq, View};

@@ -234,6 +234,19 @@ fn a_query_waits_for_what_was_accepted_before_it_came_and_for_nothing_later() {
     assert_eq!(replica.query(0), [], "this one came later");
 }
 
+/// Its client may have been told by an agreement quorum, each of which has to have it again before it answers.
+#[test]
+fn a_query_waits_for_what_was_tentative_when_it_came_though_that_is_taken_back_meanwhile() {
+    let mut replica = Driven::new();
+    replica.send(0, 2, &write(0, 1));
+    assert_eq!(replica.query(0), []);
+    replica.send(1, 6, &write(0, 1));
+    assert_eq!(replica.send(1, 9, &write(0, 1)), [], "taken back");
+    assert_eq!(replica.send(1, 14, &write(0, 1)), [], "the next view has not got there yet");
+    let told = replica.send(2, 1, &write(0, 1));
+    assert!(matches!(told[..], [ClientMessage::Reply { .. }, ClientMessage::QueryReply { .. }]), "{told:?}");
+}
+
 #[test]
 fn a_query_that_came_between_views_is_answered_in_the_next() {
     let mut replica = Driven::new();
