@@ -5,6 +5,7 @@ use althing_components::BuiltinError;
 use althing_crypto::KeyError;
 use althing_crypto::site::SharesError;
 use althing_protocol::ConfigError as SettingsError;
+use althing_replica::EngineSettingsError;
 use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
 use althing_wide::LinkPaceError;
@@ -400,6 +401,9 @@ pub enum Rule {
     /// The group can't change its members so.
     #[error("the group: {0}")]
     Membership(#[from] MembershipError),
+    /// The group can't take requests so.
+    #[error("the group: {0}")]
+    Engine(#[from] EngineSettingsError),
     /// An epoch after the first, of a group whose replicas nobody can have changed.
     #[error("epoch {0}, but the group has no administrators who could have changed it; take `epoch` out")]
     EpochWithoutAdmins(u64),

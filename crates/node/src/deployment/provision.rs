@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{
     AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
-    RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, RawZyzzyva, ReadKind,
+    RawEngine, RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, RawZyzzyva, ReadKind,
     RequestAuthKind, create_directory, generate_identity, write_json, write_secret,
 };
 
@@ -225,6 +225,7 @@ impl<'a> Maker<'a> {
             public_key: identity.public().to_string(),
             sessions: 1,
         });
+        let engine = RawEngine::default();
         let raw = RawGroup {
             epoch: 0,
             first_primary: 0,
@@ -240,6 +241,8 @@ impl<'a> Maker<'a> {
             pbft: self.options.pbft.clone(),
             durability: members.durability,
             request_auth: self.options.request_auth,
+            max_outstanding: engine.max_outstanding,
+            outstanding_expiry_ms: engine.outstanding_expiry_ms,
             reads: self.options.reads,
             proactive_recovery_ms: members.proactive_recovery_ms,
             key_refresh_ms: self.options.key_refresh_ms.unwrap_or(DEFAULT_KEY_REFRESH_MS),

@@ -1,4 +1,5 @@
 use super::{Member, Membership, MembershipError};
+use crate::EngineSettings;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Identity, Proof, PublicIdentity};
@@ -22,6 +23,8 @@ pub enum Change {
     Settings(Settings),
     /// This replica leads the first view, in all epochs that it stays for.
     FirstPrimary(ReplicaId),
+    /// All replicas take requests by these settings: by all of them.
+    Engine(EngineSettings),
 }
 
 /// A command to the group: be another one from the next epoch on.
@@ -152,6 +155,7 @@ impl Reconfigure {
             f: self.f,
             first_primary: self.first_primary(present, &members)?,
             settings: self.settings()?.unwrap_or(&present.settings).clone(),
+            engine: self.engine()?.unwrap_or(present.engine),
             admins: present.admins.clone(),
             members,
         };
@@ -196,15 +200,18 @@ impl Reconfigure {
 
     /// The settings that are asked for.
     fn settings(&self) -> Result<Option<&Settings>, Refusal> {
-        let mut asked = self.changes.iter().filter_map(|change| match change {
+        given_once(self.changes.iter().filter_map(|change| match change {
             Change::Settings(settings) => Some(settings),
             _ => None,
-        });
-        let first = asked.next();
-        match asked.count() {
-            0 => Ok(first),
-            more => Err(Refusal::SettingsTwice(u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1))),
-        }
+        }))
+    }
+
+    /// Those of the engine that are asked for.
+    fn engine(&self) -> Result<Option<EngineSettings>, Refusal> {
+        given_once(self.changes.iter().filter_map(|change| match change {
+            Change::Engine(settings) => Some(*settings),
+            _ => None,
+        }))
     }
 
     /// The place of the one that leads first among the next `members`: of who is asked for, or of who did so
@@ -226,6 +233,14 @@ impl Reconfigure {
             Some(id) => place.ok_or(Refusal::PrimaryLeaves(id)),
             None => Ok(place.unwrap_or(ReplicaId(0))),
         }
+    }
+}
+
+fn given_once<T>(mut asked: impl Iterator<Item = T>) -> Result<Option<T>, Refusal> {
+    let first = asked.next();
+    match asked.count() {
+        0 => Ok(first),
+        more => Err(Refusal::SettingsTwice(u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1))),
     }
 }
 
@@ -287,7 +302,8 @@ mod tests {
         let members = (0..n).map(member).collect();
         let settings = Settings::Pbft(PbftSettings::default());
         let (epoch, admins) = (Epoch(5), vec![identity(200).public()]);
-        Membership { epoch, f, members, admins, settings, first_primary: ReplicaId(0) }
+        let (first_primary, engine) = (ReplicaId(0), EngineSettings::default());
+        Membership { epoch, f, members, admins, settings, first_primary, engine }
     }
 
     fn with(change: impl FnOnce(&mut PbftSettings)) -> Change {

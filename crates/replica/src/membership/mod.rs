@@ -18,6 +18,7 @@ pub use link::Link;
 pub(crate) use link::{MAX_LINKS_BYTES, links_from};
 pub(crate) use succession::{SUCCESSION_PAGE, Succession};
 
+use crate::{EngineSettings, EngineSettingsError};
 use alloc::string::String;
 use alloc::vec::Vec;
 use althing_crypto::{Hasher, Keyring, PublicIdentity};
@@ -55,6 +56,8 @@ pub struct Membership {
     pub settings: Settings,
     /// Who leads the first view of the epoch.
     pub first_primary: ReplicaId,
+    /// How many requests the replicas take, and which, whatever they run.
+    pub engine: EngineSettings,
 }
 
 /// What can't be a membership.
@@ -103,6 +106,9 @@ pub enum MembershipError {
     /// A group of that size can't go by these settings.
     #[error(transparent)]
     Settings(#[from] ConfigError),
+    /// No group can take requests as it says.
+    #[error(transparent)]
+    Engine(#[from] EngineSettingsError),
 }
 
 impl Membership {
@@ -125,6 +131,7 @@ impl Membership {
             return Err(MembershipError::NoSuchPrimary(self.first_primary, count(n)));
         }
         self.settings.check(quorums)?;
+        self.engine.check()?;
         let quorums = quorums.led_first_by(self.first_primary);
         for (second, member) in quorums.replicas().zip(&self.members) {
             if member.address.is_empty() || member.address.len() > MAX_ADDRESS_BYTES {

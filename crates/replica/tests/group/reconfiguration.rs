@@ -27,8 +27,8 @@ pub(crate) fn first_membership(settings: &Settings, agreed: althing_protocol::Se
     let n = u16::try_from(settings.quorums.n()).expect("a small group");
     let f = u16::try_from(settings.quorums.f()).expect("a small group");
     let members = (0..n).map(member).collect();
-    let (admins, first_primary) = (vec![admin().public()], R(0));
-    Membership { epoch: Epoch(0), f, members, admins, settings: agreed, first_primary }
+    let (admins, first_primary, engine) = (vec![admin().public()], R(0), settings.engine);
+    Membership { epoch: Epoch(0), f, members, admins, settings: agreed, first_primary, engine }
 }
 
 pub(crate) fn agreed(settings: PbftSettings) -> althing_protocol::Settings {

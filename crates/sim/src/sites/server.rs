@@ -12,8 +12,8 @@ use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::zyzzyva::Composition;
 use althing_protocol::{Protocol, Replicable};
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, Durability, Injected, LimitSettings, Limits, ReadPolicy, Replica,
-    ReplicaConfig, RequestAuthKind, RequestAuthPolicy,
+    AnswerPolicy, Client, ClientConfig, Durability, EngineSettings, Injected, LimitSettings, Limits,
+    ReadPolicy, Replica, ReplicaConfig, RequestAuthKind,
 };
 use althing_services::Kv;
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
@@ -224,7 +224,7 @@ impl Blueprint<'_> {
             quorums: material.quorums,
             keyring: material.replica(me),
             limits: limits(),
-            request_auth: RequestAuthPolicy::MacsOrSignature,
+            engine: EngineSettings::default(),
             durability: match self.config.planted {
                 Some(SitesPlanted::NoDisk) => Durability::None,
                 _ => self.plan.durability,
