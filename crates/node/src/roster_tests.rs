@@ -38,7 +38,7 @@ fn membership(epoch: u64, machines: &[u8]) -> Membership {
     let members = machines.iter().map(member).collect();
     let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
     let (epoch, admins, engine) = (Epoch(epoch), vec![key(200)], EngineSettings::default());
-    Membership { epoch, f: 1, members, admins, settings, first_primary, engine }
+    Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine: false }
 }
 
 fn roster(machine: u8) -> Roster {

@@ -274,7 +274,9 @@ mod tests {
         let settings = Settings::Pbft(PbftSettings::default());
         let (members, admins, first_primary) = (Vec::new(), Vec::new(), ReplicaId(0));
         let (epoch, engine) = (Epoch(3), EngineSettings::default());
-        let membership = Membership { epoch, f: 0, members, admins, settings, first_primary, engine };
+        let is_one_machine = false;
+        let membership =
+            Membership { epoch, f: 0, members, admins, settings, first_primary, engine, is_one_machine };
         let start = Some((Seq(8), Digest([1; 32])));
         let links = Vec::new();
         let epoch = EpochRecord { membership, start, links, is_retired: false, has_forgotten: false };

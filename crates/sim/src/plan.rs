@@ -216,6 +216,7 @@ fn first_membership(quorums: Quorums, settings: Settings, engine: EngineSettings
         settings,
         first_primary: ReplicaId(0),
         engine,
+        is_one_machine: false,
     }
 }
 

@@ -44,7 +44,7 @@ const CHANNELS: (u16, [Pinned; 13]) = (
 
 /// And what is on disk, but for what protocols say in their records, and the pages of states. Who changes any of that
 /// raises the version of `althing_replica`'s logs.
-const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "9b368c3425a390d8");
+const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "e4266f861d0512a0");
 
 /// How much of each input is taken for a value, if it is one.
 fn format_of<T: BorshDeserialize>() -> String {

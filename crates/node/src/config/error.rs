@@ -316,7 +316,7 @@ pub enum Rule {
     #[error("the site `{0}` has another public key in the system file; it has been dealt again")]
     OtherSiteKey(String),
     /// Servers of a site that could change: other sites know them by number, and the site's key is shared among them.
-    #[error("the servers of a site do not change: leave `admins` out of its group file")]
+    #[error("the servers of a site do not change: its group file has `admins`, so it needs `is_site` too")]
     SiteAdmins,
     /// Servers of a site that recover in turn, while what they hold of the site's key stays the same.
     #[error(

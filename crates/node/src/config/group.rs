@@ -52,6 +52,9 @@ pub struct RawGroup {
     /// The public keys, as text, of those who may change the replicas. Where there are none, nobody may.
     #[serde(default)]
     pub admins: Vec<String>,
+    /// Whether it is a site of a system: one machine to the others.
+    #[serde(default)]
+    pub is_site: bool,
     /// The clients.
     pub clients: Vec<RawClientEntry>,
     /// The protocol.
@@ -191,6 +194,7 @@ pub struct GroupConfig {
     epoch: Epoch,
     replicas: Vec<ReplicaEntry>,
     admins: Vec<PublicIdentity>,
+    is_site: bool,
     clients: BTreeMap<ClientId, ClientEntry>,
     protocol: ProtocolKind,
     pbft: PbftSettings,
@@ -249,6 +253,7 @@ impl GroupConfig {
             settings,
             first_primary: self.quorums.primary(View(0)),
             engine: self.engine,
+            is_one_machine: self.is_site,
         })
     }
 
@@ -488,6 +493,7 @@ impl TryFrom<RawGroup> for GroupConfig {
             id: parse_group_id(&raw.id)?,
             quorums,
             epoch: Epoch(raw.epoch),
+            is_site: raw.is_site,
             admins: raw.admins.iter().map(|text| parse_admin(text)).collect::<Result<_, _>>()?,
             replicas: quorums.replicas().zip(&raw.replicas).map(parse_replica).collect::<Result<_, _>>()?,
             clients: parse_clients(&raw.clients)?,
@@ -503,6 +509,9 @@ impl TryFrom<RawGroup> for GroupConfig {
             key_refresh: (raw.key_refresh_ms > 0).then(|| Duration::from_millis(raw.key_refresh_ms)),
         };
         group.check_distinct()?;
+        if group.is_site && group.is_tentative() {
+            return Err(Rule::SiteTentative);
+        }
         match group.membership() {
             Some(membership) => drop(membership.check()?),
             None if raw.epoch > 0 => return Err(Rule::EpochWithoutAdmins(raw.epoch)),

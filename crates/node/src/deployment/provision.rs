@@ -107,6 +107,7 @@ pub fn provision_service(
         // One alone could not tell that the group has grown, should it lose its disk.
         admin: (group.n > 1 && group.protocol.has_successors())
             .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
+        is_site: false,
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {
@@ -155,8 +156,10 @@ pub(super) struct Members<'a> {
     pub(super) replicas: Vec<&'a str>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) clients: Vec<NewClient>,
-    /// Who may change the members, as a client.
+    /// Who may change the group, as a client.
     pub(super) admin: Option<ClientId>,
+    /// Whether it is a site of a system.
+    pub(super) is_site: bool,
 }
 
 /// A client of a group that is made.
@@ -229,6 +232,7 @@ impl<'a> Maker<'a> {
         let raw = RawGroup {
             epoch: 0,
             first_primary: 0,
+            is_site: members.is_site,
             admins: keys.admin.iter().map(|identity| identity.public().to_string()).collect(),
             name: members.name.to_owned(),
             id: members.id.0.iter().map(|b| format!("{b:02x}")).collect(),

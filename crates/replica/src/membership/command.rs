@@ -124,6 +124,11 @@ pub enum Refusal {
     /// Who is to lead first leaves, or gets another key.
     #[error("{0} is to lead first, and is not there any more under the key that it has")]
     PrimaryLeaves(ReplicaId),
+    /// Others know the members by their places, and how many of them may be faulty in which way.
+    #[error(
+        "the group is one machine to others: who belongs to it, and which faults it stands, does not change"
+    )]
+    OneMachine,
     /// What would come out is no membership.
     #[error(transparent)]
     Invalid(#[from] MembershipError),
@@ -157,10 +162,16 @@ impl Reconfigure {
             settings: self.settings()?.unwrap_or(&present.settings).clone(),
             engine: self.engine()?.unwrap_or(present.engine),
             admins: present.admins.clone(),
+            is_one_machine: present.is_one_machine,
             members,
         };
         if next == (Membership { epoch: next.epoch, ..present.clone() }) {
             return Err(Refusal::NoChange);
+        }
+        let is_as_known = next.members == present.members && next.f == present.f;
+        let is_as_faulty = next.settings.fault_model() == present.settings.fault_model();
+        if present.is_one_machine && !(is_as_known && is_as_faulty) {
+            return Err(Refusal::OneMachine);
         }
         let quorums = next.check()?;
         allow(present.quorums(), leaving, quorums, joining)?;
@@ -283,7 +294,9 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec;
+    use althing_protocol::paxos::PaxosSettings;
     use althing_protocol::pbft::PbftSettings;
+    use althing_protocol::zyzzyva::ZyzzyvaSettings;
     use althing_protocol::{ConfigError, Setting};
     use althing_types::{FaultModel, View};
 
@@ -303,7 +316,8 @@ mod tests {
         let settings = Settings::Pbft(PbftSettings::default());
         let (epoch, admins) = (Epoch(5), vec![identity(200).public()]);
         let (first_primary, engine) = (ReplicaId(0), EngineSettings::default());
-        Membership { epoch, f, members, admins, settings, first_primary, engine }
+        let is_one_machine = false;
+        Membership { epoch, f, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn with(change: impl FnOnce(&mut PbftSettings)) -> Change {
@@ -318,6 +332,33 @@ mod tests {
             assert_eq!((next.epoch, next.f), (Epoch(6), f));
             next.members
         })
+    }
+
+    #[test]
+    fn of_a_group_that_is_one_machine_to_others_the_settings_alone_change() {
+        let settings = Settings::Pbft(PbftSettings { tentative_requests: 0, ..PbftSettings::default() });
+        let present = Membership { is_one_machine: true, settings, ..membership(4) };
+        let apply = |f, changes: &[Change]| {
+            Reconfigure { epoch: Epoch(5), f, changes: changes.to_vec() }.apply(&present)
+        };
+        let quick = with(|settings| (settings.tentative_requests, settings.pipeline) = (0, 3));
+        let next = apply(1, &[quick, Change::FirstPrimary(ReplicaId(2))]).expect("it is allowed");
+        assert!(next.is_one_machine && next.first_primary == ReplicaId(2));
+        let paxos = Change::Settings(Settings::Paxos(PaxosSettings::default()));
+        for (f, change) in [
+            (1, Change::Add(member(9))),
+            (1, Change::Replace(ReplicaId(1), member(9))),
+            (1, Change::Rekey(ReplicaId(1), member(9).key)),
+            (0, Change::Remove(ReplicaId(1))),
+            (0, Change::FirstPrimary(ReplicaId(2))),
+            (1, paxos),
+        ] {
+            assert_eq!(apply(f, &[change]), Err(Refusal::OneMachine));
+        }
+        let tentative = Err(Refusal::Invalid(MembershipError::Tentative));
+        assert_eq!(apply(1, &[with(|settings| settings.tentative_requests = 1)]), tentative);
+        let speculative = Settings::Zyzzyva(ZyzzyvaSettings::default());
+        assert_eq!(apply(1, &[Change::Settings(speculative)]), tentative);
     }
 
     #[test]

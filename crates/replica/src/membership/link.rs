@@ -90,7 +90,8 @@ mod tests {
         let settings = Settings::Pbft(PbftSettings::default());
         let (epoch, admins) = (Epoch(5), alloc::vec![identity(200).public()]);
         let (first_primary, engine) = (ReplicaId(1), EngineSettings::default());
-        Membership { epoch, f: 1, members, admins, settings, first_primary, engine }
+        let is_one_machine = false;
+        Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn command(epoch: u64, newcomer: u16, signer: u16) -> SignedReconfigure {

@@ -280,7 +280,8 @@ mod tests {
         let members = machines.iter().map(|id| member(ReplicaId(*id))).collect();
         let (admins, settings, first_primary) = (vec![admin().public()], settings(4), ReplicaId(0));
         let (epoch, engine) = (Epoch(epoch), EngineSettings::default());
-        Membership { epoch, f: 1, members, admins, settings, first_primary, engine }
+        let is_one_machine = false;
+        Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn start(seq: u64, state: u8) -> Option<(Seq, Digest)> {

@@ -180,7 +180,7 @@ fn lane_client(
         client: id,
         keyring: group.keyring(Principal::Client(id), config.lane_identity.clone()),
         quorums: group.quorums(),
-        membership: None,
+        membership: group.membership(),
         limits: limits.clone(),
         auth: group.client_auth(),
         reads: ReadPolicy::Ordered,

@@ -122,5 +122,6 @@ fn membership(config: &LabConfig, settings: &Settings) -> Membership {
         settings: settings.clone(),
         first_primary: ReplicaId(0),
         engine: EngineSettings::default(),
+        is_one_machine: false,
     }
 }
