@@ -6,6 +6,7 @@ use althing_crypto::PublicIdentity;
 use althing_node::config::{
     ClientFile, GroupConfig, ProtocolKind, RawEngine, RawSettings, RawZyzzyva, write_successor,
 };
+use althing_node::deployment::Deployment;
 use althing_node::{GroupClient, InvokeError};
 use althing_protocol::Settings;
 use althing_replica::membership::{
@@ -40,7 +41,8 @@ use std::time::Duration;
     althing reconfigure --set request_auth=signatures --set max_outstanding=1024\n  \
     althing reconfigure --protocol paxos             from now on its replicas crash, and do not lie\n  \
     althing reconfigure --protocol pbft --set pipeline=8\n  \
-    althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n\n\
+    althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n  \
+    althing reconfigure --site oslo --set pipeline=8 the group of one site of a system\n\n\
     Exit codes: 0 done; 1 refused by the group, nothing has changed; 2 it can't be done.")]
 pub(crate) struct Reconfigure {
     #[command(flatten)]
@@ -51,6 +53,9 @@ pub(crate) struct Reconfigure {
     /// The group file to write the successor of; needed with --admin alone
     #[arg(long, value_name = "FILE", requires = "admin", conflicts_with = "dir")]
     group: Option<PathBuf>,
+    /// The site whose group is to change, in a system of sites; its servers stay who they are
+    #[arg(long, value_name = "SITE", conflicts_with = "admin")]
+    site: Option<String>,
     /// Another replica, which will listen at ADDRESS and has the public key KEY
     #[arg(long, value_name = "ADDRESS=KEY")]
     add: Vec<Newcomer>,
@@ -202,11 +207,22 @@ impl Reconfigure {
             return Ok((admin.clone(), group));
         }
         let deployment = self.place.deployment()?;
+        if let Some(site) = &self.site {
+            let admin = deployment.client_file(&Deployment::site_admin(site));
+            if !admin.exists() {
+                return Err(miette!(
+                    help = "`althing status` shows what there is",
+                    "{} has no site `{site}` whose group can be changed",
+                    deployment.directory().display()
+                ));
+            }
+            return Ok((admin, deployment.group_file(site)));
+        }
         let admin = deployment.admin_file();
         match deployment.groups() {
             [group] if admin.exists() => Ok((admin, deployment.group_file(group))),
             _ => Err(miette!(
-                help = "`althing serve kv` makes groups whose replicas can be changed",
+                help = "`althing serve kv` makes groups whose replicas can be changed; in a system of sites add --site NAME",
                 "the replicas of {} are fixed: it has no administrator",
                 deployment.directory().display()
             )),
