@@ -3,6 +3,7 @@ use crate::config::RawGroup;
 use althing_crypto::Identity;
 use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
+use althing_replica::EngineSettings;
 use althing_replica::membership::Member;
 use althing_types::Epoch;
 
@@ -36,7 +37,8 @@ fn membership(epoch: u64, machines: &[u8]) -> Membership {
     let member = |machine: &u8| Member { key: key(*machine), address: address(*machine) };
     let members = machines.iter().map(member).collect();
     let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
-    Membership { epoch: Epoch(epoch), f: 1, members, admins: vec![key(200)], settings, first_primary }
+    let (epoch, admins, engine) = (Epoch(epoch), vec![key(200)], EngineSettings::default());
+    Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine: false }
 }
 
 fn roster(machine: u8) -> Roster {

@@ -18,8 +18,8 @@ use althing_node::deployment::{
 use althing_protocol::Settings;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
-use althing_replica::Durability;
 use althing_replica::membership::{Member, Membership};
+use althing_replica::{Durability, EngineSettings, RequestAuthPolicy};
 use althing_types::{ClientId, Epoch, ReplicaId, View};
 use common::{directory, quick};
 use serde_json::{Value, json};
@@ -371,6 +371,23 @@ fn a_replica_finds_its_place_and_a_client_the_latest_group_by_the_files_beside()
     let json = |first: u16| move |v: &mut Value| v["first_primary"] = json!(first);
     let load = || GroupConfig::load(&file).err().map(|error| error.to_string());
     assert!(broken(&file, json(4), load).contains("there are 4 replicas"));
+
+    // And take requests in another way.
+    let engine = EngineSettings {
+        max_outstanding_requests: 77,
+        outstanding_expiry: Duration::from_millis(2500),
+        request_auth: RequestAuthPolicy::SignatureOnly,
+    };
+    let eighth = Membership { epoch: Epoch(8), engine, ..seventh };
+    let successor = write_successor(&file, &eighth).unwrap();
+    assert_eq!(GroupConfig::load_latest(&file).unwrap().membership(), Some(eighth.clone()));
+    let json = |v: &mut Value| v["max_outstanding"] = json!(0);
+    let load = || GroupConfig::load(&successor).err().map(|error| error.to_string());
+    assert!(broken(&successor, json, load).contains("max_outstanding is 0"));
+    let engine = EngineSettings { outstanding_expiry: Duration::from_micros(2500), ..engine };
+    let error =
+        write_successor(&file, &Membership { epoch: Epoch(9), engine, ..eighth }).unwrap_err().to_string();
+    assert!(error.contains("no whole number of milliseconds"), "{error}");
 
     let mut nowhere = Membership { epoch: Epoch(4), ..third };
     nowhere.members[1].address = "somewhere".to_owned();

@@ -234,7 +234,7 @@ fn each_broken_place_of_a_server_is_refused_for_its_reason() {
         ("another size, f or protocol", |v| v["f"] = json!(0)),
         ("tentative_requests must be 0", |v| v["pbft"]["tentative_requests"] = json!(1)),
         ("leave proactive_recovery_ms", |v| v["proactive_recovery_ms"] = json!(60_000)),
-        ("leave `admins` out", |v| v["admins"] = json!([v["replicas"][0]["public_key"]])),
+        ("so it needs `is_site` too", |v| v["is_site"] = json!(false)),
     ];
     all_refused(&group, load, &cases);
 }

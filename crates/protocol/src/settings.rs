@@ -91,6 +91,16 @@ impl Settings {
         }
     }
 
+    /// Whether replicas execute what is not decided yet.
+    #[must_use]
+    pub fn is_tentative(&self) -> bool {
+        match self {
+            Self::Pbft(settings) => settings.tentative_requests > 0,
+            Self::Paxos(_) => false,
+            Self::Zyzzyva(_) => true,
+        }
+    }
+
     /// A checkpoint is made every so many sequence numbers.
     #[must_use]
     pub fn checkpoint_period(&self) -> u64 {

@@ -1,3 +1,4 @@
+use crate::EngineSettings;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use althing_types::{ClientId, Instant, RequestNumber};
@@ -25,8 +26,22 @@ struct Outstanding {
 }
 
 impl Admission {
-    pub(crate) fn new(most: usize, expiry: Duration) -> Self {
-        Self { most, expiry, outstanding: BTreeMap::new(), ages: BTreeSet::new() }
+    pub(crate) fn new(settings: &EngineSettings) -> Self {
+        let (most, expiry) = (0, Duration::ZERO);
+        let mut admission = Self { most, expiry, outstanding: BTreeMap::new(), ages: BTreeSet::new() };
+        admission.go_by(settings);
+        admission
+    }
+
+    /// Other bounds hold from now on. What has a place keeps it.
+    pub(crate) fn go_by(&mut self, settings: &EngineSettings) {
+        self.most = usize::try_from(settings.max_outstanding_requests).unwrap_or(usize::MAX);
+        self.expiry = settings.outstanding_expiry;
+    }
+
+    /// How many may be outstanding, and how long each counts.
+    pub(crate) fn bounds(&self) -> (usize, Duration) {
+        (self.most, self.expiry)
     }
 
     /// Whether `client` may have `number` under way; a retransmission always may. `is_owed` says that
@@ -43,7 +58,7 @@ impl Admission {
             self.ages.remove(&(before.since, client));
             // A copy of an earlier attempt may come late.
             is_owed |= before.is_owed && before.number == number;
-        } else if self.outstanding.len() >= self.most && !self.expire_one(now) {
+        } else if !self.make_room(now) {
             return false;
         }
         self.outstanding.insert(client, Outstanding { number, since: now, is_owed });
@@ -78,6 +93,16 @@ impl Admission {
         self.outstanding.len()
     }
 
+    /// Where fewer may be outstanding than were before, it takes more than one to go.
+    fn make_room(&mut self, now: Instant) -> bool {
+        while self.outstanding.len() >= self.most {
+            if !self.expire_one(now) {
+                return false;
+            }
+        }
+        true
+    }
+
     fn expire_one(&mut self, now: Instant) -> bool {
         match self.ages.first().copied() {
             Some((since, client)) if now.since(since) >= self.expiry => {
@@ -94,9 +119,17 @@ impl Admission {
 mod tests {
     use super::*;
 
+    fn admission(most: u32, expiry: Duration) -> Admission {
+        Admission::new(&bounds(most, expiry))
+    }
+
+    fn bounds(max_outstanding_requests: u32, outstanding_expiry: Duration) -> EngineSettings {
+        EngineSettings { max_outstanding_requests, outstanding_expiry, ..EngineSettings::default() }
+    }
+
     #[test]
     fn the_bound_holds_until_execution_or_expiry_makes_room() {
-        let mut admission = Admission::new(2, Duration::from_nanos(10));
+        let mut admission = admission(2, Duration::from_nanos(10));
         let mut admit = |now, client, number| {
             admission.admit(Instant(now), ClientId(client), RequestNumber(number), false)
         };
@@ -113,8 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn where_fewer_may_be_outstanding_than_are_nobody_loses_a_place_before_its_time() {
+        let mut admission = admission(4, Duration::from_nanos(10));
+        let admit = |admission: &mut Admission, now, client| {
+            admission.admit(Instant(now), ClientId(client), RequestNumber(1), false)
+        };
+        assert!((0..4).all(|client| admit(&mut admission, client, client)));
+        admission.go_by(&bounds(2, Duration::from_nanos(10)));
+        assert_eq!(admission.len(), 4);
+        assert!(!admit(&mut admission, 11, 9), "two have had their time, and three would have to go");
+        assert!(admit(&mut admission, 12, 9), "now three have");
+        assert_eq!(admission.clients(), [ClientId(3), ClientId(9)]);
+        admission.go_by(&bounds(3, Duration::from_nanos(10)));
+        assert!(admit(&mut admission, 12, 8), "more may be again");
+    }
+
+    #[test]
     fn an_answer_is_owed_to_who_asked_for_it_and_for_that_request_only() {
-        let mut admission = Admission::new(9, Duration::from_secs(1));
+        let mut admission = admission(9, Duration::from_secs(1));
         let (client, number) = (ClientId(1), RequestNumber);
         admission.admit(Instant(0), client, number(1), false);
         assert!(!admission.executed(client, number(1)));
@@ -128,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_late_copy_of_the_first_attempt_takes_no_debt_back() {
-        let mut admission = Admission::new(9, Duration::from_secs(1));
+        let mut admission = admission(9, Duration::from_secs(1));
         admission.admit(Instant(1), ClientId(1), RequestNumber(2), true);
         admission.admit(Instant(2), ClientId(1), RequestNumber(2), false);
         assert!(admission.executed(ClientId(1), RequestNumber(2)));

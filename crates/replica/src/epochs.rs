@@ -23,7 +23,7 @@ use crate::remains::Doubted;
 use crate::replica::{Replica, ReplicaConfig};
 use crate::tally::Tally;
 use crate::transfer::{EngineMessage, Supplier};
-use crate::{Durability, Service};
+use crate::{Durability, EngineSettings, Service};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -134,6 +134,23 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         self.protocol.settings()
     }
 
+    /// How many requests this replica takes, and which.
+    #[must_use]
+    pub fn engine_settings(&self) -> EngineSettings {
+        let (most, outstanding_expiry) = self.admission.bounds();
+        EngineSettings {
+            max_outstanding_requests: u32::try_from(most).expect("it came from as many"),
+            outstanding_expiry,
+            request_auth: self.opener.policy(),
+        }
+    }
+
+    /// Has it take requests in another way than its epoch says: for fault injection.
+    pub fn set_engine_settings(&mut self, settings: EngineSettings) {
+        self.opener.set_policy(settings.request_auth);
+        self.admission.go_by(&settings);
+    }
+
     /// Whether this replica has no place in the group any more, as far as it knows.
     #[must_use]
     pub fn is_retired(&self) -> bool {
@@ -239,11 +256,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         config.quorums = membership.quorums();
         config.replica = me;
         config.keyring = membership.keyring(&self.outbound.keyring);
+        config.engine = membership.engine;
         config.membership = Some(membership.clone());
         let successor = self.protocol.successor(me, config.quorums, &membership.settings, start);
         self.protocol = successor.expect("no settings are agreed on that the protocol does not allow");
         (self.me, self.quorums) = (me, config.quorums);
         self.opener = Opener::new(config);
+        self.admission.go_by(&membership.engine);
         let tamper = self.outbound.take_tamper();
         self.outbound = Outbound::new(config);
         self.outbound.set_tamper(tamper);

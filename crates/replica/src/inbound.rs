@@ -1,9 +1,9 @@
 use crate::frame::{
     ClientFrame, Envelope, Seal, decode_client_frame, decode_engine_message, decode_envelope,
 };
-use crate::replica::{ReplicaConfig, RequestAuthPolicy};
+use crate::replica::ReplicaConfig;
 use crate::transfer::EngineMessage;
-use crate::{Limits, Room};
+use crate::{Limits, RequestAuthPolicy, Room};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Checked, Domain, Hasher, Keyring, Mac, Proof};
@@ -55,10 +55,19 @@ impl Opener {
             epoch: config.epoch(),
             quorums: config.quorums,
             limits: config.limits.clone(),
-            policy: config.request_auth,
+            policy: config.engine.request_auth,
             verified: Verified::default(),
             outdated: BTreeSet::new(),
         }
+    }
+
+    /// Which requests it takes.
+    pub(crate) fn policy(&self) -> RequestAuthPolicy {
+        self.policy
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: RequestAuthPolicy) {
+        self.policy = policy;
     }
 
     /// Those who have yet to hear of this replica's key, as what was opened lately shows.
@@ -199,6 +208,15 @@ impl Opener {
         }
     }
 
+    /// Whether `request` is its client's as its MACs say, and only lacks the signature that is asked for.
+    fn lacks_signature(&mut self, keyring: &mut Keyring, request: &Request) -> bool {
+        let is_to_be_signed = self.policy == RequestAuthPolicy::SignatureOnly;
+        let RequestAuth::Macs(macs) = &request.auth else { return false };
+        is_to_be_signed
+            && request.operation.len() <= self.limits.settings().max_operation_bytes
+            && self.is_macs_good(keyring, request.client, macs, (Domain::Request, request.signed_bytes()))
+    }
+
     /// Whether one of the MACs is for this replica, and the client's over these bytes.
     fn is_macs_good(
         &mut self,
@@ -221,7 +239,8 @@ impl Opener {
             })
     }
 
-    /// Opens a frame from client `from`. A request in it is authentic, and a certificate proven.
+    /// Opens a frame from client `from`. A request in it is authentic, or says that it is not and lacks nothing but a
+    /// signature; a certificate is proven.
     pub(crate) fn open_client(
         &mut self,
         keyring: &mut Keyring,
@@ -264,6 +283,12 @@ impl Opener {
         };
         if client != from {
             return Err("a frame's client is not who the channel belongs to");
+        }
+        if let ClientFrame::Request(request) = &frame
+            && !is_authentic
+            && self.lacks_signature(keyring, request)
+        {
+            return Ok(frame);
         }
         if !is_authentic {
             return Err("a client's authentication does not hold, or is not of the kind asked for");
@@ -334,7 +359,7 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Durability;
+    use crate::{Durability, EngineSettings};
     use alloc::collections::BTreeMap;
     use althing_crypto::Identity;
     use althing_protocol::{Answers, RequestKind};
@@ -350,7 +375,7 @@ mod tests {
             quorums: Quorums::byzantine(4, 1).expect("four are enough"),
             keyring: keyring.clone(),
             limits: Limits::default(),
-            request_auth: RequestAuthPolicy::MacsOrSignature,
+            engine: EngineSettings::default(),
             durability: Durability::None,
             membership: None,
         };

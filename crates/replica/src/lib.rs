@@ -18,6 +18,7 @@ mod checkpoints;
 mod client;
 mod client_table;
 mod durability;
+mod engine_settings;
 mod epochs;
 mod execution;
 mod frame;
@@ -50,6 +51,7 @@ pub use client::{
 };
 pub use client_table::Standing;
 pub use durability::Durability;
+pub use engine_settings::{EngineSettings, EngineSettingsError, RequestAuthPolicy};
 pub use execution::{Effect, StateError};
 pub use frame::{
     ClientFrame, ClientMessage, Envelope, Execution, Given, Prove, Query, QueryAnswer, ReplyFrame,
@@ -63,7 +65,7 @@ pub use nested::{Gathering, NESTED_PAGES, Nested, OWN_PAGES, StateTree};
 pub use pages::{MAX_PAGE_BYTES, MAX_PAGES, NodeId, Page, Pages, Path};
 pub use records::{EngineRecord, EpochRecord, RecordError, StateName, decode_record};
 pub use remains::Remains;
-pub use replica::{Replica, ReplicaConfig, ReplicaStatus, RequestAuthPolicy};
+pub use replica::{Replica, ReplicaConfig, ReplicaStatus};
 pub use service::{Context, Emission, InstallError, LateResult, Outcome, Service};
 pub use tamper::{Injected, Outgoing, Tamper};
 pub use transfer::{EngineMessage, Parts, Want};

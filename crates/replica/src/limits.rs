@@ -18,11 +18,6 @@ pub struct LimitSettings {
     pub max_message_bytes: usize,
     /// The most requests inside one message among replicas.
     pub max_requests_per_message: usize,
-    /// Requests that are accepted and not yet executed, over all clients; one more is answered
-    /// with "busy".
-    pub max_outstanding_requests: usize,
-    /// How long an accepted request counts as outstanding when others want its place.
-    pub outstanding_expiry: Duration,
     /// How long state transfer waits for one answer.
     pub transfer_timeout: Duration,
     /// State served to one other replica in a second, in bytes.
@@ -40,8 +35,6 @@ impl Default for LimitSettings {
             max_reply_bytes: 1 << 20,
             max_message_bytes: 32 << 20,
             max_requests_per_message: 4096,
-            max_outstanding_requests: 4096,
-            outstanding_expiry: Duration::from_secs(10),
             transfer_timeout: Duration::from_millis(500),
             transfer_bytes_per_second: 64 << 20,
             key_grace: Duration::from_secs(2),
@@ -94,7 +87,6 @@ impl Limits {
         for (name, is_zero) in [
             ("max_operation_bytes", settings.max_operation_bytes == 0),
             ("max_requests_per_message", settings.max_requests_per_message == 0),
-            ("max_outstanding_requests", settings.max_outstanding_requests == 0),
             ("transfer_timeout", settings.transfer_timeout.is_zero()),
         ] {
             if is_zero {

@@ -216,6 +216,7 @@ fn verified(name: &StateName, mut kept: KeptState) -> Result<(KeptState, Checkpo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EngineSettings;
     use crate::pages::PageTree;
     use althing_protocol::Settings;
     use althing_protocol::pbft::PbftSettings;
@@ -272,7 +273,10 @@ mod tests {
     fn the_epoch_stands_before_the_records_that_are_of_it() {
         let settings = Settings::Pbft(PbftSettings::default());
         let (members, admins, first_primary) = (Vec::new(), Vec::new(), ReplicaId(0));
-        let membership = Membership { epoch: Epoch(3), f: 0, members, admins, settings, first_primary };
+        let (epoch, engine) = (Epoch(3), EngineSettings::default());
+        let is_one_machine = false;
+        let membership =
+            Membership { epoch, f: 0, members, admins, settings, first_primary, engine, is_one_machine };
         let start = Some((Seq(8), Digest([1; 32])));
         let links = Vec::new();
         let epoch = EpochRecord { membership, start, links, is_retired: false, has_forgotten: false };

@@ -19,7 +19,7 @@ use crate::speculation::{Certified, Provers};
 use crate::tamper::Tamper;
 use crate::tentative::{History, Tentative, said};
 use crate::transfer::{EngineMessage, Received, Supplier, Transfer};
-use crate::{Durability, Emission, Limits, Service};
+use crate::{Durability, Emission, EngineSettings, Limits, Service};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -30,16 +30,6 @@ use althing_protocol::{
     TimerId,
 };
 use althing_types::{ClientId, Epoch, Instant, Principal, Quorums, ReplicaId, Seq, View};
-
-/// Which authentication of a client's request a replica takes. Equal at all replicas of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RequestAuthPolicy {
-    /// A MAC vector or a signature.
-    #[default]
-    MacsOrSignature,
-    /// A signature: no client can then show some replicas a valid request and others an invalid one.
-    SignatureOnly,
-}
 
 /// What a replica has to know from the start.
 #[derive(Clone)]
@@ -52,8 +42,8 @@ pub struct ReplicaConfig {
     pub keyring: Keyring,
     /// The bounds on what it takes, keeps and gives.
     pub limits: Limits,
-    /// Which requests it takes.
-    pub request_auth: RequestAuthPolicy,
+    /// How many requests it takes, and which. Where members change their epoch says that.
+    pub engine: EngineSettings,
     /// Whether it writes to disk.
     pub durability: Durability,
     /// Who belongs to the group, in an epoch that the replica has a place in: the present one, or an earlier
@@ -159,6 +149,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if let Some(membership) = &config.membership {
             config.keyring = membership.keyring(&config.keyring);
             config.quorums = membership.quorums();
+            config.engine = membership.engine;
         }
         let tenure = Tenure::new(&config);
         let settings = config.limits.settings();
@@ -182,7 +173,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             transfer: None,
             next_ticket: 0,
             supplier: Supplier::new(settings.transfer_bytes_per_second),
-            admission: Admission::new(settings.max_outstanding_requests, settings.outstanding_expiry),
+            admission: Admission::new(&config.engine),
             penalties: Penalties::default(),
             opener: Opener::new(&config),
             is_retiring: false,
@@ -465,6 +456,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     /// is told so: where its clock was set back, it would wait for ever.
     fn on_request(&mut self, now: Instant, request: Request, outputs: &mut Vec<Output>) {
         let (client, number) = (request.client, request.number);
+        if !request.is_authentic {
+            // It is its client's, who does not know that this group wants signatures.
+            return self.outbound.send_client(client, ClientMessage::MustSign { number }, outputs);
+        }
         let is_owed = request.answers == Answers::All;
         match self.state.table().standing(client, number) {
             Standing::Old(last) => {

@@ -11,7 +11,9 @@ use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
 use althing_protocol::zyzzyva::Composition;
 use althing_replica::membership::Membership;
-use althing_replica::{AnswerPolicy, Durability, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
+use althing_replica::{
+    AnswerPolicy, Durability, EngineSettings, ReadPolicy, RequestAuthKind, RequestAuthPolicy,
+};
 use althing_types::{ClientId, Epoch, FaultModel, Quorums, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,7 +34,7 @@ const ATTACKED_CLIENTS: usize = 4;
 pub(crate) struct Plan {
     pub(crate) quorums: Quorums,
     pub(crate) settings: PbftSettings,
-    pub(crate) request_auth: RequestAuthPolicy,
+    pub(crate) engine: EngineSettings,
     /// How clients authenticate, and whether they read without ordering.
     pub(crate) auth: RequestAuthKind,
     pub(crate) reads: ReadPolicy,
@@ -120,7 +122,7 @@ impl Plan {
         }
         let mut plan = Self {
             quorums,
-            request_auth,
+            engine: engine(request_auth),
             auth,
             reads: if dice.chance(300) { ReadPolicy::Fast } else { ReadPolicy::Ordered },
             answers: if dice.chance(700) { AnswerPolicy::Few } else { AnswerPolicy::All },
@@ -147,10 +149,13 @@ impl Plan {
                 .then(|| ClientId(dice.below(ATTACKED_CLIENTS as u64))),
             weather: script::weather(config.family, &mut dice),
             script: Vec::new(),
-            membership: config
-                .family
-                .changes_members()
-                .then(|| Arc::new(first_membership(quorums, agreed(config.protocol, settings.clone())))),
+            membership: config.family.changes_members().then(|| {
+                Arc::new(first_membership(
+                    quorums,
+                    agreed(config.protocol, settings.clone()),
+                    engine(request_auth),
+                ))
+            }),
             heal_at: nanos(heal_at),
             is_undisturbed: false,
             settings,
@@ -193,7 +198,13 @@ pub(crate) fn agreed(protocol: ProtocolKind, settings: PbftSettings) -> Settings
     }
 }
 
-fn first_membership(quorums: Quorums, settings: Settings) -> Membership {
+/// As many requests as there are clients find room, so that the bound is met.
+fn engine(request_auth: RequestAuthPolicy) -> EngineSettings {
+    let max_outstanding_requests = u32::try_from(crate::keys::CLIENTS).expect("small");
+    EngineSettings { max_outstanding_requests, request_auth, ..EngineSettings::default() }
+}
+
+fn first_membership(quorums: Quorums, settings: Settings, engine: EngineSettings) -> Membership {
     Membership {
         epoch: Epoch(0),
         f: u16::try_from(quorums.f()).expect("small"),
@@ -201,6 +212,17 @@ fn first_membership(quorums: Quorums, settings: Settings) -> Membership {
         admins: vec![admin().public()],
         settings,
         first_primary: ReplicaId(0),
+        engine,
+        is_one_machine: false,
+    }
+}
+
+/// As [`engine`], for a later epoch: now and then with fewer places than there are clients.
+pub(crate) fn other_engine(dice: &mut Dice) -> EngineSettings {
+    EngineSettings {
+        max_outstanding_requests: dice.pick(&[2, 4, 8]),
+        outstanding_expiry: Duration::from_millis(dice.pick(&[50, 300, 10_000])),
+        request_auth: dice.pick(&[RequestAuthPolicy::MacsOrSignature, RequestAuthPolicy::SignatureOnly]),
     }
 }
 

@@ -98,6 +98,14 @@ pub(crate) trait Subject {
         settings
     }
 
+    /// A correct replica has come to be in another epoch.
+    fn on_epoch(&self, replica: &mut Tested<Self>, plan: &Plan)
+    where
+        Self: Sized,
+    {
+        let _ = (replica, plan);
+    }
+
     /// Whether the runtime of a replica that has left forgets what that said last.
     fn forgets_leavers(&self) -> bool {
         true
@@ -303,7 +311,6 @@ pub(crate) fn limits() -> Limits {
     let settings = LimitSettings {
         max_operation_bytes: 4096,
         max_requests_per_message: 64,
-        max_outstanding_requests: usize::try_from(crate::keys::CLIENTS).expect("small"),
         transfer_timeout: Duration::from_millis(100),
         key_grace: KEY_GRACE,
         key_repeat: Duration::from_millis(20),
@@ -334,7 +341,7 @@ pub(crate) fn instance<X: Subject>(
         keyring,
         membership: membership.cloned(),
         limits: subject.limits(),
-        request_auth: plan.request_auth,
+        engine: plan.engine,
         durability: plan.durability,
     };
     let protocol = match membership.map(|membership| &membership.settings) {

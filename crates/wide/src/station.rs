@@ -105,6 +105,8 @@ pub struct Station {
     me: ReplicaId,
     outpost: Outpost,
     lanes: BTreeMap<Lane, (ClientId, Client)>,
+    /// The same lanes.
+    all: Vec<Lane>,
     /// By which client ids the group knows the lanes.
     names: BTreeMap<ClientId, Lane>,
 }
@@ -129,7 +131,8 @@ impl Station {
             "the group takes what is submitted"
         );
         let names = lanes.iter().map(|(lane, (id, _))| (*id, *lane)).collect();
-        Self { me, outpost, lanes, names }
+        let all = lanes.keys().copied().collect();
+        Self { me, outpost, lanes, all, names }
     }
 
     /// On which lane the server is this client of its group, if it is.
@@ -178,7 +181,7 @@ impl Station {
                     if let Some((id, client)) = self.lanes.get_mut(&lane) {
                         let mut done = Vec::new();
                         client.handle(now, input, &mut done);
-                        carry_out_for_lane((self.me, lane, *id), done, &mut steps, outputs);
+                        carry_out_for_lane((self.me, lane, *id), &self.all, done, &mut steps, outputs);
                     }
                 }
                 Step::Outpost(input) => self.step_outpost(now, input, machine, &mut steps, outputs),
@@ -212,16 +215,17 @@ impl Station {
                     client
                         .submit(now, operation, OperationKind::Ordered, &mut done)
                         .expect("one operation at a time on a lane, and none too long");
-                    carry_out_for_lane((self.me, lane, *id), done, steps, outputs);
+                    carry_out_for_lane((self.me, lane, *id), &self.all, done, steps, outputs);
                 }
             }
         }
     }
 }
 
-/// Carries out what the client on a lane of `me` wants, whom the group knows by `id`.
+/// Carries out what the client on a lane of `me` wants, whom the group knows by `id`. `others` are all lanes.
 fn carry_out_for_lane(
     (me, lane, id): (ReplicaId, Lane, ClientId),
+    others: &[Lane],
     done: Vec<ClientOutput>,
     steps: &mut VecDeque<Step>,
     outputs: &mut Vec<StationOutput>,
@@ -243,9 +247,13 @@ fn carry_out_for_lane(
             | ClientOutput::Superseded { .. } => {
                 steps.push_back(Step::Outpost(OutpostInput::Completed(lane)));
             }
+            // The clients on the other lanes need not find that out.
+            ClientOutput::Epoch(membership) => {
+                let others = others.iter().filter(|other| **other != lane);
+                steps.extend(others.map(|other| Step::Lane(*other, ClientInput::Epoch(membership.clone()))));
+            }
             ClientOutput::Renumbered { .. }
             | ClientOutput::Busy { .. }
-            | ClientOutput::Epoch(_)
             | ClientOutput::Emission { .. }
             | ClientOutput::EmissionsEnded { .. }
             | ClientOutput::Refused { .. } => {}

@@ -23,10 +23,21 @@ pub(crate) fn with<T: Serialize + DeserializeOwned>(base: &T, option: &str, chan
             let known: Vec<_> = settings.keys().collect();
             return Err(miette!("{option}: there is no setting `{name}`; there are {known:?}"));
         };
-        *setting = serde_json::from_str(value)
-            .map_err(|_| miette!("{option} {name}: `{value}` is no number, `true` or `false`"))?;
+        let given = serde_json::from_str(value);
+        *setting = match setting {
+            // Such a setting names what it stands for.
+            Value::String(_) => Value::String(value.to_owned()),
+            _ => given.map_err(|_| miette!("{option} {name}: `{value}` is no number, `true` or `false`"))?,
+        };
     }
     serde_json::from_value(settings.into()).map_err(|error| miette!("{option}: {error}"))
+}
+
+/// The NAME=VALUEs that are about one of these settings, and the others.
+pub(crate) fn split<T: Serialize>(settings: &T, changes: &[String]) -> Result<(Vec<String>, Vec<String>)> {
+    let known = by_name(settings)?;
+    let is_known = |change: &String| change.split_once('=').is_some_and(|(name, _)| known.contains_key(name));
+    Ok(changes.iter().cloned().partition(is_known))
 }
 
 /// Those that are not the same in both. One that only one of them has is `null` in the other.
@@ -52,7 +63,7 @@ fn by_name(settings: &impl Serialize) -> Result<Map<String, Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use althing_node::config::{RawPaxos, RawPbft, RawSettings};
+    use althing_node::config::{RawEngine, RawPaxos, RawPbft, RawSettings, RequestAuthKind};
 
     #[test]
     fn what_another_protocol_does_not_have_differs_too() {
@@ -84,6 +95,20 @@ mod tests {
             of("view_timeout_ms", 1000.into(), 250.into()),
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn what_is_of_one_kind_of_settings_is_told_from_what_is_of_another() {
+        let asked =
+            ["pipeline=5", "request_auth=signatures", "max_outstanding=9", "what=1"].map(str::to_owned);
+        let (engine, others) = split(&RawEngine::default(), &asked).expect("they have names");
+        assert_eq!(others, ["pipeline=5", "what=1"]);
+        let changed = with(&RawEngine::default(), "--set", &engine).expect("it makes sense");
+        let request_auth = RequestAuthKind::Signatures;
+        assert_eq!(changed, RawEngine { max_outstanding: 9, request_auth, ..RawEngine::default() });
+        let wrong = with(&RawEngine::default(), "--set", &["request_auth=passwords".to_owned()]);
+        let error = wrong.expect_err("there is no such kind").to_string();
+        assert!(error.contains("passwords") && error.contains("signatures"), "{error}");
     }
 
     #[test]

@@ -3,7 +3,10 @@ use super::place::Place;
 use crate::output;
 use crate::running::block_on;
 use althing_crypto::PublicIdentity;
-use althing_node::config::{ClientFile, GroupConfig, ProtocolKind, RawSettings, RawZyzzyva, write_successor};
+use althing_node::config::{
+    ClientFile, GroupConfig, ProtocolKind, RawEngine, RawSettings, RawZyzzyva, write_successor,
+};
+use althing_node::deployment::Deployment;
 use althing_node::{GroupClient, InvokeError};
 use althing_protocol::Settings;
 use althing_replica::membership::{
@@ -35,9 +38,11 @@ use std::time::Duration;
     althing reconfigure --rekey 1=KEY                the machine is started again with the new key\n  \
     althing reconfigure --move 1=127.0.0.1:7106      the same replica, which is stopped and started again there\n  \
     althing reconfigure --set pipeline=8 --set view_timeout_ms=500\n  \
+    althing reconfigure --set request_auth=signatures --set max_outstanding=1024\n  \
     althing reconfigure --protocol paxos             from now on its replicas crash, and do not lie\n  \
     althing reconfigure --protocol pbft --set pipeline=8\n  \
-    althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n\n\
+    althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n  \
+    althing reconfigure --site oslo --set pipeline=8 the group of one site of a system\n\n\
     Exit codes: 0 done; 1 refused by the group, nothing has changed; 2 it can't be done.")]
 pub(crate) struct Reconfigure {
     #[command(flatten)]
@@ -48,6 +53,9 @@ pub(crate) struct Reconfigure {
     /// The group file to write the successor of; needed with --admin alone
     #[arg(long, value_name = "FILE", requires = "admin", conflicts_with = "dir")]
     group: Option<PathBuf>,
+    /// The site whose group is to change, in a system of sites; its servers stay who they are
+    #[arg(long, value_name = "SITE", conflicts_with = "admin")]
+    site: Option<String>,
     /// Another replica, which will listen at ADDRESS and has the public key KEY
     #[arg(long, value_name = "ADDRESS=KEY")]
     add: Vec<Newcomer>,
@@ -67,7 +75,8 @@ pub(crate) struct Reconfigure {
     /// the settings that the group file has for it
     #[arg(long, value_parser = super::protocol, value_name = "NAME")]
     protocol: Option<ProtocolKind>,
-    /// Change a setting by its name in the group file's `pbft` or `paxos`, at all replicas
+    /// Change a setting by its name in the group file's `pbft`, `paxos` or `zyzzyva`, or `max_outstanding`,
+    /// `outstanding_expiry_ms` or `request_auth`, at all replicas
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// The replica that leads the first view of the next epoch, and of those after it while it stays
@@ -198,11 +207,22 @@ impl Reconfigure {
             return Ok((admin.clone(), group));
         }
         let deployment = self.place.deployment()?;
+        if let Some(site) = &self.site {
+            let admin = deployment.client_file(&Deployment::site_admin(site));
+            if !admin.exists() {
+                return Err(miette!(
+                    help = "`althing status` shows what there is",
+                    "{} has no site `{site}` whose group can be changed",
+                    deployment.directory().display()
+                ));
+            }
+            return Ok((admin, deployment.group_file(site)));
+        }
         let admin = deployment.admin_file();
         match deployment.groups() {
             [group] if admin.exists() => Ok((admin, deployment.group_file(group))),
             _ => Err(miette!(
-                help = "`althing serve kv` makes groups whose replicas can be changed",
+                help = "`althing serve kv` makes groups whose replicas can be changed; in a system of sites add --site NAME",
                 "the replicas of {} are fixed: it has no administrator",
                 deployment.directory().display()
             )),
@@ -221,7 +241,12 @@ impl Reconfigure {
         });
         let moves: Vec<_> = moves.collect::<Result<_>>()?;
         let n = (present.members.len() + self.add.len()).saturating_sub(self.remove.len());
-        let settings = self.settings(group, present)?;
+        let (engine, sets) = named_settings::split(&RawEngine::default(), &self.set)?;
+        let settings = self.settings(group, present, &sets)?;
+        let engine = (!engine.is_empty())
+            .then(|| named_settings::with(&RawEngine::from(&present.engine), "--set", &engine))
+            .transpose()?
+            .map(|raw| Change::Engine(raw.settings()));
         let (before, after) = (&present.settings, settings.as_ref().unwrap_or(&present.settings));
         let most = u16::try_from(ProtocolKind::from(after).most_faults(n)).unwrap_or(u16::MAX);
         let has_protocol = before.protocol() != after.protocol();
@@ -233,6 +258,7 @@ impl Reconfigure {
             .chain(rekeys)
             .chain(moves)
             .chain(settings)
+            .chain(engine)
             .chain(first)
             .collect();
         // Who asks for other settings alone says nothing of faults.
@@ -251,10 +277,15 @@ impl Reconfigure {
 
     /// The present settings, or those that the file has for the protocol that is asked for, with those changed that
     /// are to be.
-    fn settings(&self, group: &GroupConfig, present: &Membership) -> Result<Option<Settings>> {
+    fn settings(
+        &self,
+        group: &GroupConfig,
+        present: &Membership,
+        sets: &[String],
+    ) -> Result<Option<Settings>> {
         let running = ProtocolKind::from(&present.settings);
         let asked = self.protocol.unwrap_or(running);
-        if asked == running && self.set.is_empty() {
+        if asked == running && sets.is_empty() {
             return Ok(None);
         }
         if asked.composition().is_some() && group.proactive_recovery().is_some() {
@@ -266,10 +297,10 @@ impl Reconfigure {
         }
         let base = if asked == running { Some(present.settings.clone()) } else { group.settings_of(asked) };
         let base = base.ok_or_else(|| miette!("a group that can change does not run `{}`", asked.name()))?;
-        let with = |raw: &RawZyzzyva| named_settings::with(raw, "--set", &self.set);
+        let with = |raw: &RawZyzzyva| named_settings::with(raw, "--set", sets);
         let raw = match RawSettings::from(&base) {
-            RawSettings::Pbft(raw) => RawSettings::Pbft(named_settings::with(&raw, "--set", &self.set)?),
-            RawSettings::Paxos(raw) => RawSettings::Paxos(named_settings::with(&raw, "--set", &self.set)?),
+            RawSettings::Pbft(raw) => RawSettings::Pbft(named_settings::with(&raw, "--set", sets)?),
+            RawSettings::Paxos(raw) => RawSettings::Paxos(named_settings::with(&raw, "--set", sets)?),
             RawSettings::Zyzzyva(raw) => RawSettings::Zyzzyva(with(&raw)?),
             RawSettings::Quorum(raw) => RawSettings::Quorum(with(&raw)?),
             RawSettings::Chain(raw) => RawSettings::Chain(with(&raw)?),
@@ -290,10 +321,12 @@ impl Reconfigure {
             // The file was out of date: the next try is to start from what the group is now.
             Err(refusal) => (known.clone(), known.clone(), Some(refusal)),
         };
-        let changed = named_settings::differences(
+        let mut changed = named_settings::differences(
             &RawSettings::from(&before.settings),
             &RawSettings::from(&next.settings),
         )?;
+        let engines = (RawEngine::from(&before.engine), RawEngine::from(&next.engine));
+        changed.extend(named_settings::differences(&engines.0, &engines.1)?);
         let file = match next.epoch {
             Epoch(0) => group_file.to_owned(),
             _ => write_successor(group_file, &next).into_diagnostic()?,

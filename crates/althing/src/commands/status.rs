@@ -2,7 +2,7 @@ use super::named_settings;
 use super::place::Place;
 use crate::output;
 use crate::running::{block_on, status};
-use althing_node::config::{ProtocolKind, RawPaxos, RawPbft, RawSettings, RawZyzzyva};
+use althing_node::config::{ProtocolKind, RawEngine, RawPaxos, RawPbft, RawSettings, RawZyzzyva};
 use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
@@ -89,16 +89,17 @@ fn print(processes: &[ProcessReport]) {
 /// What each group has agreed on, where that is not what a group goes by if nothing is said: as those of its replicas
 /// say that are in the latest epoch.
 fn settings_of(processes: &[ProcessReport]) -> Vec<String> {
-    let mut latest: BTreeMap<&str, (u64, &RawSettings)> = BTreeMap::new();
+    let mut latest: BTreeMap<&str, (u64, &RawSettings, &RawEngine)> = BTreeMap::new();
     for process in processes {
         let Some(Status::Replica(report)) = &process.status else { continue };
         let Some(settings) = report.settings.as_deref() else { continue };
-        let known = latest.entry(&report.group).or_insert((report.epoch, settings));
+        let said = (report.epoch, settings, &report.engine);
+        let known = latest.entry(&report.group).or_insert(said);
         if report.epoch > known.0 {
-            *known = (report.epoch, settings);
+            *known = said;
         }
     }
-    let line = |(group, (epoch, settings)): (&str, (u64, &RawSettings))| {
+    let line = |(group, (epoch, settings, engine)): (&str, (u64, &RawSettings, &RawEngine))| {
         let usual = match settings {
             RawSettings::Pbft(_) => RawSettings::Pbft(RawPbft::default()),
             RawSettings::Paxos(_) => RawSettings::Paxos(RawPaxos::default()),
@@ -107,7 +108,8 @@ fn settings_of(processes: &[ProcessReport]) -> Vec<String> {
             RawSettings::Chain(_) => RawSettings::Chain(RawZyzzyva::default()),
             RawSettings::Aliph(_) => RawSettings::Aliph(RawZyzzyva::default()),
         };
-        let changed = named_settings::differences(&usual, settings).ok()?;
+        let mut changed = named_settings::differences(&usual, settings).ok()?;
+        changed.extend(named_settings::differences(&RawEngine::default(), engine).ok()?);
         let named: Vec<_> = changed.iter().map(|it| format!("{}={}", it.name, it.after)).collect();
         (!named.is_empty()).then(|| format!("{group} in epoch {epoch} goes by {}", named.join(" ")))
     };

@@ -4,7 +4,7 @@
 use super::changing::{Changing, address};
 use super::load::{CLIENTS, block_on};
 use althing_node::GroupClient;
-use althing_node::config::{ClientFile, ProtocolKind};
+use althing_node::config::{ClientFile, ProtocolKind, RequestAuthKind};
 use althing_node::control::{ReplicaReport, Role};
 use althing_node::deployment::Deployment;
 use althing_protocol::Settings;
@@ -102,14 +102,20 @@ fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
         let refused = group.ask(&["reconfigure", "--set", "log_size=200"], 1).await;
         let reason = refused["refusal"].as_str().expect("a reason");
         assert!(reason.contains("log_size is 200, but must be a multiple"), "{reason}");
-        let (key, place) = (group.make("kv-4").await, address());
-        group.change(&["--add", &format!("{place}={key}"), "--set", "max_batch_requests=64"]).await;
+        let newcomer = format!("{}={}", address(), group.make("kv-4").await);
+        let set = ["--set", "max_batch_requests=64", "--set", "request_auth=signatures"];
+        let set = [&set[..], &["--set", "max_outstanding=64", "--add", &newcomer]].concat();
+        let report = group.change(&set).await;
+        let changed = report["settings"].as_array().expect("what changed");
+        let auth = changed.iter().find(|changed| changed["name"] == "request_auth").expect("it changed");
+        assert_eq!((&auth["before"], &auth["after"]), (&"macs".into(), &"signatures".into()), "{report}");
         group.start_newcomer("kv-4").await;
-        group.settle("a member and a setting").await;
+        group.settle("a member, a setting and how requests are signed").await;
         let shown = group.status().await;
         let line = shown.lines().find(|line| line.starts_with("kv in epoch 2 goes by "));
         let line = line.unwrap_or_else(|| panic!("{shown}"));
-        for setting in ["pipeline=8", "view_timeout_ms=700", "max_batch_requests=64"] {
+        let set = ["pipeline=8", "view_timeout_ms=700", "max_batch_requests=64", "max_outstanding=64"];
+        for setting in [&set[..], &["request_auth=\"signatures\""]].concat() {
             assert!(line.contains(setting), "{line}");
         }
         assert!(!line.contains("primary_slack"), "it is what it always was: {line}");
@@ -120,10 +126,17 @@ fn the_settings_of_a_group_change_while_it_works_and_outlast_the_processes() {
         for name in members {
             group.restart(name).await;
         }
+        let wants_signatures = |report: &ReplicaReport| {
+            report.engine.max_outstanding == 64 && report.engine.request_auth == RequestAuthKind::Signatures
+        };
         for name in members {
             group.takes_part(name).await;
+            group.group.until(name, "it wants signatures", wants_signatures).await;
         }
         group.settle("restart all").await;
+        let refused = group.ask(&["reconfigure", "--set", "max_outstanding=0"], 1).await;
+        let reason = refused["refusal"].as_str().expect("a reason");
+        assert!(reason.contains("max_outstanding is 0, but must be from 1"), "{reason}");
         let file = group.group.deployment.directory().join("groups/kv.epoch-2.json");
         let written: Value = serde_json::from_slice(&fs::read(file).expect("a file")).expect("JSON");
         assert_eq!((&written["pbft"]["pipeline"], &written["first_primary"]), (&8.into(), &2.into()));

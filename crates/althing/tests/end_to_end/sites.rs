@@ -5,6 +5,8 @@ use super::process::{expect, signal, until};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use tempfile::TempDir;
 
 /// Paxos among a site whose servers may lie and two whose servers may crash.
@@ -35,6 +37,26 @@ impl System {
     fn put(&self, site: &str, key: &str, value: &str) {
         let told = self.deployment.tell(&["kv", "put", key, value, "--site", site, "--within", "40"]);
         assert_eq!(told, "stored\n");
+    }
+
+    /// Has a site's group changed, and waits until all its servers are in that epoch.
+    fn change(&self, site: &str, epoch: u64, changes: &[&str]) -> Value {
+        let arguments = [&["reconfigure", "--site", site, "--json"], changes].concat();
+        let report: Value = serde_json::from_str(&self.deployment.tell(&arguments)).expect("JSON");
+        assert_eq!((&report["outcome"], &report["epoch"]), (&"changed".into(), &epoch.into()), "{report}");
+        let n = report["members"].as_array().map_or(0, Vec::len);
+        until("that all servers of the site are in the epoch", || {
+            let servers = self.servers(site);
+            let are_there = servers.iter().all(|it| it["epoch"] == epoch && it["is_voting"] == true);
+            (are_there && servers.len() == n).then_some(())
+        });
+        report
+    }
+
+    fn refuses(&self, site: &str, changes: &[&str], why: &str) {
+        let arguments = [&["reconfigure", "--site", site], changes].concat();
+        let (_, refusal) = expect(&self.deployment.ask(&arguments), 1);
+        assert!(refusal.contains(why), "{changes:?}: {refusal}");
     }
 
     fn get(&self, site: &str, key: &str) -> String {
@@ -171,5 +193,65 @@ fn updates_that_a_site_answers_for_are_executed_and_answered_everywhere() {
             system.servers("vik").into_iter().filter_map(|report| report["evidence"].as_array().cloned());
         said.flatten().any(|evidence| is_forged(&evidence)).then_some(())
     });
+    system.deployment.end();
+}
+
+/// A site's group changes as any other, but for who belongs to it: by its administrator's command, while the clients of
+/// all sites go on.
+#[test]
+fn the_groups_of_sites_get_other_settings_and_leaders_while_all_sites_work() {
+    let system = System::up(MIXED);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let work = |site: &'static str| {
+            let mut done = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let put = ["kv", "put", site, &done.to_string(), "--site", site, "--within", "40"];
+                // A client of its own: two programs can't share one.
+                let told = system.deployment.tell(&[&put[..], &["--client", "client-1"]].concat());
+                assert_eq!(told, "stored\n");
+                done += 1;
+            }
+            done
+        };
+        let workers = ["oslo", "vik"].map(|site| scope.spawn(move || work(site)));
+        let set = ["--set", "pipeline=4", "--set", "view_timeout_ms=900", "--set", "request_auth=signatures"];
+        let report = system.change("oslo", 1, &[&set[..], &["--first-primary", "2"]].concat());
+        let changed = report["settings"].as_array().expect("what changed");
+        assert!(changed.iter().any(|it| it["name"] == "pipeline" && it["after"] == 4), "{report}");
+        let primary = |site: &str| system.servers(site)[0]["primary"].clone();
+        assert_eq!(primary("oslo"), 2);
+        system.change("vik", 1, &["--set", "pipeline=3", "--first-primary", "1"]);
+        assert_eq!(primary("vik"), 1);
+        // Other sites know its servers by their places, and count on what it has said.
+        system.refuses("oslo", &["--remove", "0"], "the group is one machine to others");
+        system.refuses("vik", &["--protocol", "pbft", "--f", "0"], "the group is one machine to others");
+        let tentative = "may execute nothing that is not decided";
+        system.refuses("oslo", &["--set", "tentative_requests=4"], tentative);
+        // It stays so when all of a site come back.
+        let servers = system.servers("oslo");
+        assert_eq!(servers.len(), 4);
+        servers.iter().for_each(|server| signal(pid(server), Signal::KILL));
+        system.put("turku", "turku", "here");
+        until("that the site is there again, in its epoch", || {
+            let again = system.servers("oslo");
+            let is_it = |it: &Value| it["epoch"] == 1 && it["settings"]["pipeline"] == 4;
+            (again.len() == 4 && again.iter().all(is_it)).then_some(())
+        });
+        system.change("oslo", 2, &["--set", "request_auth=macs", "--set", "max_batch_requests=64"]);
+        system.put("oslo", "last", "here");
+        is_over.store(true, Ordering::Relaxed);
+        for worker in workers {
+            assert!(worker.join().expect("no update failed") > 0);
+        }
+    });
+    for site in SITES {
+        assert_eq!(system.get(site, "last"), "here\n");
+    }
+    system.has_settled(10);
+    for report in SITES.iter().flat_map(|site| system.servers(site)) {
+        assert_eq!(report["evidence"], Value::Array(Vec::new()), "nobody is accused: {report}");
+        assert_eq!(report["counters"]["divergences"], 0, "{report}");
+    }
     system.deployment.end();
 }

@@ -24,7 +24,7 @@ type Pinned = (&'static str, fn() -> String, &'static str);
 
 /// What each looked like when the channels' version was this. Who changes one raises [`VERSION`], and pins it anew.
 const CHANNELS: (u16, [Pinned; 13]) = (
-    6,
+    7,
     [
         ("PbftMessage", format_of::<PbftMessage>, "d06b3ddcbdc51684"),
         ("PaxosMessage", format_of_paxos, "16a76ef2daa5ecf8"),
@@ -44,7 +44,7 @@ const CHANNELS: (u16, [Pinned; 13]) = (
 
 /// And what is on disk, but for what protocols say in their records, and the pages of states. Who changes any of that
 /// raises the version of `althing_replica`'s logs.
-const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "8d515e69ae8bd16a");
+const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "e4266f861d0512a0");
 
 /// How much of each input is taken for a value, if it is one.
 fn format_of<T: BorshDeserialize>() -> String {

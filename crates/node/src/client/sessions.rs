@@ -2,9 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use althing_replica::membership::Membership;
-use althing_replica::{
-    Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind, RequestAuthKind,
-};
+use althing_replica::{Client, ClientConfig, ClientInput, ClientOutput, Limits, OperationKind};
 use althing_types::{ClientId, Principal, ReplicaId, RequestNumber};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -13,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::updates::Updates;
 use super::{Answer, Command, InvokeError, ReplicaEmission};
 use crate::clock::WallClock;
-use crate::config::{self, ClientFile};
+use crate::config::ClientFile;
 use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, Sent, StartError};
 use crate::roster::Roster;
 use crate::timers::Timers;
@@ -301,10 +299,7 @@ fn client_config(
         quorums: group.quorums(),
         membership: group.membership(),
         limits,
-        auth: match group.request_auth() {
-            config::RequestAuthKind::Macs => RequestAuthKind::Macs,
-            config::RequestAuthKind::Signatures => RequestAuthKind::Signed,
-        },
+        auth: group.client_auth(),
         reads: group.reads().into(),
         answers: file.answers().into(),
         separate_bytes: group.separate_bytes(),

@@ -5,6 +5,7 @@ use althing_components::BuiltinError;
 use althing_crypto::KeyError;
 use althing_crypto::site::SharesError;
 use althing_protocol::ConfigError as SettingsError;
+use althing_replica::EngineSettingsError;
 use althing_replica::membership::MembershipError;
 use althing_types::{ClientId, QuorumsError, ReplicaId};
 use althing_wide::LinkPaceError;
@@ -315,7 +316,7 @@ pub enum Rule {
     #[error("the site `{0}` has another public key in the system file; it has been dealt again")]
     OtherSiteKey(String),
     /// Servers of a site that could change: other sites know them by number, and the site's key is shared among them.
-    #[error("the servers of a site do not change: leave `admins` out of its group file")]
+    #[error("the servers of a site do not change: its group file has `admins`, so it needs `is_site` too")]
     SiteAdmins,
     /// Servers of a site that recover in turn, while what they hold of the site's key stays the same.
     #[error(
@@ -400,6 +401,9 @@ pub enum Rule {
     /// The group can't change its members so.
     #[error("the group: {0}")]
     Membership(#[from] MembershipError),
+    /// The group can't take requests so.
+    #[error("the group: {0}")]
+    Engine(#[from] EngineSettingsError),
     /// An epoch after the first, of a group whose replicas nobody can have changed.
     #[error("epoch {0}, but the group has no administrators who could have changed it; take `epoch` out")]
     EpochWithoutAdmins(u64),

@@ -9,10 +9,11 @@ use althing_protocol::paxos::{PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{PbftConfig, PbftSettings};
 use althing_protocol::zyzzyva::{Composition, ZyzzyvaConfig, ZyzzyvaSettings};
 use althing_replica::membership::{Member, Membership};
-use althing_replica::{Durability, ReadPolicy};
+use althing_replica::{Durability, EngineSettings, ReadPolicy, RequestAuthKind, RequestAuthPolicy};
 use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId, View};
 use serde::{Deserialize, Serialize};
 
+use super::engine::{self, RawEngine};
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, read_secret};
 use super::protocols::{ProtocolKind, RawPaxos, RawPbft, RawZyzzyva};
@@ -51,6 +52,9 @@ pub struct RawGroup {
     /// The public keys, as text, of those who may change the replicas. Where there are none, nobody may.
     #[serde(default)]
     pub admins: Vec<String>,
+    /// Whether it is a site of a system: one machine to the others.
+    #[serde(default)]
+    pub is_site: bool,
     /// The clients.
     pub clients: Vec<RawClientEntry>,
     /// The protocol.
@@ -70,7 +74,13 @@ pub struct RawGroup {
     pub durability: Durability,
     /// How clients authenticate requests.
     #[serde(default)]
-    pub request_auth: RequestAuthKind,
+    pub request_auth: engine::RequestAuthKind,
+    /// Requests that are accepted and not yet executed, over all clients.
+    #[serde(default = "default_max_outstanding")]
+    pub max_outstanding: u32,
+    /// How long an accepted request counts as outstanding when others want its place.
+    #[serde(default = "default_outstanding_expiry_ms")]
+    pub outstanding_expiry_ms: u64,
     /// How clients read.
     #[serde(default)]
     pub reads: ReadKind,
@@ -82,8 +92,24 @@ pub struct RawGroup {
     pub proactive_recovery_ms: u64,
 }
 
+impl RawGroup {
+    /// What its replicas go by whatever they run.
+    pub(super) fn engine(&self) -> RawEngine {
+        let Self { max_outstanding, outstanding_expiry_ms, request_auth, .. } = *self;
+        RawEngine { max_outstanding, outstanding_expiry_ms, request_auth }
+    }
+}
+
 fn default_key_refresh_ms() -> u64 {
     DEFAULT_KEY_REFRESH_MS
+}
+
+fn default_max_outstanding() -> u32 {
+    RawEngine::default().max_outstanding
+}
+
+fn default_outstanding_expiry_ms() -> u64 {
+    RawEngine::default().outstanding_expiry_ms
 }
 
 /// A replica in a group file.
@@ -110,17 +136,6 @@ pub struct RawClientEntry {
     /// an id of its own: from `id` on.
     #[serde(default = "one_session")]
     pub sessions: u16,
-}
-
-/// How clients authenticate requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RequestAuthKind {
-    /// A MAC for each replica; signed only when it has to be sent again.
-    #[default]
-    Macs,
-    /// Signed always.
-    Signatures,
 }
 
 /// How the clients of a group read. All of them read alike.
@@ -179,13 +194,14 @@ pub struct GroupConfig {
     epoch: Epoch,
     replicas: Vec<ReplicaEntry>,
     admins: Vec<PublicIdentity>,
+    is_site: bool,
     clients: BTreeMap<ClientId, ClientEntry>,
     protocol: ProtocolKind,
     pbft: PbftSettings,
     paxos: PaxosSettings,
     zyzzyva: ZyzzyvaSettings,
     durability: Durability,
-    request_auth: RequestAuthKind,
+    engine: EngineSettings,
     reads: ReadKind,
     key_refresh: Option<Duration>,
     proactive_recovery: Option<Duration>,
@@ -236,6 +252,8 @@ impl GroupConfig {
             admins: self.admins.clone(),
             settings,
             first_primary: self.quorums.primary(View(0)),
+            engine: self.engine,
+            is_one_machine: self.is_site,
         })
     }
 
@@ -298,10 +316,18 @@ impl GroupConfig {
         self.durability
     }
 
-    /// How clients authenticate requests.
+    /// How many requests replicas take, and which.
     #[must_use]
-    pub fn request_auth(&self) -> RequestAuthKind {
-        self.request_auth
+    pub fn engine(&self) -> EngineSettings {
+        self.engine
+    }
+
+    /// How clients authenticate requests where their epoch lets them choose, or there is none.
+    pub(crate) fn client_auth(&self) -> RequestAuthKind {
+        match self.engine.request_auth {
+            RequestAuthPolicy::SignatureOnly if self.membership().is_none() => RequestAuthKind::Signed,
+            RequestAuthPolicy::SignatureOnly | RequestAuthPolicy::MacsOrSignature => RequestAuthKind::Macs,
+        }
     }
 
     /// How clients read.
@@ -460,11 +486,14 @@ impl TryFrom<RawGroup> for GroupConfig {
         if raw.protocol.composition().is_some() && is_fixed && raw.proactive_recovery_ms != 0 {
             return Err(Rule::RecoveryOfZyzzyva);
         }
+        let engine = raw.engine().settings();
+        engine.check()?;
         let group = Self {
             name: checked_name(raw.name)?,
             id: parse_group_id(&raw.id)?,
             quorums,
             epoch: Epoch(raw.epoch),
+            is_site: raw.is_site,
             admins: raw.admins.iter().map(|text| parse_admin(text)).collect::<Result<_, _>>()?,
             replicas: quorums.replicas().zip(&raw.replicas).map(parse_replica).collect::<Result<_, _>>()?,
             clients: parse_clients(&raw.clients)?,
@@ -473,13 +502,16 @@ impl TryFrom<RawGroup> for GroupConfig {
             paxos,
             zyzzyva,
             durability: raw.durability,
-            request_auth: raw.request_auth,
+            engine,
             reads: raw.reads,
             proactive_recovery: (raw.proactive_recovery_ms > 0)
                 .then(|| Duration::from_millis(raw.proactive_recovery_ms)),
             key_refresh: (raw.key_refresh_ms > 0).then(|| Duration::from_millis(raw.key_refresh_ms)),
         };
         group.check_distinct()?;
+        if group.is_site && group.is_tentative() {
+            return Err(Rule::SiteTentative);
+        }
         match group.membership() {
             Some(membership) => drop(membership.check()?),
             None if raw.epoch > 0 => return Err(Rule::EpochWithoutAdmins(raw.epoch)),

@@ -17,6 +17,7 @@
 
 mod client;
 mod edge;
+mod engine;
 mod error;
 mod files;
 mod group;
@@ -32,10 +33,10 @@ mod system_settings;
 
 pub use client::{AnswerKind, ClientFile, RawClient};
 pub use edge::{Broker, EdgeConfig, EdgeGroup, EdgeWire, RawBroker, RawEdge, RawEdgeGroup, RawEdgeWire};
+pub use engine::{RawEngine, RequestAuthKind};
 pub use error::{ConfigError, Rule};
 pub use group::{
-    ClientEntry, GroupConfig, MAX_SESSIONS, RawClientEntry, RawGroup, RawReplicaEntry, ReadKind,
-    ReplicaEntry, RequestAuthKind,
+    ClientEntry, GroupConfig, MAX_SESSIONS, RawClientEntry, RawGroup, RawReplicaEntry, ReadKind, ReplicaEntry,
 };
 pub use links::{LinksConfig, RawLinks, RawWay, WayConfig};
 pub use protocols::{ProtocolKind, RawPaxos, RawPbft, RawSettings, RawZyzzyva};

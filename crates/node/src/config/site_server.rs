@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use althing_crypto::site::{SiteSecret, SiteShares};
 use althing_crypto::{Identity, PublicIdentity};
-use althing_types::{ClientId, Principal, ReplicaId, SiteId};
+use althing_types::{ClientId, Principal, Quorums, ReplicaId, SiteId};
 use althing_wide::Lane;
 use serde::{Deserialize, Serialize};
 
@@ -152,10 +152,12 @@ impl RawSiteServer {
 fn check_group(system: &SystemConfig, group: &GroupConfig) -> Result<SiteId, Rule> {
     let id = system.site_named(group.name())?;
     let site = &system.sites()[usize::from(id.0)];
-    if (site.quorums, site.protocol) != (group.quorums(), group.protocol()) {
+    // Who leads it first is its own affair.
+    let of = |quorums: Quorums| (quorums.n(), quorums.f(), quorums.model());
+    if (of(site.quorums), site.protocol) != (of(group.quorums()), group.protocol()) {
         return Err(Rule::OtherSite(site.name.clone()));
     }
-    if group.membership().is_some() {
+    if group.membership().is_some_and(|membership| !membership.is_one_machine) {
         return Err(Rule::SiteAdmins);
     }
     if group.proactive_recovery().is_some() {

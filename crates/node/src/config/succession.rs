@@ -9,6 +9,7 @@ use althing_crypto::PublicIdentity;
 use althing_replica::membership::{Member, Membership};
 use althing_types::ReplicaId;
 
+use super::engine::RawEngine;
 use super::error::{ConfigError, Rule};
 use super::files::{read_json, write_json};
 use super::group::{GroupConfig, RawGroup, RawReplicaEntry};
@@ -53,7 +54,8 @@ impl RawGroup {
             })
         };
         let settings = RawSettings::from(&membership.settings);
-        if settings.settings() != membership.settings {
+        let engine = RawEngine::from(&membership.engine);
+        if settings.settings() != membership.settings || engine.settings() != membership.engine {
             return Err(Rule::FractionsOfMs { epoch: membership.epoch.0 });
         }
         // What is not run keeps what it was run with last, for the case that it is again.
@@ -72,6 +74,9 @@ impl RawGroup {
             pbft,
             paxos,
             zyzzyva,
+            max_outstanding: engine.max_outstanding,
+            outstanding_expiry_ms: engine.outstanding_expiry_ms,
+            request_auth: engine.request_auth,
             f: membership.f.into(),
             replicas: (0..).zip(&membership.members).map(entry).collect::<Result<_, _>>()?,
             admins: membership.admins.iter().map(ToString::to_string).collect(),

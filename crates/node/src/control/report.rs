@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::call::Fault;
 use super::links::LinksReport;
 use super::site_report::SiteReport;
-use crate::config::RawSettings;
+use crate::config::{RawEngine, RawSettings};
 
 /// Where a process stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct ReplicaReport {
     /// What the group runs in that epoch, and how; `None` where nothing is replicated.
     #[serde(default)]
     pub settings: Option<Box<RawSettings>>,
+    /// How many requests it takes, and which.
+    #[serde(default)]
+    pub engine: RawEngine,
     /// Replicas in the group.
     pub n: usize,
     /// Replicas that may be faulty.

@@ -102,6 +102,7 @@ impl<'a> Made<'a> {
                     .collect(),
                 // A component keeps its replicas.
                 admin: None,
+                is_site: false,
             };
             let keys = maker.group(&members)?;
             let index = group.index;

@@ -167,6 +167,12 @@ impl Deployment {
         self.client_file(ADMIN)
     }
 
+    /// The client of a site's group who may change that.
+    #[must_use]
+    pub fn site_admin(site: &str) -> String {
+        format!("{site}-{ADMIN}")
+    }
+
     /// The directory of a process.
     #[must_use]
     pub fn process_directory(&self, process: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{
     AnswerKind, ConfigError, DEFAULT_KEY_REFRESH_MS, GroupConfig, ProtocolKind, RawClient, RawClientEntry,
-    RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, RawZyzzyva, ReadKind,
+    RawEngine, RawGroup, RawPaxos, RawPbft, RawReplica, RawReplicaEntry, RawService, RawZyzzyva, ReadKind,
     RequestAuthKind, create_directory, generate_identity, write_json, write_secret,
 };
 
@@ -107,6 +107,7 @@ pub fn provision_service(
         // One alone could not tell that the group has grown, should it lose its disk.
         admin: (group.n > 1 && group.protocol.has_successors())
             .then(|| ClientId(1 + group.clients as u64 * u64::from(group.sessions))),
+        is_site: false,
     };
     let keys = maker.group(&plain)?;
     for (i, (name, identity)) in names.iter().zip(&keys.replicas).enumerate() {
@@ -155,8 +156,10 @@ pub(super) struct Members<'a> {
     pub(super) replicas: Vec<&'a str>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) clients: Vec<NewClient>,
-    /// Who may change the members, as a client.
+    /// Who may change the group, as a client.
     pub(super) admin: Option<ClientId>,
+    /// Whether it is a site of a system.
+    pub(super) is_site: bool,
 }
 
 /// A client of a group that is made.
@@ -225,9 +228,11 @@ impl<'a> Maker<'a> {
             public_key: identity.public().to_string(),
             sessions: 1,
         });
+        let engine = RawEngine::default();
         let raw = RawGroup {
             epoch: 0,
             first_primary: 0,
+            is_site: members.is_site,
             admins: keys.admin.iter().map(|identity| identity.public().to_string()).collect(),
             name: members.name.to_owned(),
             id: members.id.0.iter().map(|b| format!("{b:02x}")).collect(),
@@ -240,6 +245,8 @@ impl<'a> Maker<'a> {
             pbft: self.options.pbft.clone(),
             durability: members.durability,
             request_auth: self.options.request_auth,
+            max_outstanding: engine.max_outstanding,
+            outstanding_expiry_ms: engine.outstanding_expiry_ms,
             reads: self.options.reads,
             proactive_recovery_ms: members.proactive_recovery_ms,
             key_refresh_ms: self.options.key_refresh_ms.unwrap_or(DEFAULT_KEY_REFRESH_MS),

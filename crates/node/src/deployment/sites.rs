@@ -18,6 +18,9 @@ use crate::config::{
 /// The ids of the clients that servers are to their own group begin here: above those of people and programs.
 const FIRST_LANE: u64 = 1 << 40;
 
+/// The ids of those who may change a site's group lie below those.
+const FIRST_ADMIN: u64 = FIRST_LANE - (1 << 16);
+
 /// The system file, from where the files of processes and clients lie.
 const SYSTEM_FILE: &str = "system.json";
 
@@ -227,6 +230,10 @@ impl<'a> Made<'a> {
             let system = PathBuf::from("..").join(SYSTEM_FILE);
             self.maker.client((name, made.name()), *id, identity, Some(system))?;
         }
+        if let Some(identity) = &made.keys.admin {
+            let name = Deployment::site_admin(made.name());
+            self.maker.client((&name, made.name()), site_admin(made.id), identity, None)?;
+        }
         Ok(())
     }
 
@@ -314,8 +321,9 @@ impl<'a> MadeSite<'a> {
             replicas: names.iter().map(String::as_str).collect(),
             addresses: addresses.take(quorums.n()).collect(),
             clients: people.chain(servers).collect(),
-            // Other sites know its servers by number.
-            admin: None,
+            // One alone could not tell that the group has changed, should it lose its disk.
+            admin: (quorums.n() > 1).then_some(site_admin(id)),
+            is_site: true,
         })?;
         let addresses = addresses.take(quorums.n()).collect();
         let (public, secrets) = (dealt.public, dealt.secret_files);
@@ -337,6 +345,11 @@ impl<'a> MadeSite<'a> {
     fn lane_identity(&self, server: ReplicaId) -> &Identity {
         &self.keys.clients[self.residents.len() + usize::from(server.0)]
     }
+}
+
+/// Who may change a site's group, as a client of it.
+fn site_admin(site: SiteId) -> ClientId {
+    ClientId(FIRST_ADMIN + u64::from(site.0))
 }
 
 /// The client that a server is to its own group, by its first session.

@@ -112,6 +112,7 @@ impl<P: NodeProtocol> Runtime<P> {
             replica: me.0,
             epoch: self.members.epoch().0,
             settings: self.replica.settings().as_ref().map(|settings| Box::new(settings.into())),
+            engine: (&self.replica.engine_settings()).into(),
             n: quorums.n(),
             f: quorums.f(),
             role: match (is_voting, primary == me) {

@@ -22,11 +22,11 @@ use std::path::PathBuf;
 use althing_protocol::AnyProtocol;
 use althing_protocol::unreplicated::Unreplicated;
 use althing_replica::storage::{begin_recovery, is_recovering};
-use althing_replica::{KeptState, Limits, Replica, ReplicaConfig, RequestAuthPolicy, StateError};
+use althing_replica::{KeptState, Limits, Replica, ReplicaConfig, StateError};
 use althing_types::{Instant, Principal};
 
 use crate::clock::WallClock;
-use crate::config::{self, ConfigError, GroupConfig, ReplicaFile, Rule};
+use crate::config::{ConfigError, GroupConfig, ReplicaFile, Rule};
 use crate::control::{ControlError, ControlServer};
 use crate::log::{Files, LogError};
 use crate::net::{Network, StartError};
@@ -154,10 +154,7 @@ async fn run_protocol<P: NodeProtocol>(
         quorums: group.quorums(),
         keyring: group.keyring(me, file.identity().clone()),
         limits: limits.clone(),
-        request_auth: match group.request_auth() {
-            config::RequestAuthKind::Macs => RequestAuthPolicy::MacsOrSignature,
-            config::RequestAuthKind::Signatures => RequestAuthPolicy::SignatureOnly,
-        },
+        engine: group.engine(),
         durability: group.durability(),
         membership: group.membership(),
     };

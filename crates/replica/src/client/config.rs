@@ -54,7 +54,7 @@ pub struct ClientConfig {
     pub membership: Option<Membership>,
     /// The group's bounds.
     pub limits: Limits,
-    /// How it authenticates requests.
+    /// How it authenticates requests where the group takes both.
     pub auth: RequestAuthKind,
     /// How the group's clients read.
     pub reads: ReadPolicy,

@@ -1,4 +1,5 @@
-use super::{Client, ClientOutput, Lateness, Outstanding, Respondents, enough_replies};
+use super::{Client, ClientOutput, Lateness, Outstanding, RequestAuthKind, Respondents, enough_replies};
+use crate::RequestAuthPolicy;
 use crate::membership::{Link, Membership};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,6 +11,14 @@ impl Client {
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {
         self.config.membership.as_ref()
+    }
+
+    /// How it authenticates requests, as far as no replica says that it must sign.
+    pub(super) fn auth(&self) -> RequestAuthKind {
+        match self.membership().map(|membership| membership.engine.request_auth) {
+            Some(RequestAuthPolicy::SignatureOnly) => RequestAuthKind::Signed,
+            Some(RequestAuthPolicy::MacsOrSignature) | None => self.config.auth,
+        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {

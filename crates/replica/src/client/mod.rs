@@ -210,7 +210,7 @@ impl Client {
         answers: Answers,
         out: &mut Vec<ClientOutput>,
     ) {
-        let auth = if self.to_sign > 0 { RequestAuthKind::Signed } else { self.config.auth };
+        let auth = if self.to_sign > 0 { RequestAuthKind::Signed } else { self.auth() };
         self.to_sign = self.to_sign.saturating_sub(1);
         let to = self.config.quorums.primary(self.view());
         let request = self.request((number, kind, &operation), answers, auth);
@@ -521,7 +521,7 @@ impl Client {
     /// Signs, and goes on to for a while. A replica may say so without a reason; it gains nothing but that
     /// the client, and whoever checks, has more to do.
     fn on_must_sign(&mut self, to: ReplicaId, number: RequestNumber, out: &mut Vec<ClientOutput>) {
-        let has_macs = self.to_sign == 0 && self.config.auth == RequestAuthKind::Macs;
+        let has_macs = self.to_sign == 0 && self.auth() == RequestAuthKind::Macs;
         let Some(Outstanding { kind, operation, retransmissions: 0, phase: Phase::Ordered(_), .. }) =
             self.outstanding_as(number).filter(|_| has_macs)
         else {

@@ -1,4 +1,5 @@
 use super::{Member, Membership, MembershipError};
+use crate::EngineSettings;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use althing_crypto::{Domain, Identity, Proof, PublicIdentity};
@@ -22,6 +23,8 @@ pub enum Change {
     Settings(Settings),
     /// This replica leads the first view, in all epochs that it stays for.
     FirstPrimary(ReplicaId),
+    /// All replicas take requests by these settings: by all of them.
+    Engine(EngineSettings),
 }
 
 /// A command to the group: be another one from the next epoch on.
@@ -121,6 +124,11 @@ pub enum Refusal {
     /// Who is to lead first leaves, or gets another key.
     #[error("{0} is to lead first, and is not there any more under the key that it has")]
     PrimaryLeaves(ReplicaId),
+    /// Others know the members by their places, and how many of them may be faulty in which way.
+    #[error(
+        "the group is one machine to others: who belongs to it, and which faults it stands, does not change"
+    )]
+    OneMachine,
     /// What would come out is no membership.
     #[error(transparent)]
     Invalid(#[from] MembershipError),
@@ -152,11 +160,18 @@ impl Reconfigure {
             f: self.f,
             first_primary: self.first_primary(present, &members)?,
             settings: self.settings()?.unwrap_or(&present.settings).clone(),
+            engine: self.engine()?.unwrap_or(present.engine),
             admins: present.admins.clone(),
+            is_one_machine: present.is_one_machine,
             members,
         };
         if next == (Membership { epoch: next.epoch, ..present.clone() }) {
             return Err(Refusal::NoChange);
+        }
+        let is_as_known = next.members == present.members && next.f == present.f;
+        let is_as_faulty = next.settings.fault_model() == present.settings.fault_model();
+        if present.is_one_machine && !(is_as_known && is_as_faulty) {
+            return Err(Refusal::OneMachine);
         }
         let quorums = next.check()?;
         allow(present.quorums(), leaving, quorums, joining)?;
@@ -196,15 +211,18 @@ impl Reconfigure {
 
     /// The settings that are asked for.
     fn settings(&self) -> Result<Option<&Settings>, Refusal> {
-        let mut asked = self.changes.iter().filter_map(|change| match change {
+        given_once(self.changes.iter().filter_map(|change| match change {
             Change::Settings(settings) => Some(settings),
             _ => None,
-        });
-        let first = asked.next();
-        match asked.count() {
-            0 => Ok(first),
-            more => Err(Refusal::SettingsTwice(u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1))),
-        }
+        }))
+    }
+
+    /// Those of the engine that are asked for.
+    fn engine(&self) -> Result<Option<EngineSettings>, Refusal> {
+        given_once(self.changes.iter().filter_map(|change| match change {
+            Change::Engine(settings) => Some(*settings),
+            _ => None,
+        }))
     }
 
     /// The place of the one that leads first among the next `members`: of who is asked for, or of who did so
@@ -226,6 +244,14 @@ impl Reconfigure {
             Some(id) => place.ok_or(Refusal::PrimaryLeaves(id)),
             None => Ok(place.unwrap_or(ReplicaId(0))),
         }
+    }
+}
+
+fn given_once<T>(mut asked: impl Iterator<Item = T>) -> Result<Option<T>, Refusal> {
+    let first = asked.next();
+    match asked.count() {
+        0 => Ok(first),
+        more => Err(Refusal::SettingsTwice(u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1))),
     }
 }
 
@@ -268,7 +294,9 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec;
+    use althing_protocol::paxos::PaxosSettings;
     use althing_protocol::pbft::PbftSettings;
+    use althing_protocol::zyzzyva::ZyzzyvaSettings;
     use althing_protocol::{ConfigError, Setting};
     use althing_types::{FaultModel, View};
 
@@ -287,7 +315,9 @@ mod tests {
         let members = (0..n).map(member).collect();
         let settings = Settings::Pbft(PbftSettings::default());
         let (epoch, admins) = (Epoch(5), vec![identity(200).public()]);
-        Membership { epoch, f, members, admins, settings, first_primary: ReplicaId(0) }
+        let (first_primary, engine) = (ReplicaId(0), EngineSettings::default());
+        let is_one_machine = false;
+        Membership { epoch, f, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn with(change: impl FnOnce(&mut PbftSettings)) -> Change {
@@ -302,6 +332,33 @@ mod tests {
             assert_eq!((next.epoch, next.f), (Epoch(6), f));
             next.members
         })
+    }
+
+    #[test]
+    fn of_a_group_that_is_one_machine_to_others_the_settings_alone_change() {
+        let settings = Settings::Pbft(PbftSettings { tentative_requests: 0, ..PbftSettings::default() });
+        let present = Membership { is_one_machine: true, settings, ..membership(4) };
+        let apply = |f, changes: &[Change]| {
+            Reconfigure { epoch: Epoch(5), f, changes: changes.to_vec() }.apply(&present)
+        };
+        let quick = with(|settings| (settings.tentative_requests, settings.pipeline) = (0, 3));
+        let next = apply(1, &[quick, Change::FirstPrimary(ReplicaId(2))]).expect("it is allowed");
+        assert!(next.is_one_machine && next.first_primary == ReplicaId(2));
+        let paxos = Change::Settings(Settings::Paxos(PaxosSettings::default()));
+        for (f, change) in [
+            (1, Change::Add(member(9))),
+            (1, Change::Replace(ReplicaId(1), member(9))),
+            (1, Change::Rekey(ReplicaId(1), member(9).key)),
+            (0, Change::Remove(ReplicaId(1))),
+            (0, Change::FirstPrimary(ReplicaId(2))),
+            (1, paxos),
+        ] {
+            assert_eq!(apply(f, &[change]), Err(Refusal::OneMachine));
+        }
+        let tentative = Err(Refusal::Invalid(MembershipError::Tentative));
+        assert_eq!(apply(1, &[with(|settings| settings.tentative_requests = 1)]), tentative);
+        let speculative = Settings::Zyzzyva(ZyzzyvaSettings::default());
+        assert_eq!(apply(1, &[Change::Settings(speculative)]), tentative);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(crate) fn links_from(links: &[Link], epoch: Epoch) -> Vec<Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EngineSettings;
     use crate::membership::{Change, Member, Reconfigure, SignedReconfigure};
     use crate::pages::PageTree;
     use alloc::format;
@@ -88,7 +89,9 @@ mod tests {
         let members = (0..4).map(member).collect();
         let settings = Settings::Pbft(PbftSettings::default());
         let (epoch, admins) = (Epoch(5), alloc::vec![identity(200).public()]);
-        Membership { epoch, f: 1, members, admins, settings, first_primary: ReplicaId(1) }
+        let (first_primary, engine) = (ReplicaId(1), EngineSettings::default());
+        let is_one_machine = false;
+        Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn command(epoch: u64, newcomer: u16, signer: u16) -> SignedReconfigure {

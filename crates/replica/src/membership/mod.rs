@@ -18,6 +18,7 @@ pub use link::Link;
 pub(crate) use link::{MAX_LINKS_BYTES, links_from};
 pub(crate) use succession::{SUCCESSION_PAGE, Succession};
 
+use crate::{EngineSettings, EngineSettingsError};
 use alloc::string::String;
 use alloc::vec::Vec;
 use althing_crypto::{Hasher, Keyring, PublicIdentity};
@@ -55,6 +56,12 @@ pub struct Membership {
     pub settings: Settings,
     /// Who leads the first view of the epoch.
     pub first_primary: ReplicaId,
+    /// How many requests the replicas take, and which, whatever they run.
+    pub engine: EngineSettings,
+    /// Whether others take the group for one machine: they know its replicas by their places, and count on what it has
+    /// done. Then its members stay who they are, as many may be faulty as before and in the same way, and nothing is
+    /// executed that might be taken back.
+    pub is_one_machine: bool,
 }
 
 /// What can't be a membership.
@@ -103,6 +110,12 @@ pub enum MembershipError {
     /// A group of that size can't go by these settings.
     #[error(transparent)]
     Settings(#[from] ConfigError),
+    /// It acts as one machine, and would take back what others have been told.
+    #[error("the group is one machine to others, and may execute nothing that is not decided")]
+    Tentative,
+    /// No group can take requests as it says.
+    #[error(transparent)]
+    Engine(#[from] EngineSettingsError),
 }
 
 impl Membership {
@@ -125,6 +138,10 @@ impl Membership {
             return Err(MembershipError::NoSuchPrimary(self.first_primary, count(n)));
         }
         self.settings.check(quorums)?;
+        self.engine.check()?;
+        if self.is_one_machine && self.settings.is_tentative() {
+            return Err(MembershipError::Tentative);
+        }
         let quorums = quorums.led_first_by(self.first_primary);
         for (second, member) in quorums.replicas().zip(&self.members) {
             if member.address.is_empty() || member.address.len() > MAX_ADDRESS_BYTES {

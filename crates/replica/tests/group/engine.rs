@@ -1,7 +1,7 @@
 //! One replica: exactly-once, agreed values, refusals.
 
 use crate::ledger::{Ledger, Operation};
-use crate::net::{Net, Settings, keyring};
+use crate::net::{Net, Settings, keyring, signatures_only};
 use althing_crypto::{Domain, Identity, Keyring, Proof};
 use althing_protocol::unreplicated::{Silence, Unreplicated};
 use althing_protocol::{
@@ -149,7 +149,7 @@ fn garbage_counts_for_whoever_owns_the_sessions_that_it_comes_in() {
         quorums: Quorums::byzantine(1, 0).expect("one is enough"),
         keyring: Keyring::new(GroupId([9; 16]), me, identity(1), replicas, clients),
         limits: Limits::default(),
-        request_auth: RequestAuthPolicy::MacsOrSignature,
+        engine: EngineSettings::default(),
         durability: Durability::None,
         membership: None,
     };
@@ -169,10 +169,20 @@ fn garbage_counts_for_whoever_owns_the_sessions_that_it_comes_in() {
 }
 
 #[test]
-fn macs_are_refused_where_signatures_are_asked_for() {
-    let settings = Settings { request_auth: RequestAuthPolicy::SignatureOnly, ..Settings::new(1) };
+fn who_sends_macs_where_signatures_are_asked_for_is_told_to_sign() {
+    let settings = Settings { engine: signatures_only(), ..Settings::new(1) };
     let mut net = Net::new(settings, |_| Unreplicated::default());
     send(&mut net, C0, &ClientFrame::Request(request(1, &Operation::Read(0))));
+    net.run_for(std::time::Duration::from_millis(10));
+    let is_told = |(by, told): &(ReplicaId, ClientMessage)| {
+        *by == R0 && matches!(told, ClientMessage::MustSign { number: RequestNumber(1) })
+    };
+    assert!(net.told.iter().any(is_told), "{:?}", net.told);
+    assert!(net.replica(0).service().contexts.is_empty(), "and nothing is executed");
+    // Whose MACs are bad as well is nobody that one could tell.
+    let mut forged = request(2, &Operation::Read(0));
+    forged.auth = RequestAuth::Macs(althing_crypto::Authenticator(vec![Default::default()]));
+    send(&mut net, C0, &ClientFrame::Request(forged));
     assert!(net.has_report(0, |report| matches!(report, Report::Refused { .. })));
     assert_eq!(net.write(0, b"signed"), b"");
 }
@@ -187,8 +197,8 @@ impl Protocol for Idle {
 
 #[test]
 fn a_full_replica_says_so_and_the_client_hears_it() {
-    let limits = LimitSettings { max_outstanding_requests: 2, ..LimitSettings::default() };
-    let settings = Settings { limits: Limits::new(limits).unwrap(), ..Settings::new(1) };
+    let engine = EngineSettings { max_outstanding_requests: 2, ..EngineSettings::default() };
+    let settings = Settings { engine, ..Settings::new(1) };
     let mut net = Net::new(settings, |_| Idle);
     let numbers: Vec<_> =
         (0..3).map(|client| net.submit(client, &Operation::Read(0), OperationKind::Ordered)).collect();
@@ -227,7 +237,7 @@ fn nothing_may_come_before_the_start() {
         quorums: Settings::new(1).quorums,
         keyring: keyring(1, Principal::Replica(R0)),
         limits: Limits::default(),
-        request_auth: RequestAuthPolicy::default(),
+        engine: EngineSettings::default(),
         durability: Durability::None,
         membership: None,
     };

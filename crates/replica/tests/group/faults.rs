@@ -36,8 +36,8 @@ fn replies_and_emissions_of_a_liar_convince_nobody() {
 
 #[test]
 fn what_is_shown_and_never_ordered_takes_nobodys_place() {
-    let limits = LimitSettings { max_outstanding_requests: 2, ..LimitSettings::default() };
-    let mut net = group(Settings { limits: Limits::new(limits).unwrap(), ..Settings::new(4) });
+    let engine = EngineSettings { max_outstanding_requests: 2, ..EngineSettings::default() };
+    let mut net = group(Settings { engine, ..Settings::new(4) });
     for client in [1, 2] {
         let me = Principal::Client(ClientId(client));
         let mut request = Request {

@@ -162,7 +162,9 @@ fn two_members_can_not_share_half_a_key() {
     let mut members: Vec<_> = (0..4).map(member).collect();
     members[3].key = mixed;
     let (admins, settings, first_primary) = (Vec::new(), agreed(pbft_settings()), R(0));
-    let membership = Membership { epoch: Epoch(0), f: 1, members, admins, settings, first_primary };
+    let (engine, is_one_machine, epoch) = (EngineSettings::default(), false, Epoch(0));
+    let membership =
+        Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine };
     assert!(membership.check().is_err(), "who has the first's signatures has two votes");
 }
 

@@ -1,7 +1,7 @@
 //! New keys while a group works.
 
 use crate::ledger::Operation;
-use crate::net::{Net, Settings, keyring};
+use crate::net::{Net, Settings, keyring, signatures_only};
 use crate::recovery::pbft;
 use althing_crypto::{Domain, Keyring};
 use althing_protocol::pbft::{Pbft, PbftMessage};
@@ -31,7 +31,7 @@ fn all_replicas_renew_their_keys_and_no_client_waits() {
     let reads = ReadPolicy::Fast;
     for settings in [
         Settings { reads, ..Settings::new(4) },
-        Settings { request_auth: RequestAuthPolicy::SignatureOnly, reads, ..Settings::new(4) },
+        Settings { engine: signatures_only(), reads, ..Settings::new(4) },
     ] {
         let mut net = group(settings);
         for round in 0..6u8 {

@@ -6,6 +6,7 @@ mod deferred;
 mod disk;
 mod doubtful_epochs;
 mod engine;
+mod engine_settings;
 mod faults;
 mod former_lives;
 mod hostile_epochs;

@@ -65,7 +65,7 @@ struct ClientNode {
 pub(crate) struct Settings {
     pub(crate) quorums: Quorums,
     pub(crate) limits: Limits,
-    pub(crate) request_auth: RequestAuthPolicy,
+    pub(crate) engine: EngineSettings,
     pub(crate) durability: Durability,
     pub(crate) reads: ReadPolicy,
     /// As of the clients; the replicas have theirs from the protocol that they are given.
@@ -77,12 +77,17 @@ impl Settings {
         Self {
             quorums: Quorums::byzantine(n, (n - 1) / 3).unwrap(),
             limits: Limits::default(),
-            request_auth: RequestAuthPolicy::default(),
+            engine: EngineSettings::default(),
             durability: Durability::Sync,
             reads: ReadPolicy::Ordered,
             separate_bytes: 0,
         }
     }
+}
+
+/// Replicas that take no MACs of clients.
+pub(crate) fn signatures_only() -> EngineSettings {
+    EngineSettings { request_auth: RequestAuthPolicy::SignatureOnly, ..EngineSettings::default() }
 }
 
 pub(crate) struct Net<P: Protocol> {
@@ -162,7 +167,7 @@ impl<P: Protocol> Net<P> {
             quorums: self.settings.quorums,
             membership: membership.clone(),
             limits: self.settings.limits.clone(),
-            auth: match self.settings.request_auth {
+            auth: match self.settings.engine.request_auth {
                 RequestAuthPolicy::MacsOrSignature => RequestAuthKind::Macs,
                 RequestAuthPolicy::SignatureOnly => RequestAuthKind::Signed,
             },
@@ -203,7 +208,7 @@ impl<P: Protocol> Net<P> {
             keyring: keys,
             membership,
             limits: self.settings.limits.clone(),
-            request_auth: self.settings.request_auth,
+            engine: self.settings.engine,
             durability: self.settings.durability,
         }
     }

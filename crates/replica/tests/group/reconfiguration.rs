@@ -27,8 +27,9 @@ pub(crate) fn first_membership(settings: &Settings, agreed: althing_protocol::Se
     let n = u16::try_from(settings.quorums.n()).expect("a small group");
     let f = u16::try_from(settings.quorums.f()).expect("a small group");
     let members = (0..n).map(member).collect();
-    let (admins, first_primary) = (vec![admin().public()], R(0));
-    Membership { epoch: Epoch(0), f, members, admins, settings: agreed, first_primary }
+    let (admins, first_primary, engine) = (vec![admin().public()], R(0), settings.engine);
+    let (epoch, settings, is_one_machine) = (Epoch(0), agreed, false);
+    Membership { epoch, f, members, admins, settings, first_primary, engine, is_one_machine }
 }
 
 pub(crate) fn agreed(settings: PbftSettings) -> althing_protocol::Settings {

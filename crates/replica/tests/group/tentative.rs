@@ -457,7 +457,7 @@ fn stops(instead: u64) {
         quorums: althing_types::Quorums::byzantine(1, 0).unwrap(),
         keyring: keyring(1, Principal::Replica(R0)),
         limits: Limits::default(),
-        request_auth: RequestAuthPolicy::default(),
+        engine: EngineSettings::default(),
         durability: Durability::None,
         membership: None,
     };

@@ -22,9 +22,9 @@ use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::zyzzyva::Composition;
 use althing_replica::storage::LogWrite;
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Context, Durability, Input, Limits,
-    OperationKind, Output, Pages, ReadPolicy, Replica, ReplicaConfig, Report, RequestAuthKind,
-    RequestAuthPolicy, Service, Startup, Timer,
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Context, Durability, EngineSettings,
+    Input, Limits, OperationKind, Output, Pages, ReadPolicy, Replica, ReplicaConfig, Report, RequestAuthKind,
+    Service, Startup, Timer,
 };
 use althing_services::{Kv, KvOperation};
 use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber, Seq};
@@ -124,7 +124,7 @@ impl Group {
                 quorums,
                 keyring: keyring(n, Principal::Replica(id)),
                 limits: Limits::default(),
-                request_auth: RequestAuthPolicy::default(),
+                engine: EngineSettings::default(),
                 durability: if disk.is_some() { Durability::Async } else { Durability::None },
                 membership: None,
             };

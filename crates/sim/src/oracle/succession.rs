@@ -1,6 +1,7 @@
 use super::{Verdict, Violation};
 use althing_crypto::PublicIdentity;
 use althing_protocol::Settings;
+use althing_replica::EngineSettings;
 use althing_replica::membership::{Change, Membership, Reconfigure};
 use althing_types::{ClientId, Digest, Epoch, ReplicaId, RequestNumber, Seq};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ struct Asked {
     /// The settings of the next epoch, and who is to lead first there, by its place before.
     settings: Option<Settings>,
     first_primary: Option<ReplicaId>,
+    /// How many requests are to be taken, and which, if that is asked for.
+    engine: Option<EngineSettings>,
     /// Where it took effect, once a correct replica has executed it for good.
     executed: Option<Seq>,
     /// Whether who asked was told that the change is made.
@@ -67,7 +70,7 @@ impl Succession {
     /// An administrator asks for a change.
     pub(crate) fn asked(&mut self, client: ClientId, number: RequestNumber, command: &Reconfigure) {
         let (mut leaving, mut joining) = (BTreeSet::new(), Keys::new());
-        let (mut settings, mut first_primary) = (None, None);
+        let (mut settings, mut first_primary, mut engine) = (None, None, None);
         for change in &command.changes {
             match change {
                 Change::Add(member) => drop(joining.insert(key_bytes(&member.key))),
@@ -82,10 +85,12 @@ impl Succession {
                 }
                 Change::Settings(asked) => settings = Some(asked.clone()),
                 Change::FirstPrimary(id) => first_primary = Some(*id),
+                Change::Engine(asked) => engine = Some(*asked),
             }
         }
         let (epoch, f, executed, is_granted) = (command.epoch, command.f, None, false);
-        let asked = Asked { epoch, f, leaving, joining, settings, first_primary, executed, is_granted };
+        let asked =
+            Asked { epoch, f, leaving, joining, settings, first_primary, engine, executed, is_granted };
         self.asked.insert((client, number), asked);
     }
 
@@ -210,12 +215,19 @@ impl Succession {
     }
 
     /// The instance that a correct host's replica runs in an epoch goes by these settings.
-    pub(crate) fn goes_by(host: usize, membership: &Membership, settings: Option<&Settings>) -> Verdict {
-        if settings == Some(&membership.settings) {
+    pub(crate) fn goes_by(
+        host: usize,
+        membership: &Membership,
+        settings: Option<&Settings>,
+        engine: EngineSettings,
+    ) -> Verdict {
+        if settings == Some(&membership.settings) && engine == membership.engine {
             return Ok(());
         }
-        let (epoch, agreed) = (membership.epoch, &membership.settings);
-        violation(format!("host {host} goes by {settings:?} in {epoch}, which has agreed on {agreed:?}"))
+        let (epoch, agreed) = (membership.epoch, (&membership.settings, membership.engine));
+        violation(format!(
+            "host {host} goes by {settings:?} and {engine:?} in {epoch}, which has agreed on {agreed:?}"
+        ))
     }
 
     /// Somebody has asked for what the members and their settings are now.
@@ -240,7 +252,9 @@ impl Succession {
             let leads = old.zip(new).is_some_and(|(old, new)| old.key == new.key);
             let has_gone = asked.leaving.contains(&asked_first) && membership.first_primary == ReplicaId(0);
             let is_led = leads || (asked.first_primary.is_none() && has_gone);
-            is_of_epoch && expected == keys(membership) && *settings == membership.settings && is_led
+            let engine = asked.engine.unwrap_or(before.membership.engine);
+            let has_settings = *settings == membership.settings && engine == membership.engine;
+            is_of_epoch && expected == keys(membership) && has_settings && is_led
         };
         if self.asked.values().any(|asked| is_it(&asked)) {
             return Ok(());
@@ -265,7 +279,9 @@ mod tests {
     fn membership(epoch: u64, machines: &[u16]) -> Membership {
         let members = machines.iter().map(|id| member(ReplicaId(*id))).collect();
         let (admins, settings, first_primary) = (vec![admin().public()], settings(4), ReplicaId(0));
-        Membership { epoch: Epoch(epoch), f: 1, members, admins, settings, first_primary }
+        let (epoch, engine) = (Epoch(epoch), EngineSettings::default());
+        let is_one_machine = false;
+        Membership { epoch, f: 1, members, admins, settings, first_primary, engine, is_one_machine }
     }
 
     fn start(seq: u64, state: u8) -> Option<(Seq, Digest)> {
@@ -321,9 +337,14 @@ mod tests {
         assert!(asked().entered(1, &other, start(8, 1)).is_err(), "not what was asked for");
         let elsewhere = Membership { first_primary: ReplicaId(1), ..next.clone() };
         assert!(asked().entered(1, &elsewhere, start(8, 1)).is_err(), "another leads");
-        Succession::goes_by(1, &next, Some(&settings(8))).unwrap();
-        assert!(Succession::goes_by(1, &next, Some(&settings(4))).is_err(), "its instance has the old ones");
-        assert!(Succession::goes_by(1, &next, None).is_err());
+        Succession::goes_by(1, &next, Some(&settings(8)), next.engine).unwrap();
+        let old = Succession::goes_by(1, &next, Some(&settings(4)), next.engine);
+        assert!(old.is_err(), "its instance has the old ones");
+        assert!(Succession::goes_by(1, &next, None, next.engine).is_err());
+        let other = EngineSettings { max_outstanding_requests: 1, ..next.engine };
+        assert!(Succession::goes_by(1, &next, Some(&settings(8)), other).is_err(), "it takes others");
+        let unasked = Membership { engine: other, ..next.clone() };
+        assert!(asked().entered(1, &unasked, start(8, 1)).is_err(), "nobody asked for that");
         // The next epoch ends where its own period says.
         succession.executed(0, Epoch(1), Seq(11), &[]).unwrap();
         let changes = vec![Change::Settings(settings(4))];

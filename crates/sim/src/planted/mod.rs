@@ -10,8 +10,9 @@ use crate::adversary::{Behaviour, Means};
 use crate::config::{Family, ProtocolKind, SimConfig};
 use crate::disk::AnyStorage;
 use crate::medium::Medium;
+use crate::plan::Plan;
 use crate::report::RunReport;
-use crate::subject::{AnyTamper, Genuine, Message, Probe, Subject, limits};
+use crate::subject::{AnyTamper, Genuine, Message, Probe, Subject, Tested, limits};
 use crate::world::simulate;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::{Client, ClientConfig, LimitSettings, Limits};
@@ -85,6 +86,8 @@ pub enum Planted {
     SmallSuccessor,
     /// From the second epoch on, replicas go by the settings of the first.
     OldSettings,
+    /// From the second epoch on, replicas take requests as in the first.
+    OldPolicy,
     /// What a replica said last before it left the group is sent again.
     LateVotes,
     /// Replicas never take new keys.
@@ -119,7 +122,7 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -149,6 +152,7 @@ impl Planted {
         Self::OldVotes,
         Self::SmallSuccessor,
         Self::OldSettings,
+        Self::OldPolicy,
         Self::LateVotes,
         Self::LastingKeys,
         Self::KeptKeys,
@@ -199,6 +203,7 @@ impl Planted {
             Self::OldVotes => "old-votes",
             Self::SmallSuccessor => "small-successor",
             Self::OldSettings => "old-settings",
+            Self::OldPolicy => "old-policy",
             Self::LateVotes => "late-votes",
             Self::LastingKeys => "lasting-keys",
             Self::KeptKeys => "kept-keys",
@@ -253,7 +258,9 @@ impl Planted {
             | Self::TornIsDamage
             | Self::DamageIsTorn
             | Self::TrustedCache => &["durability"],
-            Self::NoEnd | Self::LostGrant | Self::OldSettings | Self::LateVotes => &["membership"],
+            Self::NoEnd | Self::LostGrant | Self::OldSettings | Self::OldPolicy | Self::LateVotes => {
+                &["membership"]
+            }
             // A proposal of the old epoch stands against a correct primary's of the new one, or is executed.
             Self::OldVotes => &["accusation", "agreement", "exactly-once"],
             // The proof of how the epoch ended has too few votes, or two things are decided.
@@ -297,6 +304,7 @@ impl Planted {
             | Self::OldVotes
             | Self::SmallSuccessor
             | Self::OldSettings
+            | Self::OldPolicy
             | Self::LateVotes => (Family::Reconfigure, 4),
             Self::UnsyncedAccepts => (Family::CrashDisk, 3),
             Self::ForgetfulLeader => (Family::Partition, 5),
@@ -395,6 +403,12 @@ impl Subject for Flawed {
 
     fn forgets_leavers(&self) -> bool {
         self.0 != Planted::LateVotes
+    }
+
+    fn on_epoch(&self, replica: &mut Tested<Self>, plan: &Plan) {
+        if self.0 == Planted::OldPolicy {
+            replica.set_engine_settings(plan.engine);
+        }
     }
 
     fn limits(&self) -> Limits {

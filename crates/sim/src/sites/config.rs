@@ -102,11 +102,14 @@ pub enum SitesFamily {
     Restarts,
     /// All of these.
     Chaos,
+    /// Each site's administrator gives it other settings and another leader all the time, while servers are faulty and
+    /// are killed.
+    Reconfigure,
 }
 
 impl SitesFamily {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Calm,
         Self::FaultyServers,
         Self::BadLinks,
@@ -116,6 +119,7 @@ impl SitesFamily {
         Self::OverrunSites,
         Self::Restarts,
         Self::Chaos,
+        Self::Reconfigure,
     ];
 
     /// Its name, as users know it.
@@ -131,6 +135,7 @@ impl SitesFamily {
             Self::OverrunSites => "overrun-sites",
             Self::Restarts => "restarts",
             Self::Chaos => "chaos",
+            Self::Reconfigure => "reconfigure",
         }
     }
 }
@@ -166,17 +171,20 @@ pub enum SitesPlanted {
     NoDisk,
     /// A site takes messages for malformed that are only long.
     ShortMessages,
+    /// What servers put in order for their site does not follow that into another epoch.
+    StuckLanes,
 }
 
 impl SitesPlanted {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Traitor,
         Self::UnevenServers,
         Self::NoSecondTry,
         Self::NoRelay,
         Self::NoDisk,
         Self::ShortMessages,
+        Self::StuckLanes,
     ];
 
     /// The oracles of which one has to catch it.
@@ -185,7 +193,7 @@ impl SitesPlanted {
         match self {
             Self::Traitor => &["agreement", "linearizability"],
             Self::UnevenServers => &["checkpoint"],
-            Self::NoSecondTry | Self::NoRelay => &["liveness"],
+            Self::NoSecondTry | Self::NoRelay | Self::StuckLanes => &["liveness"],
             Self::ShortMessages => &["accusation"],
             Self::NoDisk => &["agreement", "linearizability", "checkpoint", "liveness"],
         }
@@ -201,6 +209,7 @@ impl SitesPlanted {
             }
             Self::NoSecondTry => (LevelProtocol::Pbft, SitesFamily::BadLinks),
             Self::NoDisk => (LevelProtocol::Pbft, SitesFamily::Restarts),
+            Self::StuckLanes => (LevelProtocol::Pbft, SitesFamily::Reconfigure),
         };
         let sites = if wide == LevelProtocol::Paxos { 3 } else { 4 };
         SitesConfig {

@@ -2,11 +2,14 @@
 
 use super::server::quorums;
 use super::symbolic::{SymbolicSigner, SymbolicVerifier};
-use crate::keys::identity;
+use crate::keys::{admin, identity};
 use crate::sites::LevelProtocol;
 use althing_crypto::site::{SiteDeal, SiteKeys, SiteSigner};
 use althing_crypto::{Identity, KeySeed, Keyring, PublicIdentity};
-use althing_types::{ClientId, GroupId, Principal, Quorums, ReplicaId, SiteId};
+use althing_protocol::Settings;
+use althing_replica::EngineSettings;
+use althing_replica::membership::{Member, Membership, Reconfigure, SignedReconfigure};
+use althing_types::{ClientId, Epoch, GroupId, Principal, Quorums, ReplicaId, SiteId};
 use althing_wide::Lane;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +47,11 @@ pub(super) fn resident(site: SiteId, index: u64) -> ClientId {
     ClientId(u64::from(site.0) * 100 + index + 1)
 }
 
+/// Who changes the group of a site.
+pub(super) fn operator(site: SiteId) -> ClientId {
+    resident(site, 90)
+}
+
 /// The secret keys of a client.
 pub(crate) fn client_identity(id: ClientId) -> Identity {
     identity(Principal::Client(ClientId(id.0 | 1 << 40)))
@@ -76,11 +84,36 @@ impl SiteMaterial {
             || std::iter::once(Lane::Control).chain((0u16..).take(sites).map(|s| Lane::From(SiteId(s))));
         let lanes = quorums.replicas().flat_map(|server| lanes().map(move |lane| lane_client(server, lane)));
         let residents = (0..RESIDENTS).map(|index| resident(site, index));
-        let clients = lanes.chain(residents).map(|id| (id, client_identity(id).public())).collect();
+        let clients = lanes
+            .chain(residents)
+            .chain([operator(site)])
+            .map(|id| (id, client_identity(id).public()))
+            .collect();
         let replicas = quorums.replicas().map(|id| identity(Principal::Replica(id)).public()).collect();
         let mut group = [9; 16];
         group[0] = site.0.to_le_bytes()[0];
         Self { quorums, group: GroupId(group), signatures, replicas, clients }
+    }
+
+    /// The first epoch of the site's group, where that changes.
+    pub(super) fn membership(&self, settings: Settings) -> Membership {
+        let member =
+            |(id, key): (usize, &PublicIdentity)| Member { key: *key, address: format!("server-{id}") };
+        Membership {
+            epoch: Epoch(0),
+            f: u16::try_from(self.quorums.f()).expect("small"),
+            members: self.replicas.iter().enumerate().map(member).collect(),
+            admins: vec![admin().public()],
+            settings,
+            first_primary: ReplicaId(0),
+            engine: EngineSettings::default(),
+            is_one_machine: true,
+        }
+    }
+
+    /// A command that the group's administrator gives.
+    pub(super) fn signed(&self, command: Reconfigure) -> SignedReconfigure {
+        command.sign(self.group, &admin())
     }
 
     pub(super) fn replica(&self, me: ReplicaId) -> Keyring {

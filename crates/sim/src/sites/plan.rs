@@ -73,6 +73,8 @@ pub(super) struct SitesPlan {
     pub(super) treacherous: BTreeMap<SiteId, Treachery>,
     /// The servers that go by that: all of those sites, or more than the sites tolerate.
     pub(super) traitors: Vec<(SiteId, ReplicaId)>,
+    /// Whether the groups of the sites change.
+    pub(super) is_changing: bool,
     pub(super) durability: Durability,
     /// How long a disk takes to write something.
     pub(super) disk_delay: Duration,
@@ -147,6 +149,7 @@ impl SitesPlan {
     pub(super) fn new(config: &SitesConfig) -> Self {
         let mut dice = Dice::new(config.seed.wrapping_mul(37).wrapping_add(config.family as u64));
         let has = |family| config.family == family || config.family == SitesFamily::Chaos;
+        let is_changing = config.family == SitesFamily::Reconfigure;
         let heal_at = nanos(dice.duration(Duration::from_secs(4), Duration::from_secs(12)));
         let checkpoint_period = dice.pick(&[4, 8]);
         let common = PbftSettings {
@@ -192,16 +195,21 @@ impl SitesPlan {
             faulty: BTreeMap::new(),
             treacherous: BTreeMap::new(),
             traitors: Vec::new(),
-            durability: if has(SitesFamily::Restarts) { Durability::Sync } else { Durability::None },
+            is_changing,
+            durability: if has(SitesFamily::Restarts) || is_changing {
+                Durability::Sync
+            } else {
+                Durability::None
+            },
             disk_delay: millis(1),
             script: Vec::new(),
             heal_at,
             think: dice.pick(&[millis(10), millis(200)]),
         };
-        if has(SitesFamily::FaultyServers) {
+        if has(SitesFamily::FaultyServers) || (is_changing && dice.chance(500)) {
             plan.spoil_servers(config, &mut dice);
         }
-        if has(SitesFamily::BadLinks) {
+        if has(SitesFamily::BadLinks) || (is_changing && dice.chance(300)) {
             plan.wan.loss = dice.pick(&[20, 100, 250]);
             plan.wan.duplication = 50;
             plan.wan.spikes = 50;
@@ -220,12 +228,26 @@ impl SitesPlan {
         if has(SitesFamily::SitesFail) {
             plan.fail_sites(config, &mut dice);
         }
-        if has(SitesFamily::Restarts) {
+        if has(SitesFamily::Restarts) || (is_changing && dice.chance(700)) {
             plan.restart_servers(config, &mut dice);
         }
         plan.script.push((heal_at, SitesFault::Mend));
         plan.plant(config);
         plan
+    }
+
+    /// As `local`, for a later epoch of a site's group.
+    pub(super) fn other_local(&self, dice: &mut Dice) -> PbftSettings {
+        let checkpoint_period = dice.pick(&[8, 16, 24]);
+        PbftSettings {
+            checkpoint_period,
+            log_size: checkpoint_period * dice.pick(&[2, 4]),
+            pipeline: dice.pick(&[1, 4, 16]),
+            max_batch_requests: dice.pick(&[1, 4, 256]),
+            adaptive_batching: dice.pick(&[true, false]),
+            view_timeout: dice.duration(millis(200), millis(500)),
+            ..self.local.clone()
+        }
     }
 
     fn plant(&mut self, config: &SitesConfig) {

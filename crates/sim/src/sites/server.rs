@@ -3,17 +3,18 @@
 use super::config::{SitesConfig, SitesPlanted};
 use super::keys::{SiteMaterial, lane_client};
 use super::plan::SitesPlan;
-use crate::oracle::{Execution, Ledger, Verdict};
+use crate::oracle::{Execution, Ledger, Succession, Verdict};
 use crate::sites::LevelProtocol;
 use crate::witness::Witness;
 use althing_crypto::site::SiteKeys;
 use althing_protocol::paxos::{Paxos, PaxosConfig, PaxosSettings};
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::zyzzyva::Composition;
-use althing_protocol::{Protocol, Replicable};
+use althing_protocol::{Protocol, Replicable, Settings};
+use althing_replica::membership::Membership;
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, Durability, Injected, LimitSettings, Limits, ReadPolicy, Replica,
-    ReplicaConfig, RequestAuthKind, RequestAuthPolicy,
+    AnswerPolicy, Client, ClientConfig, Durability, EngineSettings, Injected, LimitSettings, Limits,
+    ReadPolicy, Replica, ReplicaConfig, RequestAuthKind,
 };
 use althing_services::Kv;
 use althing_types::{ClientId, Digest, Instant, Quorums, ReplicaId, RequestNumber, Seq, SiteId};
@@ -31,6 +32,10 @@ pub(super) trait Server {
     fn standing(&self) -> (Seq, Digest);
     /// Shows the ledger what it has executed since `from`, or since it was brought to a state.
     fn show(&self, host: usize, from: Seq, ledger: &mut Ledger) -> Verdict;
+    /// What its site's group is now, as far as it knows, where that changes.
+    fn membership(&self) -> Option<&Membership>;
+    /// Whether its replica goes by what that epoch has agreed on.
+    fn check_settings(&self, host: usize) -> Verdict;
     /// The sites that it has caught at something.
     fn accused(&self) -> Vec<SiteId>;
     fn describe(&self) -> String;
@@ -63,6 +68,16 @@ impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, W
             ledger.executed(host, &execution)?;
         }
         ledger.state(host, machine.executed(), machine.service().state())
+    }
+
+    fn membership(&self) -> Option<&Membership> {
+        self.replica().membership()
+    }
+
+    fn check_settings(&self, host: usize) -> Verdict {
+        let replica = self.replica();
+        let Some(membership) = replica.membership() else { return Ok(()) };
+        Succession::goes_by(host, membership, replica.settings().as_ref(), replica.engine_settings())
     }
 
     fn tamper(&mut self, lie: Injected) {
@@ -136,12 +151,13 @@ pub(super) fn client(
     id: ClientId,
     retry: Duration,
     first_number: RequestNumber,
+    membership: Option<Membership>,
 ) -> Client {
     Client::new(ClientConfig {
         client: id,
         keyring: material.client(id),
         quorums: material.quorums,
-        membership: None,
+        membership,
         limits: limits(),
         auth: RequestAuthKind::Macs,
         reads: ReadPolicy::Ordered,
@@ -151,6 +167,24 @@ pub(super) fn client(
         retry,
         first_number,
     })
+}
+
+/// The first epoch of a site's group, where that changes.
+pub(super) fn membership(
+    plan: &SitesPlan,
+    (site, config): (SiteId, &SitesConfig),
+    material: &SiteMaterial,
+) -> Option<Membership> {
+    let protocol = config.composition.sites[usize::from(site.0)].protocol;
+    plan.is_changing.then(|| material.membership(local_settings(protocol, &plan.local)))
+}
+
+/// What the servers of a site go by that runs this protocol.
+pub(super) fn local_settings(protocol: LevelProtocol, settings: &PbftSettings) -> Settings {
+    match protocol {
+        LevelProtocol::Pbft => Settings::Pbft(settings.clone()),
+        LevelProtocol::Paxos => Settings::Paxos(paxos_settings(settings)),
+    }
 }
 
 /// All that servers are made from.
@@ -224,18 +258,23 @@ impl Blueprint<'_> {
             quorums: material.quorums,
             keyring: material.replica(me),
             limits: limits(),
-            request_auth: RequestAuthPolicy::MacsOrSignature,
+            engine: EngineSettings::default(),
             durability: match self.config.planted {
                 Some(SitesPlanted::NoDisk) => Durability::None,
                 _ => self.plan.durability,
             },
-            membership: None,
+            membership: membership(self.plan, (site, self.config), material),
+        };
+        let lane_membership = match self.config.planted {
+            Some(SitesPlanted::StuckLanes) => None,
+            _ => config.membership.clone(),
         };
         let lanes = self.lanes().map(|lane| {
             let id = lane_client(me, lane);
             // One that starts again has forgotten its numbers.
             let first_number = RequestNumber(1 | u64::from(incarnation) << 32);
-            (lane, (id, client(material, id, self.plan.local_retry, first_number)))
+            let membership = lane_membership.clone();
+            (lane, (id, client(material, id, self.plan.local_retry, first_number, membership)))
         });
         let outpost = Outpost::new(self.outpost_config((site, me), keys));
         SiteServer::new(me, Replica::new(config, local, machine), outpost, lanes.collect())

@@ -22,7 +22,8 @@ impl<X: Subject> World<'_, X> {
             self.succession.entered(host, membership, *start)?;
         }
         if let (Some((membership, _)), Some(replica)) = (told.epochs.last(), &self.hosts[host].replica) {
-            Succession::goes_by(host, membership, replica.settings().as_ref())?;
+            let engine = replica.engine_settings();
+            Succession::goes_by(host, membership, replica.settings().as_ref(), engine)?;
         }
         for (membership, evidence) in &told.evidence {
             *self.evidence.entry(kind(evidence)).or_default() += 1;

@@ -89,6 +89,9 @@ impl<X: Subject> World<'_, X> {
             Output::Epoch { membership, start, .. } => {
                 self.trace.line(self.now, Line::Entered { host, membership: membership.clone(), start });
                 at.enter(*membership, &self.plan, &self.injections);
+                if let Some(replica) = &mut at.replica {
+                    self.subject.on_epoch(replica, &self.plan);
+                }
                 told.epochs.extend(at.membership.clone().map(|membership| (membership, start)));
             }
             Output::SetTimer { timer, after } => {

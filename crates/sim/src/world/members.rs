@@ -5,11 +5,12 @@ use super::line::Line;
 use crate::adversary::Behaviour;
 use crate::clock::Clock;
 use crate::config::{Family, ProtocolKind};
+use crate::dice::Dice;
 use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
 use crate::oracle::Violation;
-use crate::plan::{agreed, other_settings};
+use crate::plan::{agreed, other_engine, other_settings};
 use crate::queue::Node;
 use crate::subject::Subject;
 use althing_protocol::Settings;
@@ -137,6 +138,12 @@ impl<X: Subject> World<'_, X> {
                 changes.remove(0);
                 joins = false;
             }
+        }
+        // Drawn apart, so that it shifts nothing else.
+        let mut dice =
+            Dice::new(self.config.seed.wrapping_mul(43).wrapping_add(0x656e_6769 + present.epoch.0));
+        if dice.chance(300) {
+            changes.push(Change::Engine(other_engine(&mut dice)));
         }
         if self.dice.chance(200) {
             let last = present.members.len();

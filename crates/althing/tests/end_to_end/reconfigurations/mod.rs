@@ -38,6 +38,8 @@ const OF_ALL: [(&str, &[u64]); 5] = [
 const OF_PBFT: [(&str, &[u64]); 3] =
     [("tentative_requests", &[0, 1, 8]), ("gather_from", &[1, 2, 8]), ("primary_slack", &[0, 8, 16])];
 const OF_PAXOS: [(&str, &[u64]); 1] = [("gather_from", &[1, 2, 8])];
+/// Enough for all clients: who finds no place waits for longer than any change takes.
+const MOST_OUTSTANDING: [u64; 3] = [16, 1024, 4096];
 const OF_ZYZZYVA: [(&str, &[u64]); 1] = [("settle_patience_ms", &[10, 20, 40])];
 
 /// A change of the group.
@@ -45,6 +47,8 @@ const OF_ZYZZYVA: [(&str, &[u64]); 1] = [("settle_patience_ms", &[10, 20, 40])];
 enum Kind {
     Settings,
     FirstPrimary,
+    /// How many requests are taken, and which.
+    Requests,
     Protocol,
     Add,
     Remove,
@@ -54,9 +58,10 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Settings,
         Self::FirstPrimary,
+        Self::Requests,
         Self::Protocol,
         Self::Add,
         Self::Remove,
@@ -242,6 +247,15 @@ impl Campaign {
                 let place = if Some(place) == first { (place + 1) % self.members.len() } else { place };
                 self.reconfigure(&["--first-primary", &place.to_string()]).await;
                 format!("{} leads first", self.members[place])
+            }
+            Kind::Requests => {
+                let auth = match self.present["request_auth"].as_str() {
+                    Some("signatures") => "request_auth=macs",
+                    _ => "request_auth=signatures",
+                };
+                let most = format!("max_outstanding={}", self.one_of(&MOST_OUTSTANDING));
+                self.reconfigure(&["--set", auth, "--set", &most]).await;
+                format!("{auth} {most}")
             }
             Kind::Protocol => self.change_protocol().await,
             Kind::Add => {

@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use althing_protocol::zyzzyva::Composition;
-use althing_replica::{Client, ClientConfig, Limits, ReadPolicy, RequestAuthKind};
+use althing_replica::{Client, ClientConfig, Limits, ReadPolicy};
 use althing_types::{Instant, Principal, ReplicaId, RequestNumber, SiteId};
 use althing_wide::{Lane, Outpost, OutpostConfig, ServerTimer, Station, StationOutput};
 
 use super::late::Late;
-use crate::config::{self, AnswerKind, ProtocolKind, ReplicaFile, ServiceConfig, SiteServerConfig};
+use crate::config::{AnswerKind, ProtocolKind, ReplicaFile, ServiceConfig, SiteServerConfig};
 use crate::net::{NetEvent, NetEvents, Network, NetworkHandle, StartError};
 use crate::roster::Roster;
 use crate::timers::Timers;
@@ -180,12 +180,9 @@ fn lane_client(
         client: id,
         keyring: group.keyring(Principal::Client(id), config.lane_identity.clone()),
         quorums: group.quorums(),
-        membership: None,
+        membership: group.membership(),
         limits: limits.clone(),
-        auth: match group.request_auth() {
-            config::RequestAuthKind::Macs => RequestAuthKind::Macs,
-            config::RequestAuthKind::Signatures => RequestAuthKind::Signed,
-        },
+        auth: group.client_auth(),
         reads: ReadPolicy::Ordered,
         answers: AnswerKind::Few.into(),
         separate_bytes: group.separate_bytes(),

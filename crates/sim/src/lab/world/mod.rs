@@ -7,8 +7,8 @@ use althing_protocol::Protocol;
 use althing_protocol::zyzzyva::Composition;
 use althing_replica::membership::Membership;
 use althing_replica::{
-    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Durability, Input, Limits, OperationKind,
-    Output, ReadPolicy, Replica, ReplicaConfig, RequestAuthKind, RequestAuthPolicy, Startup, Timer,
+    AnswerPolicy, Client, ClientConfig, ClientInput, ClientOutput, Durability, EngineSettings, Input, Limits,
+    OperationKind, Output, ReadPolicy, Replica, ReplicaConfig, RequestAuthKind, Startup, Timer,
 };
 use althing_services::Null;
 use althing_types::{ClientId, GroupId, Instant, Principal, Quorums, ReplicaId, RequestNumber};
@@ -125,7 +125,7 @@ impl<'a, P: Protocol> World<'a, P> {
                 quorums,
                 keyring: keys.ring(Principal::Replica(id)),
                 limits: Limits::default(),
-                request_auth: RequestAuthPolicy::default(),
+                engine: EngineSettings::default(),
                 durability: Durability::None,
                 membership: membership.cloned(),
             };

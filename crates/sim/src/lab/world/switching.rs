@@ -2,8 +2,8 @@ use super::{Happening, ROOT, World, identity};
 use crate::dice::nanos;
 use crate::lab::{LabConfig, SwitchConfig, SwitchReport};
 use althing_protocol::{AnyProtocol, Protocol, Settings};
-use althing_replica::OperationKind;
 use althing_replica::membership::{Change, Member, Membership, Reconfigure, ReconfigureOutcome};
+use althing_replica::{EngineSettings, OperationKind};
 use althing_types::{ClientId, Epoch, Principal, ReplicaId, decode, encode};
 use std::collections::BTreeMap;
 
@@ -121,5 +121,7 @@ fn membership(config: &LabConfig, settings: &Settings) -> Membership {
         admins: vec![identity(Principal::Client(admin(config))).public()],
         settings: settings.clone(),
         first_primary: ReplicaId(0),
+        engine: EngineSettings::default(),
+        is_one_machine: false,
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Worker {
     pub(super) completed: u64,
     pub(super) goal: Option<u64>,
     pub(super) called: u64,
+    /// Whether it changes the site's group instead.
+    pub(super) is_operator: bool,
 }
 
 impl World<'_> {
@@ -30,11 +32,15 @@ impl World<'_> {
         let worker = self.workers.get_mut(&id).expect("it is there");
         let is_traitors = self.plan.treacherous.contains_key(&worker.site);
         let is_over = worker.goal.is_some_and(|goal| worker.completed >= goal)
-            || (is_traitors && worker.made >= MOST_OF_TRAITORS);
+            || (is_traitors && worker.made >= MOST_OF_TRAITORS)
+            || (worker.is_operator && self.has_healed);
         if is_over || worker.client.outstanding().is_some() {
             return;
         }
         worker.made += 1;
+        if worker.is_operator {
+            return self.change_site(id);
+        }
         let key = format!("k{}", worker.dice.below(3)).into_bytes();
         let value = format!("{id}:{}", worker.made).into_bytes();
         let operation = match worker.dice.below(3) {
@@ -92,10 +98,14 @@ impl World<'_> {
     }
 
     pub(super) fn completed(&mut self, id: ClientId, result: &[u8]) -> Verdict {
-        let think = self.dice.around(self.plan.think);
-        self.schedule(self.now + nanos(think), Happening::Turn(id));
         let worker = self.workers.get_mut(&id).expect("it is there");
         worker.completed += 1;
+        if worker.is_operator {
+            return self.on_outcome(id, result);
+        }
+        let think = self.dice.around(self.plan.think);
+        self.schedule(self.now + nanos(think), Happening::Turn(id));
+        let worker = &self.workers[&id];
         let (site, made, took) = (worker.site, worker.made, self.now - worker.called);
         if !self.is_correct_site(site) {
             return Ok(());

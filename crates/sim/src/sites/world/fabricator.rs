@@ -168,7 +168,9 @@ impl World<'_> {
         let id = lane_client(me, lane);
         let now = self.instant();
         let material = &self.materials[usize::from(site.0)];
-        let mut client = client(material, id, Duration::from_secs(1), number);
+        let server = self.hosts[&(site, me)].server.as_ref();
+        let membership = server.and_then(|server| server.membership()).cloned();
+        let mut client = client(material, id, Duration::from_secs(1), number, membership);
         let mut outputs = Vec::new();
         client.submit(now, operation, OperationKind::Ordered, &mut outputs).expect("it is short");
         for output in outputs {

@@ -3,22 +3,23 @@
 mod clients;
 mod fabricator;
 mod hosts;
+mod operators;
 mod servers;
 
 use super::config::SitesConfig;
 use super::host::Host;
-use super::keys::{RESIDENTS, SiteMaterial, client_identity, resident};
+use super::keys::{RESIDENTS, SiteMaterial, client_identity, operator, resident};
 use super::plan::{RECOVERY, ServerFault, SitesFault, SitesPlan};
 use super::report::SitesReport;
-use super::server::client;
+use super::server::{client, membership};
 use super::uplinks::Uplinks;
 use crate::clock::Clock;
 use crate::dice::{Dice, nanos};
-use crate::oracle::{History, Ledger, Verdict, Violation};
+use crate::oracle::{History, Ledger, Succession, Verdict, Violation};
 use crate::report::Failure;
 use crate::trace::Trace;
 use althing_replica::{ClientInput, Input};
-use althing_types::{ClientId, Instant, ReplicaId, RequestNumber, Seq, SiteId};
+use althing_types::{ClientId, Epoch, Instant, ReplicaId, RequestNumber, Seq, SiteId};
 use althing_wide::{Resident, ServerInput, ServerTimer};
 use clients::Worker;
 use fabricator::Fabricator;
@@ -95,6 +96,10 @@ struct World<'a> {
     timers: BTreeMap<(SiteId, ReplicaId, ServerTimer), u64>,
     generation: u64,
     workers: BTreeMap<ClientId, Worker>,
+    /// How each site's group changes, if it does.
+    successions: BTreeMap<SiteId, Succession>,
+    /// The last epoch of each that its operator was granted.
+    granted: BTreeMap<SiteId, Epoch>,
     uplinks: Uplinks,
     last_arrivals: BTreeMap<(Place, Place), u64>,
     failed: BTreeSet<SiteId>,
@@ -148,12 +153,13 @@ impl<'a> World<'a> {
                 }
             }
         }
+        let first = |site: SiteId| membership(&plan, (site, config), &materials[usize::from(site.0)]);
         let mut workers = BTreeMap::new();
-        for (id, resident) in &residents {
-            let material = &materials[usize::from(resident.site.0)];
-            let client = client(material, *id, plan.client_retry, RequestNumber(1));
+        let mut add = |id: ClientId, site: SiteId, is_operator: bool| {
+            let material = &materials[usize::from(site.0)];
+            let client = client(material, id, plan.client_retry, RequestNumber(1), first(site));
             let worker = Worker {
-                site: resident.site,
+                site,
                 client,
                 dice: dice.fork(),
                 generation: 0,
@@ -161,8 +167,19 @@ impl<'a> World<'a> {
                 completed: 0,
                 goal: None,
                 called: 0,
+                is_operator,
             };
-            workers.insert(*id, worker);
+            workers.insert(id, worker);
+        };
+        for (id, resident) in &residents {
+            add(*id, resident.site, false);
+        }
+        let mut successions = BTreeMap::new();
+        for site in sites() {
+            if let Some(first) = first(site) {
+                successions.insert(site, Succession::new(Some(&first)));
+                add(operator(site), site, true);
+            }
         }
         let uplinks = Uplinks::new(plan.wan.clone(), plan.uplink, dice.fork());
         let mut world = Self {
@@ -177,6 +194,8 @@ impl<'a> World<'a> {
             timers: BTreeMap::new(),
             generation: 0,
             workers,
+            successions,
+            granted: BTreeMap::new(),
             uplinks,
             last_arrivals: BTreeMap::new(),
             failed: BTreeSet::new(),
@@ -259,7 +278,13 @@ impl<'a> World<'a> {
         let correct = self.hosts.iter().filter(|(place, _)| self.is_correct(**place));
         let mut executed = correct.map(|(_, host)| host.server.as_ref().map(|server| server.standing().0));
         let first = executed.next().flatten();
-        first.is_some() && executed.all(|seq| seq == first)
+        let are_there = |(place, host): (&(SiteId, ReplicaId), &Host)| {
+            let membership = host.server.as_ref().and_then(|server| server.membership());
+            let epoch = membership.map(|membership| membership.epoch);
+            self.granted.get(&place.0).is_none_or(|granted| epoch.is_some_and(|epoch| epoch >= *granted))
+        };
+        let mut correct = self.hosts.iter().filter(|(place, _)| self.is_correct(**place));
+        first.is_some() && executed.all(|seq| seq == first) && correct.all(are_there)
     }
 
     fn stuck(&self) -> Violation {
@@ -333,7 +358,8 @@ impl<'a> World<'a> {
                     self.uplinks.clear_up();
                     for worker in self.workers.values_mut() {
                         let under_way = u64::from(worker.client.outstanding().is_some());
-                        worker.goal = Some(worker.completed + AFTER_HEALING + under_way);
+                        let more = if worker.is_operator { 0 } else { AFTER_HEALING };
+                        worker.goal = Some(worker.completed + more + under_way);
                     }
                 }
             }
@@ -345,8 +371,8 @@ impl<'a> World<'a> {
     }
 
     fn report(self) -> SitesReport {
-        let updates: u64 =
-            self.workers.values().filter(|it| self.is_correct_site(it.site)).map(|it| it.completed).sum();
+        let counts = |it: &&Worker| !it.is_operator && self.is_correct_site(it.site);
+        let updates: u64 = self.workers.values().filter(counts).map(|it| it.completed).sum();
         let failure = self.violation.map(|violation| Failure {
             oracle: violation.oracle,
             message: violation.message,

@@ -56,6 +56,7 @@ impl World<'_> {
             let message = format!("{me} of {site} accuses {accused}, which is correct");
             return Err(Violation::new("accusation", message));
         }
+        server.check_settings(host)?;
         let seq = server.standing().0;
         let from = self.shown.insert(place, seq).unwrap_or_default();
         if seq > from { server.show(host, from, &mut self.ledger) } else { Ok(()) }
@@ -151,6 +152,11 @@ impl World<'_> {
             Output::Report(Report::Diverged { seq }) if self.is_correct((site, me)) => {
                 let message = format!("{me} of {site} has diverged at {seq}");
                 return Err(Violation::new("checkpoint", message));
+            }
+            Output::Epoch { membership, start, .. } if self.is_correct((site, me)) => {
+                let host = Self::number((site, me));
+                let succession = self.successions.get_mut(&site).expect("its group changes");
+                return succession.entered(host, &membership, start);
             }
             Output::Stop(reason) if self.is_correct((site, me)) => {
                 return Err(Violation::new("checkpoint", format!("{me} of {site} stops: {reason}")));
