@@ -34,6 +34,17 @@ pub trait Protocol {
         Some(Seq(0))
     }
 
+    /// Whether this replica agrees on the order and executes nothing: it has no state of the service, and can't
+    /// give it to others.
+    ///
+    /// What it is asked to [execute](Action::Execute) it takes down: which requests are done, and what the members
+    /// are to be. Where a digest is asked for, [`Event::Executed`] has none; the digests in [`Action::Stable`],
+    /// [`Action::KeepState`] and [`Action::FetchState`] are those of the others' state, of which it keeps and
+    /// fetches what it takes down itself.
+    fn is_witness(&self) -> bool {
+        false
+    }
+
     /// The instance that goes on in another membership, as its replica `me` and with its settings, from the
     /// state `start` where this one ended (there, or here without this replica); `None` is the initial state.
     /// It takes over the requests that wait and are good for others too, and goes on with the numbers of the

@@ -143,6 +143,13 @@ impl Quorums {
         self.n - self.f
     }
 
+    /// How many may agree without executing, so that 2f + 1 execute: f + 1 of those are correct, and whatever so many
+    /// say alike is right.
+    #[must_use]
+    pub fn most_witnesses(self) -> usize {
+        self.n - (2 * self.f + 1)
+    }
+
     /// The same with another replica to lead view 0; those after it follow in turn.
     ///
     /// # Panics

@@ -11,7 +11,13 @@ use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq};
 impl Pbft {
     pub(super) fn on_executed(&mut self, step: &mut Step, seq: Seq, state: Option<Digest>) {
         self.acknowledged = self.acknowledged.max(seq);
-        let Some(state) = state else { return };
+        if let Some(state) = state {
+            self.make_checkpoint(step, seq, state);
+        }
+    }
+
+    /// Has it written that this replica made a checkpoint.
+    pub(super) fn make_checkpoint(&mut self, step: &mut Step, seq: Seq, state: Digest) {
         if seq <= self.stable {
             return;
         }
@@ -30,6 +36,9 @@ impl Pbft {
         self.made_durable = self.made_durable.max(own.seq);
         if own.seq > self.stable {
             step.broadcast_signed(PbftMessage::Checkpoint(own));
+            for witness in self.config.settings.witnesses.clone() {
+                self.tell_made(step, witness, own);
+            }
         }
     }
 
@@ -150,6 +159,7 @@ impl Pbft {
         self.given.retain(|(given, ..), _| *given > seq);
         self.checkpoints = self.checkpoints.split_off(&seq.next());
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
+        self.attested.truncate(seq);
         self.next_seq = self.next_seq.max(seq.next());
         self.assign_from_new_view();
         step.actions.push(Action::Compact(self.records()));

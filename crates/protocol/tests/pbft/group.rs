@@ -134,7 +134,9 @@ impl Node {
         let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
         self.tentative = None;
         self.decisions.push(decision);
-        let state = is_checkpoint.then(|| state(&self.decisions));
+        // A witness has none.
+        let has_state = is_checkpoint && !self.pbft.is_witness();
+        let state = has_state.then(|| state(&self.decisions));
         Event::Executed { seq, state }
     }
 }
