@@ -1,15 +1,17 @@
 //! How the engine carries out what the protocol asks for.
 
 use crate::Durability;
+use crate::checkpoints::Checkpoint;
 use crate::execution::Effect;
 use crate::frame::{ClientMessage, Execution, Given, ReplyOutcome};
+use crate::hollow;
 use crate::io::{Output, Report, Timer};
 use crate::kept::KeptState;
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
 use crate::replica::Replica;
 use crate::tentative::{Certainty, Tentative, said};
-use crate::transfer::{Step, Transfer};
+use crate::transfer::{Scope, Step, Transfer};
 use crate::{Emission, Service};
 use alloc::vec::Vec;
 use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Share};
@@ -132,7 +134,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         match self.checkpoints.find(seq, state) {
             Some(checkpoint) if self.durability != Durability::None => {
                 let kept = self.kept.get_or_insert_with(|| KeptState::after(self.last_segment));
-                let (segments, dropped) = kept.advance(seq, checkpoint);
+                let (segments, dropped) = if checkpoint.is_hollow {
+                    let mut tree = hollow::named(&checkpoint.tree, state);
+                    let (state, is_hollow) = (tree.refresh(), true);
+                    kept.advance(seq, &Checkpoint { state, tree, is_hollow })
+                } else {
+                    kept.advance(seq, checkpoint)
+                };
                 self.dropped_segments.extend(dropped);
                 self.is_keeping = true;
                 outputs.push(Output::Keep { seq, segments });
@@ -182,7 +190,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let Decision { seq, view, digest, .. } = *decision;
         outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
         let mut state = None;
-        if decision.is_checkpoint {
+        if decision.is_checkpoint && self.is_witness() {
+            let (_, tree) = self.state.checkpoint();
+            self.checkpoints.insert_hollow(seq, tree);
+        } else if decision.is_checkpoint {
             let (digest, tree) = self.state.checkpoint();
             self.history.start(seq, tree.clone());
             self.checkpoints.insert(seq, digest, tree);
@@ -265,7 +276,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 if self.checkpoints.drop_diverged(seq, state) {
                     outputs.push(Output::Report(Report::Diverged { seq }));
                 }
-                let base = match self.checkpoints.find(seq, state) {
+                let base = match self.checkpoints.find_whole(seq, state) {
+                    _ if self.is_witness() => PageTree::default(),
                     _ if self.checkpoints.has_diverged() => self.state.intact(),
                     Some(own) => own.tree.clone(),
                     None => self.salvaged.take().unwrap_or_else(|| self.state.checkpoint().1),
@@ -274,7 +286,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let first_ticket = self.next_ticket.max(now.0);
                 let timeout = self.limits.settings().transfer_timeout;
                 let place = (self.me, self.quorums);
-                self.transfer = Some(Transfer::new(place, timeout, (seq, state), base, first_ticket));
+                let scope = if self.is_witness() { Scope::Hollow } else { Scope::Whole };
+                let target = (seq, state);
+                self.transfer = Some(Transfer::within(scope, place, timeout, target, base, first_ticket));
             }
         }
         outputs.push(Output::Report(Report::TransferStarted { seq }));
@@ -306,8 +320,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             return;
         }
         self.tentative.clear();
-        self.history.start(seq, tree.clone());
-        self.checkpoints.reset(seq, state, tree);
+        if self.is_witness() {
+            let (_, tree) = self.state.checkpoint();
+            self.checkpoints.reset_hollow(seq, state, tree);
+        } else {
+            self.history.start(seq, tree.clone());
+            self.checkpoints.reset(seq, state, tree);
+        }
         let executed = self.state.table().executed();
         for (client, number) in &executed {
             self.admission.executed(*client, *number);

@@ -22,6 +22,7 @@ mod epochs;
 mod execution;
 mod frame;
 mod guide;
+mod hollow;
 mod inbound;
 mod io;
 mod kept;

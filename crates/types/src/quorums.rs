@@ -150,6 +150,19 @@ impl Quorums {
         self.n - (2 * self.f + 1)
     }
 
+    /// As many have to have executed an operation for good, where some are witnesses, that whoever
+    /// [reads without ordering](Self::read) later meets a correct one of them.
+    #[must_use]
+    pub fn read_by_later(self, witnesses: usize) -> usize {
+        if witnesses == 0 { self.agreement() } else { self.available() - witnesses }
+    }
+
+    /// So many equal answers, where some are witnesses and answer nothing, make a read that is not ordered.
+    #[must_use]
+    pub fn read(self, witnesses: usize) -> usize {
+        if witnesses == 0 { self.agreement() } else { 2 * self.f + 1 }
+    }
+
     /// The same with another replica to lead view 0; those after it follow in turn.
     ///
     /// # Panics
@@ -228,6 +241,19 @@ mod tests {
             // A view change sees every committed batch: an agreement quorum of view changes meets
             // the correct part of any agreement quorum of commits.
             prop_assert!(q.agreement() + (q.agreement() - f) > n);
+        }
+
+        #[test]
+        fn reads_meet_what_was_executed_before_however_many_are_witnesses(
+            f in 0usize..20, extra in 0usize..40, share in 0usize..=100,
+        ) {
+            let q = Quorums::byzantine(3 * f + 1 + extra, f).unwrap();
+            let witnesses = q.most_witnesses() * share / 100;
+            let executors = q.n() - witnesses;
+            prop_assert!(executors > 2 * f);
+            prop_assert!(q.read_by_later(witnesses) + q.read(witnesses) > executors + f);
+            prop_assert!(q.read_by_later(witnesses) >= q.one_correct());
+            prop_assert!(q.read_by_later(witnesses) + f <= executors, "some may be faulty");
         }
 
         #[test]

@@ -184,10 +184,7 @@ mod tests {
                 |s| s.witnesses = [2, 3].map(ReplicaId).to_vec(),
                 E::TooManyWitnesses { witnesses: 2, most: 1, n: 4 },
             ),
-            (
-                |s| s.witnesses = vec![ReplicaId(4)],
-                E::NoSuchWitness { witness: ReplicaId(4), n: 4 },
-            ),
+            (|s| s.witnesses = vec![ReplicaId(4)], E::NoSuchWitness { witness: ReplicaId(4), n: 4 }),
             (|s| s.witnesses = [3, 3].map(ReplicaId).to_vec(), E::WitnessOrder),
             (|s| s.witnesses = [3, 2].map(ReplicaId).to_vec(), E::WitnessOrder),
         ];

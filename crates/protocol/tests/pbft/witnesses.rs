@@ -65,7 +65,10 @@ fn it_takes_f_plus_1_that_say_the_same() {
     group.receive(3, R[1], PbftMessage::Made(first));
     assert_eq!(signed_by(&group, R[3]), []);
     let accused = &group.nodes[3].evidence[0];
-    assert_eq!((accused.accused, &accused.misbehaviour), (R[1], &Misbehaviour::ConflictingCheckpoint(Seq(4))));
+    assert_eq!(
+        (accused.accused, &accused.misbehaviour),
+        (R[1], &Misbehaviour::ConflictingCheckpoint(Seq(4)))
+    );
     group.receive(3, R[2], PbftMessage::Made(first));
     assert_eq!(signed_by(&group, R[3]), [first]);
 }

@@ -148,6 +148,7 @@ pub(super) fn client(
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
         composition: Composition::Zyzzyva,
+        witnesses: Vec::new(),
         retry,
         first_number,
     })
