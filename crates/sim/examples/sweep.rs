@@ -1,7 +1,10 @@
-//! Runs many seeds and adds up what happened: `sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
+//! Runs many seeds and adds up what happened: `sweep [PROTOCOL[+witnesses]:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
 use althing_sim::{Family, ProtocolKind, RunReport, SimConfig, run_many};
 use std::collections::BTreeMap;
+
+/// After the name of a protocol: with witnesses.
+const WITNESSES: &str = "+witnesses";
 
 /// Failures of one family that are shown in full.
 const SHOWN: usize = 3;
@@ -55,11 +58,12 @@ fn main() {
     let (Some(family), Some(replicas), Some(first), Some(count)) =
         (args.first(), number(1), number(2), number(3))
     else {
-        eprintln!("usage: sweep [PROTOCOL:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        eprintln!("usage: sweep [PROTOCOL[+witnesses]:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
         std::process::exit(2);
     };
     let (protocol, family) = match family.split_once(':') {
         Some((name, family)) => {
+            let name = name.trim_end_matches(WITNESSES);
             let named = ProtocolKind::ALL.into_iter().find(|protocol| protocol.name() == name);
             let Some(protocol) = named else {
                 eprintln!("no protocol is named {name}");
@@ -80,12 +84,13 @@ fn main() {
         },
     };
     let mut has_failed = false;
-    for family in families {
+    let has_witnesses = args[0].contains(WITNESSES);
+    for family in families.into_iter().filter(|family| !has_witnesses || !family.recovers_in_turn()) {
         let config = SimConfig::of(protocol, family, replicas, 0).unwrap_or_else(|error| {
             eprintln!("{error}");
             std::process::exit(2);
         });
-        let config = SimConfig { trace_lines: number(4).unwrap_or(0), ..config };
+        let config = SimConfig { trace_lines: number(4).unwrap_or(0), has_witnesses, ..config };
         let mut sum = Sum::default();
         let seeds = first as u64..(first + count) as u64;
         let failed = run_many(&config, seeds, |report| sum.add(report));

@@ -157,10 +157,22 @@ impl Quorums {
         if witnesses == 0 { self.agreement() } else { self.available() - witnesses }
     }
 
-    /// So many equal answers, where some are witnesses and answer nothing, make a read that is not ordered.
+    /// So many of those that execute have a state, at least, that an agreement quorum has signed: witnesses sign what
+    /// one correct one and others have said that they have.
+    #[must_use]
+    pub fn having_stable_state(self, witnesses: usize) -> usize {
+        self.agreement().saturating_sub(witnesses).max(self.one_correct())
+    }
+
+    /// So many equal answers, where some are witnesses and answer nothing, make a read that is not ordered. They meet
+    /// a correct one of those that have executed any operation [that is done](Self::read_by_later), and of those that
+    /// have [the last state of their epoch](Self::having_stable_state) and answer no more.
     #[must_use]
     pub fn read(self, witnesses: usize) -> usize {
-        if witnesses == 0 { self.agreement() } else { 2 * self.f + 1 }
+        if witnesses == 0 {
+            return self.agreement();
+        }
+        self.n - witnesses - self.having_stable_state(witnesses) + self.one_correct()
     }
 
     /// The same with another replica to lead view 0; those after it follow in turn.
@@ -252,6 +264,8 @@ mod tests {
             let executors = q.n() - witnesses;
             prop_assert!(executors > 2 * f);
             prop_assert!(q.read_by_later(witnesses) + q.read(witnesses) > executors + f);
+            prop_assert!(q.read(witnesses) + q.having_stable_state(witnesses) > executors + f);
+            prop_assert!(q.read(witnesses) <= executors && q.read(witnesses) > 2 * f);
             prop_assert!(q.read_by_later(witnesses) >= q.one_correct());
             prop_assert!(q.read_by_later(witnesses) + f <= executors, "some may be faulty");
         }

@@ -23,8 +23,9 @@ pub(crate) fn with<T: Serialize + DeserializeOwned>(base: &T, option: &str, chan
             let known: Vec<_> = settings.keys().collect();
             return Err(miette!("{option}: there is no setting `{name}`; there are {known:?}"));
         };
-        *setting = serde_json::from_str(value)
-            .map_err(|_| miette!("{option} {name}: `{value}` is no number, `true` or `false`"))?;
+        *setting = serde_json::from_str(value).map_err(|_| {
+            miette!("{option} {name}: `{value}` is no number, `true`, `false` or list such as [3]")
+        })?;
     }
     serde_json::from_value(settings.into()).map_err(|error| miette!("{option}: {error}"))
 }

@@ -121,6 +121,7 @@ fn print_replica(report: &ReplicaReport) {
         Role::Learner => "learner",
         Role::Joining => "joining",
         Role::Retired => "retired",
+        Role::Witness => "witness",
     };
     let view = if report.is_in_view { report.view.to_string() } else { format!("→{}", report.view) };
     println!(
@@ -188,6 +189,9 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
         Fault::WrongShares => remarks.push("injected: wrong shares".to_owned()),
         Fault::Betray { .. } => remarks.push("injected: betrays the other sites".to_owned()),
         fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
+    }
+    if report.role == Role::Witness && report.primary == report.replica && report.is_in_view {
+        remarks.push("leads".to_owned());
     }
     if report.is_transferring {
         remarks.push("fetching the state".to_owned());

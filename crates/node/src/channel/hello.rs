@@ -5,7 +5,7 @@ use super::error::ChannelError;
 const MAGIC: [u8; 8] = *b"ALTHING\n";
 /// The version of what this program says over channels: of the channel protocol, and of all messages of replicas,
 /// clients and sites. It is raised with every change of how any of them is encoded (`formats_tests`).
-pub(super) const VERSION: u16 = 6;
+pub(super) const VERSION: u16 = 7;
 
 /// Length of an encoded [`Hello`] in bytes.
 pub const HELLO_LEN: usize = 28;

@@ -268,8 +268,7 @@ struct Moved {
 /// The same of those that execute, where there are witnesses.
 fn allow_executors(present: &Membership, leaving: usize) -> Result<(), Refusal> {
     let (quorums, witnesses) = (present.quorums(), present.settings.witnesses().len());
-    let having = (quorums.agreement() - witnesses.min(quorums.agreement())).max(quorums.one_correct());
-    let most = having - quorums.f() - 1;
+    let most = quorums.having_stable_state(witnesses) - quorums.f() - 1;
     if witnesses > 0 && leaving > most {
         let number = |count: usize| u32::try_from(count).expect("a group is small");
         return Err(Refusal::TooManyExecutorsLeave { leaving: number(leaving), most: number(most) });

@@ -33,7 +33,7 @@ use core::ops::Range;
 const MAGIC: [u8; 8] = *b"ALTHLOG\n";
 /// Of this format, of what the records say, and of the pages of states: it is raised with every change of how any of
 /// them is encoded. Segments are read only where a log names them.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// Length of the file header in bytes.
 pub const FILE_HEADER_LEN: usize = 32;
