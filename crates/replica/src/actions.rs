@@ -12,7 +12,7 @@ use crate::records::{EngineRecord, rewrite};
 use crate::replica::Replica;
 use crate::tentative::{Certainty, Tentative, said};
 use crate::transfer::{Scope, Step, Transfer};
-use crate::{Emission, Service};
+use crate::{Emission, Service, StopReason};
 use alloc::vec::Vec;
 use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Share};
 use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
@@ -90,6 +90,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
+            Action::StandIn { seq, state } => self.stand_in(now, seq, state, outputs),
             Action::Closed { seq, state, votes } => self.on_closed(seq, state, votes),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
             Action::MustSign { client, number } => {
@@ -250,8 +251,17 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Report(Report::Stable { seq, state }));
         self.salvaged = None;
         self.checkpoints.on_stable(seq, state);
+        if self.is_about_to_stand_in() {
+            return self.retarget(seq, state);
+        }
         // What execution has reached need not be fetched any more.
-        if let Some(dropped) = self.transfer.take_if(|transfer| transfer.target().0 <= seq) {
+        if self.transfer.as_ref().is_some_and(|transfer| transfer.target().0 <= seq) {
+            self.drop_transfer(outputs);
+        }
+    }
+
+    fn drop_transfer(&mut self, outputs: &mut Vec<Output>) {
+        if let Some(dropped) = self.transfer.take() {
             self.next_ticket = dropped.next_ticket();
             outputs.push(Output::CancelTimer(Timer::TRANSFER));
             outputs.push(Output::Report(Report::TransferDropped { seq: dropped.target().0 }));
@@ -269,6 +279,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn fetch_state(&mut self, now: Instant, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        if self.is_about_to_stand_in() {
+            self.drop_transfer(outputs);
+        }
         match &mut self.transfer {
             Some(transfer) if seq > transfer.target().0 => transfer.retarget(seq, state),
             Some(_) => return,
@@ -307,7 +320,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     outputs.push(Output::CancelTimer(Timer::TRANSFER));
                     let ((seq, state), bytes) = (transfer.target(), transfer.fetched_bytes());
                     self.next_ticket = transfer.next_ticket();
+                    let stands_in = self.is_about_to_stand_in();
                     self.transfer = None;
+                    if stands_in {
+                        self.state.set_hollow(false);
+                    }
                     self.install(seq, state, tree, bytes, outputs);
                 }
             }
@@ -315,12 +332,17 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn install(&mut self, seq: Seq, state: Digest, tree: PageTree, bytes: u64, outputs: &mut Vec<Output>) {
+        let stands_in = self.is_witness() && !self.state.is_hollow;
         if let Err(error) = self.state.install(seq, &tree) {
+            if stands_in {
+                // It has let go of what a witness keeps.
+                return self.stop(StopReason::State(error), outputs);
+            }
             outputs.push(Output::Report(Report::StateRefused { seq, error }));
             return;
         }
         self.tentative.clear();
-        if self.is_witness() {
+        if self.state.is_hollow {
             let (_, tree) = self.state.checkpoint();
             self.checkpoints.reset_hollow(seq, state, tree);
         } else {

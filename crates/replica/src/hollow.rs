@@ -10,9 +10,11 @@ use crate::kept::KeptState;
 use crate::pages::PageTree;
 use crate::replica::Replica;
 use crate::tentative::History;
-use crate::{MAX_PAGES, Pages, Service};
+use crate::transfer::{Scope, Transfer};
+use crate::{MAX_PAGES, Output, Pages, Report, Service};
+use alloc::vec::Vec;
 use althing_protocol::Protocol;
-use althing_types::{Digest, Seq, decode, encode};
+use althing_types::{Digest, Instant, Seq, decode, encode};
 
 /// Where the digest of the group's state lies among the pages on a witness's disk.
 const GROUP_PAGE: u32 = MAX_PAGES + 2;
@@ -54,7 +56,7 @@ impl<S: Service> State<S> {
     /// Has the service let go of what it holds. One that does not take an empty state keeps what it has, for nothing.
     fn forget_service(&mut self) {
         self.service.save(&mut self.pages);
-        let held: alloc::vec::Vec<u32> = self.pages.iter().map(|(index, _)| index).collect();
+        let held: Vec<u32> = self.pages.iter().map(|(index, _)| index).collect();
         let none = Pages::default();
         if !held.is_empty() && self.service.install(&none, &held).is_ok() {
             self.pages = none;
@@ -79,6 +81,35 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     #[must_use]
     pub fn is_witness(&self) -> bool {
         self.protocol.is_witness()
+    }
+
+    /// Fetches the whole state, to execute on.
+    pub(crate) fn stand_in(&mut self, now: Instant, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        match &self.transfer {
+            None => {
+                let first_ticket = self.next_ticket.max(now.0);
+                let (place, timeout) = ((self.me, self.quorums), self.limits.settings().transfer_timeout);
+                let (target, base) = ((seq, state), PageTree::default());
+                self.transfer =
+                    Some(Transfer::within(Scope::Whole, place, timeout, target, base, first_ticket));
+                outputs.push(Output::Report(Report::TransferStarted { seq }));
+            }
+            Some(_) if self.is_about_to_stand_in() => self.retarget(seq, state),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether this witness is fetching the whole state.
+    pub(crate) fn is_about_to_stand_in(&self) -> bool {
+        let is_whole = |transfer: &Transfer| transfer.scope() == Scope::Whole;
+        self.is_witness() && self.transfer.as_ref().is_some_and(is_whole)
+    }
+
+    /// Goes for a later checkpoint, if it is one.
+    pub(crate) fn retarget(&mut self, seq: Seq, state: Digest) {
+        if let Some(transfer) = self.transfer.as_mut().filter(|transfer| seq > transfer.target().0) {
+            transfer.retarget(seq, state);
+        }
     }
 
     /// The protocol's instance is another one: in that this replica may be a witness, or not any more.

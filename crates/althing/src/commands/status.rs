@@ -7,6 +7,7 @@ use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
 use althing_node::deployment::Deployment;
+use althing_types::ReplicaId;
 use clap::Args;
 use miette::Result;
 use serde::Serialize;
@@ -192,6 +193,10 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
     }
     if report.role == Role::Witness && report.primary == report.replica && report.is_in_view {
         remarks.push("leads".to_owned());
+    }
+    let is_meant = |raw: &RawSettings| raw.settings().witnesses().contains(&ReplicaId(report.replica));
+    if report.role != Role::Witness && report.settings.as_deref().is_some_and(is_meant) {
+        remarks.push("stands in for one that executes".to_owned());
     }
     if report.is_transferring {
         remarks.push("fetching the state".to_owned());

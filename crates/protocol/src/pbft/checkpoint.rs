@@ -151,7 +151,8 @@ impl Pbft {
     }
 
     fn make_stable(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
-        let seq = certificate.checkpoint.seq;
+        let checkpoint = certificate.checkpoint;
+        let seq = checkpoint.seq;
         self.stable = seq;
         self.stable_certificate = Some(certificate);
         self.log.truncate(seq);
@@ -167,6 +168,7 @@ impl Pbft {
         let certificate = self.stable_certificate.clone().expect("it was set above");
         self.outbox.persist(step.actions, &Record::Stable(certificate), Deferred::Stable(seq));
         self.release_early(step);
+        self.stand_in_if_missed(step, checkpoint);
     }
 
     /// Fetches the state where execution alone can't bring this replica to the checkpoint that it is behind of:
@@ -194,6 +196,9 @@ impl Pbft {
         seq: Seq,
         executed: &[(ClientId, RequestNumber)],
     ) {
+        if self.fetching.is_none() {
+            return self.on_standing_in(seq);
+        }
         let fetched = self.fetching.take().filter(|fetched| fetched.checkpoint.seq == seq);
         let fetched = fetched.expect("only the state last asked for is installed");
         (self.executed, self.acknowledged, self.installed) = (seq, seq, seq);

@@ -49,7 +49,8 @@
 //! - A client whose MACs held up the order has to sign, for a while (`distrust`).
 //! - An instance may be closed and have a successor with other members (`succession`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
-//! - Some replicas may be witnesses, which agree and do not execute (`attested`).
+//! - Some replicas may be witnesses, which agree and do not execute (`attested`) unless executors are down
+//!   (`standing_in`).
 //! - Backups hold the primary to a floor of throughput and one of fairness, and f + 1 that find it below
 //!   one of them replace it (`floors`). In the papers only the view timeout bounds what it may take.
 //!
@@ -74,6 +75,7 @@ mod replicable;
 mod restart;
 mod separate;
 mod stale;
+mod standing_in;
 mod status;
 mod succession;
 mod suspicion;
@@ -109,6 +111,7 @@ use floors::Floors;
 use log::Log;
 use persistence::Deferred;
 use recovery::Membership;
+use standing_in::StandingIn;
 use status::Peers;
 use tentative::Tentative;
 
@@ -171,6 +174,8 @@ pub struct Pbft {
     checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, Proof)>>,
     /// As witness: what executors say that they have made.
     attested: Attested,
+    /// As witness: whether it executes in an executor's place.
+    standing_in: StandingIn,
     /// Checkpoints that this replica made.
     own_checkpoints: BTreeMap<Seq, Digest>,
     /// The highest that this replica has ever made.
@@ -288,6 +293,7 @@ impl Pbft {
             next_seq: Seq(1),
             checkpoints: BTreeMap::new(),
             attested: Attested::default(),
+            standing_in: StandingIn::default(),
             own_checkpoints: BTreeMap::new(),
             made: Seq(0),
             made_durable: Seq(0),
@@ -549,13 +555,13 @@ impl Protocol for Pbft {
     fn answers_from(&self) -> Option<Seq> {
         // A state that was fetched counts once it is on disk.
         let is_durable = self.executed <= self.end_of_execution();
-        let has_state = self.has_started() && !self.is_witness();
+        let has_state = self.has_started() && !self.executes_nothing();
         let may_answer = self.membership.is_voter() && is_durable && has_state;
         may_answer.then_some(self.vouched)
     }
 
     fn is_witness(&self) -> bool {
-        self.config.is_witness(self.me())
+        self.executes_nothing()
     }
 
     fn successor(

@@ -229,3 +229,60 @@ fn nothing_is_tentative_where_a_faulty_executor_could_hold_that_up() {
     assert_eq!(is_eager(4, &[R[3]]), []);
     assert_eq!(is_eager(5, &[R[3]]), [], "three of four, and it takes four");
 }
+
+#[test]
+fn a_witness_stands_in_for_an_executor_that_is_gone_for_more_than_a_log() {
+    let mut group = group();
+    submit(&mut group, 1..=8);
+    group.down = vec![R[2]];
+    for number in 9..=16 {
+        submit(&mut group, number..=number);
+    }
+    assert_eq!(
+        (group.nodes[3].standing_in, group.nodes[3].pbft.stable()),
+        (None, Seq(16)),
+        "it may come back"
+    );
+    submit(&mut group, 17..=20);
+    let (seq, state) = group.nodes[3].standing_in.take().expect("it is missed");
+    assert_eq!((seq, group.nodes[0].standing_in), (Seq(20), None));
+    assert!(group.nodes[3].pbft.is_witness(), "it has nothing yet");
+    submit(&mut group, 21..=23);
+    let made = signed_by(&group, R[0]);
+    assert!(made.contains(&Checkpoint { seq, state }));
+    group.nodes[3].decisions.truncate(20);
+    group.event(3, Event::StateInstalled { seq, executed: vec![] });
+    assert!(!group.nodes[3].pbft.is_witness() && group.nodes[3].pbft.answers_from().is_some());
+    assert_eq!(group.nodes[3].decisions.len(), 23, "it has executed what came meanwhile");
+    submit(&mut group, 24..=30);
+    assert_eq!(signed_by(&group, R[3]), signed_by(&group, R[0]));
+    assert!(
+        group.nodes[3].pbft.stable() == Seq(28)
+            && group.sent(R[3], |wire| is_made(wire).then_some(())).is_empty()
+    );
+    // After a restart it is what it was.
+    group.restart(3);
+    assert!(group.nodes[3].pbft.is_witness());
+    assert!(group.nodes.iter().all(|node| node.evidence.is_empty()));
+}
+
+#[test]
+fn as_many_stand_in_as_are_missed() {
+    let mut group = Group::with(7, PbftSettings { witnesses: vec![R[0], R[2]], ..settings() });
+    let wants = |group: &Group| [0, 2].map(|i| group.nodes[i].standing_in.is_some());
+    let eleven = |group: &mut Group, first: u64| {
+        for number in first..first + 24 {
+            group.submit(&signed(1, number));
+            let done = |group: &Group, i: usize| group.executed(i).contains(&(1, number));
+            group.run_until(|group| [0, 1, 2, 3, 4].iter().all(|i| done(group, *i)));
+        }
+    };
+    eleven(&mut group, 1);
+    assert_eq!(wants(&group), [false, false]);
+    group.down = vec![ReplicaId(6)];
+    eleven(&mut group, 25);
+    assert_eq!(wants(&group), [true, false]);
+    group.down.push(ReplicaId(5));
+    eleven(&mut group, 49);
+    assert_eq!(wants(&group), [true, true]);
+}

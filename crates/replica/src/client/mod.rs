@@ -414,8 +414,9 @@ impl Client {
             return out.push(ClientOutput::Refused { from, reason });
         };
         self.note_key(from, under);
-        if !self.config.executes(from) && message.is_result() {
-            // It has nothing to tell, so it lies: and who counts what executors say does not count it.
+        let counts_executors = self.config.reads == ReadPolicy::Fast;
+        if counts_executors && !self.config.executes(from) && message.is_result() {
+            // Else it stands in for one that executes, and its word is worth what others say too.
             return;
         }
         match message {

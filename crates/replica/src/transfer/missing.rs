@@ -96,6 +96,10 @@ impl Missing {
         missing
     }
 
+    pub(super) fn scope(&self) -> Scope {
+        self.scope
+    }
+
     pub(super) fn fetched_bytes(&self) -> u64 {
         self.fetched_bytes
     }

@@ -83,6 +83,10 @@ impl Transfer {
         }
     }
 
+    pub(crate) fn scope(&self) -> Scope {
+        self.missing.scope()
+    }
+
     pub(crate) fn target(&self) -> (Seq, Digest) {
         (self.seq, self.state)
     }

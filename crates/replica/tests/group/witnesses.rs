@@ -79,7 +79,8 @@ fn clients_are_served_by_f_plus_1_executors_and_a_witness_leads_as_well_as_any()
             net.run_until("checkpoints are stable", |net| up.iter().all(|id| net.status(*id).stable.0 >= 24));
             net.restart_from_disk(R(lost));
             net.run_until("it has caught up", |net| are_level(net, &[0, 1, 2, 3], 0));
-            assert!(is_empty(&net, 1) && net.evidence.is_empty());
+            // For an executor that was gone for so long it stands in.
+            assert!(is_empty(&net, 1) == (lost == 1) && net.evidence.is_empty());
         }
     }
 }
@@ -274,4 +275,33 @@ fn a_group_goes_on_from_witnesses_to_another_protocol_that_has_none() {
         net.membership(2).epoch == Epoch(2) && net.cells(2).iter().all(Vec::is_empty)
     });
     assert!(net.evidence.is_empty(), "{:?}", net.evidence);
+}
+
+#[test]
+fn a_witness_stands_in_for_an_executor_that_is_gone_and_its_word_counts() {
+    let mut net = group(4, &[3]);
+    work(&mut net, 0, 10);
+    net.stop(R(2));
+    work(&mut net, 10, 20);
+    assert!(is_empty(&net, 3), "it may come back");
+    work(&mut net, 30, 10);
+    net.run_until("it has the state", |net| has_all(net, 3, 40));
+    assert!(!net.replica(3).is_witness());
+    run_on(&mut net, &[0, 1, 3], 40);
+    // The client's request names nobody that is not meant to execute; it takes its word all the same.
+    net.told.clear();
+    net.stop(R(3));
+    net.restart_from_disk(R(3));
+    assert!(net.replica(3).is_witness() && is_empty(&net, 3), "it has to find out again");
+    work(&mut net, 60, 40);
+    net.run_until("it has the state again", |net| has_all(net, 3, 100));
+    net.restart_from_disk(R(2));
+    net.run_until("all are there", |net| are_level(net, &[0, 1, 2, 3], 0));
+    change(&mut net, command(0, 1, &[set(&[2])]), &[]);
+    work(&mut net, 100, 10);
+    net.run_until("roles are what was agreed on", |net| is_empty(net, 2) && has_all(net, 3, 110));
+    change(&mut net, command(1, 1, &[set(&[3])]), &[]);
+    work(&mut net, 110, 10);
+    net.run_until("and again", |net| is_empty(net, 3) && has_all(net, 2, 120));
+    assert!(net.evidence.is_empty() && net.refused.is_empty(), "{:?}", net.evidence);
 }
