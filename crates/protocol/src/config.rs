@@ -144,6 +144,30 @@ pub enum ConfigError {
         /// The most that it may be.
         most: u64,
     },
+    /// Witnesses that are not named once each, in order.
+    #[error("the witnesses must be given once each, in ascending order")]
+    WitnessOrder,
+    /// A witness that has no place in the group.
+    #[error("{witness} is to be a witness, and is none of the group's {n} replicas")]
+    NoSuchWitness {
+        /// The witness.
+        witness: ReplicaId,
+        /// The group's size.
+        n: usize,
+    },
+    /// With so many witnesses, not enough would be left to execute.
+    #[error(
+        "{witnesses} of {n} replicas are to be witnesses, and at most {most} may: 2f + 1 have to execute; name fewer \
+         of them, or let the group grow first"
+    )]
+    TooManyWitnesses {
+        /// So many.
+        witnesses: usize,
+        /// As many may be.
+        most: usize,
+        /// The group's size.
+        n: usize,
+    },
 }
 
 /// The settings that every protocol with a log and a leader has.

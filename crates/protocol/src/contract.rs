@@ -34,6 +34,17 @@ pub trait Protocol {
         Some(Seq(0))
     }
 
+    /// Whether this replica agrees on the order and executes nothing: it has no state of the service, and can't
+    /// give it to others. It changes within an instance's life only by [`Action::StandIn`], and only to no.
+    ///
+    /// What it is asked to [execute](Action::Execute) it takes down: which requests are done, and what the members
+    /// are to be. Where a digest is asked for, [`Event::Executed`] has none; the digests in [`Action::Stable`],
+    /// [`Action::KeepState`] and [`Action::FetchState`] are those of the others' state, of which it keeps and
+    /// fetches what it takes down itself.
+    fn is_witness(&self) -> bool {
+        false
+    }
+
     /// The instance that goes on in another membership, as its replica `me` and with its settings, from the
     /// state `start` where this one ended (there, or here without this replica); `None` is the initial state.
     /// It takes over the requests that wait and are good for others too, and goes on with the numbers of the
@@ -396,6 +407,16 @@ pub enum Action<M> {
         /// The digest that its state must have.
         state: Digest,
     },
+    /// As witness: fetch the whole state at this checkpoint, the last stable one, with the service's part, and execute
+    /// from there on; then raise [`Event::StateInstalled`]. Until then this replica goes on as a witness. Where another
+    /// checkpoint becomes [stable](Action::Stable) meanwhile, that is fetched instead; where [`Action::FetchState`] asks
+    /// for what a witness keeps, that is, and nothing is done until this is asked for again.
+    StandIn {
+        /// The checkpoint.
+        seq: Seq,
+        /// The digest of its state.
+        state: Digest,
+    },
     /// A peer broke the protocol. The engine brings the same thing forward once.
     Evidence(Evidence),
     /// A client's request was not believed, since its MACs have held up the order before: the client is told
@@ -434,6 +455,7 @@ impl<M> Action<M> {
             Self::Stable { seq, state } => Action::Stable { seq, state },
             Self::Closed { seq, state, votes } => Action::Closed { seq, state, votes },
             Self::FetchState { seq, state } => Action::FetchState { seq, state },
+            Self::StandIn { seq, state } => Action::StandIn { seq, state },
             Self::Evidence(evidence) => Action::Evidence(evidence),
             Self::MustSign { client, number } => Action::MustSign { client, number },
             Self::Late(client) => Action::Late(client),

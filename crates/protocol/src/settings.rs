@@ -101,6 +101,24 @@ impl Settings {
         }
     }
 
+    /// The places of the replicas that agree and do not execute, ascending.
+    #[must_use]
+    pub fn witnesses(&self) -> &[ReplicaId] {
+        match self {
+            Self::Pbft(settings) => &settings.witnesses,
+            Self::Paxos(_) | Self::Zyzzyva(_) => &[],
+        }
+    }
+
+    /// The same for a group in which replicas have other places: `place` says which, or that it is gone.
+    #[must_use]
+    pub fn moved(mut self, place: impl Fn(ReplicaId) -> Option<ReplicaId>) -> Self {
+        if let Self::Pbft(settings) = &mut self {
+            settings.witnesses = settings.witnesses.iter().copied().filter_map(place).collect();
+        }
+        self
+    }
+
     /// A checkpoint is made every so many sequence numbers.
     #[must_use]
     pub fn checkpoint_period(&self) -> u64 {

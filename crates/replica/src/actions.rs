@@ -1,16 +1,18 @@
 //! How the engine carries out what the protocol asks for.
 
 use crate::Durability;
+use crate::checkpoints::Checkpoint;
 use crate::execution::Effect;
 use crate::frame::{ClientMessage, Execution, Given, ReplyOutcome};
+use crate::hollow;
 use crate::io::{Output, Report, Timer};
 use crate::kept::KeptState;
 use crate::pages::PageTree;
 use crate::records::{EngineRecord, rewrite};
 use crate::replica::Replica;
 use crate::tentative::{Certainty, Tentative, said};
-use crate::transfer::{Step, Transfer};
-use crate::{Emission, Service};
+use crate::transfer::{Scope, Step, Transfer};
+use crate::{Emission, Service, StopReason};
 use alloc::vec::Vec;
 use althing_protocol::{Action, Auth, Decision, Event, PersistId, Protocol, Share};
 use althing_types::{Digest, Instant, ReplicaId, Seq, View, encode};
@@ -88,6 +90,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             Action::Rollback => self.roll_back(outputs),
             Action::Stable { seq, state } => self.on_stable(seq, state, outputs),
             Action::FetchState { seq, state } => self.fetch_state(now, seq, state, outputs),
+            Action::StandIn { seq, state } => self.stand_in(now, seq, state, outputs),
             Action::Closed { seq, state, votes } => self.on_closed(seq, state, votes),
             Action::Evidence(evidence) => self.accusations.bring(evidence, outputs),
             Action::MustSign { client, number } => {
@@ -132,7 +135,13 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         match self.checkpoints.find(seq, state) {
             Some(checkpoint) if self.durability != Durability::None => {
                 let kept = self.kept.get_or_insert_with(|| KeptState::after(self.last_segment));
-                let (segments, dropped) = kept.advance(seq, checkpoint);
+                let (segments, dropped) = if checkpoint.is_hollow {
+                    let mut tree = hollow::named(&checkpoint.tree, state);
+                    let (state, is_hollow) = (tree.refresh(), true);
+                    kept.advance(seq, &Checkpoint { state, tree, is_hollow })
+                } else {
+                    kept.advance(seq, checkpoint)
+                };
                 self.dropped_segments.extend(dropped);
                 self.is_keeping = true;
                 outputs.push(Output::Keep { seq, segments });
@@ -182,7 +191,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let Decision { seq, view, digest, .. } = *decision;
         outputs.push(Output::Report(Report::Executed { seq, view, digest, requests }));
         let mut state = None;
-        if decision.is_checkpoint {
+        if decision.is_checkpoint && self.is_witness() {
+            let (_, tree) = self.state.checkpoint();
+            self.checkpoints.insert_hollow(seq, tree);
+        } else if decision.is_checkpoint {
             let (digest, tree) = self.state.checkpoint();
             self.history.start(seq, tree.clone());
             self.checkpoints.insert(seq, digest, tree);
@@ -239,8 +251,17 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         outputs.push(Output::Report(Report::Stable { seq, state }));
         self.salvaged = None;
         self.checkpoints.on_stable(seq, state);
+        if self.is_about_to_stand_in() {
+            return self.retarget(seq, state);
+        }
         // What execution has reached need not be fetched any more.
-        if let Some(dropped) = self.transfer.take_if(|transfer| transfer.target().0 <= seq) {
+        if self.transfer.as_ref().is_some_and(|transfer| transfer.target().0 <= seq) {
+            self.drop_transfer(outputs);
+        }
+    }
+
+    fn drop_transfer(&mut self, outputs: &mut Vec<Output>) {
+        if let Some(dropped) = self.transfer.take() {
             self.next_ticket = dropped.next_ticket();
             outputs.push(Output::CancelTimer(Timer::TRANSFER));
             outputs.push(Output::Report(Report::TransferDropped { seq: dropped.target().0 }));
@@ -258,6 +279,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn fetch_state(&mut self, now: Instant, seq: Seq, state: Digest, outputs: &mut Vec<Output>) {
+        if self.is_about_to_stand_in() {
+            self.drop_transfer(outputs);
+        }
         match &mut self.transfer {
             Some(transfer) if seq > transfer.target().0 => transfer.retarget(seq, state),
             Some(_) => return,
@@ -265,7 +289,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 if self.checkpoints.drop_diverged(seq, state) {
                     outputs.push(Output::Report(Report::Diverged { seq }));
                 }
-                let base = match self.checkpoints.find(seq, state) {
+                let base = match self.checkpoints.find_whole(seq, state) {
+                    _ if self.is_witness() => PageTree::default(),
                     _ if self.checkpoints.has_diverged() => self.state.intact(),
                     Some(own) => own.tree.clone(),
                     None => self.salvaged.take().unwrap_or_else(|| self.state.checkpoint().1),
@@ -274,7 +299,9 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                 let first_ticket = self.next_ticket.max(now.0);
                 let timeout = self.limits.settings().transfer_timeout;
                 let place = (self.me, self.quorums);
-                self.transfer = Some(Transfer::new(place, timeout, (seq, state), base, first_ticket));
+                let scope = if self.is_witness() { Scope::Hollow } else { Scope::Whole };
+                let target = (seq, state);
+                self.transfer = Some(Transfer::within(scope, place, timeout, target, base, first_ticket));
             }
         }
         outputs.push(Output::Report(Report::TransferStarted { seq }));
@@ -293,7 +320,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     outputs.push(Output::CancelTimer(Timer::TRANSFER));
                     let ((seq, state), bytes) = (transfer.target(), transfer.fetched_bytes());
                     self.next_ticket = transfer.next_ticket();
+                    let stands_in = self.is_about_to_stand_in();
                     self.transfer = None;
+                    if stands_in {
+                        self.state.set_hollow(false);
+                    }
                     self.install(seq, state, tree, bytes, outputs);
                 }
             }
@@ -301,13 +332,23 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     }
 
     fn install(&mut self, seq: Seq, state: Digest, tree: PageTree, bytes: u64, outputs: &mut Vec<Output>) {
+        let stands_in = self.is_witness() && !self.state.is_hollow;
         if let Err(error) = self.state.install(seq, &tree) {
+            if stands_in {
+                // It has let go of what a witness keeps.
+                return self.stop(StopReason::State(error), outputs);
+            }
             outputs.push(Output::Report(Report::StateRefused { seq, error }));
             return;
         }
         self.tentative.clear();
-        self.history.start(seq, tree.clone());
-        self.checkpoints.reset(seq, state, tree);
+        if self.state.is_hollow {
+            let (_, tree) = self.state.checkpoint();
+            self.checkpoints.reset_hollow(seq, state, tree);
+        } else {
+            self.history.start(seq, tree.clone());
+            self.checkpoints.reset(seq, state, tree);
+        }
         let executed = self.state.table().executed();
         for (client, number) in &executed {
             self.admission.executed(*client, *number);

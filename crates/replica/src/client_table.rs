@@ -170,6 +170,30 @@ impl ClientTable {
 
     /// The table of `clients` slots that lies in `tree`, or why there is none.
     pub(crate) fn restore(tree: &PageTree, clients: u32) -> Result<Self, &'static str> {
+        Self::restore_with(tree, clients, |slot, reply| match reply {
+            ReplyRecord::Inline(outcome) => Ok(Some(outcome)),
+            ReplyRecord::Spilled(bytes) => Ok(Some(ReplyOutcome::Result(unspill(tree, slot, bytes)?))),
+            ReplyRecord::Awaited => Ok(None),
+        })
+    }
+
+    /// The same without what requests gave: all that lies on the pages of slots alone. It is to be flushed anew.
+    pub(crate) fn restore_numbers(tree: &PageTree, clients: u32) -> Result<Self, &'static str> {
+        let mut table = Self::restore_with(tree, clients, |_, _| Ok(None))?;
+        table.dirty.extend(0..clients);
+        Ok(table)
+    }
+
+    /// Whether a page of the engine's belongs to the slots, and not to what is spilled from them, or lies before.
+    pub(crate) fn is_without_spills(page: u32) -> bool {
+        page < SPILL_PAGES
+    }
+
+    fn restore_with(
+        tree: &PageTree,
+        clients: u32,
+        outcome: impl Fn(u32, ReplyRecord) -> Result<Option<ReplyOutcome>, &'static str>,
+    ) -> Result<Self, &'static str> {
         let mut table = Self::default();
         for page in 0..clients.div_ceil(SLOTS_PER_PAGE) {
             let bytes = tree.page(SLOT_PAGES + page).ok_or("a page of the client table is missing")?;
@@ -177,15 +201,11 @@ impl ClientTable {
                 decode(bytes, MAX_PAGE_BYTES).map_err(|_| "a page of the client table is malformed")?;
             for record in records {
                 let slot = table.len();
-                let outcome = match record.reply {
-                    ReplyRecord::Inline(outcome) => Some(outcome),
-                    ReplyRecord::Spilled(bytes) => Some(ReplyOutcome::Result(unspill(tree, slot, bytes)?)),
-                    ReplyRecord::Awaited => None,
-                };
-                if table.index.insert(record.client, slot).is_some() {
+                let SlotRecord { client, number, reply } = record;
+                let outcome = outcome(slot, reply)?;
+                if table.index.insert(client, slot).is_some() {
                     return Err("the client table has a client twice");
                 }
-                let SlotRecord { client, number, .. } = record;
                 table.slots.push(Slot { client, number, outcome });
             }
         }

@@ -13,6 +13,7 @@
 //! A replica that is new in its epoch (or has lost its disk) does not know the state from which the epoch
 //! started. It *joins*: it asks the others, and believes one correct one.
 
+use crate::checkpoints::Checkpoint;
 use crate::inbound::Opener;
 use crate::io::{Output, Report, Timer, TimerKind};
 use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession};
@@ -275,6 +276,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         (tenure.place, tenure.start, tenure.is_closing) = (Place::Member, start, false);
         tenure.shown.clear();
         tenure.shown_to_clients.clear();
+        self.take_role();
         outputs.push(Output::Epoch { membership: Box::new(membership), me, start });
     }
 
@@ -291,10 +293,11 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
     }
 
-    /// The protocol's instance has ended at `seq`.
+    /// The protocol's instance has ended at `seq`. A witness can't prove what the state says there: the others show
+    /// it, as they show anybody who still speaks in the epoch that has ended.
     pub(crate) fn on_closed(&mut self, seq: Seq, state: Digest, votes: Vec<(ReplicaId, Proof)>) {
         let path =
-            self.checkpoints.find(seq, state).and_then(|own| Path::to_page(&own.tree, SUCCESSION_PAGE));
+            self.checkpoints.find_whole(seq, state).and_then(|own| Path::to_page(&own.tree, SUCCESSION_PAGE));
         if let Some(tenure) = &mut self.tenure
             && let Some(path) = path
         {
@@ -365,6 +368,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         let last =
             self.tenure.as_ref().and_then(|tenure| tenure.ended.as_ref()).and_then(|links| links.last());
         let Some((seq, state)) = last.map(|link| (link.seq, link.state)) else { return true };
+        self.checkpoints.name(seq, state);
         let is_kept = self.kept.as_ref().is_some_and(|kept| kept.seq() == seq);
         let is_to_be_kept =
             self.durability != Durability::None && !is_kept && self.checkpoints.find(seq, state).is_some();
@@ -405,7 +409,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         if let Some(tenure) = &mut self.tenure {
             tenure.has_forgotten = has_forgotten;
         }
-        let has_state = start.is_some_and(|(seq, state)| self.checkpoints.find(seq, state).is_some());
+        let is_witness = self.is_witness();
+        let is_enough = |own: &Checkpoint| is_witness || !own.is_hollow;
+        let has_state =
+            start.is_some_and(|(seq, state)| self.checkpoints.find(seq, state).is_some_and(is_enough));
         if let Some((seq, state)) = start.filter(|_| has_state) {
             self.checkpoints.on_stable(seq, state);
             self.checkpoints.on_kept(seq);

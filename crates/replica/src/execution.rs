@@ -21,7 +21,7 @@ const CORRUPTION_ATTEMPTS: u64 = 64;
 
 /// The agreed values that belong to the state beside the service and the client table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize)]
-struct Header {
+pub(crate) struct Header {
     executed: Seq,
     time: Instant,
     seed: Digest,
@@ -76,17 +76,19 @@ pub struct Effect {
 /// The replicated state: the service, its clients and the agreed values; and its page tree.
 #[derive(Debug)]
 pub(crate) struct State<S> {
-    service: S,
-    table: ClientTable,
-    header: Header,
+    pub(crate) service: S,
+    pub(crate) table: ClientTable,
+    pub(crate) header: Header,
     /// Who belongs to the group, where that changes.
-    succession: Option<Succession>,
+    pub(crate) succession: Option<Succession>,
     /// The service's pages, as of the last checkpoint.
-    pages: Pages,
+    pub(crate) pages: Pages,
     /// The pages of the client table and of the header, as of the last checkpoint.
-    engine: PageTree,
+    pub(crate) engine: PageTree,
     /// Pages that went bad and are no longer among `pages`. The service may still have them.
-    spoilt: BTreeSet<u32>,
+    pub(crate) spoilt: BTreeSet<u32>,
+    /// Whether it is a witness's ([`hollow`](crate::hollow)).
+    pub(crate) is_hollow: bool,
 }
 
 impl<S: Service> State<S> {
@@ -99,6 +101,7 @@ impl<S: Service> State<S> {
             pages: Pages::default(),
             engine: PageTree::default(),
             spoilt: BTreeSet::new(),
+            is_hollow: false,
         }
     }
 
@@ -183,11 +186,13 @@ impl<S: Service> State<S> {
             seed: hasher.finish().0,
         };
         let done = match request.kind {
+            RequestKind::Service if self.is_hollow => Outcome { is_deferred: true, ..Outcome::default() },
             RequestKind::Service => self.service.execute(&request.operation, &context),
             RequestKind::Reconfigure => encode(&self.reconfigure(&request.operation)).into(),
             RequestKind::Bundle => Outcome::default(),
         };
-        let outcome = (!done.is_deferred).then(|| ReplyOutcome::of(done.result, max_reply_bytes));
+        let has_outcome = !done.is_deferred && !self.is_hollow;
+        let outcome = has_outcome.then(|| ReplyOutcome::of(done.result, max_reply_bytes));
         self.table.record(request.client, request.number, outcome.clone());
         let mut late = Vec::new();
         for LateResult { client, number, result } in done.late {
@@ -206,15 +211,21 @@ impl<S: Service> State<S> {
 
     /// The present state's pages, and their root. Costs what changed since the last call.
     pub(crate) fn checkpoint(&mut self) -> (Digest, PageTree) {
-        self.service.save(&mut self.pages);
+        if !self.is_hollow {
+            self.service.save(&mut self.pages);
+        }
         self.table.flush(&mut self.engine);
         self.header.clients = self.table.len();
         self.engine.set(HEADER_PAGE, encode(&self.header));
         if let Some(succession) = &self.succession {
             self.engine.set(SUCCESSION_PAGE, succession.to_page());
         }
-        self.pages.refresh();
         self.engine.refresh();
+        if self.is_hollow {
+            let mut tree = self.engine.clone();
+            return (tree.refresh(), tree);
+        }
+        self.pages.refresh();
         let mut tree = self.pages.under(&self.engine);
         (tree.refresh(), tree)
     }
@@ -241,6 +252,9 @@ impl<S: Service> State<S> {
     /// Has a bit of the service's state go bad, and of nothing that the engine has of it, as a fault of the
     /// memory would; says whether there was one that the service lets go bad. `choice` says which.
     pub(crate) fn corrupt(&mut self, choice: u64) -> bool {
+        if self.is_hollow {
+            return false;
+        }
         self.service.save(&mut self.pages);
         let pages: Vec<u32> =
             self.pages.iter().filter(|(_, page)| !page.is_empty()).map(|(index, _)| index).collect();
@@ -269,8 +283,11 @@ impl<S: Service> State<S> {
     /// # Panics
     /// If the service does not take back its own pages.
     pub(crate) fn install(&mut self, seq: Seq, tree: &PageTree) -> Result<(), StateError> {
+        if self.is_hollow {
+            return self.install_hollow(seq, tree);
+        }
         let (mut target, engine) = Pages::split(tree);
-        let (header, table) = read_engine(seq, &engine)?;
+        let (header, table) = read_engine(seq, &engine, ClientTable::restore)?;
         let succession = self.read_succession(&engine)?;
         self.checkpoint();
         let mut changed = self.pages.differing(&mut target);
@@ -298,7 +315,7 @@ impl<S: Service> State<S> {
     }
 
     /// The memberships that lie in the engine's pages.
-    fn read_succession(&self, tree: &PageTree) -> Result<Option<Succession>, StateError> {
+    pub(crate) fn read_succession(&self, tree: &PageTree) -> Result<Option<Succession>, StateError> {
         match (&self.succession, tree.page(SUCCESSION_PAGE)) {
             (Some(own), Some(page)) => own.restored(page).map(Some).map_err(StateError::Engine),
             (None, None) => Ok(None),
@@ -309,14 +326,18 @@ impl<S: Service> State<S> {
 }
 
 /// The agreed values and the client table that lie in the engine's pages.
-fn read_engine(seq: Seq, tree: &PageTree) -> Result<(Header, ClientTable), StateError> {
+pub(crate) fn read_engine(
+    seq: Seq,
+    tree: &PageTree,
+    restore: impl FnOnce(&PageTree, u32) -> Result<ClientTable, &'static str>,
+) -> Result<(Header, ClientTable), StateError> {
     let bytes = tree.page(HEADER_PAGE).ok_or(StateError::Engine("the header page is missing"))?;
     let header: Header =
         decode(bytes, MAX_PAGE_BYTES).map_err(|_| StateError::Engine("the header page is malformed"))?;
     if header.executed != seq {
         return Err(StateError::Seq { actual: header.executed, expected: seq });
     }
-    let table = ClientTable::restore(tree, header.clients).map_err(StateError::Engine)?;
+    let table = restore(tree, header.clients).map_err(StateError::Engine)?;
     Ok((header, table))
 }
 

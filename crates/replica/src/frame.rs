@@ -285,6 +285,26 @@ pub enum ClientMessage {
     },
 }
 
+impl ClientMessage {
+    /// Whether it says what an operation gave.
+    pub(crate) fn is_result(&self) -> bool {
+        match self {
+            Self::Reply { .. }
+            | Self::ReplyDigest { .. }
+            | Self::QueryReply { .. }
+            | Self::Speculated { .. }
+            | Self::Certified { .. } => true,
+            Self::Busy { .. }
+            | Self::Superseded { .. }
+            | Self::Succession(_)
+            | Self::Emission { .. }
+            | Self::NewKey(_)
+            | Self::Late
+            | Self::MustSign { .. } => false,
+        }
+    }
+}
+
 /// What a replica sends to a client.
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct ReplyFrame {

@@ -123,7 +123,7 @@ impl KeptState {
 
     /// The checkpoint, with the digest that its pages have, which may be another than they should have.
     pub(crate) fn checkpoint(&mut self) -> Checkpoint {
-        Checkpoint { state: self.digest(), tree: self.tree.clone() }
+        Checkpoint { state: self.digest(), tree: self.tree.clone(), is_hollow: false }
     }
 
     /// The digest that its pages have, which may be another than they should have.

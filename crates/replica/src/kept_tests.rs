@@ -12,7 +12,7 @@ fn checkpoint(pages: &BTreeMap<u32, Vec<u8>>) -> Checkpoint {
     for (index, page) in pages {
         tree.set(*index, page.clone());
     }
-    Checkpoint { state: tree.refresh(), tree }
+    Checkpoint { state: tree.refresh(), tree, is_hollow: false }
 }
 
 fn write(disk: &mut Disk, contents: &[SegmentContent]) {

@@ -23,6 +23,7 @@ mod epochs;
 mod execution;
 mod frame;
 mod guide;
+mod hollow;
 mod inbound;
 mod io;
 mod kept;

@@ -228,7 +228,7 @@ mod tests {
         for index in 0..pages {
             tree.set(index, alloc::vec![index as u8; 100]);
         }
-        let checkpoint = Checkpoint { state: tree.refresh(), tree };
+        let checkpoint = Checkpoint { state: tree.refresh(), tree, is_hollow: false };
         let mut kept = KeptState::default();
         kept.advance(Seq(8), &checkpoint);
         let records = records.iter().map(|byte| alloc::vec![*byte]).collect();

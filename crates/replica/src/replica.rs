@@ -153,12 +153,14 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
         let tenure = Tenure::new(&config);
         let settings = config.limits.settings();
+        let mut state = State::new(service, succession);
+        state.is_hollow = protocol.is_witness();
         Self {
             me: config.replica,
             quorums: config.quorums,
             durability: config.durability,
             protocol,
-            state: State::new(service, succession),
+            state,
             tentative: VecDeque::new(),
             certified: Certified::default(),
             provers: Provers::default(),
@@ -360,9 +362,8 @@ impl<P: Protocol, S: Service> Replica<P, S> {
         }
         if let Some((kept, checkpoint)) = recovered.stable {
             let seq = kept.seq();
-            self.state.install(seq, &checkpoint.tree).map_err(|error| RecordError::State { seq, error })?;
-            self.checkpoints.reset(seq, checkpoint.state, checkpoint.tree);
-            self.kept = Some(kept);
+            self.resume_state(kept, (checkpoint.state, checkpoint.tree))
+                .map_err(|error| RecordError::State { seq, error })?;
         }
         Ok(Some(Start::Recovered {
             stable: self.state.executed(),
@@ -496,7 +497,7 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn foresee(&mut self, request: &Request) {
         let Request { client, number, is_authentic, kind, .. } = *request;
         let is_new = matches!(self.state.table().standing(client, number), Standing::New);
-        if is_authentic && kind == RequestKind::Service && is_new {
+        if is_authentic && kind == RequestKind::Service && is_new && !self.is_witness() {
             self.state.service_mut().foresee(&request.operation, client);
         }
     }

@@ -118,6 +118,9 @@ pub trait Service {
     /// service saved or installed last; nothing was executed since. Of those that are missing in
     /// `pages`, the service had one.
     ///
+    /// Where a replica becomes a witness, which holds no state, there are no pages at all. A service that can't be
+    /// empty refuses that, and keeps what it has for nothing.
+    ///
     /// # Errors
     /// When they are no state of this service; the state is then unchanged.
     fn install(&mut self, pages: &Pages, changed: &[u32]) -> Result<(), InstallError>;

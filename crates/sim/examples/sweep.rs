@@ -1,4 +1,5 @@
-//! Runs many seeds and adds up what happened: `sweep [PROTOCOL[>OTHER]:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
+//! Runs many seeds and adds up what happened:
+//! `sweep [PROTOCOL[>OTHER][+witnesses]:]FAMILY|all N FIRST COUNT [TRACE_LINES]`.
 
 use althing_sim::{Family, ProtocolKind, RunReport, SimConfig, run_many};
 use std::collections::BTreeMap;
@@ -68,10 +69,14 @@ fn main() {
     let (Some(family), Some(replicas), Some(first), Some(count)) =
         (args.first(), number(1), number(2), number(3))
     else {
-        eprintln!("usage: sweep [PROTOCOL[>OTHER]:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
+        eprintln!("usage: sweep [PROTOCOL[>OTHER][+witnesses]:]FAMILY|all N FIRST COUNT [TRACE_LINES]");
         std::process::exit(2);
     };
     let (protocols, family) = family.split_once(':').unwrap_or(("pbft", family));
+    let (protocols, has_witnesses) = match protocols.strip_suffix("+witnesses") {
+        Some(protocols) => (protocols, true),
+        None => (protocols, false),
+    };
     let (protocol, other) = match protocols.split_once('>') {
         Some((protocol, other)) => (named(protocol), Some(named(other))),
         None => (named(protocols), None),
@@ -87,14 +92,14 @@ fn main() {
         },
     };
     let mut has_failed = false;
-    for family in families {
+    for family in families.into_iter().filter(|family| !has_witnesses || !family.recovers_in_turn()) {
         let config = SimConfig::of(protocol, family, replicas, 0);
         let config = config.and_then(|config| other.map_or(Ok(config.clone()), |other| config.and(other)));
         let config = config.unwrap_or_else(|error| {
             eprintln!("{error}");
             std::process::exit(2);
         });
-        let config = SimConfig { trace_lines: number(4).unwrap_or(0), ..config };
+        let config = SimConfig { trace_lines: number(4).unwrap_or(0), has_witnesses, ..config };
         let mut sum = Sum::default();
         let seeds = first as u64..(first + count) as u64;
         let failed = run_many(&config, seeds, |report| sum.add(report));

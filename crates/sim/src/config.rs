@@ -199,6 +199,13 @@ impl Family {
         )
     }
 
+    /// Whether replicas recover in turn, or are recovered: of a group that does so all execute, since a witness would
+    /// start as one that lost its disk.
+    #[must_use]
+    pub fn recovers_in_turn(self) -> bool {
+        matches!(self, Self::ProactiveRecovery | Self::MobileAdversary | Self::RecoveringMembers)
+    }
+
     /// In an attack on throughput: how many in 1000 of the operations that it would complete undisturbed each
     /// correct client has to complete. What the floors for primaries promise, ADR 16: not more.
     #[must_use]
@@ -343,6 +350,9 @@ pub struct SimConfig {
     pub seed: u64,
     /// How many of the last events a failure is reported with.
     pub trace_lines: usize,
+    /// Whether some replicas are witnesses, which agree and do not execute: of a group that runs PBFT, as far as it
+    /// does.
+    pub has_witnesses: bool,
 }
 
 impl SimConfig {
@@ -356,7 +366,8 @@ impl SimConfig {
     #[must_use]
     pub fn new(family: Family, replicas: usize, seed: u64) -> Self {
         assert!((1..=Self::MAX_REPLICAS).contains(&replicas), "{replicas} replicas can't be simulated");
-        Self { protocol: ProtocolKind::Pbft, other: None, family, replicas, seed, trace_lines: 200 }
+        let (protocol, other, trace_lines, has_witnesses) = (ProtocolKind::Pbft, None, 200, false);
+        Self { protocol, other, family, replicas, seed, trace_lines, has_witnesses }
     }
 
     /// A run of any protocol.

@@ -85,7 +85,7 @@ impl Plan {
             ProtocolKind::Paxos => Quorums::crash(config.replicas, config.faults()),
         };
         let quorums = quorums.expect("f follows from n");
-        let settings = separating(config, settings(&mut dice));
+        let settings = witnessed(config, quorums, separating(config, settings(&mut dice)));
         let byzantine = if config.has_liars() { byzantine(config, &mut dice) } else { BTreeMap::new() };
         let has_rogues = matches!(config.family, Family::BadClient | Family::InconsistentMacs)
             || (config.family == Family::Chaos && dice.chance(500));
@@ -277,6 +277,25 @@ fn separating(config: &SimConfig, settings: PbftSettings) -> PbftSettings {
         return settings;
     }
     PbftSettings { separate_patience, primary_slack: 0, primary_passes: 0, ..settings }
+}
+
+/// Where there are to be witnesses, those of the first epoch: one at least. Drawn apart, so that it shifts nothing else.
+fn witnessed(config: &SimConfig, quorums: Quorums, settings: PbftSettings) -> PbftSettings {
+    if !config.has_witnesses || quorums.most_witnesses() == 0 {
+        return settings;
+    }
+    let mut dice = Dice::new(config.seed.wrapping_mul(43).wrapping_add(0x7769_746e));
+    let count = usize::try_from(dice.between(1, quorums.most_witnesses() as u64)).expect("small");
+    PbftSettings { witnesses: some_of(quorums.n(), count, &mut dice), ..settings }
+}
+
+/// So many of the places of a group of `n`.
+pub(crate) fn some_of(n: usize, count: usize, dice: &mut Dice) -> Vec<ReplicaId> {
+    let mut places: Vec<_> = (0..n).map(|i| ReplicaId(u16::try_from(i).expect("small"))).collect();
+    dice.shuffle(&mut places);
+    places.truncate(count);
+    places.sort_unstable();
+    places
 }
 
 /// In half of the runs replicas take new keys. Drawn apart, so that it shifts nothing else.

@@ -50,6 +50,7 @@ impl Worker {
             answers: plan.answers,
             separate_bytes: plan.settings.separate_bytes,
             composition: plan.composition,
+            witnesses: plan.settings.witnesses.clone(),
             retry: plan.retry,
             first_number: RequestNumber(1),
         };

@@ -8,8 +8,18 @@ fn check(replicas: usize, seeds: std::ops::Range<u64>) {
 }
 
 fn check_protocol(protocol: ProtocolKind, replicas: usize, seeds: std::ops::Range<u64>) {
-    for family in Family::ALL.into_iter().filter(|family| protocol.stands(*family)) {
+    check_group(protocol, (replicas, false), seeds);
+}
+
+fn check_group(
+    protocol: ProtocolKind,
+    (replicas, has_witnesses): (usize, bool),
+    seeds: std::ops::Range<u64>,
+) {
+    let suits = |family: &Family| protocol.stands(*family) && !(has_witnesses && family.recovers_in_turn());
+    for family in Family::ALL.into_iter().filter(suits) {
         let config = SimConfig::of(protocol, family, replicas, 0).expect("it is made for that");
+        let config = SimConfig { has_witnesses, ..config };
         // Attacks on throughput take long, and are run twice.
         let seeds = if family.least_share().is_some() {
             seeds.start..seeds.start + seeds.end.div_ceil(5)
@@ -22,7 +32,7 @@ fn check_protocol(protocol: ProtocolKind, replicas: usize, seeds: std::ops::Rang
         {
             let (seed, tail) = (report.config.seed, failure.trace_tail.join("\n"));
             panic!(
-                "{tail}\n{protocol}, {family}, n = {replicas}, seed {seed}: {}: {}",
+                "{tail}\n{protocol}, {family}, n = {replicas}, witnesses {has_witnesses}, seed {seed}: {}: {}",
                 failure.oracle, failure.message
             );
         }
@@ -32,6 +42,12 @@ fn check_protocol(protocol: ProtocolKind, replicas: usize, seeds: std::ops::Rang
 #[test]
 fn four_replicas() {
     check(4, 0..20);
+}
+
+#[test]
+fn four_and_seven_replicas_with_witnesses() {
+    check_group(ProtocolKind::Pbft, (4, true), 0..6);
+    check_group(ProtocolKind::Pbft, (7, true), 0..2);
 }
 
 #[test]

@@ -143,6 +143,38 @@ impl Quorums {
         self.n - self.f
     }
 
+    /// How many may agree without executing, so that 2f + 1 execute: f + 1 of those are correct, and whatever so many
+    /// say alike is right.
+    #[must_use]
+    pub fn most_witnesses(self) -> usize {
+        self.n - (2 * self.f + 1)
+    }
+
+    /// As many have to have executed an operation for good, where some are witnesses, that whoever
+    /// [reads without ordering](Self::read) later meets a correct one of them.
+    #[must_use]
+    pub fn read_by_later(self, witnesses: usize) -> usize {
+        if witnesses == 0 { self.agreement() } else { self.available() - witnesses }
+    }
+
+    /// So many of those that execute have a state, at least, that an agreement quorum has signed: witnesses sign what
+    /// one correct one and others have said that they have.
+    #[must_use]
+    pub fn having_stable_state(self, witnesses: usize) -> usize {
+        self.agreement().saturating_sub(witnesses).max(self.one_correct())
+    }
+
+    /// So many equal answers, where some are witnesses and answer nothing, make a read that is not ordered. They meet
+    /// a correct one of those that have executed any operation [that is done](Self::read_by_later), and of those that
+    /// have [the last state of their epoch](Self::having_stable_state) and answer no more.
+    #[must_use]
+    pub fn read(self, witnesses: usize) -> usize {
+        if witnesses == 0 {
+            return self.agreement();
+        }
+        self.n - witnesses - self.having_stable_state(witnesses) + self.one_correct()
+    }
+
     /// The same with another replica to lead view 0; those after it follow in turn.
     ///
     /// # Panics
@@ -221,6 +253,21 @@ mod tests {
             // A view change sees every committed batch: an agreement quorum of view changes meets
             // the correct part of any agreement quorum of commits.
             prop_assert!(q.agreement() + (q.agreement() - f) > n);
+        }
+
+        #[test]
+        fn reads_meet_what_was_executed_before_however_many_are_witnesses(
+            f in 0usize..20, extra in 0usize..40, share in 0usize..=100,
+        ) {
+            let q = Quorums::byzantine(3 * f + 1 + extra, f).unwrap();
+            let witnesses = q.most_witnesses() * share / 100;
+            let executors = q.n() - witnesses;
+            prop_assert!(executors > 2 * f);
+            prop_assert!(q.read_by_later(witnesses) + q.read(witnesses) > executors + f);
+            prop_assert!(q.read(witnesses) + q.having_stable_state(witnesses) > executors + f);
+            prop_assert!(q.read(witnesses) <= executors && q.read(witnesses) > 2 * f);
+            prop_assert!(q.read_by_later(witnesses) >= q.one_correct());
+            prop_assert!(q.read_by_later(witnesses) + f <= executors, "some may be faulty");
         }
 
         #[test]

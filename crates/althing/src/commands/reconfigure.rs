@@ -39,6 +39,7 @@ use std::time::Duration;
     althing reconfigure --move 1=127.0.0.1:7106      the same replica, which is stopped and started again there\n  \
     althing reconfigure --set pipeline=8 --set view_timeout_ms=500\n  \
     althing reconfigure --set request_auth=signatures --set max_outstanding=1024\n  \
+    althing reconfigure --set witnesses=[3]          replica 3 agrees and executes nothing; [] for all to execute\n  \
     althing reconfigure --protocol paxos             from now on its replicas crash, and do not lie\n  \
     althing reconfigure --protocol pbft --set pipeline=8\n  \
     althing reconfigure --first-primary 2            replica 2 leads, until it fails or leaves\n  \
@@ -306,7 +307,14 @@ impl Reconfigure {
             RawSettings::Chain(raw) => RawSettings::Chain(with(&raw)?),
             RawSettings::Aliph(raw) => RawSettings::Aliph(with(&raw)?),
         };
-        Ok(Some(raw.settings()))
+        let settings = raw.settings();
+        if !settings.witnesses().is_empty() && group.proactive_recovery().is_some() {
+            return Err(miette!(
+                help = "leave `proactive_recovery_ms` at 0 in groups that are to have witnesses",
+                "the replicas of this group recover in turn, and a witness that does starts as one that lost its disk"
+            ));
+        }
+        Ok(Some(settings))
     }
 
     fn show(

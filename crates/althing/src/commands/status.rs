@@ -7,6 +7,7 @@ use althing_node::control::{
     Accused, EdgeReport, Fault, LinkFault, LinksReport, ReplicaReport, Role, SiteReport, Status,
 };
 use althing_node::deployment::Deployment;
+use althing_types::ReplicaId;
 use clap::Args;
 use miette::Result;
 use serde::Serialize;
@@ -123,6 +124,7 @@ fn print_replica(report: &ReplicaReport) {
         Role::Learner => "learner",
         Role::Joining => "joining",
         Role::Retired => "retired",
+        Role::Witness => "witness",
     };
     let view = if report.is_in_view { report.view.to_string() } else { format!("→{}", report.view) };
     println!(
@@ -190,6 +192,13 @@ fn remarks(report: &ReplicaReport) -> Vec<String> {
         Fault::WrongShares => remarks.push("injected: wrong shares".to_owned()),
         Fault::Betray { .. } => remarks.push("injected: betrays the other sites".to_owned()),
         fault => remarks.push(format!("injected: {fault:?}").to_lowercase()),
+    }
+    if report.role == Role::Witness && report.primary == report.replica && report.is_in_view {
+        remarks.push("leads".to_owned());
+    }
+    let is_meant = |raw: &RawSettings| raw.settings().witnesses().contains(&ReplicaId(report.replica));
+    if report.role != Role::Witness && report.settings.as_deref().is_some_and(is_meant) {
+        remarks.push("stands in for one that executes".to_owned());
     }
     if report.is_transferring {
         remarks.push("fetching the state".to_owned());

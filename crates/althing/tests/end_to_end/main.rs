@@ -24,3 +24,4 @@ mod recovery;
 mod sites;
 mod soak;
 mod torture;
+mod witnesses;

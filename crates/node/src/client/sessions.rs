@@ -304,6 +304,7 @@ fn client_config(
         answers: file.answers().into(),
         separate_bytes: group.separate_bytes(),
         composition: group.composition(),
+        witnesses: group.witnesses().to_vec(),
         retry: file.retry(),
         first_number,
     }

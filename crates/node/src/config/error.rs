@@ -270,6 +270,9 @@ pub enum Rule {
     /// Something among sites that a site can't do as one machine.
     #[error("pbft: {0} must be 0 among sites")]
     SystemSetting(&'static str),
+    /// Sites that would not execute.
+    #[error("pbft: `witnesses` must be empty among sites: each of them executes")]
+    SystemWitnesses,
     /// A key that two sites have.
     #[error("the site `{0}` has the same public key as another one; each deals its own")]
     SharedSiteKey(String),
@@ -328,6 +331,20 @@ pub enum Rule {
         "pbft: tentative_requests must be 0 in the group of a site: what it has said can't be taken back"
     )]
     SiteTentative,
+    /// A witness that would recover in turn.
+    #[error(
+        "pbft: `witnesses` must be empty where replicas recover in turn: a witness that does starts as one that lost its \
+         disk. Leave proactive_recovery_ms at 0 to have witnesses"
+    )]
+    RecoveryOfWitnesses,
+    /// A site that could not say everywhere what it has executed.
+    #[error("pbft: `witnesses` must be empty in the group of a site: each of its servers speaks for it")]
+    SiteWitnesses,
+    /// A component that some replicas would not run.
+    #[error(
+        "pbft: `witnesses` must be empty in the group of a component: its replicas carry events themselves"
+    )]
+    ComponentWitnesses,
     /// Not one client of the group for each server.
     #[error("`lanes` lists other servers than 0 to {}, each with a client of its own", n.saturating_sub(1))]
     WrongLanes {

@@ -310,6 +310,15 @@ impl GroupConfig {
         self.protocol.composition().unwrap_or_default()
     }
 
+    /// The replicas that agree and do not execute.
+    #[must_use]
+    pub fn witnesses(&self) -> &[ReplicaId] {
+        match self.protocol {
+            ProtocolKind::Pbft => &self.pbft.witnesses,
+            _ => &[],
+        }
+    }
+
     /// What an acknowledged operation survives.
     #[must_use]
     pub fn durability(&self) -> Durability {
@@ -477,6 +486,10 @@ impl TryFrom<RawGroup> for GroupConfig {
             _ => {
                 ZyzzyvaConfig::new(ReplicaId(0), quorums, zyzzyva.clone()).map_err(Rule::Zyzzyva)?;
             }
+        }
+        if raw.protocol == ProtocolKind::Pbft && !pbft.witnesses.is_empty() && raw.proactive_recovery_ms != 0
+        {
+            return Err(Rule::RecoveryOfWitnesses);
         }
         // A group that can change may run PBFT, and recover, in another epoch.
         let is_fixed = raw.admins.is_empty();

@@ -5,7 +5,7 @@ use althing_protocol::Settings;
 use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::PbftSettings;
 use althing_protocol::zyzzyva::{Composition, ZyzzyvaSettings};
-use althing_types::{Quorums, QuorumsError};
+use althing_types::{Quorums, QuorumsError, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 /// The protocol that a group runs.
@@ -209,6 +209,8 @@ pub struct RawPbft {
     pub primary_slack: u32,
     /// How often another client may be served while one waits that has complained; 0: as often as it likes.
     pub primary_passes: u32,
+    /// The numbers of the replicas that agree and do not execute, ascending.
+    pub witnesses: Vec<u16>,
 }
 
 impl Default for RawPbft {
@@ -241,6 +243,7 @@ impl From<&PbftSettings> for RawPbft {
             max_clock_skew_ms: ms(settings.max_clock_skew),
             primary_slack: settings.primary_slack,
             primary_passes: settings.primary_passes,
+            witnesses: settings.witnesses.iter().map(|witness| witness.0).collect(),
         }
     }
 }
@@ -287,6 +290,7 @@ impl RawPbft {
             max_clock_skew: Duration::from_millis(self.max_clock_skew_ms),
             primary_slack: self.primary_slack,
             primary_passes: self.primary_passes,
+            witnesses: self.witnesses.iter().copied().map(ReplicaId).collect(),
         }
     }
 }
@@ -481,9 +485,12 @@ mod tests {
     #[test]
     fn what_is_agreed_on_is_read_back_as_it_was_written() {
         let paxos = RawPaxos { pipeline: 5, ..RawPaxos::default() };
+        let witnessed = RawPbft { witnesses: vec![3], ..RawPbft::default() };
         let speculative = Composition::ALL.map(|each| RawSettings::speculative(each, RawZyzzyva::default()));
         for raw in
-            [RawSettings::Pbft(RawPbft::default()), RawSettings::Paxos(paxos)].into_iter().chain(speculative)
+            [RawSettings::Pbft(RawPbft::default()), RawSettings::Pbft(witnessed), RawSettings::Paxos(paxos)]
+                .into_iter()
+                .chain(speculative)
         {
             let written = serde_json::to_value(&raw).expect("it can be written");
             assert_eq!(written["protocol"], ProtocolKind::from(&raw.settings()).name());

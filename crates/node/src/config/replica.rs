@@ -105,6 +105,9 @@ impl ReplicaFile {
         if matches!(service, ServiceConfig::Component(_)) && group.membership().is_some() {
             return Err(rule(Rule::ComponentAdmins));
         }
+        if matches!(service, ServiceConfig::Component(_)) && !group.witnesses().is_empty() {
+            return Err(rule(Rule::ComponentWitnesses));
+        }
         let courier = raw.courier.map(|c| c.check(path, &service)).transpose()?;
         Ok(Self {
             name: checked_name(raw.name).map_err(&rule)?,

@@ -166,6 +166,9 @@ fn check_group(system: &SystemConfig, group: &GroupConfig) -> Result<SiteId, Rul
     if group.is_tentative() {
         return Err(Rule::SiteTentative);
     }
+    if !group.witnesses().is_empty() {
+        return Err(Rule::SiteWitnesses);
+    }
     Ok(id)
 }
 

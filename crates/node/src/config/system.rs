@@ -306,6 +306,9 @@ fn check_wide(settings: &PbftSettings) -> Result<(), Rule> {
     if settings.primary_passes != 0 {
         return Err(Rule::SystemSetting("primary_passes"));
     }
+    if !settings.witnesses.is_empty() {
+        return Err(Rule::SystemWitnesses);
+    }
     Ok(())
 }
 

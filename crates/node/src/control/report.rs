@@ -32,6 +32,8 @@ pub enum Role {
     Joining,
     /// It has left the group, and shows others the way.
     Retired,
+    /// It agrees, leads its view in its turn, and executes nothing.
+    Witness,
 }
 
 /// Where a replica stands.

@@ -119,6 +119,7 @@ impl<P: NodeProtocol> Runtime<P> {
                 _ if self.replica.is_retired() => Role::Retired,
                 _ if !self.replica.takes_part() => Role::Joining,
                 (false, _) => Role::Learner,
+                _ if self.replica.is_witness() => Role::Witness,
                 (true, true) => Role::Primary,
                 (true, false) => Role::Backup,
             },

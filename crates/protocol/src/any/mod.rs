@@ -147,6 +147,10 @@ impl Protocol for AnyProtocol {
         with!(self, protocol => protocol.answers_from())
     }
 
+    fn is_witness(&self) -> bool {
+        with!(self, protocol => Protocol::is_witness(protocol.as_ref()))
+    }
+
     fn successor(
         &self,
         me: ReplicaId,

@@ -11,7 +11,13 @@ use althing_types::{ClientId, Digest, ReplicaId, RequestNumber, Seq};
 impl Pbft {
     pub(super) fn on_executed(&mut self, step: &mut Step, seq: Seq, state: Option<Digest>) {
         self.acknowledged = self.acknowledged.max(seq);
-        let Some(state) = state else { return };
+        if let Some(state) = state {
+            self.make_checkpoint(step, seq, state);
+        }
+    }
+
+    /// Has it written that this replica made a checkpoint.
+    pub(super) fn make_checkpoint(&mut self, step: &mut Step, seq: Seq, state: Digest) {
         if seq <= self.stable {
             return;
         }
@@ -30,6 +36,9 @@ impl Pbft {
         self.made_durable = self.made_durable.max(own.seq);
         if own.seq > self.stable {
             step.broadcast_signed(PbftMessage::Checkpoint(own));
+            for witness in self.config.settings.witnesses.clone() {
+                self.tell_made(step, witness, own);
+            }
         }
     }
 
@@ -142,7 +151,8 @@ impl Pbft {
     }
 
     fn make_stable(&mut self, step: &mut Step, certificate: CheckpointCertificate) {
-        let seq = certificate.checkpoint.seq;
+        let checkpoint = certificate.checkpoint;
+        let seq = checkpoint.seq;
         self.stable = seq;
         self.stable_certificate = Some(certificate);
         self.log.truncate(seq);
@@ -150,6 +160,7 @@ impl Pbft {
         self.given.retain(|(given, ..), _| *given > seq);
         self.checkpoints = self.checkpoints.split_off(&seq.next());
         self.own_checkpoints = self.own_checkpoints.split_off(&seq);
+        self.attested.truncate(seq);
         self.next_seq = self.next_seq.max(seq.next());
         self.assign_from_new_view();
         step.actions.push(Action::Compact(self.records()));
@@ -157,6 +168,7 @@ impl Pbft {
         let certificate = self.stable_certificate.clone().expect("it was set above");
         self.outbox.persist(step.actions, &Record::Stable(certificate), Deferred::Stable(seq));
         self.release_early(step);
+        self.stand_in_if_missed(step, checkpoint);
     }
 
     /// Fetches the state where execution alone can't bring this replica to the checkpoint that it is behind of:
@@ -184,6 +196,9 @@ impl Pbft {
         seq: Seq,
         executed: &[(ClientId, RequestNumber)],
     ) {
+        if self.fetching.is_none() {
+            return self.on_standing_in(seq);
+        }
         let fetched = self.fetching.take().filter(|fetched| fetched.checkpoint.seq == seq);
         let fetched = fetched.expect("only the state last asked for is installed");
         (self.executed, self.acknowledged, self.installed) = (seq, seq, seq);

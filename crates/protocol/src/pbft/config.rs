@@ -1,4 +1,5 @@
 use crate::config::{Basics, ConfigError as PbftConfigError, MAX_DURATION, ProtocolName, Setting};
+use alloc::vec::Vec;
 use althing_types::{FaultModel, Quorums, ReplicaId, nanos};
 use borsh::{BorshDeserialize, BorshSerialize};
 use core::time::Duration;
@@ -47,6 +48,9 @@ pub struct PbftSettings {
     pub primary_slack: u32,
     /// How often another client may be served while one waits that has complained; 0: as often as it likes.
     pub primary_passes: u32,
+    /// The places of the replicas that agree and do not execute, ascending: at most n − (2f + 1), so that 2f + 1
+    /// execute.
+    pub witnesses: Vec<ReplicaId>,
 }
 
 impl Default for PbftSettings {
@@ -68,6 +72,7 @@ impl Default for PbftSettings {
             max_clock_skew: Duration::from_secs(10),
             primary_slack: 4,
             primary_passes: 2,
+            witnesses: Vec::new(),
         }
     }
 }
@@ -110,14 +115,38 @@ impl PbftConfig {
         if has_floors && !settings.separate_patience.is_zero() {
             return Err(PbftConfigError::PatientFloors);
         }
+        check_witnesses(quorums, &settings.witnesses)?;
         Ok(Self { me, quorums, settings })
     }
+
+    /// Whether a replica of the group agrees and does not execute.
+    pub(super) fn is_witness(&self, replica: ReplicaId) -> bool {
+        self.settings.witnesses.contains(&replica)
+    }
+}
+
+/// Whether these can be the places of replicas that do not execute: 2f + 1 have to, so that f + 1 correct ones do
+/// where f are faulty.
+fn check_witnesses(quorums: Quorums, witnesses: &[ReplicaId]) -> Result<(), PbftConfigError> {
+    if !witnesses.is_sorted_by(|one, next| one < next) {
+        return Err(PbftConfigError::WitnessOrder);
+    }
+    let n = quorums.n();
+    if let Some(witness) = witnesses.iter().copied().find(|witness| !quorums.has(*witness)) {
+        return Err(PbftConfigError::NoSuchWitness { witness, n });
+    }
+    let most = quorums.most_witnesses();
+    if witnesses.len() > most {
+        return Err(PbftConfigError::TooManyWitnesses { witnesses: witnesses.len(), most, n });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::PbftConfigError as E;
     use super::*;
+    use alloc::vec;
 
     fn check(me: u16, n: usize, change: impl FnOnce(&mut PbftSettings)) -> Result<PbftConfig, E> {
         let mut settings = PbftSettings::default();
@@ -128,7 +157,7 @@ mod tests {
     #[test]
     fn each_rule_refuses_what_breaks_it() {
         type Change = fn(&mut PbftSettings);
-        let cases: [(Change, E); 16] = [
+        let cases: [(Change, E); 20] = [
             (|s| s.checkpoint_period = 0, E::Zero(Setting::CheckpointPeriod)),
             (|s| s.pipeline = 0, E::Zero(Setting::Pipeline)),
             (|s| s.max_batch_requests = 0, E::Zero(Setting::MaxBatchRequests)),
@@ -151,6 +180,13 @@ mod tests {
             ),
             (|s| s.log_size = 300, E::LogNotMultiple { log_size: 300, checkpoint_period: 128 }),
             (|s| s.log_size = u64::MAX, E::LogTooLarge { log_size: u64::MAX, most: 12_500, n: 4 }),
+            (
+                |s| s.witnesses = [2, 3].map(ReplicaId).to_vec(),
+                E::TooManyWitnesses { witnesses: 2, most: 1, n: 4 },
+            ),
+            (|s| s.witnesses = vec![ReplicaId(4)], E::NoSuchWitness { witness: ReplicaId(4), n: 4 }),
+            (|s| s.witnesses = [3, 3].map(ReplicaId).to_vec(), E::WitnessOrder),
+            (|s| s.witnesses = [3, 2].map(ReplicaId).to_vec(), E::WitnessOrder),
         ];
         for (change, error) in cases {
             assert_eq!(check(0, 4, change), Err(error));
@@ -164,6 +200,11 @@ mod tests {
     fn the_limits_themselves_are_good() {
         for n in [1, 4, 100] {
             assert!(check(0, n, |_| {}).is_ok(), "the defaults, in a group of {n}");
+        }
+        for (n, most) in [(4, 1), (5, 2), (7, 2), (100, 33)] {
+            let first = |count| (0..count).map(ReplicaId).collect();
+            assert!(check(0, n, |s| s.witnesses = first(most)).is_ok(), "{most} of {n}");
+            assert!(check(0, n, |s| s.witnesses = first(most + 1)).is_err(), "{most} of {n}");
         }
         let log = |log_size, checkpoint_period| {
             check(3, 4, |s| (s.log_size, s.checkpoint_period) = (log_size, checkpoint_period))

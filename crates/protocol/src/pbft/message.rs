@@ -204,6 +204,9 @@ pub enum PbftMessage {
         /// The clients.
         clients: Vec<ClientId>,
     },
+    /// To a witness: the sender has made this checkpoint. It says so for as long as its key lasts, and can't be
+    /// shown to others.
+    Made(Checkpoint),
 }
 
 impl CheckpointCertificate {
@@ -297,6 +300,7 @@ impl Message for PbftMessage {
             Self::FillTo { .. } => "fill-to",
             Self::RecoverReport { .. } => "recover-report",
             Self::Caught { .. } => "caught",
+            Self::Made(_) => "made",
         }
     }
 
@@ -319,6 +323,7 @@ impl Message for PbftMessage {
             Self::Prepare(vote) => Some(Self::Prepare(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Commit(vote) => Some(Self::Commit(Vote { digest: flip(vote.digest), ..*vote })),
             Self::Checkpoint(own) => Some(Self::Checkpoint(Checkpoint { state: flip(own.state), ..*own })),
+            Self::Made(own) => Some(Self::Made(Checkpoint { state: flip(own.state), ..*own })),
             Self::ViewChange(own) => {
                 let other = ViewChange { prepared: Vec::new(), pre_prepared: Vec::new(), ..own.clone() };
                 (other != *own).then_some(Self::ViewChange(other))

@@ -20,6 +20,7 @@
 //! | `RecoverQuery`, `RecoverReport` | any → any | MAC, transferable inside | a replica lost its disk, or doubts it |
 //! | `FillTo` | any → all | MAC | it waits for the group to get so far, to vote again or to come back |
 //! | `Caught` | any → all | MAC | it left a view in which MACs of these clients had held up the order |
+//! | `Made` | any → witnesses | MAC | it has said that it made a checkpoint |
 //!
 //! Deviations from the papers:
 //! - Quorums are those of any n ≥ 3f + 1, not only of n = 3f + 1 (`Quorums`).
@@ -48,12 +49,15 @@
 //! - A client whose MACs held up the order has to sign, for a while (`distrust`).
 //! - An instance may be closed and have a successor with other members (`succession`).
 //! - After a view without progress a primary proposes signed requests only, until there is some.
+//! - Some replicas may be witnesses, which agree and do not execute (`attested`) unless executors are down
+//!   (`standing_in`).
 //! - Backups hold the primary to a floor of throughput and one of fairness, and f + 1 that find it below
 //!   one of them replace it (`floors`). In the papers only the view timeout bounds what it may take.
 //!
 //! Liveness also assumes that messages arrive within 2⁸ view timeouts at the latest: they double no
 //! further.
 
+mod attested;
 mod checkpoint;
 mod choice;
 mod config;
@@ -71,6 +75,7 @@ mod replicable;
 mod restart;
 mod separate;
 mod stale;
+mod standing_in;
 mod status;
 mod succession;
 mod suspicion;
@@ -98,6 +103,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use althing_crypto::Proof;
 use althing_types::{Digest, Instant, Quorums, ReplicaId, Seq, View, encode};
+use attested::Attested;
 use borsh::{BorshDeserialize, BorshSerialize};
 use choice::Terms;
 use early::Early;
@@ -105,6 +111,7 @@ use floors::Floors;
 use log::Log;
 use persistence::Deferred;
 use recovery::Membership;
+use standing_in::StandingIn;
 use status::Peers;
 use tentative::Tentative;
 
@@ -165,6 +172,10 @@ pub struct Pbft {
     next_seq: Seq,
     /// Signed checkpoints above the stable one, by number and signer.
     checkpoints: BTreeMap<Seq, BTreeMap<ReplicaId, (Digest, Proof)>>,
+    /// As witness: what executors say that they have made.
+    attested: Attested,
+    /// As witness: whether it executes in an executor's place.
+    standing_in: StandingIn,
     /// Checkpoints that this replica made.
     own_checkpoints: BTreeMap<Seq, Digest>,
     /// The highest that this replica has ever made.
@@ -281,6 +292,8 @@ impl Pbft {
             pending: Pending::default(),
             next_seq: Seq(1),
             checkpoints: BTreeMap::new(),
+            attested: Attested::default(),
+            standing_in: StandingIn::default(),
             own_checkpoints: BTreeMap::new(),
             made: Seq(0),
             made_durable: Seq(0),
@@ -369,6 +382,7 @@ impl Pbft {
             + self.early.len()
             + self.unfinished.len()
             + self.checkpoints.values().map(BTreeMap::len).sum::<usize>()
+            + self.attested.len()
             + self.own_checkpoints.len()
             + self.keeping.len()
             + self.view_changes.len()
@@ -481,6 +495,7 @@ impl Pbft {
             }
             (PbftMessage::FillTo { target }, _) => self.on_fill_to(step, from, target),
             (PbftMessage::Caught { clients }, _) => self.on_caught(step, from, &clients),
+            (PbftMessage::Made(checkpoint), _) => self.on_made(step, (from, key), checkpoint),
             (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
                 self.on_recover_report(step, from, nonce, last, stable);
             }
@@ -495,6 +510,7 @@ impl Pbft {
     fn settle(&mut self, step: &mut Step) {
         self.withdraw_tentative(step);
         self.execute_committed(step);
+        self.attest(step);
         self.execute_tentatively(step);
         self.vote_again_if_safe(step);
         self.return_to_first_view(step);
@@ -539,8 +555,13 @@ impl Protocol for Pbft {
     fn answers_from(&self) -> Option<Seq> {
         // A state that was fetched counts once it is on disk.
         let is_durable = self.executed <= self.end_of_execution();
-        let may_answer = self.membership.is_voter() && is_durable && self.has_started();
+        let has_state = self.has_started() && !self.executes_nothing();
+        let may_answer = self.membership.is_voter() && is_durable && has_state;
         may_answer.then_some(self.vouched)
+    }
+
+    fn is_witness(&self) -> bool {
+        self.executes_nothing()
     }
 
     fn successor(

@@ -110,6 +110,7 @@ impl Pbft {
         !self.is_in_view
             || self.floors.is_suspicious()
             || self.behind.is_some()
+            || self.awaits_digest()
             || self.end.is_some()
             || !self.has_started()
             || !self.pending.is_empty()
@@ -176,6 +177,7 @@ impl Pbft {
         {
             let checkpoint = super::Checkpoint { seq: *seq, state: *state };
             step.send_signed(peer, PbftMessage::Checkpoint(checkpoint));
+            self.tell_made(step, peer, checkpoint);
         }
     }
 

@@ -30,6 +30,9 @@ impl Pbft {
     /// Whether replicas execute a batch tentatively: by what all of them know of it.
     pub(super) fn is_eager(&self, seq: Seq, batch: &Batch) -> bool {
         let requests = batch.requests.len();
+        if !self.can_be_eager() {
+            return false;
+        }
         (1..=self.config.settings.tentative_requests).contains(&requests) && !self.is_checkpoint(seq)
     }
 
@@ -37,7 +40,8 @@ impl Pbft {
     pub(super) fn execute_tentatively(&mut self, step: &mut Step) {
         let seq = self.executed.next();
         let may_vote = self.is_in_view && self.membership.is_voter();
-        if self.tentative.is_some() || !may_vote || seq > self.end_of_execution() || !self.may_go_on() {
+        let may_execute = may_vote && !self.config.is_witness(self.me());
+        if self.tentative.is_some() || !may_execute || seq > self.end_of_execution() || !self.may_go_on() {
             return;
         }
         let Some(entry) = self.log.get(seq) else { return };

@@ -47,6 +47,7 @@ impl Pbft {
     /// Keys of a replica have ended, all those before this one.
     pub(super) fn on_keys_ended(&mut self, of: ReplicaId, before: u64) {
         self.early.forget(of, before);
+        self.attested.forget(of, before);
         let quorums = self.config.quorums;
         self.unfinished.forget(before, |view| quorums.primary(view) == of);
         self.membership.forget_report(of);

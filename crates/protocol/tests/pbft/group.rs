@@ -108,6 +108,8 @@ pub(crate) struct Node {
     pub(crate) timers: BTreeMap<TimerId, Instant>,
     /// The state transfer that it asked for last.
     pub(crate) fetching: Option<(Seq, Digest)>,
+    /// The state that it wants to execute on, as a witness.
+    pub(crate) standing_in: Option<(Seq, Digest)>,
     /// What it has accused others of.
     pub(crate) evidence: Vec<Evidence>,
     /// How its instance ended.
@@ -123,6 +125,7 @@ impl Node {
             records: vec![],
             timers: BTreeMap::new(),
             fetching: None,
+            standing_in: None,
             evidence: vec![],
             closed: None,
         }
@@ -134,7 +137,9 @@ impl Node {
         let (seq, is_checkpoint) = (decision.seq, decision.is_checkpoint);
         self.tentative = None;
         self.decisions.push(decision);
-        let state = is_checkpoint.then(|| state(&self.decisions));
+        // A witness has none.
+        let has_state = is_checkpoint && !self.pbft.is_witness();
+        let state = has_state.then(|| state(&self.decisions));
         Event::Executed { seq, state }
     }
 }
@@ -245,6 +250,7 @@ impl Group {
             Action::Rollback => assert!(node.tentative.take().is_some(), "there is nothing to take back"),
             Action::Speculate { .. } | Action::Certified(_) => panic!("PBFT does not speculate"),
             Action::FetchState { seq, state } => node.fetching = Some((seq, state)),
+            Action::StandIn { seq, state } => node.standing_in = Some((seq, state)),
             Action::Evidence(evidence) => node.evidence.push(evidence),
             Action::Stable { .. } | Action::EnteredView(_) | Action::LeftView(_) => {}
             Action::Closed { seq, state, votes } => node.closed = Some((seq, state, votes)),

@@ -19,4 +19,5 @@ mod succession;
 mod taken_back;
 mod tentative;
 mod view_changes;
+mod witnesses;
 mod words;

@@ -1,8 +1,9 @@
 use crate::Limits;
 use crate::membership::Membership;
+use alloc::vec::Vec;
 use althing_crypto::Keyring;
 use althing_protocol::zyzzyva::Composition;
-use althing_types::{ClientId, Quorums, RequestNumber};
+use althing_types::{ClientId, Quorums, ReplicaId, RequestNumber};
 use core::time::Duration;
 
 /// How a client authenticates its requests.
@@ -65,8 +66,25 @@ pub struct ClientConfig {
     pub separate_bytes: usize,
     /// Which protocols take turns, where the group speculates. As the group's own setting.
     pub composition: Composition,
+    /// The replicas that execute nothing and answer nothing. As the group's own setting.
+    pub witnesses: Vec<ReplicaId>,
     /// How long it waits before it asks all replicas.
     pub retry: Duration,
     /// The number of its first request: above all that it has ever used, as far as it knows.
     pub first_number: RequestNumber,
+}
+
+impl ClientConfig {
+    /// Whether a replica executes, and so answers.
+    pub(super) fn executes(&self, replica: ReplicaId) -> bool {
+        !self.witnesses.contains(&replica)
+    }
+
+    /// How many replicas have to give the same result of an operation that they have executed for good.
+    pub(super) fn enough_replies(&self) -> usize {
+        match self.reads {
+            ReadPolicy::Ordered => self.quorums.one_correct(),
+            ReadPolicy::Fast => self.quorums.read_by_later(self.witnesses.len()),
+        }
+    }
 }

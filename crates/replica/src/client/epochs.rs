@@ -1,4 +1,4 @@
-use super::{Client, ClientOutput, Lateness, Outstanding, RequestAuthKind, Respondents, enough_replies};
+use super::{Client, ClientOutput, Lateness, Outstanding, RequestAuthKind, Respondents};
 use crate::RequestAuthPolicy;
 use crate::membership::{Link, Membership};
 use alloc::boxed::Box;
@@ -46,8 +46,8 @@ impl Client {
         self.config.quorums = reached.quorums();
         self.config.separate_bytes = reached.settings.separate_bytes();
         self.config.composition = reached.settings.composition();
-        let (quorums, enough) = (self.config.quorums, enough_replies(self.config.reads, self.config.quorums));
-        self.respondents = Respondents::new(self.config.answers, self.config.client, quorums, enough);
+        self.config.witnesses = reached.settings.witnesses().to_vec();
+        self.respondents = Respondents::new(&self.config);
         self.lateness = Lateness::default();
         self.views.clear();
         let emitted = core::mem::take(&mut self.emitted_under);

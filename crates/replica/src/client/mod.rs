@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use althing_crypto::{Authenticator, Domain};
 use althing_protocol::zyzzyva::Mode;
 use althing_protocol::{Answers, Request, RequestAuth, RequestKind};
-use althing_types::{Instant, Principal, Quorums, ReplicaId, RequestNumber, View, decode};
+use althing_types::{Instant, Principal, ReplicaId, RequestNumber, View, decode};
 use ballot::{Ballot, Verdict};
 use certificates::{Hasty, Stage};
 use lateness::Lateness;
@@ -100,11 +100,11 @@ impl Client {
             config.quorums = membership.quorums();
             config.separate_bytes = membership.settings.separate_bytes();
             config.composition = membership.settings.composition();
+            config.witnesses = membership.settings.witnesses().to_vec();
         }
-        let enough = enough_replies(config.reads, config.quorums);
         Self {
             numbering: Numbering::new(config.first_number),
-            respondents: Respondents::new(config.answers, config.client, config.quorums, enough),
+            respondents: Respondents::new(&config),
             config,
             outstanding: None,
             witnesses: Witnesses::default(),
@@ -295,8 +295,8 @@ impl Client {
     }
 
     fn ballot(&self) -> Ballot {
-        let ClientConfig { reads, quorums, composition, .. } = self.config;
-        Ballot::new(enough_replies(reads, quorums), quorums, composition)
+        let ClientConfig { quorums, composition, .. } = self.config;
+        Ballot::new(self.config.enough_replies(), quorums, composition)
     }
 
     fn begin(
@@ -332,7 +332,9 @@ impl Client {
     fn send_to_all(&self, out: &mut Vec<ClientOutput>) {
         let Some(outstanding) = &self.outstanding else { return };
         let frame = &outstanding.frame;
-        out.extend(self.config.quorums.replicas().map(|to| ClientOutput::Send { to, frame: frame.clone() }));
+        let is_query = matches!(outstanding.phase, Phase::Query(_));
+        let to = self.config.quorums.replicas().filter(|id| !is_query || self.config.executes(*id));
+        out.extend(to.map(|to| ClientOutput::Send { to, frame: frame.clone() }));
         let doublings = outstanding.retransmissions.min(MAX_DOUBLINGS);
         out.push(ClientOutput::SetTimer { after: self.config.retry.saturating_mul(1 << doublings) });
     }
@@ -412,6 +414,11 @@ impl Client {
             return out.push(ClientOutput::Refused { from, reason });
         };
         self.note_key(from, under);
+        let counts_executors = self.config.reads == ReadPolicy::Fast;
+        if counts_executors && !self.config.executes(from) && message.is_result() {
+            // Else it stands in for one that executes, and its word is worth what others say too.
+            return;
+        }
         match message {
             ClientMessage::Reply { view, number, execution, outcome } => {
                 self.views.insert(from, view);
@@ -490,20 +497,21 @@ impl Client {
         answer: QueryAnswer,
         out: &mut Vec<ClientOutput>,
     ) {
-        let quorums = self.config.quorums;
+        let (quorums, witnesses) = (self.config.quorums, self.config.witnesses.len());
+        let enough = quorums.read(witnesses);
         let Some(Outstanding { phase: Phase::Query(tally), .. }) = self.outstanding_as(number) else {
             return;
         };
         let same = tally.vote(from, answer.clone());
-        let still_to_come = quorums.n() - tally.voters();
+        let still_to_come = quorums.n() - witnesses - tally.voters();
         match answer {
-            QueryAnswer::Result(result) if same >= quorums.agreement() => {
+            QueryAnswer::Result(result) if same >= enough => {
                 self.outstanding = None;
                 out.push(ClientOutput::CancelTimer);
                 out.push(ClientOutput::Completed { number, result, was_ordered: false });
             }
             QueryAnswer::MustOrder if same >= quorums.one_correct() => self.fall_back(out),
-            _ if tally.largest() + still_to_come < quorums.agreement() => self.fall_back(out),
+            _ if tally.largest() + still_to_come < enough => self.fall_back(out),
             _ => {}
         }
     }
@@ -573,13 +581,5 @@ fn as_witness(frame: &[u8]) -> Option<Arc<[u8]>> {
     match decode(frame, frame.len()) {
         Ok(ClientFrame::Request(request)) => Some(frame_bytes(&ClientFrame::Witness(request))),
         Ok(_) | Err(_) => None,
-    }
-}
-
-/// How many replicas have to give the same result of an operation that they have executed for good.
-fn enough_replies(reads: ReadPolicy, quorums: Quorums) -> usize {
-    match reads {
-        ReadPolicy::Ordered => quorums.one_correct(),
-        ReadPolicy::Fast => quorums.agreement(),
     }
 }

@@ -1,8 +1,8 @@
-use super::AnswerPolicy;
+use super::{AnswerPolicy, ClientConfig};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_protocol::Answers;
-use althing_types::{ClientId, Quorums, ReplicaId};
+use althing_types::ReplicaId;
 
 /// Whom a client asks to answer: as few as can convince it.
 ///
@@ -13,7 +13,7 @@ use althing_types::{ClientId, Quorums, ReplicaId};
 #[derive(Debug)]
 pub(super) struct Respondents {
     policy: AnswerPolicy,
-    /// All replicas, those to ask first.
+    /// All replicas that execute, those to ask first.
     order: Vec<ReplicaId>,
     /// How many it takes to make a tentative result final.
     agreement: usize,
@@ -31,15 +31,18 @@ const FIRST_WARY: u32 = 4;
 const MOST_WARY: u32 = 1 << 16;
 
 impl Respondents {
-    /// `enough` of the group's replicas convince the client of what they have executed for good.
-    pub(super) fn new(policy: AnswerPolicy, client: ClientId, quorums: Quorums, enough: usize) -> Self {
-        let mut order: Vec<_> = quorums.replicas().collect();
-        order.rotate_left(usize::try_from(client.0 % quorums.n() as u64).expect("less than n"));
-        let firmly = u16::try_from(enough).expect("no more than there are replicas");
+    /// Those of a client: replicas that execute.
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        let quorums = config.quorums;
+        let mut order: Vec<_> = quorums.replicas().filter(|id| config.executes(*id)).collect();
+        let first = config.client.0 % order.len() as u64;
+        order.rotate_left(usize::try_from(first).expect("less than there are"));
+        let firmly = u16::try_from(config.enough_replies()).expect("no more than there are replicas");
         Self {
-            policy,
+            policy: config.answers,
+            // Where they are fewer, nothing is tentative.
+            agreement: quorums.agreement().min(order.len()),
             order,
-            agreement: quorums.agreement(),
             firmly,
             blame: BTreeMap::new(),
             wary: 0,
@@ -92,11 +95,49 @@ impl Respondents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Limits, ReadPolicy, RequestAuthKind};
+    use althing_crypto::{Identity, Keyring};
+    use althing_protocol::zyzzyva::Composition;
+    use althing_types::{ClientId, GroupId, Principal, Quorums, RequestNumber};
+    use core::time::Duration;
+
+    fn config(client: u64, n: usize, witnesses: &[u16]) -> ClientConfig {
+        let client = ClientId(client);
+        let (me, identity) = (Principal::Client(client), Identity::from_secret_bytes(&[1; 64]));
+        ClientConfig {
+            client,
+            keyring: Keyring::new(GroupId([0; 16]), me, identity, Vec::new(), BTreeMap::new()),
+            quorums: Quorums::byzantine(n, (n - 1) / 3).expect("enough"),
+            membership: None,
+            limits: Limits::default(),
+            auth: RequestAuthKind::Macs,
+            reads: ReadPolicy::Ordered,
+            answers: AnswerPolicy::Few,
+            separate_bytes: 0,
+            composition: Composition::Zyzzyva,
+            witnesses: witnesses.iter().copied().map(ReplicaId).collect(),
+            retry: Duration::from_secs(1),
+            first_number: RequestNumber(1),
+        }
+    }
+
+    #[test]
+    fn nobody_asks_a_witness() {
+        for client in 0..8 {
+            let mut respondents = Respondents::new(&config(client, 4, &[1]));
+            for _ in 0..4 {
+                let Answers::Few { asked, firmly } = respondents.next() else { panic!("they are few") };
+                assert!(asked.len() == 3 && firmly == 2 && !asked.contains(&ReplicaId(1)), "{asked:?}");
+                respondents.blame(&asked[..1]);
+            }
+        }
+        let few = Respondents::new(&config(0, 7, &[0, 6])).next();
+        assert_eq!(few, Answers::Few { asked: [1, 2, 3, 4, 5].map(ReplicaId).to_vec(), firmly: 3 });
+    }
 
     #[test]
     fn clients_share_the_replicas_out_and_turn_to_those_with_the_least_blame() {
-        let quorums = Quorums::byzantine(4, 1).expect("four are enough");
-        let respondents = |client| Respondents::new(AnswerPolicy::Few, ClientId(client), quorums, 2);
+        let respondents = |client| Respondents::new(&config(client, 4, &[]));
         let few = |ids: [u16; 3]| Answers::Few { asked: ids.map(ReplicaId).to_vec(), firmly: 2 };
         assert_eq!(respondents(4).next(), few([0, 1, 2]));
         let mut respondents = respondents(u64::MAX);

@@ -132,6 +132,17 @@ pub enum Refusal {
     /// What would come out is no membership.
     #[error(transparent)]
     Invalid(#[from] MembershipError),
+    /// Witnesses have no state: with so many gone of those that execute, nobody might be left who has it.
+    #[error(
+        "{leaving} of the replicas that execute leave at once, and with the witnesses that there are {most} may; have \
+         others be witnesses first, or none"
+    )]
+    TooManyExecutorsLeave {
+        /// Replicas that execute and leave or get another key.
+        leaving: u32,
+        /// As many may.
+        most: u32,
+    },
 }
 
 impl Reconfigure {
@@ -148,18 +159,32 @@ impl Reconfigure {
     /// there: an agreement quorum has it, *f* of those are faulty, and one more has to stay. At most *f*
     /// of the next epoch join (or one, where *f* is 0): the others can go on without those.
     ///
+    /// Of an agreement quorum with witnesses those that execute have it, at least *f* + 1; so of these fewer may leave,
+    /// and none in the smallest groups with as many witnesses as there can be. Who becomes a witness stays, and has the
+    /// state at the end of the epoch until another is stable.
+    ///
+    /// Witnesses go by places of the present epoch, those that are added coming after all others, and keep to who is
+    /// there.
+    ///
     /// # Errors
     /// One variant of [`Refusal`] a rule.
     pub fn apply(&self, present: &Membership) -> Result<Membership, Refusal> {
         if self.epoch != present.epoch {
             return Err(Refusal::Epoch { meant: self.epoch, present: present.epoch });
         }
-        let Moved { members, leaving, joining } = self.members(present)?;
+        let Moved { members, leaving, joining, places } = self.members(present)?;
+        let executing = places.iter().filter(|id| !present.settings.witnesses().contains(id)).count();
+        let gone = |id: &ReplicaId| self.changes.contains(&Change::Remove(*id));
+        let place = |id: ReplicaId| {
+            let before = places.iter().filter(|other| **other < id && gone(other)).count();
+            let before = u16::try_from(before).expect("a group is small");
+            (!gone(&id)).then(|| ReplicaId(id.0 - before))
+        };
         let next = Membership {
             epoch: present.epoch.next(),
             f: self.f,
             first_primary: self.first_primary(present, &members)?,
-            settings: self.settings()?.unwrap_or(&present.settings).clone(),
+            settings: self.settings()?.unwrap_or(&present.settings).clone().moved(place),
             engine: self.engine()?.unwrap_or(present.engine),
             admins: present.admins.clone(),
             is_one_machine: present.is_one_machine,
@@ -175,6 +200,7 @@ impl Reconfigure {
         }
         let quorums = next.check()?;
         allow(present.quorums(), leaving, quorums, joining)?;
+        allow_executors(present, executing)?;
         Ok(next)
     }
 
@@ -202,11 +228,12 @@ impl Reconfigure {
             Change::Add(member) => Some(member.clone()),
             _ => None,
         });
+        let places = changed.into_iter().collect();
         let mut members: Vec<_> = members.into_iter().flatten().collect();
         let stayed = members.len();
         members.extend(added);
         joining += u32::try_from(members.len() - stayed).unwrap_or(u32::MAX);
-        Ok(Moved { members, leaving, joining })
+        Ok(Moved { members, leaving, joining, places })
     }
 
     /// The settings that are asked for.
@@ -260,6 +287,19 @@ struct Moved {
     members: Vec<Member>,
     leaving: u32,
     joining: u32,
+    /// Who leaves, or gets another key, ascending.
+    places: Vec<ReplicaId>,
+}
+
+/// The same of those that execute, where there are witnesses.
+fn allow_executors(present: &Membership, leaving: usize) -> Result<(), Refusal> {
+    let (quorums, witnesses) = (present.quorums(), present.settings.witnesses().len());
+    let most = quorums.having_stable_state(witnesses) - quorums.f() - 1;
+    if witnesses > 0 && leaving > most {
+        let number = |count: usize| u32::try_from(count).expect("a group is small");
+        return Err(Refusal::TooManyExecutorsLeave { leaving: number(leaving), most: number(most) });
+    }
+    Ok(())
 }
 
 fn allow(old: Quorums, leaving: u32, new: Quorums, joining: u32) -> Result<(), Refusal> {

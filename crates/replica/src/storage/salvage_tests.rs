@@ -23,7 +23,7 @@ fn disk() -> (Shelf, Segment, Vec<Vec<u8>>) {
     for index in 0..PAGES {
         tree.set(index, vec![index as u8; 4000]);
     }
-    let checkpoint = Checkpoint { state: tree.refresh(), tree };
+    let checkpoint = Checkpoint { state: tree.refresh(), tree, is_hollow: false };
     let mut kept = KeptState::default();
     let (contents, _) = kept.advance(Seq(8), &checkpoint);
     write_segments(&mut shelf.clone(), &contents).unwrap();

@@ -1,5 +1,7 @@
 use super::supplier::node_bytes;
 use super::{MAX_NODES_PER_FETCH, MAX_PAGES_PER_FETCH, Parts, Want};
+use crate::MAX_PAGES;
+use crate::client_table::ClientTable;
 use crate::pages::{Children, NodeId, Page, PageTree, node_digest, page_digest};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -30,9 +32,30 @@ impl Share {
     }
 }
 
+/// How much of a state is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it.
+    Whole,
+    /// What a witness takes down: the engine's pages, without what clients were told.
+    Hollow,
+}
+
+impl Scope {
+    /// Whether anything below a node or page is wanted. What is and what is not lie below different children of the
+    /// root.
+    fn has(self, id: NodeId) -> bool {
+        let first = id.first_page();
+        self == Self::Whole
+            || id == NodeId::ROOT
+            || (first >= MAX_PAGES && ClientTable::is_without_spills(first))
+    }
+}
+
 /// What a transfer has of its target, and what it still lacks.
 #[derive(Debug)]
 pub(crate) struct Missing {
+    scope: Scope,
     root: Digest,
     /// What this replica had when it started.
     base: PageTree,
@@ -50,9 +73,15 @@ pub(crate) struct Missing {
 
 impl Missing {
     /// What `base` lacks of the state with digest `root`.
-    pub(crate) fn new(root: Digest, mut base: PageTree) -> Self {
+    pub(crate) fn new(root: Digest, base: PageTree) -> Self {
+        Self::within(Scope::Whole, root, base)
+    }
+
+    /// What `base` lacks of a part of it. What is no part of it `base` must not have.
+    pub(crate) fn within(scope: Scope, root: Digest, mut base: PageTree) -> Self {
         base.refresh();
         let mut missing = Self {
+            scope,
             root,
             base,
             nodes: BTreeMap::new(),
@@ -65,6 +94,10 @@ impl Missing {
         };
         missing.expand(NodeId::ROOT, root);
         missing
+    }
+
+    pub(super) fn scope(&self) -> Scope {
+        self.scope
     }
 
     pub(super) fn fetched_bytes(&self) -> u64 {
@@ -187,7 +220,7 @@ impl Missing {
 
     /// Finds out what is missing below `id`, which has to have `digest`.
     fn expand(&mut self, id: NodeId, digest: Digest) {
-        if self.base.digest(id) == Some(digest) {
+        if self.base.digest(id) == Some(digest) || !self.scope.has(id) {
             return;
         }
         if id.level == 0 {
@@ -212,12 +245,13 @@ impl Missing {
     pub(crate) fn assemble(&self) -> PageTree {
         let mut tree = self.base.clone();
         self.apply(NodeId::ROOT, self.root, &mut tree);
-        assert_eq!(tree.refresh(), self.root, "each part has the digest that the target asks for");
+        let is_right = tree.refresh() == self.root || self.scope != Scope::Whole;
+        assert!(is_right, "each part has the digest that the target asks for");
         tree
     }
 
     fn apply(&self, id: NodeId, digest: Digest, tree: &mut PageTree) {
-        if self.base.digest(id) == Some(digest) {
+        if self.base.digest(id) == Some(digest) || !self.scope.has(id) {
             return;
         }
         if id.level == 0 {

@@ -20,7 +20,7 @@ mod receiver;
 mod source;
 mod supplier;
 
-pub(crate) use missing::Missing;
+pub(crate) use missing::{Missing, Scope};
 pub(crate) use receiver::{Received, Step, Transfer};
 pub(crate) use supplier::{Supplier, cut};
 

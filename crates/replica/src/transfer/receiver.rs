@@ -1,4 +1,4 @@
-use super::missing::Missing;
+use super::missing::{Missing, Scope};
 use super::source::{Question, Source, TICKS_PER_ANSWER, Ticks};
 use super::{EngineMessage, Parts};
 use crate::pages::PageTree;
@@ -48,9 +48,21 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// Starts to fetch the state at `seq` with digest `state`, from `base`. `first_ticket` must be
-    /// above all tickets used before.
+    #[cfg(test)]
     pub(crate) fn new(
+        place: (ReplicaId, Quorums),
+        timeout: Duration,
+        target: (Seq, Digest),
+        base: PageTree,
+        first_ticket: u64,
+    ) -> Self {
+        Self::within(Scope::Whole, place, timeout, target, base, first_ticket)
+    }
+
+    /// Starts to fetch so much of the state at `seq` with digest `state`, from `base`. `first_ticket` must be
+    /// above all tickets used before.
+    pub(crate) fn within(
+        scope: Scope,
         (me, quorums): (ReplicaId, Quorums),
         timeout: Duration,
         (seq, state): (Seq, Digest),
@@ -64,11 +76,15 @@ impl Transfer {
             is_timer_set: false,
             seq,
             state,
-            missing: Missing::new(state, base),
+            missing: Missing::within(scope, state, base),
             sources: others.map(|id| (id, Source::default())).collect(),
             last_asked: me,
             next_ticket: first_ticket,
         }
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        self.missing.scope()
     }
 
     pub(crate) fn target(&self) -> (Seq, Digest) {

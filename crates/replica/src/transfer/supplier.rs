@@ -35,7 +35,7 @@ impl Supplier {
         if busy_until.since(now) > Self::BURST {
             return Parts::Unavailable;
         }
-        let Some(own) = checkpoints.find(seq, state) else { return Parts::Unavailable };
+        let Some(own) = checkpoints.find_whole(seq, state) else { return Parts::Unavailable };
         let parts = cut(&own.tree, want).unwrap_or(Parts::Unavailable);
         let bytes: usize = match &parts {
             Parts::Nodes(nodes) => nodes.iter().map(node_bytes).sum(),

@@ -49,6 +49,7 @@ impl Driven {
             answers: AnswerPolicy::All,
             separate_bytes: 0,
             composition: Composition::Zyzzyva,
+            witnesses: Vec::new(),
             retry: RETRY,
             first_number: RequestNumber(1),
         });

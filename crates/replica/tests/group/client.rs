@@ -26,6 +26,7 @@ fn client(reads: ReadPolicy) -> Client {
         answers: AnswerPolicy::default(),
         separate_bytes: SEPARATE_BYTES,
         composition: Composition::Zyzzyva,
+        witnesses: Vec::new(),
         retry: RETRY,
         first_number: RequestNumber(7),
     })

@@ -81,9 +81,11 @@ impl Service for Ledger {
         let broken = |page| InstallError { page, reason: "it is no cell" };
         let mut cells = self.cells.clone();
         for index in changed {
-            let bytes = pages.page(*index).ok_or(broken(*index))?;
             let cell = cells.get_mut(*index as usize).ok_or(broken(*index))?;
-            *cell = decode(bytes, 1 << 17).map_err(|_| broken(*index))?;
+            *cell = match pages.page(*index) {
+                Some(bytes) => decode(bytes, 1 << 17).map_err(|_| broken(*index))?,
+                None => Vec::new(),
+            };
         }
         self.cells = cells;
         Ok(())

@@ -20,3 +20,4 @@ mod recovery;
 mod settings;
 mod slow_disks;
 mod tentative;
+mod witnesses;

@@ -175,6 +175,7 @@ impl<P: Protocol> Net<P> {
             answers: AnswerPolicy::default(),
             separate_bytes: self.settings.separate_bytes,
             composition: Composition::Zyzzyva,
+            witnesses: Vec::new(),
             retry: Duration::from_millis(200),
             first_number: RequestNumber(1),
         };

@@ -143,6 +143,7 @@ impl Group {
                 answers: AnswerPolicy::All,
                 separate_bytes: 0,
                 composition: Composition::Zyzzyva,
+                witnesses: Vec::new(),
                 retry: Duration::from_secs(3600),
                 first_number: RequestNumber(1),
             })

@@ -30,7 +30,11 @@ impl StateLies {
 
     /// A wrong digest, of a checkpoint or of one that nobody has made yet.
     pub(super) fn checkpoint(&mut self, means: &mut Means, message: PbftMessage, auth: Auth) -> Said {
-        let PbftMessage::Checkpoint(own) = message else { return vec![(message, auth)] };
+        let own = match message {
+            PbftMessage::Checkpoint(own) => own,
+            PbftMessage::Made(own) => return self.tell_witness(means, own, auth),
+            message => return vec![(message, auth)],
+        };
         if !means.dice.chance(self.rate) {
             return vec![(PbftMessage::Checkpoint(own), auth)];
         }
@@ -44,6 +48,21 @@ impl StateLies {
                 let seq = Seq(own.seq.0 + means.checkpoint_period);
                 vec![lie, (PbftMessage::Checkpoint(Checkpoint { seq, state }), auth)]
             }
+            _ => vec![lie],
+        }
+    }
+
+    /// What it tells a witness, which may be something else than what it signs.
+    fn tell_witness(&mut self, means: &mut Means, own: Checkpoint, auth: Auth) -> Said {
+        if !means.dice.chance(self.rate) {
+            return vec![(PbftMessage::Made(own), auth)];
+        }
+        means.injections.note(Injection::CheckpointFalsified);
+        let fresh = Digest([u8::try_from(means.dice.below(256)).expect("a byte"); 32]);
+        let state = self.told.get(&own.seq).copied().filter(|_| self.is_consistent).unwrap_or(fresh);
+        let lie = (PbftMessage::Made(Checkpoint { state, ..own }), auth);
+        match means.dice.below(3) {
+            0 => vec![lie, (PbftMessage::Made(own), auth)],
             _ => vec![lie],
         }
     }

@@ -9,7 +9,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) seq: Seq,
     pub(crate) batch: Digest,
     pub(crate) requests: &'a [(ClientId, RequestNumber)],
-    pub(crate) witnessed: Vec<&'a Witnessed>,
+    /// `None` from a witness, which took down only that it is done.
+    pub(crate) witnessed: Option<Vec<&'a Witnessed>>,
 }
 
 /// The first word on a sequence number, to which all others are held.
@@ -18,7 +19,8 @@ struct Entry {
     host: usize,
     batch: Digest,
     requests: Vec<(ClientId, RequestNumber)>,
-    witnessed: Vec<Witnessed>,
+    /// `None` as long as only witnesses have got there.
+    witnessed: Option<Vec<Witnessed>>,
 }
 
 /// All that correct replicas executed, and all that clients submitted.
@@ -60,13 +62,17 @@ impl Ledger {
             }
             _ => {}
         }
-        for witnessed in &execution.witnessed {
+        for witnessed in execution.witnessed.iter().flatten() {
             self.check_validity(host, witnessed)?;
         }
+        let is_first = !self.entries.contains_key(&seq);
         if let Some(entry) = self.entries.get(&seq) {
-            return entry.check_agreement(host, execution);
+            entry.check_agreement(host, execution)?;
+            if entry.witnessed.is_some() || execution.witnessed.is_none() {
+                return Ok(());
+            }
         }
-        for witnessed in &execution.witnessed {
+        for witnessed in execution.witnessed.iter().flatten() {
             if let Some(before) = self.operations.insert(witnessed.operation.clone(), seq) {
                 let Witnessed { client, operation, .. } = witnessed;
                 let message = format!(
@@ -75,7 +81,7 @@ impl Ledger {
                 return Err(Violation::new("exactly-once", message));
             }
         }
-        for (client, number) in execution.requests {
+        for (client, number) in execution.requests.iter().filter(|_| is_first) {
             if let Some(before) = self.numbers.insert((*client, *number), seq) {
                 let message =
                     format!("host {host}: request {number} of {client} took effect at {before} and at {seq}");
@@ -86,7 +92,7 @@ impl Ledger {
             host,
             batch: execution.batch,
             requests: execution.requests.to_vec(),
-            witnessed: execution.witnessed.iter().copied().cloned().collect(),
+            witnessed: execution.witnessed.as_ref().map(|all| all.iter().copied().cloned().collect()),
         };
         self.entries.insert(seq, entry);
         Ok(())
@@ -142,7 +148,10 @@ impl Ledger {
 
 impl Entry {
     fn check_agreement(&self, host: usize, execution: &Execution<'_>) -> Verdict {
-        let is_same_effect = self.witnessed.iter().eq(execution.witnessed.iter().copied());
+        let is_same_effect = match (&self.witnessed, &execution.witnessed) {
+            (Some(known), Some(other)) => known.iter().eq(other.iter().copied()),
+            (None, _) | (_, None) => true,
+        };
         if self.batch == execution.batch && self.requests == execution.requests && is_same_effect {
             return Ok(());
         }
@@ -175,11 +184,31 @@ mod tests {
         witnessed: &'a Witnessed,
         requests: &'a [(ClientId, RequestNumber)],
     ) -> Execution<'a> {
-        Execution { seq: Seq(seq), batch: Digest([1; 32]), requests, witnessed: vec![witnessed] }
+        Execution { seq: Seq(seq), batch: Digest([1; 32]), requests, witnessed: Some(vec![witnessed]) }
     }
 
     fn oracle(verdict: Verdict) -> &'static str {
         verdict.unwrap_err().oracle
+    }
+
+    #[test]
+    fn what_a_witness_takes_down_is_held_against_what_others_execute() {
+        let mut ledger = Ledger::default();
+        for operation in 1..9 {
+            ledger.submitted(C, vec![operation]);
+        }
+        let (first, second) = ([(C, RequestNumber(1))], [(C, RequestNumber(2))]);
+        let taken_down =
+            |seq, requests| Execution { seq: Seq(seq), batch: Digest([1; 32]), requests, witnessed: None };
+        assert_eq!(ledger.executed(0, &taken_down(1, &first)), Ok(()));
+        assert_eq!(ledger.executed(1, &taken_down(1, &first)), Ok(()));
+        assert_eq!(oracle(ledger.executed(4, &taken_down(1, &second))), "agreement");
+        assert_eq!(ledger.executed(2, &execution(1, &witnessed(1, 1), &first)), Ok(()));
+        assert_eq!(oracle(ledger.executed(3, &execution(1, &witnessed(1, 2), &first))), "agreement");
+        assert_eq!(ledger.executed(1, &taken_down(2, &second)), Ok(()));
+        assert_eq!(oracle(ledger.executed(2, &execution(2, &witnessed(2, 1), &second))), "exactly-once");
+        assert_eq!(oracle(ledger.executed(0, &taken_down(2, &first))), "agreement");
+        assert_eq!(oracle(ledger.executed(1, &taken_down(3, &first))), "exactly-once");
     }
 
     #[test]

@@ -15,6 +15,10 @@ struct Asked {
     f: u16,
     leaving: BTreeSet<ReplicaId>,
     joining: Keys,
+    /// Of those that leave, who has their places.
+    heirs: BTreeMap<ReplicaId, [u8; 64]>,
+    /// Those that come after all others, in order.
+    added: Vec<[u8; 64]>,
     /// The settings of the next epoch, and who is to lead first there, by its place before.
     settings: Option<Settings>,
     first_primary: Option<ReplicaId>,
@@ -46,6 +50,24 @@ pub(crate) struct Succession {
     retired: BTreeSet<usize>,
 }
 
+impl Asked {
+    /// The keys of those that these settings make witnesses after `before`.
+    fn witnesses(&self, settings: &Settings, before: &Membership) -> Keys {
+        let key = |place: &ReplicaId| match before.member(*place) {
+            Some(_) if self.leaving.contains(place) => self.heirs.get(place).copied(),
+            Some(member) => Some(key_bytes(&member.key)),
+            None => self.added.get(usize::from(place.0) - before.members.len()).copied(),
+        };
+        settings.witnesses().iter().filter_map(key).collect()
+    }
+}
+
+/// The keys of those that execute nothing.
+fn witnesses(membership: &Membership) -> Keys {
+    let members = membership.settings.witnesses().iter().filter_map(|place| membership.member(*place));
+    members.map(|member| key_bytes(&member.key)).collect()
+}
+
 fn violation(message: String) -> Verdict {
     Err(Violation::new("membership", message))
 }
@@ -71,17 +93,23 @@ impl Succession {
     pub(crate) fn asked(&mut self, client: ClientId, number: RequestNumber, command: &Reconfigure) {
         let (mut leaving, mut joining) = (BTreeSet::new(), Keys::new());
         let (mut settings, mut first_primary, mut engine) = (None, None, None);
+        let (mut heirs, mut added) = (BTreeMap::new(), Vec::new());
         for change in &command.changes {
             match change {
-                Change::Add(member) => drop(joining.insert(key_bytes(&member.key))),
+                Change::Add(member) => {
+                    joining.insert(key_bytes(&member.key));
+                    added.push(key_bytes(&member.key));
+                }
                 Change::Remove(id) => drop(leaving.insert(*id)),
                 Change::Replace(id, member) => {
                     leaving.insert(*id);
                     joining.insert(key_bytes(&member.key));
+                    heirs.insert(*id, key_bytes(&member.key));
                 }
                 Change::Rekey(id, key) => {
                     leaving.insert(*id);
                     joining.insert(key_bytes(key));
+                    heirs.insert(*id, key_bytes(key));
                 }
                 Change::Settings(asked) => settings = Some(asked.clone()),
                 Change::FirstPrimary(id) => first_primary = Some(*id),
@@ -90,7 +118,7 @@ impl Succession {
         }
         let (epoch, f, executed, is_granted) = (command.epoch, command.f, None, false);
         let asked =
-            Asked { epoch, f, leaving, joining, settings, first_primary, engine, executed, is_granted };
+            Asked { epoch, f, leaving, joining, heirs, added, settings, first_primary, engine, executed, is_granted };
         self.asked.insert((client, number), asked);
     }
 
@@ -252,8 +280,11 @@ impl Succession {
             let leads = old.zip(new).is_some_and(|(old, new)| old.key == new.key);
             let has_gone = asked.leaving.contains(&asked_first) && membership.first_primary == ReplicaId(0);
             let is_led = leads || (asked.first_primary.is_none() && has_gone);
-            let engine = asked.engine.unwrap_or(before.membership.engine);
-            let has_settings = *settings == membership.settings && engine == membership.engine;
+            // Who is a witness goes by places before, and keeps to who is there.
+            let is_other = |settings: &Settings| settings.clone().moved(|_| None);
+            let has_settings = is_other(settings) == is_other(&membership.settings)
+                && asked.witnesses(settings, &before.membership) == witnesses(membership)
+                && asked.engine.unwrap_or(before.membership.engine) == membership.engine;
             is_of_epoch && expected == keys(membership) && has_settings && is_led
         };
         if self.asked.values().any(|asked| is_it(&asked)) {

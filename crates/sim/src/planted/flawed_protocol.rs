@@ -57,6 +57,18 @@ impl FlawedProtocol {
         }
     }
 
+    /// To a witness, what one executor says that it has made, as if all had said so.
+    fn echoes(&self, event: &Event<PbftMessage>) -> Vec<Event<PbftMessage>> {
+        let (Event::Message { message: message @ PbftMessage::Made(_), key, .. }, Some(settings)) =
+            (event, self.inner.settings())
+        else {
+            return Vec::new();
+        };
+        let executors = (0..4).map(ReplicaId).filter(|id| !settings.witnesses().contains(id));
+        let said = |from| Event::Message { from, message: message.clone(), proof: None, key: *key };
+        if self.inner.is_witness() { executors.map(said).collect() } else { Vec::new() }
+    }
+
     /// Changes what the protocol wants; gives back what it is told of at once, where a correct
     /// runtime would tell it later or not at all.
     fn after(
@@ -126,6 +138,10 @@ impl Protocol for FlawedProtocol {
         self.before(&event, actions);
         let is_handover = matches!(event, Event::Start(Start::Handover { .. }));
         let mut events = VecDeque::from([event]);
+        if self.bug == Planted::GullibleWitness {
+            let echoes = self.echoes(&events[0]);
+            events.extend(echoes);
+        }
         match events.front() {
             Some(Event::Close(_)) if self.bug == Planted::NoEnd => return,
             _ if is_handover => {
@@ -161,6 +177,10 @@ impl Protocol for FlawedProtocol {
         let mut heard = self.heard.clone();
         heard.retain(|(from, _)| quorums.has(*from) && *from != me);
         Some(Self { bug: self.bug, inner, leaked: Vec::new(), hasty: self.hasty, heard })
+    }
+
+    fn is_witness(&self) -> bool {
+        self.inner.is_witness()
     }
 
     fn has_forgotten(&self) -> bool {

@@ -118,11 +118,13 @@ pub enum Planted {
     ForgetfulLeader,
     /// In Paxos, a replica that lost its disk votes at once.
     HastyAcceptor,
+    /// A witness believes one executor.
+    GullibleWitness,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::SmallQuorums,
         Self::Forgetful,
         Self::SkippedPrepare,
@@ -168,6 +170,7 @@ impl Planted {
         Self::UnsyncedAccepts,
         Self::ForgetfulLeader,
         Self::HastyAcceptor,
+        Self::GullibleWitness,
     ];
 
     /// Its name on the command line.
@@ -219,6 +222,7 @@ impl Planted {
             Self::UnsyncedAccepts => "unsynced-accepts",
             Self::ForgetfulLeader => "forgetful-leader",
             Self::HastyAcceptor => "hasty-acceptor",
+            Self::GullibleWitness => "gullible-witness",
         }
     }
 
@@ -239,7 +243,8 @@ impl Planted {
             Self::CorruptedOperation => &["validity"],
             Self::Leak => &["memory"],
             Self::NoViewChange => &["liveness"],
-            Self::Slander => &["accusation"],
+            // It signs what is wrong, and is taken for one that lies.
+            Self::Slander | Self::GullibleWitness => &["accusation"],
             Self::Panic => &["panic"],
             // Who has copied the keys of more replicas than are tolerated can tell clients, and replicas,
             // whatever it wants.
@@ -296,6 +301,7 @@ impl Planted {
             | Self::UnboundedVotes
             | Self::KeptMemory
             | Self::ForgottenRecovery => (Family::MobileAdversary, 4),
+            Self::GullibleWitness => (Family::WrongCheckpoint, 4),
             Self::NoViewChange => (Family::Mute, 4),
             Self::WrongInstall => (Family::CrashEmpty, 4),
             Self::GullibleClient => (Family::WrongReply, 4),
@@ -312,7 +318,8 @@ impl Planted {
             _ => (Family::Calm, 4),
         };
         let protocol = if self.is_in_paxos() { ProtocolKind::Paxos } else { ProtocolKind::Pbft };
-        SimConfig { protocol, ..SimConfig::new(family, replicas, seed) }
+        let has_witnesses = self == Self::GullibleWitness;
+        SimConfig { protocol, has_witnesses, ..SimConfig::new(family, replicas, seed) }
     }
 
     fn is_in_paxos(self) -> bool {

@@ -63,7 +63,7 @@ impl<L: Protocol, W: Replicable + std::fmt::Debug> Server for SiteServer<L, W, W
             ledger.standing(host, from);
         }
         for seq in (from.0 + 1..=machine.executed().0).map(Seq) {
-            let witnessed = machine.service().at(seq).iter().collect();
+            let witnessed = Some(machine.service().at(seq).iter().collect());
             let execution = Execution { seq, batch: Digest::NULL, requests: &[], witnessed };
             ledger.executed(host, &execution)?;
         }
@@ -164,6 +164,7 @@ pub(super) fn client(
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
         composition: Composition::Zyzzyva,
+        witnesses: Vec::new(),
         retry,
         first_number,
     })

@@ -49,7 +49,8 @@ impl<X: Subject> World<'_, X> {
             match report {
                 Report::Executed { seq, digest, requests, .. } => {
                     let Some(replica) = &self.hosts[host].replica else { continue };
-                    let witnessed = replica.service().at(*seq).iter().collect();
+                    let executes = !replica.is_witness();
+                    let witnessed = executes.then(|| replica.service().at(*seq).iter().collect());
                     let execution = Execution { seq: *seq, batch: *digest, requests, witnessed };
                     self.ledger.executed(host, &execution)?;
                     if self.plan.membership.is_some() {
@@ -93,7 +94,7 @@ impl<X: Subject> World<'_, X> {
     fn check_state(&mut self, host: usize, state_at: Option<Seq>) -> Verdict {
         // What is tentative is not there yet, as far as others can see.
         match (&self.hosts[host].replica, state_at) {
-            (Some(replica), Some(seq)) if !replica.is_tentative() => {
+            (Some(replica), Some(seq)) if !replica.is_tentative() && !replica.is_witness() => {
                 self.ledger.state(host, seq, replica.service().state())
             }
             _ => Ok(()),

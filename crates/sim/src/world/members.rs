@@ -10,7 +10,7 @@ use crate::fault::Injection;
 use crate::host::Host;
 use crate::keys::{MACHINES, ROOT, admin, machine_with, member};
 use crate::oracle::Violation;
-use crate::plan::{agreed, other_engine, other_settings};
+use crate::plan::{agreed, other_engine, other_settings, some_of};
 use crate::queue::Node;
 use crate::subject::Subject;
 use althing_protocol::Settings;
@@ -131,7 +131,12 @@ impl<X: Subject> World<'_, X> {
             if let Some(other) = other.filter(|_| switches) {
                 protocol = other;
             }
-            let settings = other_settings(&self.plan.settings, &mut self.dice);
+            let mut settings = other_settings(&self.plan.settings, &mut self.dice);
+            if self.config.has_witnesses {
+                let most = n - (2 * ((n - 1) / 3) + 1);
+                let count = self.dice.index(most + 1);
+                settings.witnesses = some_of(n, count, &mut self.dice);
+            }
             changes.push(Change::Settings(agreed(protocol, settings)));
             if n == present.members.len() && self.dice.chance(700) {
                 // The settings alone.

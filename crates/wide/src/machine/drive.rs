@@ -78,6 +78,7 @@ impl<P: Replicable, S: Service> LogicalMachine<P, S> {
             Action::ExecuteTentatively(_) | Action::Speculate { .. } => {
                 panic!("a wide-area protocol executes nothing tentatively")
             }
+            Action::StandIn { .. } => panic!("all sites execute"),
         }
     }
 

@@ -36,10 +36,13 @@ pub(crate) struct Sim {
     /// Sizes of the group; as many replicas are faulty as it tolerates [default: 4,7; 3,5 with Paxos]
     #[arg(long, value_delimiter = ',', value_name = "N,N")]
     replicas: Vec<usize>,
+    /// Some replicas are witnesses, which agree and do not execute; of a group that runs PBFT
+    #[arg(long)]
+    witnesses: bool,
     /// Simulate systems of sites instead, each by its protocols: wide-area/local, or wide-area/mixed for sites of
     /// different kinds and sizes. Families are calm, faulty-servers, bad-links, partitions, sites-fail,
     /// byzantine-sites and chaos
-    #[arg(long, value_delimiter = ',', value_name = "WIDE/LOCAL", conflicts_with_all = ["protocol", "other", "replicas", "planted"])]
+    #[arg(long, value_delimiter = ',', value_name = "WIDE/LOCAL", conflicts_with_all = ["protocol", "other", "replicas", "planted", "witnesses"])]
     sites: Vec<String>,
     /// Seeds of each family and size
     #[arg(long, default_value_t = 20)]
@@ -102,7 +105,9 @@ impl Sim {
     fn families(&self) -> Result<Vec<Family>> {
         if self.family == ["all"] {
             let protocol = self.protocol;
-            return Ok(Family::ALL.into_iter().filter(|family| protocol.stands(*family)).collect());
+            let suits =
+                |family: &Family| protocol.stands(*family) && !(self.witnesses && family.recovers_in_turn());
+            return Ok(Family::ALL.into_iter().filter(suits).collect());
         }
         self.family.iter().map(|name| Family::from_str(name).into_diagnostic()).collect()
     }
@@ -125,7 +130,8 @@ impl Sim {
                     config = config.and(other).into_diagnostic()?;
                 }
                 let trace_lines = self.trace;
-                configs.extend(seeds.clone().map(|seed| SimConfig { trace_lines, seed, ..config.clone() }));
+                let config = SimConfig { trace_lines, has_witnesses: self.witnesses, ..config };
+                configs.extend(seeds.clone().map(|seed| SimConfig { seed, ..config.clone() }));
             }
         }
         let started = Instant::now();
@@ -209,11 +215,12 @@ impl Sum {
 fn show_failure(report: &RunReport, failure: &althing_sim::Failure) {
     let SimConfig { protocol, other, family, replicas, seed, .. } = &report.config;
     let other = other.map(|other| format!(" --other {other}")).unwrap_or_default();
+    let witnesses = if report.config.has_witnesses { " --witnesses" } else { "" };
     println!("FAILED: {family}, {replicas} replicas, seed {seed}: {}: {}", failure.oracle, failure.message);
     failure.trace_tail.iter().for_each(|line| println!("    {line}"));
     println!("    trace hash {}", report.trace_hash);
     println!(
-        "    again: althing sim --protocol {protocol}{other} --family {family} --replicas {replicas} --first {seed} --seeds 1"
+        "    again: althing sim --protocol {protocol}{other}{witnesses} --family {family} --replicas {replicas} --first {seed} --seeds 1"
     );
 }
 

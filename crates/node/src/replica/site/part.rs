@@ -187,6 +187,7 @@ fn lane_client(
         answers: AnswerKind::Few.into(),
         separate_bytes: group.separate_bytes(),
         composition: Composition::Zyzzyva,
+        witnesses: Vec::new(),
         retry: LANE_RETRY,
         // The time in nanoseconds grows faster than a client can count: above all numbers of earlier lives.
         first_number: RequestNumber(now.0),

@@ -407,6 +407,7 @@ fn client(id: ClientId, (quorums, composition): (Quorums, Composition), keyring:
         answers: AnswerPolicy::Few,
         separate_bytes: 0,
         composition,
+        witnesses: Vec::new(),
         retry: RETRY,
         first_number: RequestNumber(1),
     }
