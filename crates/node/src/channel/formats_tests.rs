@@ -26,7 +26,7 @@ type Pinned = (&'static str, fn() -> String, &'static str);
 const CHANNELS: (u16, [Pinned; 13]) = (
     7,
     [
-        ("PbftMessage", format_of::<PbftMessage>, "d06b3ddcbdc51684"),
+        ("PbftMessage", format_of::<PbftMessage>, "64f32edfbed0852b"),
         ("PaxosMessage", format_of_paxos, "16a76ef2daa5ecf8"),
         ("ZyzzyvaMessage", format_of_zyzzyva, "de506c31c7ce3e1c"),
         ("EngineMessage", format_of::<EngineMessage>, "a01d68cd25ba9dbb"),
@@ -44,7 +44,7 @@ const CHANNELS: (u16, [Pinned; 13]) = (
 
 /// And what is on disk, but for what protocols say in their records, and the pages of states. Who changes any of that
 /// raises the version of `althing_replica`'s logs.
-const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "8d515e69ae8bd16a");
+const LOG: Pinned = ("EngineRecord", format_of::<EngineRecord>, "b05ccaf7f5ced4eb");
 
 /// How much of each input is taken for a value, if it is one.
 fn format_of<T: BorshDeserialize>() -> String {
