@@ -32,7 +32,7 @@ impl StateLies {
     pub(super) fn checkpoint(&mut self, means: &mut Means, message: PbftMessage, auth: Auth) -> Said {
         let own = match message {
             PbftMessage::Checkpoint(own) => own,
-            PbftMessage::Made(own) => return self.tell_witness(means, own, auth),
+            PbftMessage::Made(own) => return self.made(means, own, auth),
             message => return vec![(message, auth)],
         };
         if !means.dice.chance(self.rate) {
@@ -53,7 +53,7 @@ impl StateLies {
     }
 
     /// What it tells a witness, which may be something else than what it signs.
-    fn tell_witness(&mut self, means: &mut Means, own: Checkpoint, auth: Auth) -> Said {
+    fn made(&mut self, means: &mut Means, own: Checkpoint, auth: Auth) -> Said {
         if !means.dice.chance(self.rate) {
             return vec![(PbftMessage::Made(own), auth)];
         }
