@@ -13,7 +13,7 @@ use althing_protocol::{
 };
 use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, Envelope, EpochRecord, Execution, Given, Parts,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, EngineSettings, Envelope, EpochRecord, Execution, Given, Parts,
     Prove, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
 };
 use althing_services::KvOperation;
@@ -270,6 +270,7 @@ fn replica_frames() -> Vec<Vec<u8>> {
         shaped(5, &membership()),
         shaped(5, &Change::Rekey(ReplicaId(1), membership().members[0].key)),
         shaped(5, &Change::Settings(membership().settings)),
+        shaped(5, &Change::Engine(membership().engine)),
         shaped(4, &EngineRecord::State(StateName { seq: Seq(128), state, segments: vec![segment] })),
     ]
 }
@@ -279,7 +280,8 @@ fn membership() -> Membership {
     let member = |i| Member { key: key(i), address: format!("127.0.0.1:{i}") };
     let (members, admins) = ((0..4).map(member).collect(), vec![key(9)]);
     let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
-    Membership { epoch: Epoch(1), f: 1, members, admins, settings, first_primary }
+    let engine = EngineSettings::default();
+    Membership { epoch: Epoch(1), f: 1, members, admins, settings, engine, first_primary, is_one_machine: false }
 }
 
 /// The first frame of a dialler, with a Noise message that doesn't authenticate.

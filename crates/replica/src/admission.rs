@@ -53,16 +53,17 @@ impl Admission {
         number: RequestNumber,
         is_owed: bool,
     ) -> bool {
-        let mut is_owed = is_owed;
+        let (mut is_owed, mut since) = (is_owed, now);
         if let Some(before) = self.outstanding.get(&client).copied() {
-            self.ages.remove(&(before.since, client));
             // A copy of an earlier attempt may come late.
             is_owed |= before.is_owed && before.number == number;
+            // Who asks for one thing after the other and waits for none can't keep its place by that.
+            since = before.since;
         } else if !self.make_room(now) {
             return false;
         }
-        self.outstanding.insert(client, Outstanding { number, since: now, is_owed });
-        self.ages.insert((now, client));
+        self.outstanding.insert(client, Outstanding { number, since, is_owed });
+        self.ages.insert((since, client));
         true
     }
 
@@ -136,8 +137,8 @@ mod tests {
         assert!(admit(0, 1, 1) && admit(1, 2, 1));
         assert!(!admit(2, 3, 1), "full");
         assert!(admit(3, 1, 2), "the same client has its place");
-        assert!(!admit(10, 3, 1), "client 2's request is not yet old");
-        assert!(admit(11, 3, 1), "now it is");
+        assert!(!admit(9, 3, 1), "none has had its time");
+        assert!(admit(10, 3, 1), "client 1 has, whatever it asked for meanwhile");
         admission.executed(ClientId(3), RequestNumber(0));
         assert_eq!(admission.len(), 2, "an older number frees nothing");
         admission.executed(ClientId(3), RequestNumber(1));

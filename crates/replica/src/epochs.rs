@@ -16,7 +16,7 @@
 use crate::checkpoints::Checkpoint;
 use crate::inbound::Opener;
 use crate::io::{Output, Report, Timer, TimerKind};
-use crate::membership::{Link, Membership, SUCCESSION_PAGE, Succession};
+use crate::membership::{Link, Membership, SUCCESSION_PAGE, SignedReconfigure, Succession};
 use crate::outbound::Outbound;
 use crate::pages::Path;
 use crate::records::{EpochRecord, RecordError, rewrite};
@@ -29,8 +29,8 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use althing_crypto::Proof;
-use althing_protocol::{Event, Protocol, Settings, Start};
-use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, Seq, View};
+use althing_protocol::{Event, Protocol, Request, RequestKind, Settings, Start};
+use althing_types::{ClientId, Digest, Epoch, Instant, ReplicaId, Seq, View, decode};
 
 /// Links that are kept: whoever knows only an earlier epoch has to be told of a later one by other means.
 const MAX_LINKS: usize = 32;
@@ -127,6 +127,15 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {
         self.tenure.as_ref().map(|tenure| &tenure.membership)
+    }
+
+    /// Whether an administrator has signed what this asks for.
+    pub(crate) fn is_command(&self, request: &Request) -> bool {
+        let Some(Tenure { config, membership, .. }) = &self.tenure else { return false };
+        let is_of_admin =
+            |signed: SignedReconfigure| signed.authorise(config.keyring.root(), membership).is_ok();
+        request.kind == RequestKind::Reconfigure
+            && decode(&request.operation, request.operation.len()).is_ok_and(is_of_admin)
     }
 
     /// What the present instance of the protocol goes by; `None` where it has no successors.

@@ -458,8 +458,12 @@ impl<P: Protocol, S: Service> Replica<P, S> {
     fn on_request(&mut self, now: Instant, request: Request, outputs: &mut Vec<Output>) {
         let (client, number) = (request.client, request.number);
         if !request.is_authentic {
-            // It is its client's, who does not know that this group wants signatures.
-            return self.outbound.send_client(client, ClientMessage::MustSign { number }, outputs);
+            // It is its client's, who does not know that this group wants signatures. Of a group that changes it would
+            // know; it goes by another file then, and could follow no change.
+            if self.tenure.is_none() {
+                self.outbound.send_client(client, ClientMessage::MustSign { number }, outputs);
+            }
+            return;
         }
         let is_owed = request.answers == Answers::All;
         match self.state.table().standing(client, number) {
@@ -483,7 +487,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
                     self.outbound.send_client(client, reply, outputs);
                 }
             }
-            Standing::New if self.admission.admit(now, client, number, is_owed) => {
+            // Whoever fills all places must not keep an administrator from making more.
+            Standing::New
+                if self.admission.admit(now, client, number, is_owed) || self.is_command(&request) =>
+            {
                 self.foresee(&request);
                 self.events.push_back(Event::Request(request));
             }

@@ -27,7 +27,9 @@ pub(crate) fn with<T: Serialize + DeserializeOwned>(base: &T, option: &str, chan
         *setting = match setting {
             // Such a setting names what it stands for.
             Value::String(_) => Value::String(value.to_owned()),
-            _ => given.map_err(|_| miette!("{option} {name}: `{value}` is no number, `true`, `false` or list such as [3]"))?,
+            _ => given.map_err(|_| {
+                miette!("{option} {name}: `{value}` is no number, `true`, `false` or list such as [3]")
+            })?,
         };
     }
     serde_json::from_value(settings.into()).map_err(|error| miette!("{option}: {error}"))

@@ -114,6 +114,28 @@ fn who_finds_no_place_waits_and_gets_one() {
         let expected = |event: &ClientOutput| is_done(event) || matches!(event, ClientOutput::Busy { .. });
         assert!(events.iter().all(expected), "client {client}: {events:?}");
     }
+    let is_busy = |told: &ClientMessage| matches!(told, ClientMessage::Busy { .. });
+    assert!(net.told.iter().any(|(_, told)| is_busy(told)), "there are places for fewer");
+}
+
+#[test]
+fn an_administrator_needs_no_place() {
+    let mut net = group(4);
+    change(&mut net, command(0, 1, &[Change::Engine(bounded())]), &[]);
+    net.run_until("all are there", |net| all_in(net, &[0, 1, 2, 3], 1));
+    for id in [2, 3] {
+        net.stop(R(id));
+    }
+    net.submit(0, &Operation::Write(0, vec![1]), OperationKind::Ordered);
+    net.run_for(Duration::from_secs(1));
+    net.told.clear();
+    net.submit_command(1, command(1, 1, &[Change::Engine(EngineSettings::default())]));
+    net.run_for(Duration::from_secs(1));
+    assert!(!net.told.iter().any(|(_, told)| matches!(told, ClientMessage::Busy { .. })), "{:?}", net.told);
+    for id in [2, 3] {
+        net.restart_from_disk(R(id));
+    }
+    net.run_until("it is done", |net| all_in(net, &[0, 1, 2, 3], 2));
 }
 
 #[test]

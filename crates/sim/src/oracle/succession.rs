@@ -117,8 +117,19 @@ impl Succession {
             }
         }
         let (epoch, f, executed, is_granted) = (command.epoch, command.f, None, false);
-        let asked =
-            Asked { epoch, f, leaving, joining, heirs, added, settings, first_primary, engine, executed, is_granted };
+        let asked = Asked {
+            epoch,
+            f,
+            leaving,
+            joining,
+            heirs,
+            added,
+            settings,
+            first_primary,
+            engine,
+            executed,
+            is_granted,
+        };
         self.asked.insert((client, number), asked);
     }
 
