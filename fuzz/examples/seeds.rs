@@ -13,8 +13,9 @@ use althing_protocol::{
 };
 use althing_replica::membership::{Change, Member, Membership};
 use althing_replica::{
-    ClientFrame, ClientMessage, EngineMessage, EngineRecord, EngineSettings, Envelope, EpochRecord, Execution, Given, Parts,
-    Prove, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName, Want, storage::Segment,
+    ClientFrame, ClientMessage, EngineMessage, EngineRecord, EngineSettings, Envelope, EpochRecord,
+    Execution, Given, Parts, Prove, Query, QueryAnswer, ReplyFrame, ReplyOutcome, Room, Seal, StateName,
+    Want, storage::Segment,
 };
 use althing_services::KvOperation;
 use althing_types::{
@@ -281,7 +282,16 @@ fn membership() -> Membership {
     let (members, admins) = ((0..4).map(member).collect(), vec![key(9)]);
     let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(0));
     let engine = EngineSettings::default();
-    Membership { epoch: Epoch(1), f: 1, members, admins, settings, engine, first_primary, is_one_machine: false }
+    Membership {
+        epoch: Epoch(1),
+        f: 1,
+        members,
+        admins,
+        settings,
+        engine,
+        first_primary,
+        is_one_machine: false,
+    }
 }
 
 /// The first frame of a dialler, with a Noise message that doesn't authenticate.

@@ -8,7 +8,8 @@ use althing_protocol::Settings;
 use althing_protocol::pbft::PbftSettings;
 use althing_replica::membership::{Change, Member, Membership, Reconfigure};
 use althing_replica::{
-    EngineSettings, Limits, decode_client_frame, decode_engine_message, decode_envelope, decode_record, decode_reply_frame,
+    EngineSettings, Limits, decode_client_frame, decode_engine_message, decode_envelope, decode_record,
+    decode_reply_frame,
 };
 use althing_types::{Epoch, ReplicaId, encode};
 use libfuzzer_sys::fuzz_target;
@@ -44,16 +45,8 @@ fn change(bytes: &[u8]) {
     let members = (0..7).map(member).collect();
     let (settings, first_primary) = (Settings::Pbft(PbftSettings::default()), ReplicaId(1));
     let (epoch, admins, engine) = (Epoch(1), vec![key(9)], EngineSettings::default());
-    let present = Membership {
-        epoch,
-        f: 2,
-        members,
-        admins,
-        settings,
-        engine,
-        first_primary,
-        is_one_machine: false,
-    };
+    let present =
+        Membership { epoch, f: 2, members, admins, settings, engine, first_primary, is_one_machine: false };
     for f in 0..3 {
         let command = Reconfigure { epoch: Epoch(1), f, changes: vec![change.clone()] };
         if let Ok(next) = command.apply(&present) {
