@@ -480,8 +480,13 @@ impl TryFrom<RawGroup> for GroupConfig {
             ProtocolKind::Paxos => {
                 PaxosConfig::new(ReplicaId(0), quorums, paxos.clone()).map_err(Rule::Paxos)?;
             }
-            ProtocolKind::Pbft | ProtocolKind::Unreplicated => {
+            ProtocolKind::Pbft => {
                 PbftConfig::new(ReplicaId(0), quorums, pbft.clone()).map_err(Rule::Pbft)?;
+            }
+            ProtocolKind::Unreplicated => {
+                // Its one server executes, whatever those do that it is compared with.
+                let alone = PbftSettings { witnesses: Vec::new(), ..pbft.clone() };
+                PbftConfig::new(ReplicaId(0), quorums, alone).map_err(Rule::Pbft)?;
             }
             _ => {
                 ZyzzyvaConfig::new(ReplicaId(0), quorums, zyzzyva.clone()).map_err(Rule::Zyzzyva)?;
