@@ -269,6 +269,7 @@ impl Group {
                 assert_eq!(evidence.accused, self.hostile, "{id} accuses a correct replica: {evidence:?}");
             }
             Action::Closed { .. } => unreachable!("nobody closes it"),
+            Action::StandIn { .. } => unreachable!("none is a witness"),
             Action::Speculate { .. } | Action::Certified(_) => unreachable!("PBFT does not speculate"),
             Action::Compact(_) | Action::EnteredView(_) | Action::LeftView(_) => {}
             Action::Late(_) | Action::MustSign { .. } => {}
