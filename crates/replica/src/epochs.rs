@@ -16,6 +16,7 @@
 use crate::checkpoints::Checkpoint;
 use crate::inbound::Opener;
 use crate::io::{Output, Report, Timer, TimerKind};
+use crate::kept::KeptState;
 use crate::membership::{Link, Membership, SUCCESSION_PAGE, SignedReconfigure, Succession};
 use crate::outbound::Outbound;
 use crate::pages::Path;
@@ -378,7 +379,10 @@ impl<P: Protocol, S: Service> Replica<P, S> {
             self.tenure.as_ref().and_then(|tenure| tenure.ended.as_ref()).and_then(|links| links.last());
         let Some((seq, state)) = last.map(|link| (link.seq, link.state)) else { return true };
         self.checkpoints.name(seq, state);
-        let is_kept = self.kept.as_ref().is_some_and(|kept| kept.seq() == seq);
+        // Who has the whole state by now may have on disk what it kept as a witness.
+        let is_hollow = self.checkpoints.find(seq, state).is_some_and(|own| own.is_hollow);
+        let is_it = |kept: &mut KeptState| kept.seq() == seq && (is_hollow || kept.digest() == state);
+        let is_kept = self.kept.as_mut().is_some_and(is_it);
         let is_to_be_kept =
             self.durability != Durability::None && !is_kept && self.checkpoints.find(seq, state).is_some();
         if is_to_be_kept && !self.is_keeping {

@@ -77,7 +77,7 @@ impl Pbft {
         if !self.config.is_witness(self.me()) || self.config.is_witness(from) {
             return self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
         }
-        self.standing_in.hear(from, seq);
+        self.standing_in.hear(from, seq.min(self.high_watermark()));
         if !self.is_in_watermarks(seq) || !self.is_checkpoint(seq) {
             return;
         }
@@ -96,7 +96,7 @@ impl Pbft {
         let made = self.own_checkpoints.last_key_value().map_or(self.stable, |(seq, _)| *seq);
         let period = self.config.settings.checkpoint_period;
         let next = Seq((made.max(self.stable).0 / period + 1) * period);
-        (self.executes_nothing() && next <= self.acknowledged).then_some(next)
+        (self.config.is_witness(self.me()) && next <= self.acknowledged).then_some(next)
     }
 
     /// Whether this witness has yet to be told what the state is at a checkpoint that it has got to.

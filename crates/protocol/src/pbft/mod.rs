@@ -495,11 +495,12 @@ impl Pbft {
             }
             (PbftMessage::FillTo { target }, _) => self.on_fill_to(step, from, target),
             (PbftMessage::Caught { clients }, _) => self.on_caught(step, from, &clients),
-            (PbftMessage::Made(checkpoint), _) => self.on_made(step, (from, key), checkpoint),
+            (PbftMessage::Made(checkpoint), None) => self.on_made(step, (from, key), checkpoint),
             (PbftMessage::RecoverReport { nonce, last, stable }, _) => {
                 self.on_recover_report(step, from, nonce, last, stable);
             }
-            (PbftMessage::Checkpoint(_) | PbftMessage::ViewChange(_) | PbftMessage::NewView(_), None) => {
+            (PbftMessage::Checkpoint(_) | PbftMessage::ViewChange(_) | PbftMessage::NewView(_), None)
+            | (PbftMessage::Made(_), Some(_)) => {
                 self.accuse(step, from, Misbehaviour::InvalidMessage, Vec::new());
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! With an executor less the state is on a machine less, and nothing says for how long. So a witness that has heard of no
 //! checkpoint of an executor's for more than a log fetches the state, and executes from there on: as many witnesses as
-//! executors are missing, the first ones first. It is a matter of its own. Nobody counts on it: it makes checkpoints
-//! whose digest it knows now by itself, tells no other witness of them, and is an executor to clients only where one
-//! correct word is enough.
+//! executors are missing, the first ones first. It is a matter of its own. Nobody counts on it: it signs checkpoints as
+//! before, once f + 1 executors have told it what they are, tells no other witness of them, and is an executor to clients
+//! only where one correct word is enough.
 //!
 //! It executes until its epoch ends or it starts again. Whoever is only slow can have each witness fetch the state once
 //! in an epoch, and gains nothing else.
@@ -48,7 +48,9 @@ impl Pbft {
 
     /// As witness, with another stable checkpoint: asks for its state, if too many executors are missing.
     pub(super) fn stand_in_if_missed(&mut self, step: &mut Step, stable: Checkpoint) {
-        if !self.executes_nothing() || self.end.is_some() || !self.membership.is_voter() {
+        // What is fetched must not fall behind what is stable, at the end of the instance neither.
+        let is_too_late = self.end.is_some() && !self.standing_in.is_wanted;
+        if !self.executes_nothing() || is_too_late || !self.membership.is_voter() {
             return;
         }
         let log_size = self.config.settings.log_size;

@@ -1,6 +1,6 @@
 //! Replicas that agree and do not execute: what they make a checkpoint of, and when.
 
-use crate::group::{CLOSER, Group, R, Wire, settings, signed};
+use crate::group::{CLOSER, Group, R, Wire, proof_of, settings, signed};
 use althing_protocol::pbft::{Checkpoint, PbftMessage, PbftSettings};
 use althing_protocol::{Event, Misbehaviour, Protocol};
 use althing_types::{Digest, ReplicaId, Seq};
@@ -264,6 +264,51 @@ fn a_witness_stands_in_for_an_executor_that_is_gone_for_more_than_a_log() {
     group.restart(3);
     assert!(group.nodes[3].pbft.is_witness());
     assert!(group.nodes.iter().all(|node| node.evidence.is_empty()));
+}
+
+/// Others count on it that a witness was told: it may be the only correct one that has the state, for now.
+#[test]
+fn who_stands_in_signs_nothing_that_executors_have_not_told_it() {
+    let mut group = group();
+    submit(&mut group, 1..=8);
+    group.down = vec![R[2]];
+    submit(&mut group, 9..=20);
+    let (seq, _) = group.nodes[3].standing_in.take().expect("it is missed");
+    group.event(3, Event::StateInstalled { seq, executed: vec![] });
+    assert!(!group.nodes[3].pbft.is_witness());
+    for number in 21..=24 {
+        group.submit(&signed(1, number));
+        group.deliver(|wire| wire.to == R[3] && (is_made(wire) || is_checkpoint(wire)));
+    }
+    assert_eq!(group.nodes[3].decisions.len(), 24);
+    assert!(signed_by(&group, R[3]).iter().all(|own| own.seq < Seq(24)), "nobody has told it");
+    group.run_until(|group| group.nodes[3].pbft.stable() == Seq(24));
+    assert!(group.nodes.iter().all(|node| node.evidence.is_empty()));
+}
+
+/// It could be kept, and shown when its key is long gone.
+#[test]
+fn what_executors_tell_a_witness_is_not_taken_with_a_signature() {
+    let mut group = group();
+    let first = unheard(&mut group);
+    for executor in [R[0], R[1]] {
+        let (message, proof) = (PbftMessage::Made(first), Some(proof_of(executor)));
+        group.event(3, Event::Message { from: executor, message, proof, key: 0 });
+    }
+    assert!(signed_by(&group, R[3]).is_empty());
+    let accused: Vec<_> =
+        group.nodes[3].evidence.iter().map(|evidence| evidence.misbehaviour.clone()).collect();
+    assert_eq!(accused, [Misbehaviour::InvalidMessage, Misbehaviour::InvalidMessage]);
+}
+
+#[test]
+fn a_number_out_of_reach_makes_nobody_stand_in_nor_keeps_it_from_that() {
+    let mut group = group();
+    let far = Checkpoint { seq: Seq(u64::MAX), state: Digest([1; 32]) };
+    group.event(3, Event::Message { from: R[2], message: PbftMessage::Made(far), proof: None, key: 0 });
+    group.down = vec![R[2]];
+    submit(&mut group, 1..=32);
+    assert!(group.nodes[3].standing_in.is_some());
 }
 
 #[test]

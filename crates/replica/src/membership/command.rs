@@ -143,6 +143,14 @@ pub enum Refusal {
         /// As many may.
         most: u32,
     },
+    /// Perhaps no more replicas have the state at the end of the epoch than may be faulty in the next one.
+    #[error(
+        "with the witnesses that there are, as few may have the state as f = {f} may be faulty; have none be witnesses first"
+    )]
+    TooFewHaveTheState {
+        /// The faults that the next membership would tolerate.
+        f: u32,
+    },
 }
 
 impl Reconfigure {
@@ -200,7 +208,7 @@ impl Reconfigure {
         }
         let quorums = next.check()?;
         allow(present.quorums(), leaving, quorums, joining)?;
-        allow_executors(present, executing)?;
+        allow_executors(present, executing, quorums)?;
         Ok(next)
     }
 
@@ -292,14 +300,21 @@ struct Moved {
 }
 
 /// The same of those that execute, where there are witnesses.
-fn allow_executors(present: &Membership, leaving: usize) -> Result<(), Refusal> {
+///
+/// As many have the state as there have to be, and of those that stay as many may be faulty as the next membership
+/// tolerates.
+fn allow_executors(present: &Membership, leaving: usize, next: Quorums) -> Result<(), Refusal> {
     let (quorums, witnesses) = (present.quorums(), present.settings.witnesses().len());
-    let most = quorums.having_stable_state(witnesses) - quorums.f() - 1;
-    if witnesses > 0 && leaving > most {
-        let number = |count: usize| u32::try_from(count).expect("a group is small");
-        return Err(Refusal::TooManyExecutorsLeave { leaving: number(leaving), most: number(most) });
+    let faulty = quorums.f().max(next.f());
+    let most = quorums.having_stable_state(witnesses).checked_sub(faulty + 1);
+    if witnesses == 0 || most.is_some_and(|most| leaving <= most) {
+        return Ok(());
     }
-    Ok(())
+    let number = |count: usize| u32::try_from(count).expect("a group is small");
+    Err(match most {
+        Some(most) => Refusal::TooManyExecutorsLeave { leaving: number(leaving), most: number(most) },
+        None => Refusal::TooFewHaveTheState { f: number(next.f()) },
+    })
 }
 
 fn allow(old: Quorums, leaving: u32, new: Quorums, joining: u32) -> Result<(), Refusal> {

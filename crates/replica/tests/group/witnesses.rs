@@ -3,6 +3,7 @@
 use crate::ledger::Operation;
 use crate::net::{Net, Settings, member};
 use crate::reconfiguration::{agreed, change, command, first_membership, has_all, pbft_settings, work};
+use althing_protocol::paxos::PaxosSettings;
 use althing_protocol::pbft::{Pbft, PbftConfig, PbftSettings};
 use althing_protocol::{ConfigError, Settings as Agreed};
 use althing_replica::membership::{Change, MembershipError, Refusal};
@@ -235,6 +236,10 @@ fn witnesses_keep_to_their_members_and_are_never_too_many() {
         }),))
     );
     assert_eq!(net.reconfigure(0, command(0, 1, &[Change::Replace(R(0), member(6))])), most(1));
+    // Two have the state for certain, and two might crash.
+    let paxos = Change::Settings(Agreed::Paxos(PaxosSettings::default()));
+    let refused = net.reconfigure(0, command(0, 2, &[paxos]));
+    assert_eq!(refused, Err(Refusal::TooFewHaveTheState { f: 2 }));
     // A witness may go, and the other one moves up.
     let next = change(&mut net, command(0, 1, &[Change::Remove(R(2))]), &[]);
     assert_eq!(next.settings.witnesses(), [R(3)]);
